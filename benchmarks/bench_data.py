@@ -196,21 +196,21 @@ def _score(samples: Samples, blocks: dict[str, NDArray[np.float32]]) -> Callable
 
 
 def _leaks_and_patterns(figures: Figures) -> None:
-    _, health = _judged("covid_xray")
-    leaking = {p.a if p.split_a == "test" else p.b for p in health.leaks}
+    _, report = _judged("covid_xray")
+    leaking = {p.a if p.split_a == "test" else p.b for p in report.leaks}
     figures.add("covid_xray: test images that leak, named", len(leaking), "8", is_met=len(leaking) == 8)
-    _, health = _judged("hand_drawn_shapes")
-    for p in health.group_patterns:
+    _, report = _judged("hand_drawn_shapes")
+    for p in report.group_patterns:
         note = f"{p.meaning}; p {p.p_value:.3g}, nearer by {p.nearness:.3f}, accepted {p.accepted}, used {p.is_used}"
         figures.add(f"hand_drawn_shapes: groups by {p.pattern}", p.num_groups, note=note)
         if p.accuracy_independent is not None and p.accuracy_grouped is not None:
             figures.add("  accuracy as if independent", p.accuracy_independent)
             figures.add("  accuracy by group", p.accuracy_grouped)
-    persons = [p for p in health.group_patterns if p.num_groups == 28]
+    persons = [p for p in report.group_patterns if p.num_groups == 28]
     is_proposed = bool(persons and persons[0].accepted and persons[0].accuracy_grouped is not None)
     figures.add("hand_drawn_shapes: the person (28 groups) is proposed", is_proposed, "1", is_met=is_proposed)
-    _, health = _judged("blood_cells")
-    numbers = [p for p in health.group_patterns if p.pattern.startswith("^_")]
+    _, report = _judged("blood_cells")
+    numbers = [p for p in report.group_patterns if p.pattern.startswith("^_")]
     rejected = bool(numbers) and not any(p.accepted for p in numbers)
     figures.add(
         "blood_cells: the tempting number is rejected", rejected, "1", is_met=rejected,
@@ -249,8 +249,8 @@ def _turned_variants(figures: Figures, place: Path) -> None:
         row = {path: k for k, path in enumerate(found.paths)}
         order = np.array([row[s.name] for s in here])
         blocks = {k: v[order] for k, v in found.blocks.items()}
-        health = inspect_dataset(here, embeddings=blocks["embedding"], score=_score(here, blocks))
-        patterns = [p for p in health.group_patterns if p.num_groups == 90]
+        report = inspect_dataset(here, embeddings=blocks["embedding"], score=_score(here, blocks))
+        patterns = [p for p in report.group_patterns if p.num_groups == 90]
         accepted = bool(patterns and patterns[0].accepted)
         what = "90 x 8 turned variants" + (", numbers shuffled" if is_shuffled else "")
         aim = "rejected" if is_shuffled else "accepted"

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(autouse=True)
 def private_caches(tmp_path, monkeypatch):
-    """Own caches of headstart, the hub and torch; no proxies, no tokens, no mirrors from outside."""
+    """Isolate the caches of headstart, the hub and torch; no proxies, tokens or mirrors from outside."""
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "headstart"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch"))
     for name in ("HF_ENDPOINT", "HEADSTART_MIRROR", "HEADSTART_OFFLINE", "HF_TOKEN", "HTTP_PROXY", "http_proxy"):

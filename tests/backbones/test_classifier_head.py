@@ -1,4 +1,4 @@
-"""Heads for training: every part that labs teach, spelled on the command line and in Python."""
+"""Classifier heads: every configuration on the command line and in Python."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def alexnet():
     return load_backbone("alexnet", weights="none", size=64)
 
 
-def test_command_line_and_python_say_the_same():
+def test_cli_and_python_give_the_same_spec():
     spec = read_head("hidden=256,dropout=0.5,pool=flatten")
     assert spec == HeadSpec(pool="flatten", hidden=(256,), dropout=0.5)
     assert read_head("hidden=[1024,256],batch_norm=yes,output=cosine").hidden == (1024, 256)
@@ -43,7 +43,7 @@ def test_command_line_and_python_say_the_same():
         neck=st.sampled_from(["auto", "keep", "drop"]),
     )
 )
-def test_text_of_a_head_is_read_back(spec):
+def test_head_spec_round_trips_through_text(spec):
     text = str(spec)
     assert read_head(text) == (spec if text != "pool=avg" else HeadSpec(pool="avg"))
 
@@ -51,12 +51,12 @@ def test_text_of_a_head_is_read_back(spec):
 @pytest.mark.parametrize(
     "text", ["hiden=256", "pool=median", "dropout=1", "dropout=much", "hidden=big", "hidden=0", "output=round", "256"]
 )
-def test_settings_that_do_not_fit_are_refused(text):
+def test_invalid_settings_raise(text):
     with pytest.raises(SettingError):
         read_head(text)
 
 
-def test_nearest_setting_is_named():
+def test_error_suggests_nearest_setting():
     with pytest.raises(SettingError) as failure:
         read_head("hiden=256")
     assert "`hidden=...`" in failure.value.hint
@@ -82,7 +82,7 @@ def test_default_head_is_pooling_and_one_linear_layer(small):
     assert len(head.hidden) == 0
 
 
-def test_flatten_sees_every_place(small):
+def test_flatten_keeps_every_position(small):
     head = attach_head(small, 3, "pool=flatten").head
     assert head.output.in_features == 1024 * 2 * 2
 
@@ -98,14 +98,14 @@ def test_gem_lies_between_mean_and_maximum():
     assert torch.allclose(head._pooled(maps), maps.mean((2, 3)), atol=1e-5)
 
 
-def test_cosine_output_does_not_see_the_length(small):
+def test_cosine_output_ignores_vector_length(small):
     head = ClassifierHead(HeadSpec(output="cosine"), [(8,)], 3)
     x = torch.randn(4, 8)
     assert torch.allclose(head(x), head(5 * x), atol=1e-4)
     assert head(x).abs().max() <= head.output.scale + 1e-4
 
 
-def test_fully_connected_neck_is_dropped_only_where_a_pooling_is_asked_for(alexnet):
+def test_fully_connected_neck_is_dropped_only_with_requested_pooling(alexnet):
     assert head_cut(alexnet, HeadSpec()) == "head"
     assert attach_head(alexnet, 3).head.output.in_features == 4096
     assert head_cut(alexnet, HeadSpec(pool="flatten")) == "neck"
@@ -114,13 +114,13 @@ def test_fully_connected_neck_is_dropped_only_where_a_pooling_is_asked_for(alexn
     assert attach_head(alexnet, 3, "pool=avg").head.output.in_features == 256
 
 
-def test_state_of_several_tensors_is_pooled_side_by_side():
+def test_multi_tensor_state_is_pooled_and_concatenated():
     head = ClassifierHead(HeadSpec(), [(5, 4, 4), (3, 2, 2)], 6)
     assert head.output.in_features == 8
     assert head((torch.rand(2, 5, 4, 4), torch.rand(2, 3, 2, 2))).shape == (2, 6)
 
 
-def test_maps_with_channels_last_are_pooled_over_places():
+def test_channels_last_maps_are_pooled_over_positions():
     maps = torch.rand(2, 4, 4, 5)
     head = ClassifierHead(HeadSpec(), [(5, 4, 4)], 6, is_nhwc=True)
     assert torch.allclose(head._pooled(maps), maps.mean((1, 2)), atol=1e-6)

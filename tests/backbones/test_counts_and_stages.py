@@ -84,7 +84,7 @@ def test_stage_table(name):
 
 
 def check_card_against_library(name):
-    """The card's table is what the installed library builds, and accounts for every parameter."""
+    """Check that the card's table matches the installed library and accounts for every parameter."""
     card = find_card(name)
     table = Backbone(build_empty(card.library, card.arch), card).network.table
     assert [s["num_params"] for s in card.stages] == [i.num_params for i in table]
@@ -94,18 +94,18 @@ def check_card_against_library(name):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "zfnet"])
-def test_card_is_what_the_library_builds(name):
+def test_card_matches_library(name):
     check_card_against_library(name)
 
 
 @pytest.mark.long
 @pytest.mark.parametrize("name", [c.name for c in list_cards()])
-def test_every_card_is_what_the_library_builds(name):
+def test_every_card_matches_library(name):
     check_card_against_library(name)
 
 
 @pytest.mark.long
-def test_two_input_cells_hand_on_both_of_their_tensors():
+def test_two_input_cells_output_both_tensors():
     card = find_card("pnasnet5_large")
     staged = Backbone(build_empty(card.library, card.arch), card).network
     assert staged.state_shapes("stage2") == ((1080, 42, 42), (1080, 42, 42))
@@ -113,7 +113,7 @@ def test_two_input_cells_hand_on_both_of_their_tensors():
 
 
 @pytest.mark.parametrize(("name", "aux"), [("inception_v3", 3_326_696), ("googlenet", 6_379_984)])
-def test_auxiliary_heads_are_told_apart(name, aux):
+def test_auxiliary_heads_are_counted_separately(name, aux):
     card = find_card(name)
     whole = build_empty(card.library, card.arch, aux_logits=True)
     counts = {n: p.numel() for n, p in whole.named_parameters()}
@@ -122,12 +122,12 @@ def test_auxiliary_heads_are_told_apart(name, aux):
     assert all(n.startswith(AUXILIARY) or s is not None for n, s in map_stages(whole).stage_of.items())
 
 
-def test_multiply_adds_are_those_of_the_literature():
+def test_multiply_adds_match_literature():
     for name, thousand_million in {"resnet50": 4.09, "vgg16": 15.47, "mobilenetv2": 0.30, "densenet121": 2.83}.items():
         assert find_card(name).num_macs / 1e9 == pytest.approx(thousand_million, abs=0.02)
 
 
-def test_a_cut_that_does_not_exist_is_answered_with_the_stages():
+def test_unknown_cut_lists_stages():
     from headstart.errors import UsageError
 
     card = find_card("resnet18")
@@ -139,7 +139,7 @@ def test_a_cut_that_does_not_exist_is_answered_with_the_stages():
         assert "stem, stage1, stage2, stage3, stage4, neck, head" in failure.value.hint
 
 
-def test_a_network_without_stages_says_why_in_one_sentence():
+def test_network_without_stages_states_reason():
     from headstart.errors import UsageError
 
     card = find_card("timm:resnet50_clip")
@@ -149,7 +149,7 @@ def test_a_network_without_stages_says_why_in_one_sentence():
     assert card.no_stages
 
 
-def test_stages_out_of_order_are_refused():
+def test_stages_out_of_order_raise():
     class Twisted(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -166,7 +166,7 @@ def test_stages_out_of_order_are_refused():
         StagedNetwork(Twisted().eval(), StageMap(stage_of, 2, ("fc",)), (8, 8))
 
 
-def test_a_image_that_is_too_small_is_told():
+def test_too_small_image_raises():
     from headstart.errors import UsageError
 
     card = find_card("alexnet")

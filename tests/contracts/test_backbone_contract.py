@@ -58,7 +58,7 @@ def check_all_cuts(backbone: Backbone, size: int) -> None:
             assert worst <= 1e-5, f"{backbone.card.name} at {cut}: {worst}"
 
 
-def test_state_of_a_branching_network_is_carried_whole():
+def test_state_of_branching_network_is_complete():
     backbone = random_backbone("timm:hrnet_w18_small", 64)
     state = backbone.prefix("stage4")(torch.randn(1, 3, 64, 64))
     assert [tuple(t.shape[1:]) for t in state] == [(16, 16, 16), (32, 8, 8), (64, 4, 4)]
@@ -86,7 +86,7 @@ def test_suffix_of_prefix_is_the_network_at_every_cut_for_all_named(name):
     check_all_cuts(random_backbone(name, small_size(name)), small_size(name))
 
 
-def test_a_stage_that_writes_into_its_input_changes_neither_state_nor_pooled_features():
+def test_in_place_stage_changes_neither_state_nor_pooled_features():
     from headstart.backbones.rules import StageMap
     from headstart.backbones.stages import StagedNetwork
 

@@ -1,4 +1,4 @@
-"""The boundary cache: same gradients as without it, whole or rebuilt, safe with two users."""
+"""Activation cache: the same gradients as without it, complete or rebuilt, safe with two processes."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def expected_rows(files: list[str], layout: RowLayout, view: int) -> NDArray[np.
     return layout.pack(ToyEngine().run(normalize(np.stack(pixels), SPEC)))
 
 
-def test_rows_are_those_of_the_views_and_are_made_once(files: list[str], tmp_path: Path) -> None:
+def test_rows_match_views_and_are_computed_once(files: list[str], tmp_path: Path) -> None:
     engine = ToyEngine()
     views = open_views(files, tmp_path, engine)
     pairs = [(i, v) for v in (0, 1, 2) for i in range(20)]
@@ -70,7 +70,7 @@ def test_rows_are_those_of_the_views_and_are_made_once(files: list[str], tmp_pat
     assert engine.num_images == 60
 
 
-def test_what_nobody_prepared_is_made_and_kept(files: list[str], tmp_path: Path) -> None:
+def test_unprepared_rows_are_computed_and_cached(files: list[str], tmp_path: Path) -> None:
     engine = ToyEngine()
     views = open_views(files, tmp_path, engine)
     views.rows([0, 1], [1, 1])
@@ -80,7 +80,7 @@ def test_what_nobody_prepared_is_made_and_kept(files: list[str], tmp_path: Path)
     assert len(open_views(files, tmp_path, engine).space) == 2
 
 
-def test_damaged_rows_are_found_and_made_again(files: list[str], tmp_path: Path) -> None:
+def test_damaged_rows_are_recomputed(files: list[str], tmp_path: Path) -> None:
     engine = ToyEngine()
     views = open_views(files, tmp_path, engine)
     views.prepare([(i, 1) for i in range(20)])
@@ -102,7 +102,7 @@ def test_damaged_rows_are_found_and_made_again(files: list[str], tmp_path: Path)
         assert not shard.exists()
 
 
-def test_a_changed_file_is_refused(files: list[str], tmp_path: Path) -> None:
+def test_changed_file_raises(files: list[str], tmp_path: Path) -> None:
     copy = tmp_path / "a.jpg"
     copy.write_bytes(Path(files[0]).read_bytes())
     views = open_views([str(copy)], tmp_path / "cache", ToyEngine())
@@ -113,9 +113,7 @@ def test_a_changed_file_is_refused(files: list[str], tmp_path: Path) -> None:
     views.close()
 
 
-def test_a_full_disk_costs_time_and_nothing_else(
-    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_only_costs_time(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -127,7 +125,7 @@ def test_a_full_disk_costs_time_and_nothing_else(
     assert views.space.write_error == "the disk is full"
 
 
-def test_two_at_once_and_eviction_disturb_nobody(files: list[str], tmp_path: Path) -> None:
+def test_concurrent_use_and_eviction_are_safe(files: list[str], tmp_path: Path) -> None:
     one, two = open_views(files, tmp_path, ToyEngine()), open_views(files, tmp_path, ToyEngine())
     pairs = [(i, 1) for i in range(20)]
     one.prepare(pairs)

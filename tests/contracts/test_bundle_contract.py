@@ -1,4 +1,4 @@
-"""docs/bundle.md is enough to write a runtime: the program in it, and the formulas in it, against the product."""
+"""docs/bundle.md suffices to write a runtime: its program and formulas match the product."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def graph_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Every mode, orientation and size that the page speaks of."""
+    """Every mode, orientation and size described on the page."""
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
 
@@ -118,10 +118,8 @@ def bundle_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     )
 
 
-def test_the_program_of_the_page_says_what_the_product_says(
-    bundle_path: Path, images: list[Path], tmp_path: Path
-) -> None:
-    """Run in a process of its own in which headstart cannot be imported."""
+def test_documented_program_matches_runtime(bundle_path: Path, images: list[Path], tmp_path: Path) -> None:
+    """Run in a separate process in which headstart cannot be imported."""
     script = tmp_path / "reader.py"
     script.write_text(
         "import sys\nsys.modules['headstart'] = None\n"
@@ -154,7 +152,7 @@ def test_the_program_of_the_page_says_what_the_product_says(
         assert sorted(other.prediction_set or ()) == names
 
 
-def test_every_key_is_explained(bundle_path: Path) -> None:
+def test_every_key_is_documented(bundle_path: Path) -> None:
     info = json.loads((bundle_path / "bundle.json").read_text(encoding="utf-8"))
     explained = set(re.findall(r"^\| `(\w+)` \|", PAGE, flags=re.MULTILINE))
     assert set(info) <= explained
@@ -163,7 +161,7 @@ def test_every_key_is_explained(bundle_path: Path) -> None:
         assert f"`{key}`" in PAGE, key
 
 
-def test_the_formula_of_the_page_gives_the_logits_from_the_tensors(bundle_path: Path, images: list[Path]) -> None:
+def test_documented_formula_gives_logits(bundle_path: Path, images: list[Path]) -> None:
     bundle = read_bundle(bundle_path)
     tensors, head = bundle.weights(), bundle.info["head"]
     runtime = Runtime(bundle)
@@ -255,7 +253,7 @@ def _nearest(low: float, high: float, size: int) -> NDArray[np.int64]:
 @pytest.mark.parametrize("name", ["nearest", "bilinear", "bicubic", "lanczos"])
 @pytest.mark.parametrize("size_in", [(37, 50), (16, 12), (150, 90), (301, 64)])
 @pytest.mark.parametrize("is_cropped", [False, True])
-def test_the_resize_of_the_page_is_pillows(name: str, size_in: tuple[int, int], is_cropped: bool) -> None:
+def test_documented_resize_matches_pillow(name: str, size_in: tuple[int, int], is_cropped: bool) -> None:
     noise = np.random.default_rng(5).integers(0, 256, (size_in[1], size_in[0], 3), dtype=np.uint8)
     image = Image.fromarray(noise).filter(ImageFilter.GaussianBlur(0.7))
     width, height = image.size

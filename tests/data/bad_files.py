@@ -1,4 +1,4 @@
-"""Makes a folder of every kind of bad, odd and good file that people have; used by tests and benchmarks."""
+"""Create a folder with every kind of bad, unusual and good file; used by tests and benchmarks."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def _png_chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _bomb_png(width: int, height: int) -> bytes:
-    """Return a tiny PNG that says it is huge."""
+    """Return a tiny PNG that states a huge size."""
     header = struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0)
     body = _png_chunk(b"IHDR", header) + _png_chunk(b"IDAT", zlib.compress(b"\0" * 1000)) + _png_chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + body
@@ -66,7 +66,7 @@ def _zip() -> bytes:
 
 
 def bad_files() -> dict[str, tuple[str, Maker]]:
-    """File name to (kind it must be named with, how to make it): none of these can be used."""
+    """File name to (expected kind, maker); none of these files is usable."""
     jpeg, png = encode(scene(1), "JPEG"), encode(scene(2), "PNG")
     gif, bmp, tiff = encode(scene(3, mode="P"), "GIF"), encode(scene(4), "BMP"), encode(scene(5), "TIFF")
     webp, ppm = encode(scene(6), "WEBP"), encode(scene(7), "PPM")
@@ -125,7 +125,7 @@ def bad_files() -> dict[str, tuple[str, Maker]]:
 
 
 def odd_files() -> dict[str, tuple[str | None, Maker]]:
-    """File name to (kind of remark or None, how to make it): all of these are used."""
+    """File name to (kind of remark or None, maker); all of these files are used."""
     rgb, gray = scene(20), scene(21, mode="L")
     deep = (np.asarray(gray, dtype=np.uint16) * 200).astype(np.uint16)
     frames = [scene(i, mode="P") for i in (22, 23)]
@@ -199,7 +199,7 @@ def _posix_only() -> dict[str, tuple[str, Maker]]:
 
 
 def _five_bands() -> bytes:
-    """Return a TIFF of 9 x 9 pixels with five channels, written by hand: Pillow cannot write one."""
+    """Return a TIFF of 9 x 9 pixels with five channels, assembled from bytes because Pillow cannot write one."""
     side, bands = 9, 5
     pixels = bytes(side * side * bands)
     tags = [(256, 3, 1, side), (257, 3, 1, side), (258, 3, 1, 8), (259, 3, 1, 1), (262, 3, 1, 1), (273, 4, 1, 8)]

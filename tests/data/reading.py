@@ -1,4 +1,4 @@
-"""Small data sets to read, and what was read of them."""
+"""Small datasets to read, and helpers to compare the result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Images with real structure, each its own scene, and changed copies of them; used by tests of the data doctor."""
+"""Images with real structure, each its own scene, and edited duplicates of them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SIZE = (200, 150)
 
 
 def scene(seed: int, size: tuple[int, int] = SIZE) -> Image.Image:
-    """Soft clouds over several scales, and a few discs, bars and lines: no two seeds give images that are alike."""
+    """Return soft clouds at several scales with a few discs, bars and lines; seeds give dissimilar images."""
     rng = np.random.default_rng([77, seed])
     width, height = size
     canvas = np.full((height, width, 3), rng.uniform(90, 160, 3), dtype=np.float32)
@@ -45,7 +45,7 @@ def encode(image: Image.Image, form: str = "JPEG", **options: object) -> bytes:
 
 
 def changed(image: Image.Image, kind: str, rng: np.random.Generator) -> bytes:
-    """Return a changed copy: `jpeg`, `smaller`, `larger`, `watermark`, `crop`, `flip`, `bright` or `dark`."""
+    """Return an edited duplicate: `jpeg`, `smaller`, `larger`, `watermark`, `crop`, `flip`, `bright` or `dark`."""
     width, height = image.size
     if kind == "jpeg":
         return encode(image, quality=int(rng.integers(30, 90)))
@@ -84,8 +84,8 @@ def samples_of(
     return Samples(items, class_names, "/nowhere", "class folders", columns=dict(columns or {}))
 
 
-def looks_of(samples: Samples, files: Sequence[bytes]) -> ScanResult:
-    """Return what is seen of files that are only in memory."""
+def scan_of(samples: Samples, files: Sequence[bytes]) -> ScanResult:
+    """Return the scan of files in memory."""
     scanner = ImageScanner(samples)
     for i, data in enumerate(files):
         scanner.scan(i, data, hashlib.sha256(data).hexdigest())

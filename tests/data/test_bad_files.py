@@ -1,4 +1,4 @@
-"""Every kind of bad file is named with its kind, none is replaced, and the good ones are used."""
+"""Every bad file is reported with its kind, none is replaced, and the good ones are used."""
 
 from __future__ import annotations
 
@@ -32,14 +32,14 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX file systems o
 
 @dataclass
 class Zoo:
-    """The folder of all kinds of file, read and looked at."""
+    """The folder with all kinds of files, read and scanned."""
 
     root: Path
     bad: dict[str, str]
     odd: dict[str, str | None]
     samples: Samples
     scan: ScanResult
-    health: DatasetReport
+    report: DatasetReport
 
 
 @pytest.fixture(scope="module")
@@ -73,29 +73,29 @@ def test_the_folder_has_at_least_forty_kinds_of_bad_file() -> None:
 
 
 @pytest.mark.parametrize("name", bad_files())
-def test_a_bad_file_is_named_with_its_kind(zoo: Zoo, name: str) -> None:
+def test_bad_file_is_reported_with_its_kind(zoo: Zoo, name: str) -> None:
     (full,) = [n for n in zoo.bad if n.rpartition("/")[2] == name]
-    (problem,) = [p for p in zoo.health.unreadable if p.name == full]
+    (problem,) = [p for p in zoo.report.unreadable if p.name == full]
     assert problem.kind == zoo.bad[full]
     assert len(problem.detail) > 10
     assert str(zoo.root) not in problem.detail
 
 
-def test_nothing_else_is_called_bad(zoo: Zoo) -> None:
-    assert sorted(p.name for p in zoo.health.unreadable) == sorted(zoo.bad)
+def test_no_other_file_is_reported(zoo: Zoo) -> None:
+    assert sorted(p.name for p in zoo.report.unreadable) == sorted(zoo.bad)
 
 
-def test_bad_files_are_replaced_by_nothing(zoo: Zoo) -> None:
-    """No thumbnail, no facts: a black image or a neighbor would show here."""
+def test_bad_files_are_not_replaced(zoo: Zoo) -> None:
+    """No thumbnail and no info: a black image or a neighbor would show here."""
     lost = [i for i, s in enumerate(zoo.samples) if s.name in zoo.bad]
     assert len(lost) > 20
     for i in lost:
         assert zoo.scan.info[i] is None
         assert not zoo.scan.thumbs[i].any()
         assert i in zoo.scan.problems
-    applied = apply_report(zoo.samples, zoo.health, group_from="none")
+    applied = apply_report(zoo.samples, zoo.report, group_from="none")
     assert applied.excluded[lost].all()
-    two_labels = {i for p in zoo.health.label_conflicts for i in (p.index_a, p.index_b)}  # films of the same page
+    two_labels = {i for p in zoo.report.label_conflicts for i in (p.index_a, p.index_b)}  # films of the same page
     assert set(np.flatnonzero(applied.excluded & zoo.scan.is_ok)) == two_labels
     assert {zoo.samples[i].name.rpartition("/")[2] for i in two_labels} == {
         "ok_film.webp",
@@ -105,7 +105,7 @@ def test_bad_files_are_replaced_by_nothing(zoo: Zoo) -> None:
 
 
 @pytest.mark.parametrize("name", odd_files())
-def test_an_odd_file_is_used_and_told(zoo: Zoo, name: str) -> None:
+def test_unusual_file_is_used_with_remark(zoo: Zoo, name: str) -> None:
     (i,) = [k for k, s in enumerate(zoo.samples) if s.name.rpartition("/")[2] == f"ok_{name}"]
     info = zoo.scan.info[i]
     assert info is not None
@@ -117,30 +117,30 @@ def test_an_odd_file_is_used_and_told(zoo: Zoo, name: str) -> None:
         assert zoo.scan.thumbs[i].std() > 1
 
 
-def test_the_judgement_counts_what_was_handled(zoo: Zoo) -> None:
-    told = {r.kind: r.count for r in zoo.health.remarks}
+def test_report_counts_remarks(zoo: Zoo) -> None:
+    told = {r.kind: r.count for r in zoo.report.remarks}
     wanted = Counter(kind for kind in zoo.odd.values() if kind)
     pages = wanted.pop("stack") + wanted.pop("animated")
-    (finding,) = [f for f in zoo.health.findings if f.kind is FindingKind.PAGES_NOT_USED]
+    (finding,) = [f for f in zoo.report.findings if f.kind is FindingKind.PAGES_NOT_USED]
     assert finding.severity is Severity.WARNING
     assert finding.evidence["count"] == pages == 4
     wanted["palette"] += 1  # of the GIF
     assert told == wanted
-    assert sum(zoo.health.formats.values()) == len(zoo.odd)
-    assert zoo.health.is_misleading  # files are lost
+    assert sum(zoo.report.formats.values()) == len(zoo.odd)
+    assert zoo.report.is_misleading  # files are lost
 
 
 def test_each_kind_of_bad_file_is_one_finding_and_one_line(zoo: Zoo) -> None:
-    findings = [f for f in dataset_findings(zoo.health) if f.kind is FindingKind.UNREADABLE_FILES]
+    findings = [f for f in dataset_findings(zoo.report) if f.kind is FindingKind.UNREADABLE_FILES]
     assert {f.evidence["problem"]: f.evidence["count"] for f in findings} == Counter(zoo.bad.values())
     assert len(findings) == len(set(zoo.bad.values()))
     counts = [int(f.evidence["count"]) for f in findings]  # type: ignore[arg-type]
     assert counts == sorted(counts, reverse=True)
     assert {f.severity for f in findings} == {Severity.ERROR}
-    lines = finding_lines(dataset_findings(zoo.health))
+    lines = finding_lines(dataset_findings(zoo.report))
     assert all(line.isprintable() for line in lines)
     assert [line for line in lines if line in finding_lines(findings)] == finding_lines(findings)
-    value = report_to_json(zoo.health)
+    value = report_to_json(zoo.report)
     assert value["counts"]["unreadable"] == len(zoo.bad)
     json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
 
@@ -154,9 +154,9 @@ def test_files_that_vanish_while_reading(tmp_path: Path) -> None:
     scan = scan_images(samples, num_threads=2)
     kinds = {samples[i].name: p.kind for i, p in scan.problems.items()}
     assert kinds == {"a/1.jpg": "missing", "b/2.jpg": "folder"}
-    health = inspect_dataset(samples, scan=scan)
-    assert {p.name for p in health.unreadable} == set(kinds)
-    assert sum(health.formats.values()) == 6
+    report = inspect_dataset(samples, scan=scan)
+    assert {p.name for p in report.unreadable} == set(kinds)
+    assert sum(report.formats.values()) == 6
 
 
 def test_a_folder_that_vanishes_while_reading(tmp_path: Path) -> None:
@@ -165,12 +165,12 @@ def test_a_folder_that_vanishes_while_reading(tmp_path: Path) -> None:
     for file in (root / "b").iterdir():
         file.unlink()
     (root / "b").rmdir()
-    health = inspect_dataset(samples, num_threads=1)
-    assert [p.kind for p in health.unreadable] == ["missing"] * 4
-    assert Finding(FindingKind.CLASS_WITHOUT_IMAGES, Severity.ERROR, {"class": "b"}) in health.findings
+    report = inspect_dataset(samples, num_threads=1)
+    assert [p.kind for p in report.unreadable] == ["missing"] * 4
+    assert Finding(FindingKind.CLASS_WITHOUT_IMAGES, Severity.ERROR, {"class": "b"}) in report.findings
 
 
-def test_a_copy_that_vanishes_before_it_is_compared_is_no_copy(tmp_path: Path) -> None:
+def test_file_that_vanishes_before_comparison_is_no_duplicate(tmp_path: Path) -> None:
     image = scene(1, (80, 60))
     one, two = put(tmp_path, "1.png", encode(image, "PNG")), put(tmp_path, "2.bmp", encode(image, "BMP"))
     same = SamePixels([str(one), str(two)], 10**8)
@@ -180,7 +180,7 @@ def test_a_copy_that_vanishes_before_it_is_compared_is_no_copy(tmp_path: Path) -
 
 
 @posix
-def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
+def test_file_that_becomes_a_pipe_does_not_block(tmp_path: Path) -> None:
     root = small_set(tmp_path)
     samples = read(root)
     (root / "a" / "0.jpg").unlink()
@@ -191,7 +191,7 @@ def test_a_file_that_becomes_a_pipe_is_not_waited_for(tmp_path: Path) -> None:
 
 @posix
 def test_permission_denied_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refused by a stand-in for the system, because the tests may run as root, whom nothing is denied."""
+    """Refuse through a stand-in for the system, because tests may run as root, who is never denied access."""
     root = small_set(tmp_path)
 
     def guarded(path: str, mode: str = "r", *rest: object, **options: object) -> object:
@@ -200,9 +200,9 @@ def test_permission_denied_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         return open(path, mode, *rest, **options)  # type: ignore[call-overload]
 
     monkeypatch.setattr(image_spec, "open", guarded, raising=False)
-    health = inspect_dataset(read(root), num_threads=1)
-    assert [(p.name, p.kind) for p in health.unreadable] == [("b/1.jpg", "permission")]
-    assert sum(health.formats.values()) == 7
+    report = inspect_dataset(read(root), num_threads=1)
+    assert [(p.name, p.kind) for p in report.unreadable] == [("b/1.jpg", "permission")]
+    assert sum(report.formats.values()) == 7
 
 
 @posix
@@ -210,8 +210,8 @@ def test_permission_denied_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_permission_denied_by_the_system_itself(tmp_path: Path) -> None:
     root = small_set(tmp_path)
     (root / "a" / "2.jpg").chmod(0)
-    health = inspect_dataset(read(root), num_threads=1)
-    assert [(p.name, p.kind) for p in health.unreadable] == [("a/2.jpg", "permission")]
+    report = inspect_dataset(read(root), num_threads=1)
+    assert [(p.name, p.kind) for p in report.unreadable] == [("a/2.jpg", "permission")]
 
 
 @posix
@@ -228,14 +228,14 @@ def test_odd_names_of_bad_and_copied_files(tmp_path: Path) -> None:
         with open(os.path.join(root, name), "wb") as file:
             file.write(data)
     samples = read(tmp_path)
-    health = inspect_dataset(samples)
-    assert {p.name: p.kind for p in health.unreadable} == {"a/new\nline.jpg": "empty", "b/\\xff\\xfe.jpg": "format"}
-    assert len(health.duplicates) == 3
-    assert len(health.label_conflicts) == 2
-    lines = finding_lines(dataset_findings(health))
+    report = inspect_dataset(samples)
+    assert {p.name: p.kind for p in report.unreadable} == {"a/new\nline.jpg": "empty", "b/\\xff\\xfe.jpg": "format"}
+    assert len(report.duplicates) == 3
+    assert len(report.label_conflicts) == 2
+    lines = finding_lines(dataset_findings(report))
     assert all(line.isprintable() for line in lines), [line for line in lines if not line.isprintable()]
     "\n".join(lines).encode("utf-8")
-    json.dumps(report_to_json(health), ensure_ascii=False).encode("utf-8")
+    json.dumps(report_to_json(report), ensure_ascii=False).encode("utf-8")
 
 
 @posix
@@ -244,10 +244,10 @@ def test_loops_of_links_end(tmp_path: Path) -> None:
     (root / "a" / "again").symlink_to(root / "a")
     (root / "b" / "up").symlink_to(root)
     (root / "a" / "self.jpg").symlink_to(root / "a" / "self.jpg")
-    health = inspect_dataset(read(root), num_threads=1)
-    assert sum(health.formats.values()) == 8
-    assert [(p.name, p.kind) for p in health.unreadable] == [("a/self.jpg", "broken-link")]
-    assert not health.duplicates
+    report = inspect_dataset(read(root), num_threads=1)
+    assert sum(report.formats.values()) == 8
+    assert [(p.name, p.kind) for p in report.unreadable] == [("a/self.jpg", "broken-link")]
+    assert not report.duplicates
 
 
 def test_thousands_of_empty_files_give_one_line(tmp_path: Path) -> None:
@@ -256,12 +256,12 @@ def test_thousands_of_empty_files_give_one_line(tmp_path: Path) -> None:
     for i in range(1500):
         (root / "a" / "many" / f"{i}.jpg").touch()
     samples = read(root, layout="{label}/**")
-    health = inspect_dataset(samples, num_threads=2)
-    assert len(health.unreadable) == 1500
-    assert sum(health.formats.values()) == 8
-    (finding,) = unreadable_findings(health.unreadable)
+    report = inspect_dataset(samples, num_threads=2)
+    assert len(report.unreadable) == 1500
+    assert sum(report.formats.values()) == 8
+    (finding,) = unreadable_findings(report.unreadable)
     assert (finding.evidence["problem"], finding.evidence["count"]) == ("empty", 1500)
-    (line,) = [line for line in finding_lines(dataset_findings(health)) if "1,500" in line]
+    (line,) = [line for line in finding_lines(dataset_findings(report)) if "1,500" in line]
     assert len(line) < 300
 
 
@@ -278,16 +278,16 @@ def test_nothing_but_bad_files(tmp_path: Path) -> None:
     for k, (_, make) in enumerate(list(bad_files().values())[:12]):
         (tmp_path / "ab"[k % 2]).mkdir(exist_ok=True)
         make(tmp_path / "ab"[k % 2] / f"{k}.jpg")
-    health = inspect_dataset(read(tmp_path), num_threads=1)
-    assert len(health.unreadable) == 12
-    assert (health.size_range, health.formats, health.intensity_range) == (None, {}, None)
-    assert finding_lines(dataset_findings(health))
+    report = inspect_dataset(read(tmp_path), num_threads=1)
+    assert len(report.unreadable) == 12
+    assert (report.size_range, report.formats, report.intensity_range) == (None, {}, None)
+    assert finding_lines(dataset_findings(report))
     (tmp_path / "none").mkdir()
     with pytest.raises(DataError, match="no image"):
         read(tmp_path / "none")
 
 
-def test_the_same_file_looks_the_same_from_one_thread_or_many(zoo: Zoo) -> None:
+def test_scan_does_not_depend_on_threads(zoo: Zoo) -> None:
     again = scan_images(zoo.samples, num_threads=1)
     assert again.info == zoo.scan.info
     np.testing.assert_array_equal(again.thumbs, zoo.scan.thumbs)

@@ -1,4 +1,4 @@
-"""Numbers of classes become names only with evidence of where counting starts."""
+"""Class numbers become names only with evidence of where counting starts."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NAMES = ["glass", "paper", "card", "metal", "trash"]
 
 
 def rows(*ids: int, folder: list[str] | None = None) -> list[tuple[int, str]]:
-    """Return one image a number; `folder` names the folder of each number from 0."""
+    """Return one image per number; `folder` is the folder of each number from 0."""
     return [(k, f"{folder[k]}/{i}.png" if folder else f"{i}.png") for i, k in enumerate(ids)]
 
 
@@ -71,7 +71,7 @@ def test_the_option_names_the_start() -> None:
     assert named(NAMES, images, first_id="none") == ({}, "option")
 
 
-def test_paths_that_contradict_the_only_way_are_asked_about() -> None:
+def test_paths_that_contradict_the_only_option_raise() -> None:
     images = rows(0, 1, 2, folder=["paper", "card", "metal"])
     with pytest.raises(UsageError, match="--first-id 0"):
         name_classes({"classes.txt": NAMES}, images, "train.txt")
@@ -124,7 +124,7 @@ def test_names_that_are_images_names_too_are_no_list(tmp_path: Path) -> None:
     assert {s.name: s.label for s in read(tmp_path)} == {"0.png": "dog", "1.png": "cat"}
 
 
-def test_an_option_without_effect_is_refused(tmp_path: Path) -> None:
+def test_option_without_effect_raises(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "b/2.png")
     for options in ({}, {"layout": "{label}/*"}):
         with pytest.raises(UsageError, match="--first-id"):

@@ -1,4 +1,4 @@
-"""Contact sheets show what there is, and say what cannot be shown."""
+"""Contact sheets show images, and tiles with a reason for unreadable ones."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from headstart.preprocessing.augmentation import make_view, parse_augment, view_
 from headstart.preprocessing.image_spec import ImageSpec, read_image
 
 
-def test_a_row_a_class_and_the_same_for_one_seed(photos: Path) -> None:
+def test_one_row_per_class_and_reproducible(photos: Path) -> None:
     samples = read(photos)
     one, two = (draw_by_class(samples, per_class=4, seed=s) for s in (0, 1))
     again = draw_by_class(samples, per_class=4, seed=0)
@@ -25,7 +25,7 @@ def test_a_row_a_class_and_the_same_for_one_seed(photos: Path) -> None:
     assert one.height > 3 * 128
 
 
-def test_as_seen_is_exactly_what_the_network_gets(photos: Path) -> None:
+def test_as_seen_shows_network_input(photos: Path) -> None:
     samples = read(photos)
     spec = ImageSpec(size_hw=(100, 100), crop_fraction=0.5)
     sheet = np.asarray(draw_by_class(samples, per_class=1, seed=3, side=100, as_seen=spec))
@@ -34,7 +34,7 @@ def test_as_seen_is_exactly_what_the_network_gets(photos: Path) -> None:
     assert sum(any(np.array_equal(w, p) for w in windows) for p in seen) == 3
 
 
-def test_views_are_those_that_training_stores(photos: Path) -> None:
+def test_views_match_training_cache(photos: Path) -> None:
     samples, spec, augment = read(photos), ImageSpec(size_hw=(64, 64)), parse_augment("flip,crop=.4,brightness=.3")
     sheet = np.asarray(draw_views(samples, spec, augment, count=2, num_images=3, seed=5))
     windows = [sheet[y : y + 64, x : x + 64] for y in range(sheet.shape[0] - 64) for x in (8, 80, 152)]
@@ -51,7 +51,7 @@ def test_views_are_those_that_training_stores(photos: Path) -> None:
             assert is_shown(make_view(data, spec, augment, view_rng(digest, view, 5)))
 
 
-def test_unreadable_images_are_tiles_that_say_so(tmp_path: Path, make_images: Callable[..., Path]) -> None:
+def test_unreadable_images_are_tiles_with_reason(tmp_path: Path, make_images: Callable[..., Path]) -> None:
     data = make_images(tmp_path / "d", {"a": 2, "b": 2})
     (data / "a" / "broken.jpg").write_bytes(b"nonsense")
     sheet = np.asarray(draw_by_class(read(data), per_class=5))

@@ -1,4 +1,4 @@
-"""Copies are found however they were made, different images are left apart, and the work stays near linear."""
+"""Duplicates are found however they were edited, different images stay apart, and the cost is almost linear."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from scenes import changed, encode, looks_of, samples_of, scene
+from scenes import changed, encode, samples_of, scan_of, scene
 
 from headstart.data import duplicate_candidates, nearest_neighbors
 from headstart.data.duplicate_candidates import Candidates, find_candidates
@@ -26,7 +26,7 @@ NUM_ALONE = 60
 
 @dataclass
 class Planted:
-    """Scenes, of which some have one changed copy; what was found among them all."""
+    """Scenes, some with one edited duplicate, and the pairs found among them."""
 
     scan: ScanResult
     kind_of: dict[frozenset[int], str]
@@ -51,7 +51,7 @@ def planted() -> Planted:
             data = changed(images[k], kind, rng)
         kind_of[frozenset((k, len(files)))] = kind
         files.append(data)
-    scan = looks_of(samples_of([str(i) for i in range(len(files))]), files)
+    scan = scan_of(samples_of([str(i) for i in range(len(files))]), files)
     exact, near, _ = find_duplicates(scan, num_threads=1)
     return Planted(scan, kind_of, count, exact, near)
 
@@ -82,7 +82,7 @@ def subset(scan: ScanResult, rows: NDArray[np.int64] | list[int]) -> ScanResult:
         ("dark", 0.9),
     ],
 )
-def test_planted_copies_are_found(planted: Planted, kind: str, least: float) -> None:
+def test_planted_duplicates_are_found(planted: Planted, kind: str, least: float) -> None:
     found = {frozenset((p.first, p.second)) for p in (*planted.exact, *planted.near)}
     hits = [pair in found for pair, k in planted.kind_of.items() if k == kind]
     assert len(hits) == PER_KIND
@@ -95,7 +95,7 @@ def test_every_pair_that_is_reported_was_planted(planted: Planted) -> None:
         assert pair.first < pair.second
 
 
-def test_pairs_say_what_they_are(planted: Planted) -> None:
+def test_pairs_have_their_kind(planted: Planted) -> None:
     kinds = {frozenset((p.first, p.second)): p for p in (*planted.exact, *planted.near)}
     for pair, kind in planted.kind_of.items():
         found = kinds.get(pair)
@@ -119,8 +119,8 @@ def test_no_pair_among_different_images(planted: Planted) -> None:
     assert (exact, near) == ([], [])
 
 
-def test_look_alikes_of_one_studio_are_no_copies() -> None:
-    """The same backdrop and place, different things: what a product photographer's set is like."""
+def test_similar_studio_images_are_not_duplicates() -> None:
+    """The same backdrop and position, different objects, as in product photographs."""
     rng = np.random.default_rng(0)
     files = []
     backdrop = Image.fromarray(np.linspace(150, 220, 150).astype(np.uint8)[:, None].repeat(200, 1)).convert("RGB")
@@ -129,12 +129,12 @@ def test_look_alikes_of_one_studio_are_no_copies() -> None:
         x, y = (int(v) for v in rng.integers(-4, 5, 2))
         image.paste(scene(900 + seed, (110, 90)), (45 + x, 30 + y))
         files.append(encode(image))
-    exact, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(50)]), files), num_threads=1)
+    exact, near, _ = find_duplicates(scan_of(samples_of([str(i) for i in range(50)]), files), num_threads=1)
     assert (exact, near) == ([], [])
 
 
-def test_the_bar_rises_with_how_alike_different_images_are() -> None:
-    """Cells of one wafer, frames of one camera: they agree in 99 % of their details and are no copies; copies are."""
+def test_threshold_rises_with_similarity_of_different_images() -> None:
+    """Cells of one wafer, frames of one camera: 99 % of details agree without being duplicates."""
     images = []
     for i in range(80):
         shared = np.asarray(scene(5000 + i // 4)).astype(np.float64)
@@ -142,10 +142,10 @@ def test_the_bar_rises_with_how_alike_different_images_are() -> None:
         images.append(Image.fromarray((0.8 * shared + 25 + 0.1 * own).clip(0, 255).astype(np.uint8)))
     files = [encode(image, quality=95) for image in images]
     files += [encode(image, quality=75) for image in images[:32:4]]
-    scan = looks_of(samples_of([str(i) for i in range(88)]), files)
+    scan = scan_of(samples_of([str(i) for i in range(88)]), files)
     candidates = find_candidates(scan.thumbs, None)
     scores, _ = duplicate_candidates.compare_candidates(scan.thumbs, candidates, 1)
-    assert (scores > 1.9).sum() > 60  # a fixed bar would call these copies
+    assert (scores > 1.9).sum() > 60  # a fixed threshold would accept these
     _, near, _ = find_duplicates(scan, num_threads=1)
     assert {(p.first, p.second) for p in near} == {(4 * k, 80 + k) for k in range(8)}
 
@@ -154,12 +154,12 @@ def test_the_bar_rises_with_how_alike_different_images_are() -> None:
 def test_every_quality_of_re_encoding(quality: int) -> None:
     files = [encode(scene(s), quality=92) for s in range(300, 330)]
     files += [encode(scene(s), quality=quality) for s in range(300, 310)]
-    _, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(40)]), files), num_threads=1)
+    _, near, _ = find_duplicates(scan_of(samples_of([str(i) for i in range(40)]), files), num_threads=1)
     assert {(p.first, p.second) for p in near} == {(i, 30 + i) for i in range(10)}
 
 
-def test_a_caption_over_one_end_hides_no_copy() -> None:
-    """A bar with a title or a date: the other half of the image is as it was."""
+def test_caption_does_not_hide_duplicate() -> None:
+    """A bar with a title or a date leaves the other half of the image unchanged."""
     images = [scene(s) for s in range(600, 660)]
     files = [encode(image) for image in images]
     for k, image in enumerate(images[:12]):
@@ -167,16 +167,16 @@ def test_a_caption_over_one_end_hides_no_copy() -> None:
         bar = (0, 0, width, height * 15 // 100) if k % 2 else (0, height * 85 // 100, width, height)
         image.paste((255, 255, 255) if k % 3 else (0, 0, 0), bar)
         files.append(encode(image, quality=85))
-    _, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(72)]), files), num_threads=1)
+    _, near, _ = find_duplicates(scan_of(samples_of([str(i) for i in range(72)]), files), num_threads=1)
     found = {(p.first, p.second) for p in near}
     assert found <= {(k, 60 + k) for k in range(12)}
     assert len(found) >= 11
 
 
-def test_embeddings_point_at_more_but_pixels_decide() -> None:
-    """A network that calls all images alike does not make them copies."""
+def test_embeddings_propose_but_pixels_decide() -> None:
+    """Equal embeddings do not make different images duplicates."""
     files = [encode(scene(s)) for s in range(400, 440)]
-    scan = looks_of(samples_of([str(i) for i in range(40)]), files)
+    scan = scan_of(samples_of([str(i) for i in range(40)]), files)
     same = np.ones((40, 16), dtype=np.float32) + 1e-3 * np.random.default_rng(0).normal(size=(40, 16)).astype(
         np.float32
     )
@@ -186,26 +186,26 @@ def test_embeddings_point_at_more_but_pixels_decide() -> None:
 def test_embeddings_may_have_rows_that_are_missing() -> None:
     files = [encode(scene(s)) for s in (1, 2, 1, 3)]
     files[2] = encode(scene(1), quality=60)
-    scan = looks_of(samples_of(list("abcd")), files)
+    scan = scan_of(samples_of(list("abcd")), files)
     embeddings = np.random.default_rng(0).normal(size=(4, 8)).astype(np.float32)
     embeddings[3] = np.nan
     _, near, _ = find_duplicates(scan, embeddings=embeddings, num_threads=1)
     assert [(p.first, p.second) for p in near] == [(0, 2)]
 
 
-def test_images_of_one_color_are_no_near_copies() -> None:
+def test_uniform_images_are_not_near_duplicates() -> None:
     files = [encode(Image.new("RGB", (80, 60), (i, 2 * i, 3 * i)), "PNG") for i in range(10, 40)]
-    exact, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(30)]), files), num_threads=1)
+    exact, near, _ = find_duplicates(scan_of(samples_of([str(i) for i in range(30)]), files), num_threads=1)
     assert (exact, near) == ([], [])
 
 
 def test_equal_pixels_under_other_bytes_and_modes(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """The digests of thumbnails only point; pixels are compared one by one."""
+    """Thumbnail digests only propose; pixels are compared one by one."""
     image = scene(5).convert("L")
     nearly = np.array(image)
     nearly[3, 3] ^= 1  # one bit of one pixel
     files = [encode(image, "PNG"), encode(image.convert("RGB"), "PNG"), encode(Image.fromarray(nearly), "PNG")]
-    scan = looks_of(samples_of(list("abc")), files)
+    scan = scan_of(samples_of(list("abc")), files)
     asked: list[tuple[int, int]] = []
 
     def same(a: int, b: int) -> bool:
@@ -222,7 +222,7 @@ def test_equal_pixels_under_other_bytes_and_modes(tmp_path_factory: pytest.TempP
 def test_large_sets_of_one_file_do_not_make_all_pairs() -> None:
     one = encode(scene(1))
     files = [one] * 300 + [encode(scene(1), quality=50)]
-    scan = looks_of(samples_of([str(i) for i in range(301)]), files)
+    scan = scan_of(samples_of([str(i) for i in range(301)]), files)
     exact, near, _ = find_duplicates(scan, num_threads=1)
     assert len(exact) == 299
     assert len(near) < 20
@@ -230,26 +230,26 @@ def test_large_sets_of_one_file_do_not_make_all_pairs() -> None:
     assert set(groups.tolist()) == {0}
 
 
-def test_a_near_copy_of_a_image_is_one_of_its_twin_too() -> None:
-    """Named as pairs, so that a leak or a second label is seen whichever of the twins has it."""
+def test_near_duplicate_extends_to_equal_images() -> None:
+    """Reported as pairs, so that a leak or a second label is found for either of the equal images."""
     files = [encode(scene(1)), encode(scene(2)), encode(scene(1)), encode(scene(1), quality=50), encode(scene(3))]
-    exact, near, _ = find_duplicates(looks_of(samples_of(list("abcde")), files), num_threads=1)
+    exact, near, _ = find_duplicates(scan_of(samples_of(list("abcde")), files), num_threads=1)
     assert [(p.first, p.second) for p in exact] == [(0, 2)]
     assert {(p.first, p.second) for p in near} == {(0, 3), (2, 3)}
 
 
 def test_one_and_no_image() -> None:
-    assert find_duplicates(looks_of(samples_of([]), []), num_threads=1)[:2] == ([], [])
-    assert find_duplicates(looks_of(samples_of(["a"]), [encode(scene(1))]), num_threads=1)[:2] == ([], [])
+    assert find_duplicates(scan_of(samples_of([]), []), num_threads=1)[:2] == ([], [])
+    assert find_duplicates(scan_of(samples_of(["a"]), [encode(scene(1))]), num_threads=1)[:2] == ([], [])
 
 
 def test_two_images_suffice() -> None:
     files = [encode(scene(1)), encode(scene(1), quality=50)]
-    _, near, _ = find_duplicates(looks_of(samples_of(["a", "b"]), files), num_threads=1)
+    _, near, _ = find_duplicates(scan_of(samples_of(["a", "b"]), files), num_threads=1)
     assert [(p.first, p.second, p.kind) for p in near] == [(0, 1, "near")]
 
 
-def test_the_result_depends_neither_on_threads_nor_on_the_order(planted: Planted) -> None:
+def test_result_depends_on_neither_threads_nor_order(planted: Planted) -> None:
     again = find_duplicates(planted.scan, num_threads=3)
     assert (again[0], again[1]) == (planted.exact, planted.near)
     order = np.random.default_rng(0).permutation(len(planted.scan.info))
@@ -268,14 +268,14 @@ def test_components() -> None:
 
 def test_nearest_finds_what_comparing_all_would_find() -> None:
     rng = np.random.default_rng(1)
-    count, copies = 21_000, 300
+    count, duplicates = 21_000, 300
     rows = rng.normal(size=(count, 24)).astype(np.float32)
-    rows[-copies:] = rows[:copies] + 0.05 * rng.normal(size=(copies, 24))
+    rows[-duplicates:] = rows[:duplicates] + 0.05 * rng.normal(size=(duplicates, 24))
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     owner = np.arange(count)
     query, entry, cosine = nearest(rows, owner, rows, owner, count=2, least=0.9)
     found = set(zip(query.tolist(), entry.tolist(), strict=True))
-    hits = np.mean([(i, count - copies + i) in found for i in range(copies)])
+    hits = np.mean([(i, count - duplicates + i) in found for i in range(duplicates)])
     assert hits >= 0.97
     assert (query != entry).all()
     np.testing.assert_allclose(cosine, (rows[query] * rows[entry]).sum(1), atol=1e-5)
@@ -283,7 +283,7 @@ def test_nearest_finds_what_comparing_all_would_find() -> None:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, count: int) -> int:
-    """Return how many cosines `nearest` takes among so many vectors."""
+    """Return how many cosines `nearest` computes among so many vectors."""
     compared = 0
     best: Callable[..., tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = nearest_neighbors._best
 
@@ -307,7 +307,7 @@ def test_vectors_are_not_compared_with_all_others(monkeypatch: pytest.MonkeyPatc
     assert many / few < 3.4  # 2 ** 1.5 is 2.8, all pairs would be 4
 
 
-def test_pairs_that_are_laid_over_each_other_grow_with_the_images(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_registered_pairs_is_linear_in_images(monkeypatch: pytest.MonkeyPatch) -> None:
     counts = []
     for num in (200, 400, 800):
         rng = np.random.default_rng(num)
@@ -333,7 +333,7 @@ def test_pairs_that_are_laid_over_each_other_grow_with_the_images(monkeypatch: p
 
 
 def test_agreement_of_details() -> None:
-    """Nothing for strangers, much for a brighter, marked copy."""
+    """Near zero for unrelated images, large for a brighter, watermarked duplicate."""
     images = np.stack([np.asarray(scene(s).convert("L").resize((96, 96), Image.Resampling.BICUBIC)) for s in range(8)])
     copy = np.clip(images * 0.8 + 10, 0, 255).astype(np.uint8)
     copy[:, 60:66, 10:60] = 255
@@ -350,23 +350,23 @@ def test_alignment_finds_the_window() -> None:
         None
     ]
     truth = np.array([top / 300, left / 400, (bottom - top) / 300, (right - left) / 400])
-    guess = np.array([[0.02, 0.04, 0.94, 0.92]])
-    rough, _ = align(whole, part, align(whole, part, guess, 0)[0], 1)
+    proposal = np.array([[0.02, 0.04, 0.94, 0.92]])
+    rough, _ = align(whole, part, align(whole, part, proposal, 0)[0], 1)
     fine, _ = align(whole, part, rough, 2)
     assert np.abs(fine - truth).max() < 0.006
     assert (
         correlate_details(details(whole, fine), details(part))[0]
-        > correlate_details(details(whole, guess), details(part))[0] + 0.3
+        > correlate_details(details(whole, proposal), details(part))[0] + 0.3
     )
 
 
-def test_burnt_out_parts_cost_a_copy_nothing() -> None:
+def test_overexposed_areas_do_not_hide_duplicates() -> None:
     files = [encode(scene(s)) for s in range(500, 540)]
     for s in range(500, 508):
         bright = np.clip(np.asarray(scene(s)).astype(np.float64) * 1.25, 0, 255).astype(np.uint8)
         assert (bright == 255).mean() > 0.03
         files.append(encode(Image.fromarray(bright)))
-    _, near, _ = find_duplicates(looks_of(samples_of([str(i) for i in range(48)]), files), num_threads=1)
+    _, near, _ = find_duplicates(scan_of(samples_of([str(i) for i in range(48)]), files), num_threads=1)
     found = {(p.first, p.second) for p in near}
     assert found <= {(i, 40 + i) for i in range(8)}
     assert len(found) >= 6
@@ -378,8 +378,8 @@ def test_no_candidates() -> None:
     assert (len(scores), len(is_cropped)) == (0, 0)
 
 
-def test_facts_alone_make_exact_pairs() -> None:
-    """Three files with the same bytes are three pairs; an image that cannot be read is in none."""
+def test_digests_suffice_for_exact_pairs() -> None:
+    """Three files with the same bytes are three pairs; an unreadable image is in none."""
 
     def info(digest: str, key: str) -> ImageInfo:
         remarks = (("one-color", "one color"),)
@@ -395,7 +395,7 @@ def test_facts_alone_make_exact_pairs() -> None:
 
 
 def drawing(seed: int) -> Image.Image:
-    """Return a shape drawn by hand: many are much alike, and nothing but thin strokes tells them apart."""
+    """Return a line drawing; many are similar and differ only in thin strokes."""
     rng = np.random.default_rng([seed, 70])
     angles = np.linspace(0, 2 * np.pi, 60) + rng.uniform(0, 2 * np.pi)
     corners = (60, 3, 4)[seed % 3]  # an ellipse, a triangle, a quadrangle
@@ -408,15 +408,15 @@ def drawing(seed: int) -> Image.Image:
     return large.resize((70, 70), Image.Resampling.BOX)
 
 
-def test_crops_of_drawings_are_laid_over_each_other_among_many_that_are_alike() -> None:
-    """Before they lie right, their details agree no better than those of any two drawings."""
+def test_crops_of_similar_drawings_are_registered() -> None:
+    """Before registration their details agree no better than those of any two drawings."""
     count, cropped = 600, 40
     rng = np.random.default_rng(5)
     files = [encode(drawing(s)) for s in range(count)]
     for s in range(cropped):
         left, top, right, bottom = rng.integers(0, 3, 4)
         files.append(encode(drawing(7 * s).crop((left, top, 70 - right, 70 - bottom - 1))))
-    scan = looks_of(samples_of([str(i) for i in range(len(files))]), files)
+    scan = scan_of(samples_of([str(i) for i in range(len(files))]), files)
     candidates = find_candidates(scan.thumbs, None)
     scores, _ = duplicate_candidates.compare_candidates(scan.thumbs, candidates, 1)
     best: dict[frozenset[int], float] = {}

@@ -1,4 +1,4 @@
-"""Walking folders that were not made to be walked."""
+"""Walking folders with unreadable, special and looping entries."""
 
 import os
 import sys
@@ -90,7 +90,7 @@ def test_the_root_itself_cannot_be_read(tmp_path: Path) -> None:
 
 
 @posix
-def test_pipes_and_broken_links_are_named_and_never_opened(tmp_path: Path) -> None:
+def test_pipes_and_broken_links_are_reported_and_not_opened(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png")
     os.mkfifo(tmp_path / "a" / "pipe.png")
     (tmp_path / "a" / "dead.png").symlink_to(tmp_path / "a" / "gone.png")
@@ -110,14 +110,14 @@ def test_pipes_and_broken_links_are_named_and_never_opened(tmp_path: Path) -> No
         (".x.jpg.icloud", "cloud-placeholder", "iCloud"),
     ],
 )
-def test_files_that_cannot_be_used_are_named_with_a_way_out(tmp_path: Path, name: str, kind: str, step: str) -> None:
+def test_unusable_files_are_reported_with_fix(tmp_path: Path, name: str, kind: str, step: str) -> None:
     put(tmp_path, f"a/{name}", "a/1.png")
     (problem,) = walk_files(str(tmp_path)).problems
     assert (problem.name, problem.kind) == (f"a/{name}", kind)
     assert step in problem.detail
 
 
-def test_images_without_an_ending_are_known_by_their_first_bytes(tmp_path: Path) -> None:
+def test_images_without_extension_are_identified_by_first_bytes(tmp_path: Path) -> None:
     put(tmp_path, "a/image", "a/image.dat2")
     put(tmp_path, "a/notes", data=b"just words")
     tree = walk_files(str(tmp_path))

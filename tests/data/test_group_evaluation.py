@@ -1,4 +1,4 @@
-"""Hidden groups: names are guesses, the images decide, and the effect on the score is measured."""
+"""Hidden groups: names propose, images decide, and the effect on the score is measured."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
-from scenes import SIZE, encode, looks_of, samples_of, scene
+from scenes import SIZE, encode, samples_of, scan_of, scene
 
 from headstart.data.duplicates import Pair
 from headstart.data.group_evaluation import evaluate_groupings
@@ -23,7 +23,7 @@ NUM_ORIGINALS, NUM_VARIANTS = 24, 4
 
 
 def variant(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    """As augmentation scripts store them: turned, cut, perhaps mirrored."""
+    """As stored by augmentation scripts: rotated, cropped, perhaps flipped."""
     width, height = SIZE
     turned = image.rotate(float(rng.uniform(-30, 30)), resample=Image.Resampling.BICUBIC)
     share = rng.uniform(0.65, 0.95)
@@ -34,7 +34,7 @@ def variant(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def variants(is_shuffled: bool) -> tuple[Samples, ScanResult]:
-    """Variants of few originals, named `_<k>_<random>.jpg`; shuffled, k has nothing to do with the original."""
+    """Variants of few originals, named `_<k>_<random>.jpg`; if shuffled, k is unrelated to the original."""
     rng = np.random.default_rng(8)
     names, labels, files = [], [], []
     for c, label in enumerate(("cat", "dog")):
@@ -46,11 +46,11 @@ def variants(is_shuffled: bool) -> tuple[Samples, ScanResult]:
             labels.append(label)
             files.append(encode(variant(scene(int(k) + 2000), rng), quality=85))
     samples = samples_of(names, labels)
-    return samples, looks_of(samples, files)
+    return samples, scan_of(samples, files)
 
 
 @pytest.fixture(scope="module")
-def honest() -> tuple[Samples, ScanResult]:
+def related() -> tuple[Samples, ScanResult]:
     return variants(is_shuffled=False)
 
 
@@ -59,18 +59,18 @@ def shuffled() -> tuple[Samples, ScanResult]:
     return variants(is_shuffled=True)
 
 
-def judged(samples: Samples, scan: ScanResult, **options: object) -> list[tuple[NDArray[np.int64], GroupPattern]]:
+def evaluate(samples: Samples, scan: ScanResult, **options: object) -> list[tuple[NDArray[np.int64], GroupPattern]]:
     return evaluate_groupings(samples, scan, np.ones(len(samples), dtype=bool), **options)  # type: ignore[arg-type]
 
 
 def flattering(groups: NDArray[np.int64] | None) -> float:
-    """Return a score that is high as if independent and lower the fewer the groups."""
+    """Return a score that is high for independent images and lower with fewer groups."""
     return 0.95 if groups is None else 0.95 - 0.3 * (1 - len(np.unique(groups)) / len(groups))
 
 
-def test_variants_of_originals_are_accepted_and_used(honest: tuple[Samples, ScanResult]) -> None:
-    samples, scan = honest
-    (groups, best), *_ = judged(samples, scan, score=flattering)
+def test_variants_of_originals_are_accepted_and_used(related: tuple[Samples, ScanResult]) -> None:
+    samples, scan = related
+    (groups, best), *_ = evaluate(samples, scan, score=flattering)
     assert (best.accepted, best.is_used, best.num_groups) == (True, True, NUM_ORIGINALS)
     assert best.p_value <= 0.01
     assert best.nearness > 0.03
@@ -78,92 +78,92 @@ def test_variants_of_originals_are_accepted_and_used(honest: tuple[Samples, Scan
     assert len({(g, t) for g, t in zip(groups.tolist(), truth, strict=True)}) == NUM_ORIGINALS
 
 
-def test_the_same_names_dealt_out_anew_are_rejected(shuffled: tuple[Samples, ScanResult]) -> None:
+def test_permuted_names_are_rejected(shuffled: tuple[Samples, ScanResult]) -> None:
     samples, scan = shuffled
-    found = judged(samples, scan, score=flattering)
+    found = evaluate(samples, scan, score=flattering)
     assert [p.num_groups for _, p in found] == [NUM_ORIGINALS]  # it is asked
     assert not any(p.accepted or p.is_used for _, p in found)
     assert found[0][1].p_value > 0.05
 
 
-def test_a_rejected_guess_is_used_by_nothing(shuffled: tuple[Samples, ScanResult]) -> None:
+def test_rejected_proposal_is_not_used(shuffled: tuple[Samples, ScanResult]) -> None:
     samples, scan = shuffled
-    health = inspect_dataset(samples, scan=scan, score=flattering, num_threads=1)
-    applied = apply_report(samples, health)
-    copies = sum(1 for _ in (*health.duplicates, *health.near_duplicates))
-    assert applied.groups is None or len(np.unique(applied.groups)) >= len(samples) - copies
+    report = inspect_dataset(samples, scan=scan, score=flattering, num_threads=1)
+    applied = apply_report(samples, report)
+    duplicates = sum(1 for _ in (*report.duplicates, *report.near_duplicates))
+    assert applied.groups is None or len(np.unique(applied.groups)) >= len(samples) - duplicates
     assert next(d for d in applied.decisions if d.setting == "group_from").value is None
 
 
-def test_few_images_that_happen_to_be_near_are_not_believed() -> None:
-    """Of thirty small sets of strangers many are nearer within a name by chance; next to none may be accepted."""
+def test_few_similar_images_are_not_accepted() -> None:
+    """Of thirty small sets of unrelated images many are similar by chance; almost none may be accepted."""
     names = [f"{'ab'[i % 2]}/{i // 4}_{i}.jpg" for i in range(16)]
     samples = samples_of(names, [n[0] for n in names])
-    scan = looks_of(samples, [encode(scene(8000 + i, (40, 30))) for i in range(16)])
+    scan = scan_of(samples, [encode(scene(8000 + i, (40, 30))) for i in range(16)])
     accepted, near = 0, 0
     for seed in range(30):
         rng = np.random.default_rng(seed)
         rows = [a[rng.permutation(16)] for a in (scan.thumbs, scan.colors, scan.histograms)]
         mixed = ScanResult(scan.info, {}, *rows, scan.borders)
-        found = judged(samples, mixed, embeddings=rng.normal(size=(16, 6)).astype(np.float32))
+        found = evaluate(samples, mixed, embeddings=rng.normal(size=(16, 6)).astype(np.float32))
         accepted += any(p.accepted for _, p in found)
         near += any(p.nearness >= 0.03 for _, p in found)
     assert near >= 10
     assert accepted <= 3
 
 
-def test_embeddings_alone_may_bear_a_guess_out(shuffled: tuple[Samples, ScanResult]) -> None:
-    """Where thumbnails see nothing, a network may."""
+def test_embeddings_alone_can_support_a_proposal(shuffled: tuple[Samples, ScanResult]) -> None:
+    """Backbone features may show groups that thumbnails do not."""
     samples, scan = shuffled
     told = [int(s.name.split("_")[1]) for s in samples]
     embeddings = np.random.default_rng(0).normal(size=(NUM_ORIGINALS, 32))[told].astype(np.float32)
     embeddings += 0.3 * np.random.default_rng(1).normal(size=embeddings.shape).astype(np.float32)
     embeddings[3] = np.nan  # one that could not be read
-    (_, best), *_ = judged(samples, scan, embeddings=embeddings)
+    (_, best), *_ = evaluate(samples, scan, embeddings=embeddings)
     assert best.accepted
     assert best.is_used
 
 
-def test_the_effect_is_measured_by_the_given_score(honest: tuple[Samples, ScanResult]) -> None:
-    samples, scan = honest
+def test_the_effect_is_measured_by_the_given_score(related: tuple[Samples, ScanResult]) -> None:
+    samples, scan = related
     asked: list[NDArray[np.int64] | None] = []
 
     def score(groups: NDArray[np.int64] | None) -> float:
         asked.append(groups)
         return 0.91 if groups is None else 0.78
 
-    (_, best), *_ = judged(samples, scan, score=score)
+    (_, best), *_ = evaluate(samples, scan, score=score)
     assert (best.accuracy_independent, best.accuracy_grouped) == (0.91, 0.78)
     assert asked[0] is None
     assert any(g is not None and len(np.unique(g)) == NUM_ORIGINALS for g in asked)
 
 
-def test_copies_stay_together_while_the_effect_is_measured(honest: tuple[Samples, ScanResult]) -> None:
-    """Else the figure as if independent would count copies as new images."""
-    samples, scan = honest
-    copies = [Pair(7, 90, "near", 1.0)]  # of other originals
+def test_duplicates_stay_together_while_effect_is_measured(related: tuple[Samples, ScanResult]) -> None:
+    """Otherwise the score for independent images would count duplicates as new images."""
+    samples, scan = related
+    duplicates = [Pair(7, 90, "near", 1.0)]  # of other originals
     asked: list[NDArray[np.int64] | None] = []
 
     def score(groups: NDArray[np.int64] | None) -> float:
         asked.append(groups)
         return 0.5
 
-    judged(samples, scan, score=score, duplicates=copies)
+    evaluate(samples, scan, score=score, duplicates=duplicates)
     for groups in asked:
         assert groups is not None
         assert groups[7] == groups[90]
     assert min(len(np.unique(g)) for g in asked if g is not None) == NUM_ORIGINALS - 1
 
 
-def test_without_a_score_no_effect_is_claimed(honest: tuple[Samples, ScanResult]) -> None:
+def test_without_a_score_no_effect_is_claimed(related: tuple[Samples, ScanResult]) -> None:
     for score in (None, lambda groups: float("nan")):
-        (_, best), *_ = judged(*honest, score=score)
+        (_, best), *_ = evaluate(*related, score=score)
         assert (best.accuracy_independent, best.accuracy_grouped) == (None, None)
         assert best.is_used
 
 
-def test_of_two_that_are_borne_out_the_one_that_costs_most_is_used() -> None:
-    """`patient_visit`: visits are alike, and so are all visits of a patient; the patient flatters the score most."""
+def test_supported_grouping_with_largest_score_drop_is_used() -> None:
+    """`patient_visit`: visits are similar, and so are all visits of a patient; the patient inflates the score most."""
     rng = np.random.default_rng(3)
     names, labels, files = [], [], []
     for patient in range(12):
@@ -179,8 +179,8 @@ def test_of_two_that_are_borne_out_the_one_that_costs_most_is_used() -> None:
                 labels.append(label)
                 files.append(encode(image))
     samples = samples_of(names, labels)
-    scan = looks_of(samples, files)
-    found = judged(samples, scan, score=flattering)
+    scan = scan_of(samples, files)
+    found = evaluate(samples, scan, score=flattering)
     sizes = {p.num_groups: p for _, p in found}
     assert sizes[12].accepted  # patients
     assert sizes[36].accepted  # patient and visit together
@@ -203,7 +203,7 @@ def test_frames_of_videos() -> None:
             labels.append(label)
             files.append(encode(Image.fromarray(moved.clip(0, 255).astype(np.uint8))))
     samples = samples_of(names, labels)
-    found = judged(samples, looks_of(samples, files), score=flattering)
+    found = evaluate(samples, scan_of(samples, files), score=flattering)
     used = [p for _, p in found if p.is_used]
     assert [p.num_groups for p in used] == [10]
     frames = [p for _, p in found if "frame" in p.pattern and p.num_groups == 6]
@@ -218,7 +218,7 @@ def camera_time(when: datetime, camera: str = "Maker One") -> Image.Exif:
 
 
 def bursts(is_alike: bool) -> tuple[Samples, ScanResult]:
-    """Ten bursts of four images, a second apart; the names say nothing."""
+    """Ten bursts of four images, one second apart, with uninformative names."""
     rng = np.random.default_rng(5)
     start = datetime(2024, 5, 1, 9, 0, 0)
     names, labels, files = [], [], []
@@ -232,20 +232,20 @@ def bursts(is_alike: bool) -> tuple[Samples, ScanResult]:
             labels.append("ab"[burst % 2])
             files.append(encode(image, exif=exif))
     samples = samples_of(names, labels)
-    return samples, looks_of(samples, files)
+    return samples, scan_of(samples, files)
 
 
 def test_bursts_by_the_time_of_capture() -> None:
-    found = {p.pattern: p for _, p in judged(*bursts(is_alike=True), score=flattering)}
+    found = {p.pattern: p for _, p in evaluate(*bursts(is_alike=True), score=flattering)}
     assert found["capture-burst"].num_groups == 10
     assert found["capture-burst"].accepted
     assert found["capture-burst"].is_used
-    by_chance = {p.pattern: p for _, p in judged(*bursts(is_alike=False), score=flattering)}
+    by_chance = {p.pattern: p for _, p in evaluate(*bursts(is_alike=False), score=flattering)}
     assert by_chance["capture-burst"].num_groups == 10
     assert not by_chance["capture-burst"].accepted
 
 
-def test_the_time_of_capture_can_be_asked_for(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_capture_time_can_be_requested(tmp_path_factory: pytest.TempPathFactory) -> None:
     root = tmp_path_factory.mktemp("times")
     start = datetime(2024, 5, 1, 9, 0, 0)
     for i in range(6):
@@ -266,57 +266,57 @@ def test_the_time_of_capture_can_be_asked_for(tmp_path_factory: pytest.TempPathF
 
 
 def test_a_leak_is_never_claimed_from_names_alone(shuffled: tuple[Samples, ScanResult]) -> None:
-    """Both sides of a split share the numbers in their names, which mean nothing: no leak, no warning."""
+    """Both sides of a split share meaningless numbers in their names: no leak, no warning."""
     samples, _ = shuffled
     split = samples_of(
         [s.name for s in samples],
         [s.label for s in samples],
         splits=["train" if i % 3 else "test" for i in range(len(samples))],
     )
-    scan = looks_of(split, [encode(scene(7000 + i)) for i in range(len(split))])  # strangers all
-    health = inspect_dataset(split, scan=scan, score=flattering, num_threads=1)
-    assert health.leaks == ()
-    assert FindingKind.GROUPS_ACROSS_SPLITS not in {f.kind for f in health.findings}
-    assert not health.is_misleading
+    scan = scan_of(split, [encode(scene(7000 + i)) for i in range(len(split))])  # strangers all
+    report = inspect_dataset(split, scan=scan, score=flattering, num_threads=1)
+    assert report.leaks == ()
+    assert FindingKind.GROUPS_ACROSS_SPLITS not in {f.kind for f in report.findings}
+    assert not report.is_misleading
 
 
-def test_groups_on_both_sides_of_a_split_are_told_where_images_bear_them_out(
-    honest: tuple[Samples, ScanResult],
+def test_supported_groups_across_splits_are_reported(
+    related: tuple[Samples, ScanResult],
 ) -> None:
-    samples, scan = honest
+    samples, scan = related
     split = samples_of(
         [s.name for s in samples],
         [s.label for s in samples],
         splits=["train" if i % NUM_VARIANTS else "test" for i in range(len(samples))],
     )
-    health = inspect_dataset(split, scan=scan, num_threads=1)
-    (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_ACROSS_SPLITS]
+    report = inspect_dataset(split, scan=scan, num_threads=1)
+    (finding,) = [f for f in report.findings if f.kind is FindingKind.GROUPS_ACROSS_SPLITS]
     assert finding.severity is Severity.ERROR
     assert finding.evidence["num_groups"] == NUM_ORIGINALS
     assert finding.evidence["share_of_scored"] == 1.0
-    assert health.is_misleading
+    assert report.is_misleading
 
 
-def test_the_test_images_take_no_part_in_the_judgement(honest: tuple[Samples, ScanResult]) -> None:
-    samples, scan = honest
+def test_test_images_do_not_affect_group_tests(related: tuple[Samples, ScanResult]) -> None:
+    samples, scan = related
     is_training = np.array([i % NUM_VARIANTS == 0 for i in range(len(samples))])  # one of each original
     found = evaluate_groupings(samples, scan, is_training)
     assert not any(p.accepted for _, p in found)  # the evidence lies in the others
 
 
-def test_groups_that_the_data_give_are_used_untested(shuffled: tuple[Samples, ScanResult]) -> None:
+def test_given_groups_are_used_untested(shuffled: tuple[Samples, ScanResult]) -> None:
     samples, scan = shuffled
     given = samples_of(
         [s.name for s in samples], [s.label for s in samples], groups=[f"g{i // 4}" for i in range(len(samples))]
     )
-    (_, first), *_ = judged(given, scan, score=flattering)
+    (_, first), *_ = evaluate(given, scan, score=flattering)
     assert (first.pattern, first.is_used) == ("group", True)
 
 
-def test_too_few_images_say_nothing() -> None:
+def test_too_few_images_give_no_result() -> None:
     files = [encode(scene(s, (60, 40))) for s in range(3)]
     samples = samples_of(["a/1_1.jpg", "a/1_2.jpg", "b/2_1.jpg"], ["a", "a", "b"])
-    assert judged(samples, looks_of(samples, files)) == []
+    assert evaluate(samples, scan_of(samples, files)) == []
 
 
 def test_groups_of_unlabeled_images_are_tested_as_one_class() -> None:
@@ -324,6 +324,6 @@ def test_groups_of_unlabeled_images_are_tested_as_one_class() -> None:
     names = [f"site{i // 4}_{i % 4}.jpg" for i in range(32)]
     files = [encode(image, quality=60 + 10 * (i % 4)) for i, image in enumerate(originals)]
     unlabeled, labeled = samples_of(names, [None] * 32), samples_of(names, ["x"] * 32)
-    found = [evaluate_groupings(s, looks_of(s, files), np.ones(32, dtype=bool)) for s in (unlabeled, labeled)]
+    found = [evaluate_groupings(s, scan_of(s, files), np.ones(32, dtype=bool)) for s in (unlabeled, labeled)]
     assert [p for _, p in found[0]] == [p for _, p in found[1]]
     assert found[0]

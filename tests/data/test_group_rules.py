@@ -1,4 +1,4 @@
-"""A guessed grouping is applied only if it passes every rule; else it is a question with its numbers."""
+"""A proposed grouping is applied only if it passes every rule; otherwise it is a question with its evidence."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from scenes import encode, looks_of, samples_of, scene
+from scenes import encode, samples_of, scan_of, scene
 
 from headstart.data.boxes.inspection import apply_box_report, inspect_box_dataset
 from headstart.data.boxes.records import Boxes, DetectionSamples
@@ -86,7 +86,7 @@ def test_the_first_rule_that_fails_gives_the_status(
     assert status(replace(GOOD, **evidence), **changes) is wanted  # type: ignore[arg-type]
 
 
-def test_as_many_groups_as_an_interval_needs() -> None:
+def test_minimum_number_of_groups_matches_intervals() -> None:
     assert MIN_GROUPS == intervals.MIN_GROUPS
 
 
@@ -101,13 +101,13 @@ def test_groups_per_level_counts_equally_large_groups() -> None:
     assert groups_per_level(nearly, level) < 1.5
 
 
-def test_certain_copies_join_groups_and_others_do_not() -> None:
+def test_only_certain_duplicates_merge_groups() -> None:
     groups = np.array([0, 0, 1, 1, -1, -1])
-    copies = [(0, 1, 0.99), (1, 2, 0.99), (3, 4, 0.9999), (4, 5, 0.99)]
-    joined, count = merge_duplicates(groups, copies, 6)
+    duplicates = [(0, 1, 0.99), (1, 2, 0.99), (3, 4, 0.9999), (4, 5, 0.99)]
+    joined, count = merge_duplicates(groups, duplicates, 6)
     assert number_keys([str(k) for k in joined]).tolist() == [0, 0, 1, 1, 1, 2]
     assert count == 2
-    alone, count = merge_duplicates(None, copies, 6)
+    alone, count = merge_duplicates(None, duplicates, 6)
     assert len(np.unique(alone)) == 2
     assert count == 4
 
@@ -123,10 +123,10 @@ def test_one_direction_is_a_condition_and_many_are_objects() -> None:
     assert off_axis_fraction(noise.astype(np.float32), np.full(120, -1), classes) == 0
 
 
-# ---- whole judgements ------------------------------------------------------------------------------------------
+# ---- whole group tests --------------------------------------------------------------------------------------
 
 
-def judged(samples: Samples, scan: ScanResult, **options: object) -> dict[str, GroupPattern]:
+def evaluate(samples: Samples, scan: ScanResult, **options: object) -> dict[str, GroupPattern]:
     found = evaluate_groupings(samples, scan, np.ones(len(samples), dtype=bool), **options)  # type: ignore[arg-type]
     return {p.pattern: p for _, p in found}
 
@@ -137,7 +137,7 @@ def shaded(image: Image.Image, factor: float) -> Image.Image:
 
 @pytest.fixture(scope="module")
 def exposures() -> tuple[Samples, ScanResult]:
-    """Different scenes, each at one of eight exposures that its name tells."""
+    """Different scenes, each at one of eight exposures stated in the file name."""
     rng = np.random.default_rng(1)
     names = [f"{'ab'[i % 2]}/exp{rng.integers(8)}_num_{i:04}.jpg" for i in range(96)]
     files = [
@@ -145,38 +145,38 @@ def exposures() -> tuple[Samples, ScanResult]:
         for i, n in enumerate(names)
     ]
     samples = samples_of(names, [n[0] for n in names])
-    return samples, looks_of(samples, files)
+    return samples, scan_of(samples, files)
 
 
-def test_exposures_are_no_objects(exposures: tuple[Samples, ScanResult]) -> None:
-    (pattern,) = judged(*exposures).values()
+def test_exposures_are_not_objects(exposures: tuple[Samples, ScanResult]) -> None:
+    (pattern,) = evaluate(*exposures).values()
     assert pattern.num_groups == 8
     assert pattern.nearness > 0.1  # they do look alike
     assert pattern.evidence.off_axis_fraction is not None
     assert pattern.evidence.off_axis_fraction < 0.2
     assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE
-    health = inspect_dataset(exposures[0], scan=exposures[1], num_threads=1)
-    assert apply_report(exposures[0], health).groups is None
-    assert not health.is_misleading
-    (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
+    report = inspect_dataset(exposures[0], scan=exposures[1], num_threads=1)
+    assert apply_report(exposures[0], report).groups is None
+    assert not report.is_misleading
+    (finding,) = [f for f in report.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
     assert finding.severity is Severity.INFO
     assert finding.evidence["status"] == "question_confounded_with_exposure"
 
 
-def test_copies_that_lie_in_different_groups_contradict_them() -> None:
-    """One scene at six exposures: the copies say that the number, not the exposure, is the object."""
+def test_duplicates_across_groups_contradict_grouping() -> None:
+    """One scene at six exposures: duplicates show that the number, not the exposure, is the object."""
     names = [f"{'ab'[k % 2]}/exp{e}_num_{7 * k + e}.jpg" for k in range(12) for e in range(6)]
     samples = samples_of(names, [n[0] for n in names])
     bases = [scene(9300 + k, (80, 60)) for k in range(12)]
-    scan = looks_of(samples, [encode(shaded(bases[k], 0.5 + 0.1 * e)) for k in range(12) for e in range(6)])
-    copies = [Pair(6 * k, 6 * k + e, "near", 0.9999) for k in range(12) for e in range(1, 6)]
-    (pattern,) = judged(samples, scan, duplicates=copies).values()
+    scan = scan_of(samples, [encode(shaded(bases[k], 0.5 + 0.1 * e)) for k in range(12) for e in range(6)])
+    duplicates = [Pair(6 * k, 6 * k + e, "near", 0.9999) for k in range(12) for e in range(1, 6)]
+    (pattern,) = evaluate(samples, scan, duplicates=duplicates).values()
     assert (pattern.evidence.copies_within, pattern.evidence.copies_across) == (0, 60)
     assert pattern.status is GroupStatus.QUESTION_CONTRADICTED_BY_COPIES
 
 
 def places(count: int, shots: int, name: str, label: str = "ab", seed: int = 0) -> tuple[Samples, ScanResult]:
-    """Shots of some places that look alike; `name` is formatted with the place and a running number."""
+    """Return images of some locations that look alike; `name` is formatted with the location and a running number."""
     rng = np.random.default_rng(seed)
     names, labels, files = [], [], []
     for place in range(count):
@@ -188,16 +188,16 @@ def places(count: int, shots: int, name: str, label: str = "ab", seed: int = 0) 
             labels.append(of)
             files.append(encode(Image.fromarray((0.7 * base + 0.3 * other).astype(np.uint8))))
     samples = samples_of(names, labels)
-    return samples, looks_of(samples, files)
+    return samples, scan_of(samples, files)
 
 
 def test_few_groups_are_a_question() -> None:
     samples, scan = places(4, 10, "room{}_{:04}")
-    (pattern,) = judged(samples, scan).values()
+    (pattern,) = evaluate(samples, scan).values()
     assert pattern.status is GroupStatus.QUESTION_TOO_FEW_GROUPS
     assert pattern.evidence.num_independent == 4
-    health = inspect_dataset(samples, scan=scan, num_threads=1)
-    (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
+    report = inspect_dataset(samples, scan=scan, num_threads=1)
+    (finding,) = [f for f in report.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
     assert finding.severity is Severity.WARNING
     asked = inspect_dataset(samples, scan=scan, num_threads=1, group_from=str(finding.evidence["pattern"]))
     assert [(p.source, p.is_used) for p in asked.group_patterns] == [("asked", True)]
@@ -208,7 +208,7 @@ def test_few_groups_are_a_question() -> None:
 
 
 def test_enough_groups_are_applied() -> None:
-    (pattern,) = judged(*places(8, 6, "room{}_{:04}")).values()
+    (pattern,) = evaluate(*places(8, 6, "room{}_{:04}")).values()
     assert pattern.status is GroupStatus.APPLIED
     assert pattern.evidence.num_independent == 8
 
@@ -219,28 +219,28 @@ def test_a_score_at_the_baseline_is_a_question_with_both_scores() -> None:
     def score(groups: NDArray[np.int64] | None) -> float:
         return 0.97 if groups is None or len(np.unique(groups)) > 20 else 0.52
 
-    (pattern,) = judged(samples, scan, score=score).values()
+    (pattern,) = evaluate(samples, scan, score=score).values()
     assert pattern.status is GroupStatus.QUESTION_SCORE_AT_BASELINE
     assert (pattern.accuracy_independent, pattern.accuracy_grouped) == (0.97, 0.52)
     assert pattern.evidence.accuracy_baseline == 0.5
-    health = inspect_dataset(samples, scan=scan, score=score, num_threads=1)
-    (finding,) = [f for f in health.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
+    report = inspect_dataset(samples, scan=scan, score=score, num_threads=1)
+    (finding,) = [f for f in report.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
     assert finding.severity is Severity.ERROR  # one of the two scores misleads, and only the user knows which
-    assert health.is_misleading
-    decision = next(d for d in apply_report(samples, health).decisions if d.setting == "group_from")
+    assert report.is_misleading
+    decision = next(d for d in apply_report(samples, report).decisions if d.setting == "group_from")
     assert decision.value is None
     question = {"pattern": pattern.pattern, "status": "question_score_at_baseline"}
     assert (decision.reason, decision.evidence) == (DecisionReason.GROUPS_IN_QUESTION, {"questions": [question]})
 
 
-def test_what_nearly_is_the_class_is_a_question() -> None:
-    """Each class has one place but for a few shots: within the class these look alike."""
+def test_grouping_close_to_class_is_a_question() -> None:
+    """Each class has one location except for a few images; images look alike within the class."""
     samples, scan = places(4, 20, "site{}x_{:04}", "abcd")
     moved = [
         replace(s, label="abcd"[(i // 20 + 1) % 4]) if i % 20 >= 18 else s  # two of twenty are of the next class
         for i, s in enumerate(samples)
     ]
-    (pattern,) = judged(replace(samples, items=tuple(moved)), scan).values()
+    (pattern,) = evaluate(replace(samples, items=tuple(moved)), scan).values()
     assert pattern.evidence.groups_per_level["class"] < 1.5
     assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS
 
@@ -250,18 +250,18 @@ def with_cameras(scan: ScanResult, cameras: list[str | None]) -> ScanResult:
     return replace(scan, info=tuple(info))
 
 
-def test_what_is_the_camera_is_a_question() -> None:
+def test_grouping_equal_to_camera_is_a_question() -> None:
     samples, scan = places(8, 6, "room{}_{:04}")
     own = with_cameras(scan, [f"Maker {i // 6}" for i in range(48)])
-    (pattern,) = judged(samples, own).values()
+    (pattern,) = evaluate(samples, own).values()
     assert pattern.evidence.groups_per_level["camera"] == pytest.approx(1)
     assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_CAMERA
     shared = with_cameras(scan, [f"Maker {i // 24}" for i in range(48)])
-    (pattern,) = judged(samples, shared).values()
+    (pattern,) = evaluate(samples, shared).values()
     assert pattern.status is GroupStatus.APPLIED
 
 
-def test_the_camera_is_told_by_size_and_mode_where_exif_is_silent() -> None:
+def test_camera_is_inferred_from_size_and_mode_without_exif() -> None:
     _, scan = places(8, 6, "room{}_{:04}")
     rows = np.arange(48)
     assert camera_of(scan, rows) is None  # one size
@@ -273,8 +273,8 @@ def test_the_camera_is_told_by_size_and_mode_where_exif_is_silent() -> None:
     assert camera_of(crops, rows) is None  # 48 sizes are no cameras
 
 
-def test_what_is_the_split_is_a_question() -> None:
-    """A part that says the split, but for two images: they would be called groups on both sides."""
+def test_grouping_equal_to_split_is_a_question() -> None:
+    """A name part that equals the split except for two images: groups would appear on both sides."""
     samples, scan = places(8, 6, "room{}_{:04}")
     side = ["train" if i % 6 < 4 else "test" for i in range(48)]
     told = [*side]
@@ -286,16 +286,16 @@ def test_what_is_the_split_is_a_question() -> None:
     marked = replace(samples, items=items)
     rng = np.random.default_rng(0)
     embeddings = (2.0 * np.array([[t == "train"] for t in told]) + 0.2 * rng.normal(size=(48, 4))).astype(np.float32)
-    health = inspect_dataset(marked, scan=scan, embeddings=embeddings, num_threads=1)
-    (pattern,) = health.group_patterns
+    report = inspect_dataset(marked, scan=scan, embeddings=embeddings, num_threads=1)
+    (pattern,) = report.group_patterns
     assert pattern.evidence.groups_per_level["split"] < 1.5
     assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_SPLIT
-    assert not any(f.kind is FindingKind.GROUPS_ACROSS_SPLITS for f in health.findings)
-    assert not health.is_misleading
+    assert not any(f.kind is FindingKind.GROUPS_ACROSS_SPLITS for f in report.findings)
+    assert not report.is_misleading
 
 
 def test_times_pass_the_same_rules() -> None:
-    """Four sessions of one camera each: as names would be, they are a question."""
+    """Four sessions of one camera each are a question, as with names."""
     samples, scan = places(4, 10, "{0}{1}")
     start = datetime(2024, 5, 1).timestamp()
     info = [
@@ -303,13 +303,13 @@ def test_times_pass_the_same_rules() -> None:
         for i, f in enumerate(scan.info)
         if f
     ]
-    found = judged(samples, replace(scan, info=tuple(info)))
+    found = evaluate(samples, replace(scan, info=tuple(info)))
     assert found["capture-session"].status is GroupStatus.QUESTION_TOO_FEW_GROUPS
     assert not any(p.is_used for p in found.values())
 
 
 def tracks(is_shared: bool) -> tuple[Samples, ScanResult]:
-    """Return three classes of five tracks; the number of the track starts anew in each class, unless it is shared."""
+    """Return three classes of five tracks; track numbers restart in each class unless shared."""
     rng = np.random.default_rng(7)
     names, files = [], []
     for c in range(3):
@@ -320,12 +320,12 @@ def tracks(is_shared: bool) -> tuple[Samples, ScanResult]:
                 names.append(f"{c:05}/{track:05}_{7 * len(names):05}.jpg")
                 files.append(encode(Image.fromarray((0.7 * base + 0.3 * other).astype(np.uint8))))
     samples = samples_of(names, [n[:5] for n in names])
-    return samples, looks_of(samples, files)
+    return samples, scan_of(samples, files)
 
 
-def test_numbers_that_start_anew_in_each_class_are_groups_of_the_class() -> None:
+def test_numbers_restarting_per_class_are_groups_within_class() -> None:
     samples, scan = tracks(is_shared=False)
-    (pattern,) = judged(samples, scan).values()
+    (pattern,) = evaluate(samples, scan).values()
     assert (pattern.status, pattern.num_groups) == (GroupStatus.APPLIED, 15)
     ids, _ = group_ids(samples, pattern.pattern)
     assert ids is not None
@@ -336,7 +336,7 @@ def test_numbers_that_start_anew_in_each_class_are_groups_of_the_class() -> None
 
 
 def test_numbers_that_mean_the_same_in_all_classes_are_not_split_by_class() -> None:
-    (pattern,) = judged(*tracks(is_shared=True)).values()
+    (pattern,) = evaluate(*tracks(is_shared=True)).values()
     assert (pattern.status, pattern.num_groups) == (GroupStatus.QUESTION_TOO_FEW_GROUPS, 5)
 
 
@@ -351,7 +351,7 @@ def test_likeness_across_classes() -> None:
     assert similarity_across(anew, 5 * classes + groups, classes) == 0
 
 
-def test_inferred_groups_are_applied_unless_they_take_the_score_to_the_baseline() -> None:
+def test_inferred_groups_are_applied_unless_score_drops_to_baseline() -> None:
     samples, scan = places(8, 6, "x{1}")
     nested = [f"session{i // 12}" for i in range(48)]
     items = tuple(replace(s, group=g) for s, g in zip(samples, nested, strict=True))
@@ -362,14 +362,14 @@ def test_inferred_groups_are_applied_unless_they_take_the_score_to_the_baseline(
         return 0.97 if groups is None or len(np.unique(groups)) > 20 else 0.52
 
     for data, measure, is_used in ((inferred, None, True), (inferred, score, False), (given, score, True)):
-        health = inspect_dataset(data, scan=scan, score=measure, num_threads=1)
-        (pattern,) = health.group_patterns
+        report = inspect_dataset(data, scan=scan, score=measure, num_threads=1)
+        (pattern,) = report.group_patterns
         assert pattern.is_used == is_used
-        applied = apply_report(data, health)
+        applied = apply_report(data, report)
         assert (applied.groups is not None) == is_used
         if not is_used:
             assert pattern.status is GroupStatus.QUESTION_SCORE_AT_BASELINE
-            asked = apply_report(data, health, group_from=pattern.pattern)
+            asked = apply_report(data, report, group_from=pattern.pattern)
             assert asked.groups is not None
             assert len(np.unique(asked.groups)) == 4
 
@@ -382,10 +382,10 @@ def test_inferred_groups_are_applied_unless_they_take_the_score_to_the_baseline(
     [("IMG", "DSC"), ("img", "PXL", "photo"), ("DSCN", "P"), ("frame", "image"), ("WhatsApp", "IMG"), ("_MG", "DSCF")],
 )
 @pytest.mark.parametrize("form", ["{}_{:04}.JPG", "{}{:04}.JPG", "{}-{:04}.jpeg", "{} ({}).png"])
-def test_the_prefix_of_a_counter_is_no_group(prefixes: tuple[str, ...], form: str) -> None:
+def test_counter_prefix_is_not_a_group(prefixes: tuple[str, ...], form: str) -> None:
     names = [f"c{i % 2}/{form.format(prefixes[i % len(prefixes)], 2000 + 7 * i)}" for i in range(40)]
-    guesses = propose_groups(samples_of(names, [n[:2] for n in names]))
-    assert all(g.is_counter for g in guesses)
+    proposals = propose_groups(samples_of(names, [n[:2] for n in names]))
+    assert all(g.is_counter for g in proposals)
 
 
 @pytest.mark.parametrize("keys", [("anna", "bo", "sam"), ("v01", "v02", "v03"), ("IMG1", "IMG2", "IMG3")])
@@ -414,38 +414,38 @@ def boxed(
 
 
 def test_camera_prefixes_of_images_with_boxes_are_no_groups_across_the_split() -> None:
-    """`IMG_2383.JPG` beside `DSC_2390.JPG`: two cameras, each with its own places."""
+    """`IMG_2383.JPG` next to `DSC_2390.JPG`: two cameras, each in its own places."""
     samples, scan = places(2, 20, "{}_{}")
     names = [f"{('IMG', 'DSC')[i // 20]}_{2383 + 7 * i}.JPG" for i in range(40)]
     plain = replace(samples, items=tuple(replace(s, name=n) for s, n in zip(samples, names, strict=True)))
     splits = ["train" if i % 5 else "test" for i in range(40)]
     data = boxed(plain, splits, np.zeros(40, dtype=np.int64), ("nut",))
-    health = inspect_box_dataset(data, scan=scan, num_threads=1)
-    assert [p.status for p in health.images.group_patterns] == [GroupStatus.REJECTED_COUNTER_PREFIX]
-    assert not any(f.kind is FindingKind.GROUPS_ACROSS_SPLITS for f in health.findings)
-    assert not health.is_misleading
-    assert apply_box_report(data, health).groups is None
+    report = inspect_box_dataset(data, scan=scan, num_threads=1)
+    assert [p.status for p in report.images.group_patterns] == [GroupStatus.REJECTED_COUNTER_PREFIX]
+    assert not any(f.kind is FindingKind.GROUPS_ACROSS_SPLITS for f in report.findings)
+    assert not report.is_misleading
+    assert apply_box_report(data, report).groups is None
 
 
 def test_the_class_in_the_names_of_images_with_boxes_is_a_question() -> None:
-    """`apple_1.jpg`: the name tells what is in the image, and images of one class look alike."""
+    """`apple_1.jpg`: the name contains the class, and images of one class look alike."""
     samples, scan = places(8, 8, "{}_{}", "a")
     fruits = ("apple", "banana", "cherry", "date", "elder", "fig", "grape", "hazel")
     names = [f"{fruits[i // 8]}_{i}.jpg" for i in range(64)]
     plain = replace(samples, items=tuple(replace(s, name=n) for s, n in zip(samples, names, strict=True)))
     splits = ["train" if i % 4 else "test" for i in range(64)]
     data = boxed(plain, splits, np.arange(64) // 8, fruits)
-    health = inspect_box_dataset(data, scan=scan, num_threads=1)
-    assert [p.status for p in health.images.group_patterns] == [GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS]
-    assert not health.is_misleading
-    asked = inspect_box_dataset(data, scan=scan, num_threads=1, group_from=health.images.group_patterns[0].pattern)
+    report = inspect_box_dataset(data, scan=scan, num_threads=1)
+    assert [p.status for p in report.images.group_patterns] == [GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS]
+    assert not report.is_misleading
+    asked = inspect_box_dataset(data, scan=scan, num_threads=1, group_from=report.images.group_patterns[0].pattern)
     assert asked.findings[0].kind is FindingKind.GROUPS_ACROSS_SPLITS
     assert asked.is_misleading
 
 
-def test_a_question_names_a_pattern_that_gives_its_groups() -> None:
+def test_question_contains_pattern_for_its_groups() -> None:
     samples, scan = places(4, 10, "room {} ({})")
-    for pattern in judged(samples, scan).values():
+    for pattern in evaluate(samples, scan).values():
         ids, _ = group_ids(samples, pattern.pattern)
         assert ids is not None
         if pattern.status.is_question:

@@ -1,4 +1,4 @@
-"""A guess about what belongs together is only believed where the images bear it out."""
+"""A proposed grouping is accepted only if the images support it."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from headstart.errors import UsageError
 
 
 def clustered(groups: NDArray[np.int64], strength: float, seed: int = 0, width: int = 20) -> NDArray[np.float32]:
-    """Vectors whose group shows with some strength beside noise of strength 1."""
+    """Return vectors with group effects of some strength and noise of strength 1."""
     rng = np.random.default_rng(seed)
     centers = rng.normal(size=(int(groups.max()) + 1, width))
     return (strength * centers[groups] + rng.normal(size=(len(groups), width))).astype(np.float32)
 
 
-def test_real_groups_are_seen_and_dealt_ones_are_not() -> None:
+def test_real_groups_are_detected_and_permuted_ones_are_not() -> None:
     groups = np.repeat(np.arange(20), 6)
     classes = np.repeat([0, 1], 60)
     vectors = clustered(groups, 1.0)
@@ -38,15 +38,15 @@ def test_real_groups_are_seen_and_dealt_ones_are_not() -> None:
 
 
 def test_the_class_is_no_evidence() -> None:
-    """Group that only repeat what the class says: images of a class are near each other anyway."""
+    """Groups that only repeat the class: images of a class are similar anyway."""
     classes = np.repeat(np.arange(4), 30)
     vectors = clustered(classes, 5.0)
     groups = np.arange(120) // 5
     assert permutation_test(vectors, groups, classes).p_value > 0.05
 
 
-def test_what_a_class_has_in_common_hides_nothing() -> None:
-    """All images of a class may be nearly alike beside what tells the groups apart."""
+def test_class_similarity_does_not_hide_groups() -> None:
+    """All images of a class may be almost equal apart from the group effect."""
     groups = np.repeat(np.arange(20), 6)
     classes = np.repeat([0, 1], 60)
     vectors = clustered(groups, 1.0)
@@ -58,7 +58,7 @@ def test_what_a_class_has_in_common_hides_nothing() -> None:
     assert common.p_value == plain.p_value
 
 
-def test_p_values_of_chance_are_even() -> None:
+def test_null_p_values_are_uniform() -> None:
     """A test at 5 % is wrong in about 5 % of the cases."""
     rng = np.random.default_rng(5)
     classes = np.repeat([0, 1], 20)
@@ -70,7 +70,7 @@ def test_p_values_of_chance_are_even() -> None:
     assert small <= 14  # 6 are expected; 14 and more would come about once in a thousand
 
 
-def test_without_two_images_of_a_group_nothing_is_claimed() -> None:
+def test_groups_of_one_image_give_no_result() -> None:
     vectors = clustered(np.arange(10), 1.0)
     alone = permutation_test(vectors, np.arange(10), np.zeros(10, dtype=np.int64))
     assert (alone.p_value, alone.num_pairs) == (1.0, 0)
@@ -80,7 +80,7 @@ def test_without_two_images_of_a_group_nothing_is_claimed() -> None:
     assert none.p_value == 1.0
 
 
-def test_images_without_a_key_take_no_part() -> None:
+def test_images_without_key_are_ignored() -> None:
     groups = np.repeat(np.arange(10), 4)
     vectors = clustered(groups, 1.5)
     more = np.concatenate([vectors, 100 * np.ones((30, 20), dtype=np.float32)])
@@ -90,8 +90,8 @@ def test_images_without_a_key_take_no_part() -> None:
     assert one == two
 
 
-def test_coarser_groups_must_say_more_than_the_finer_ones() -> None:
-    """Persons hold strokes: with persons dealt out whole, nothing is left for a made-up level above them."""
+def test_coarser_groups_must_explain_more_than_finer_ones() -> None:
+    """Patients explain the strokes: permuting whole patients leaves nothing for a made-up level above."""
     fine = np.repeat(np.arange(24), 5)
     vectors = clustered(fine, 1.5)
     classes = np.zeros(120, dtype=np.int64)
@@ -112,7 +112,7 @@ def test_the_test_is_repeatable_and_bounded() -> None:
     assert one.num_pairs >= 3900
 
 
-def test_image_vectors_weigh_their_parts_alike() -> None:
+def test_image_vectors_weight_parts_equally() -> None:
     rng = np.random.default_rng(0)
     colors = rng.integers(0, 256, (30, 8, 8, 3)).astype(np.uint8)
     histograms = rng.integers(0, 256, (30, 64)).astype(np.uint8)
@@ -156,7 +156,7 @@ def test_times_of_one_camera_at_a_time() -> None:
         ),
     ],
 )
-def test_usual_names_give_the_guess(names: list[str], wanted: list[int]) -> None:
+def test_common_names_give_proposals(names: list[str], wanted: list[int]) -> None:
     samples = samples_of([f"c{i % 2}/{n}" for i, n in enumerate(names)], [f"c{i % 2}" for i in range(len(names))])
     found = [number_keys(g.keys).tolist() for g in propose_groups(samples)]
     assert wanted in found
@@ -172,7 +172,7 @@ def test_usual_names_give_the_guess(names: list[str], wanted: list[int]) -> None
         [f"one_image_{i}.jpg" for i in range(3)],
     ],
 )
-def test_names_that_say_nothing_give_no_guess(names: list[str]) -> None:
+def test_uninformative_names_give_no_proposals(names: list[str]) -> None:
     samples = samples_of([f"c{i % 2}/{n}" for i, n in enumerate(names)], [f"c{i % 2}" for i in range(len(names))])
     assert propose_groups(samples) == []
 
@@ -183,7 +183,7 @@ def test_the_class_in_the_name_is_no_group() -> None:
     assert propose_groups(samples_of(names, labels)) == []
 
 
-def test_columns_and_given_groups_are_guesses_too() -> None:
+def test_columns_and_given_groups_are_proposed() -> None:
     labels = ["a", "b"] * 10
     patient = tuple(f"p{i // 4}" for i in range(20))
     weight = tuple(f"{i / 7:.3f}" for i in range(20))
@@ -193,9 +193,9 @@ def test_columns_and_given_groups_are_guesses_too() -> None:
         groups=[f"g{i // 2}" for i in range(20)],
         columns={"patient": patient, "weight": weight, "id": tuple(map(str, range(20)))},
     )
-    guesses = {g.pattern: g for g in propose_groups(samples)}
-    assert set(guesses) == {"group", "patient"}  # a measurement and a running number put nothing together
-    assert guesses["group"].source == "given"
+    proposals = {g.pattern: g for g in propose_groups(samples)}
+    assert set(proposals) == {"group", "patient"}  # a measurement and a running number put nothing together
+    assert proposals["group"].source == "given"
 
 
 def test_sensible() -> None:
@@ -218,21 +218,21 @@ _PART = st.one_of(
     rows=st.lists(st.lists(_PART, min_size=4, max_size=4), min_size=8, max_size=24),
     has_front=st.booleans(),
 )
-def test_what_a_person_sees_is_what_they_can_ask_for(shape: list[str], rows: list[list[str]], has_front: bool) -> None:
-    """`--group-from` with the pattern of a guess parts the images exactly as the guess that was tested."""
+def test_proposed_patterns_can_be_requested(shape: list[str], rows: list[list[str]], has_front: bool) -> None:
+    """`--group-from` with a proposed pattern gives exactly the groups that were tested."""
     names = []
     for i, row in enumerate(rows):
         stem = row[0] + "".join(d + p for d, p in zip(shape, row[1:], strict=False))
         names.append(f"{'cd'[i % 2]}/{'_' if has_front else ''}{stem}.{'jpg' if i % 3 else 'jpeg'}")
     samples = samples_of(names, ["x", "y"] * (len(names) // 2) + ["x"] * (len(names) % 2))
-    guesses = propose_groups(samples)
-    for guess in (*guesses, *filter(None, (inside_class_folders(samples, g) for g in guesses))):
-        asked, _ = group_ids(samples, guess.pattern)
+    proposals = propose_groups(samples)
+    for proposal in (*proposals, *filter(None, (inside_class_folders(samples, g) for g in proposals))):
+        asked, _ = group_ids(samples, proposal.pattern)
         assert asked is not None
-        keyed = [i for i, k in enumerate(guess.keys) if k is not None]
-        tested = number_keys([guess.keys[i] for i in keyed])
+        keyed = [i for i, k in enumerate(proposal.keys) if k is not None]
+        tested = number_keys([proposal.keys[i] for i in keyed])
         again = number_keys([str(asked[i]) for i in keyed])
-        assert tested.tolist() == again.tolist(), (guess.pattern, guess.meaning)
+        assert tested.tolist() == again.tolist(), (proposal.pattern, proposal.meaning)
 
 
 @pytest.mark.parametrize("group_from", ["NONE", "none"])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image
-from scenes import encode, looks_of, samples_of, scene
+from scenes import encode, samples_of, scan_of, scene
 
 from headstart.data.image_scan import scan_images
 from headstart.data.inspection import inspect_dataset
@@ -39,7 +39,7 @@ def chosen(
     files: list[bytes], splits: list[str | None] | None = None, given: tuple[float, float] | None = None
 ) -> tuple[tuple[float, float] | None, Decision | None]:
     samples = samples_of([str(i) for i in range(len(files))], ["a", "b"] * (len(files) // 2), splits)
-    return choose_range(samples, looks_of(samples, files), given)
+    return choose_range(samples, scan_of(samples, files), given)
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
@@ -54,7 +54,7 @@ def test_the_bit_depth_in_use(bits: int) -> None:
 
 
 def test_dark_images_with_one_hot_pixel_get_robust_ends() -> None:
-    """The depth in use would make them all black."""
+    """The bit depth in use would make them all black."""
     files = []
     for s in range(12):
         array = values(s, 300, 900)
@@ -93,7 +93,7 @@ def test_small_floats_are_not_taken_for_zero_to_one() -> None:
 
 
 def test_training_images_only() -> None:
-    """Test images that are twenty times as bright change nothing."""
+    """Test images twenty times as bright change nothing."""
     train = [deep(values(s, 10, 1000)) for s in range(6)]
     test = [deep(values(s, 10, 60_000)) for s in range(6, 12)]
     alone, _ = chosen(train)
@@ -104,7 +104,7 @@ def test_training_images_only() -> None:
     assert chosen(train + test, [None] * 12)[0] == (0, 65535)
 
 
-def test_deep_images_in_test_alone_are_said_to_be_so() -> None:
+def test_deep_images_in_test_only_are_reported() -> None:
     files = [encode(scene(s)) for s in range(4)] + [deep(values(s, 0, 4000)) for s in range(2)]
     found, decision = chosen(files, ["train"] * 4 + ["test"] * 2)
     assert found == (0, 4095)
@@ -112,8 +112,8 @@ def test_deep_images_in_test_alone_are_said_to_be_so() -> None:
     assert (decision.evidence["num_images"], decision.evidence["is_from_training"]) == (2, False)
 
 
-def test_never_a_range_a_image() -> None:
-    """Brightness is kept: of two images under one range the brighter stays brighter."""
+def test_one_range_for_all_images() -> None:
+    """Brightness is kept: of two images with one range the brighter one stays brighter."""
     files = [deep(values(s, 0.4 * top, top)) for s, top in enumerate((500, 1000, 2000, 4000))]
     found, _ = chosen(files)
     spec = ImageSpec(size_hw=(32, 32), intensity_range=found)
@@ -124,20 +124,20 @@ def test_never_a_range_a_image() -> None:
 
 def test_ordinary_images_need_none() -> None:
     assert chosen([encode(scene(s)) for s in range(4)]) == (None, None)
-    assert choose_range(samples_of([]), looks_of(samples_of([]), [])) == (None, None)
+    assert choose_range(samples_of([]), scan_of(samples_of([]), [])) == (None, None)
 
 
-def test_whole_and_floating_point_numbers_in_one_set_are_warned_of() -> None:
+def test_mixed_integer_and_float_images_are_reported() -> None:
     files = [deep(values(s, 0, 60_000)) for s in range(3)] + [floating(values(s, 0, 1)) for s in range(2)]
-    scan = looks_of(samples_of(list("abcde")), files)
+    scan = scan_of(samples_of(list("abcde")), files)
     (finding,) = find_mixed_depths(scan)
     assert (finding.kind, finding.evidence) == (FindingKind.MIXED_PIXEL_TYPES, {"num_float": 2, "num_integer": 3})
-    assert find_mixed_depths(looks_of(samples_of(list("abc")), files[:3])) == []
-    assert find_mixed_depths(looks_of(samples_of(list("ab")), files[3:])) == []
+    assert find_mixed_depths(scan_of(samples_of(list("abc")), files[:3])) == []
+    assert find_mixed_depths(scan_of(samples_of(list("ab")), files[3:])) == []
     assert inspect_dataset(samples_of(list("abcde")), scan=scan, num_threads=1).findings[0] == finding
 
 
-def test_what_a_person_asks_for_is_taken() -> None:
+def test_requested_range_is_used() -> None:
     found, decision = chosen([deep(values(s, 0, 60_000)) for s in range(4)], given=(100, 900))
     assert found == (100, 900)
     assert decision is not None
@@ -185,8 +185,8 @@ def test_whether_there_may_be_deep_images(tmp_path: Path, name: str, data: bytes
     assert has_16_bit([str(tmp_path / "gone.png"), str(tmp_path), str(path)]) == may_be
 
 
-def test_every_deep_image_that_is_found_was_foreseen(tmp_path: Path) -> None:
-    """Else a network would see it without the range that is told."""
+def test_has_16_bit_covers_every_deep_image(tmp_path: Path) -> None:
+    """Otherwise a network would get it without the range."""
     arrays = [values(s, 0, 4000) for s in range(4)]
     (tmp_path / "a").mkdir()
     (tmp_path / "b").mkdir()
@@ -200,7 +200,7 @@ def test_every_deep_image_that_is_found_was_foreseen(tmp_path: Path) -> None:
     assert all(has_16_bit([path]) for path in samples.paths)
 
 
-def test_a_range_in_words() -> None:
+def test_parse_range() -> None:
     assert parse_range("0,4095") == (0, 4095)
     assert parse_range(" -1.5 , 2e3 ") == (-1.5, 2000)
     for text in ("", "5", "1,2,3", "a,b", "5,5", "7,3", "0,inf", "nan,1"):

@@ -1,4 +1,4 @@
-"""Scored images that training has seen: each is listed once, with the copy that is most like it."""
+"""Leaks: each scored image with a duplicate in training is listed once, with its most similar duplicate."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scenes import encode, looks_of, samples_of, scene
+from scenes import encode, samples_of, scan_of, scene
 
 from headstart.data.duplicates import Pair, components
 from headstart.data.inspection import inspect_dataset
@@ -36,22 +36,22 @@ def test_what_leaks_where(splits: list[str | None], is_leak: bool) -> None:
         assert leaks(order, (0, 1, "bytes", 1.0)) == ([Pair(0, 1, "bytes", 1.0)] if is_leak else [])
 
 
-def test_a_copy_of_a_copy_leaks_too() -> None:
+def test_leaks_are_transitive() -> None:
     found = leaks(["train", "test", "test"], (0, 1, "near", 0.999), (1, 2, "bytes", 1.0))
     assert found == [Pair(0, 1, "near", 0.999), Pair(0, 2, "near", 0.999)]
 
 
-def test_a_copy_without_a_split_passes_it_on() -> None:
+def test_duplicate_without_split_links_leak() -> None:
     assert leaks(["train", None, "test"], (0, 1, "bytes", 1.0), (1, 2, "near", 0.99)) == [Pair(0, 2, "near", 0.99)]
 
 
-def test_training_comes_before_val_and_the_likest_before_others() -> None:
+def test_train_precedes_val_and_most_similar_comes_first() -> None:
     found = leaks(["val", "train", "train", "test"], (0, 3, "bytes", 1.0), (1, 3, "near", 0.98), (2, 3, "near", 0.999))
     assert [p for p in found if 3 in (p.first, p.second)] == [Pair(2, 3, "near", 0.999)]
 
 
 def test_the_nearest_way_counts() -> None:
-    """Directly, where there is a direct copy, though a longer way might be more alike."""
+    """A direct duplicate is preferred, even if a longer path is more similar."""
     found = leaks(
         ["train", "train", "test", "test"],
         (0, 2, "near", 0.98), (1, 3, "bytes", 1.0), (2, 3, "bytes", 1.0),
@@ -63,7 +63,7 @@ def test_the_nearest_way_counts() -> None:
     splits=st.lists(st.sampled_from(["train", "val", "test", None]), min_size=2, max_size=12),
     links=st.lists(st.tuples(st.integers(0, 11), st.integers(0, 11), st.floats(0.9, 1.0)), max_size=14),
 )
-def test_exactly_the_images_that_are_linked_to_an_earlier_split(
+def test_exactly_images_linked_to_earlier_split_leak(
     splits: list[str | None], links: list[tuple[int, int, float]]
 ) -> None:
     count = len(splits)
@@ -85,7 +85,7 @@ def test_exactly_the_images_that_are_linked_to_an_earlier_split(
         assert sets[p.first] == sets[p.second]
 
 
-def test_leaks_of_real_images_are_named_and_others_are_not() -> None:
+def test_only_real_leaks_are_reported() -> None:
     rng = np.random.default_rng(0)
     names, splits, labels, files = [], [], [], []
     for i in range(40):
@@ -97,12 +97,12 @@ def test_leaks_of_real_images_are_named_and_others_are_not() -> None:
         else:
             files.append(encode(scene(i)))
     samples = samples_of(names, labels, splits)
-    health = inspect_dataset(samples, scan=looks_of(samples, files), num_threads=1)
-    assert {(p.a, p.b) for p in health.leaks} == {
+    report = inspect_dataset(samples, scan=scan_of(samples, files), num_threads=1)
+    assert {(p.a, p.b) for p in report.leaks} == {
         (f"train/{'ab'[i % 2]}/{i - 30}.jpg", f"test/{'ab'[i % 2]}/{i}.jpg") for i in (31, 34, 38)
     }
-    for p in health.leaks:
+    for p in report.leaks:
         assert (p.split_a, p.split_b, p.kind) == ("train", "test", "near")
         assert 0.9 < p.similarity < 1
         assert (samples[p.index_a].name, samples[p.index_b].name) == (p.a, p.b)
-    assert health.is_misleading
+    assert report.is_misleading

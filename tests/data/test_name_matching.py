@@ -1,4 +1,4 @@
-"""Names of classes that differ only in case, blanks or Unicode form."""
+"""Class names that differ only in case, spaces or Unicode form."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from headstart.data.name_matching import find_alike, fold_name, match_names
         ("\uff21", "a"),
     ],
 )
-def test_names_that_are_alike(a: str, b: str) -> None:
+def test_equivalent_names(a: str, b: str) -> None:
     assert fold_name(a) == fold_name(b)
     assert find_alike(["other", b, a]) == [tuple(sorted((a, b)))]
 
 
 @pytest.mark.parametrize(("a", "b"), [("C", "C++"), ("1+", "1-"), ("-1", "1"), ("a.b", "ab"), ("cat", "cats")])
-def test_names_that_are_not(a: str, b: str) -> None:
+def test_different_names(a: str, b: str) -> None:
     assert fold_name(a) != fold_name(b)
     assert find_alike([a, b]) == []
 
 
-def test_a_name_is_matched_where_one_known_name_is_alike() -> None:
+def test_name_matches_single_equivalent_name() -> None:
     assert match_names(["Glass", "glass", "metal ", "paper"], ["glass", "metal"]) == {
         "Glass": "glass",
         "glass": "glass",

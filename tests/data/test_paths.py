@@ -1,4 +1,4 @@
-"""A row means the file at its path; what is taken from elsewhere is never contradicted and always reported."""
+"""A row means the file at its path; files from elsewhere never contradict the row and are always reported."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ CAT = Claim(label="cat", labels=frozenset({"cat", "dog"}))
         ("/home/me/train/1.png", "test/1.png", Claim(), None),
     ],
 )
-def test_where_the_file_of_a_row_may_lie(tmp_path: Path, cell: str, file: str, claim: Claim, how: str | None) -> None:
+def test_locations_of_row_files(tmp_path: Path, cell: str, file: str, claim: Claim, how: str | None) -> None:
     found = PathFinder(str(put(tmp_path, file))).look_up(cell, "line 2", claim)
     if how is None:
         assert isinstance(found, Problem)
@@ -91,9 +91,7 @@ def test_the_deepest_common_path_decides_between_files_of_one_name(tmp_path: Pat
 
 @pytest.mark.parametrize("prefix", ["", "train/"])
 @pytest.mark.parametrize("name", ["train.csv", "labels.csv"])
-def test_images_of_another_split_are_not_taken_for_those_of_a_missing_folder(
-    tmp_path: Path, prefix: str, name: str
-) -> None:
+def test_images_of_other_split_do_not_replace_missing_folder(tmp_path: Path, prefix: str, name: str) -> None:
     put(tmp_path, *(f"test/{i}.png" for i in range(4)))
     place = table(tmp_path, name, *(f"{prefix}{i}.png,{'ab'[i % 2]}" for i in range(4)))
     for data in (place, tmp_path):
@@ -103,7 +101,7 @@ def test_images_of_another_split_are_not_taken_for_those_of_a_missing_folder(
         assert "test/0.png" in str(caught.value)
 
 
-def test_rows_without_an_image_are_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_rows_without_image_are_reported_and_others_kept(tmp_path: Path) -> None:
     put(tmp_path, "train/1.png", "train/2.png", "test/3.png")
     place = table(tmp_path, "train.csv", "1.png,a", "2.png,b", "3.png,a", "4.png,b")
     samples = read(place)

@@ -1,4 +1,4 @@
-"""Pixels are equal or they are not: told from the files, not from digests of thumbnails."""
+"""Pixel equality, compared in the files and not by thumbnail digests."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def equal(tmp_path: Path, one: bytes, two: bytes, max_pixels: int = 10**8) -> bo
 
 
 def one_off(image: Image.Image) -> Image.Image:
-    """Return the same but for one value of one pixel, by one."""
+    """Return the same image with one value of one pixel changed by one."""
     pixels = np.array(image)
     pixels[-1, -1] = np.where(pixels[-1, -1] > 0, pixels[-1, -1] - 1, 1)
     return Image.fromarray(pixels)
@@ -39,7 +39,7 @@ def test_other_files_of_the_same_pixels(tmp_path: Path, form: str) -> None:
     assert not equal(tmp_path, encode(IMAGE, "PNG"), encode(one_off(IMAGE), form))
 
 
-def test_grey_and_color_files_of_one_grey_image(tmp_path: Path) -> None:
+def test_gray_and_color_files_of_one_gray_image(tmp_path: Path) -> None:
     gray = IMAGE.convert("L")
     assert equal(tmp_path, encode(gray, "PNG"), encode(gray.convert("RGB"), "PNG"))
     assert not equal(tmp_path, encode(gray, "PNG"), encode(IMAGE, "PNG"))
@@ -54,7 +54,7 @@ def test_sixteen_bits_are_all_compared(tmp_path: Path) -> None:
     assert equal(tmp_path, files[0], encode(Image.fromarray(deep), "TIFF"))
 
 
-def test_what_lies_under_transparency_counts(tmp_path: Path) -> None:
+def test_transparent_pixels_are_compared(tmp_path: Path) -> None:
     clear = IMAGE.convert("RGBA")
     clear.putalpha(0)
     assert not equal(tmp_path, encode(IMAGE, "PNG"), encode(clear, "PNG"))
@@ -62,7 +62,7 @@ def test_what_lies_under_transparency_counts(tmp_path: Path) -> None:
 
 
 def test_large_photographs_are_compared_at_full_size(tmp_path: Path) -> None:
-    """A reduced decode would not see one changed corner."""
+    """Reduced decoding would miss one changed corner."""
     large = scene(4, (1400, 1100))
     marked = large.copy()
     marked.paste((255, 0, 0), (0, 0, 8, 8))
@@ -71,7 +71,7 @@ def test_large_photographs_are_compared_at_full_size(tmp_path: Path) -> None:
     assert equal(tmp_path, data, data[:2] + b"\xff\xfe\x00\x07hello" + data[2:])  # a comment more
 
 
-def test_turned_by_the_camera_and_turned_in_the_file(tmp_path: Path) -> None:
+def test_exif_rotation_equals_stored_rotation(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 3
     turned = IMAGE.transpose(Image.Transpose.ROTATE_180)
@@ -86,8 +86,8 @@ def test_sizes_and_unreadable_files(tmp_path: Path) -> None:
     assert not equal(tmp_path, data, data, max_pixels=1000)  # refused before it is decoded
 
 
-def test_thumbnails_that_are_equal_by_chance_are_no_equal_images(tmp_path: Path) -> None:
-    """A difference too small for any thumbnail: the pair is asked pixel by pixel and is not called equal."""
+def test_equal_thumbnails_need_not_be_equal_images(tmp_path: Path) -> None:
+    """A difference too small for any thumbnail: pixels are compared and the pair is not reported as equal."""
     large = np.array(scene(6, (960, 960)))
     other = large.copy()
     other[500, 500] ^= 1

@@ -1,4 +1,4 @@
-"""The check as findings, as lines and as JSON: the most severe first, one line per finding, odd names escaped."""
+"""Reports as findings, lines and JSON: the most severe first, one line per finding, unusual names escaped."""
 
 from __future__ import annotations
 
@@ -84,9 +84,9 @@ ILL = replace(
 ORDER = [Severity.ERROR, Severity.WARNING, Severity.INFO]
 
 
-def found(health: DatasetReport, kind: FindingKind) -> list[Evidence]:
+def found(report: DatasetReport, kind: FindingKind) -> list[Evidence]:
     """Return the evidence of the findings of one kind."""
-    return [f.evidence for f in dataset_findings(health) if f.kind is kind]
+    return [f.evidence for f in dataset_findings(report) if f.kind is kind]
 
 
 def test_every_part_of_a_check_becomes_a_finding() -> None:
@@ -200,10 +200,10 @@ def test_a_shortcut_names_the_cue_the_class_and_examples() -> None:
         assert part in line
 
 
-def test_a_leaking_image_with_two_copies_counts_once() -> None:
+def test_leaking_image_with_two_duplicates_counts_once() -> None:
     a, b = pair("t1", "x", splits=("train", "test")), pair("t2", "x", splits=("train", "test"))
-    health = replace(HEALTHY, leaks=(replace(a, index_a=0, index_b=9), replace(b, index_a=1, index_b=9)))
-    (evidence,) = found(health, FindingKind.LEAKING_IMAGES)
+    report = replace(HEALTHY, leaks=(replace(a, index_a=0, index_b=9), replace(b, index_a=1, index_b=9)))
+    (evidence,) = found(report, FindingKind.LEAKING_IMAGES)
     assert evidence["count"] == 1
     assert evidence["pairs"] == [["t1", "x"], ["t2", "x"]]
 
@@ -211,18 +211,18 @@ def test_a_leaking_image_with_two_copies_counts_once() -> None:
 @pytest.mark.parametrize("has_test", [True, False])
 def test_validation_images_are_the_headline_without_a_test_split(has_test: bool) -> None:
     counts = {"train": 6, "val": 2} | ({"test": 2} if has_test else {})
-    health = replace(HEALTHY, classes={"x": counts}, leaks=(pair("v1", "v2", splits=("train", "val")),))
-    (evidence,) = found(health, FindingKind.LEAKING_IMAGES)
+    report = replace(HEALTHY, classes={"x": counts}, leaks=(pair("v1", "v2", splits=("train", "val")),))
+    (evidence,) = found(report, FindingKind.LEAKING_IMAGES)
     assert evidence["is_headline"] is not has_test
 
 
-def test_many_are_counted_and_few_are_named() -> None:
+def test_many_are_counted_and_few_listed() -> None:
     pairs = tuple(pair(f"a{k}", f"b{k}", "bytes", ("train", "test"), ("u", "v"), k) for k in range(1500))
-    health = replace(HEALTHY, duplicates=pairs, leaks=pairs, label_conflicts=pairs)
-    findings = dataset_findings(health)
+    report = replace(HEALTHY, duplicates=pairs, leaks=pairs, label_conflicts=pairs)
+    findings = dataset_findings(report)
     assert [f.evidence["count"] for f in findings] == [1500] * 3
     assert all(len(f.evidence["pairs"]) == 5 for f in findings)  # type: ignore[arg-type]
-    lines = finding_lines(dataset_findings(health))
+    lines = finding_lines(dataset_findings(report))
     assert len(lines) == 3
     for line in lines:
         assert "1,500" in line
@@ -234,7 +234,7 @@ def test_many_are_counted_and_few_are_named() -> None:
 
 def test_odd_names_stay_on_one_printable_line() -> None:
     odd = pair(ODD, ODD, "bytes", ("train", "test"), ("one", "two"))
-    health = replace(
+    report = replace(
         HEALTHY,
         unreadable=(Problem(ODD, "empty", "nothing"),),
         remarks=(Remark("rotated", 1, "turned", (ODD,)),),
@@ -249,7 +249,7 @@ def test_odd_names_stay_on_one_printable_line() -> None:
         findings=(Finding(FindingKind.SINGLE_CLASS, Severity.WARNING, {"class": ODD}),),
     )
     note = ReadingNote(ReadingKind.EMPTY_FOLDERS, 1, (ODD,))
-    lines = finding_lines([note, *dataset_findings(health)])
+    lines = finding_lines([note, *dataset_findings(report)])
     assert len(lines) == 10
     for line in lines:
         assert line.isprintable(), line
@@ -258,7 +258,7 @@ def test_odd_names_stay_on_one_printable_line() -> None:
 
 
 def test_json_is_plain_and_complete() -> None:
-    health = replace(
+    report = replace(
         ILL,
         intensity_range=(np.float64(1.5), np.float32(2)),  # type: ignore[arg-type]
         decisions=(
@@ -266,7 +266,7 @@ def test_json_is_plain_and_complete() -> None:
             Decision("f", np.bool_(True), DecisionReason.SET_BY_USER),
         ),
     )
-    value = report_to_json(health)
+    value = report_to_json(report)
     again = json.loads(json.dumps(value, allow_nan=False))
     assert again == value
     assert value["schema"] == 1

@@ -1,4 +1,4 @@
-"""What was seen is kept by content, comes back bit for bit, and is forgotten where it cannot be trusted."""
+"""Scans are cached by content, restored bit by bit, and discarded if damaged."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from scenes import encode, looks_of, samples_of, scene
+from scenes import encode, samples_of, scan_of, scene
 
 from headstart.data import scan_cache as memory_room
 from headstart.data.image_scan import ImageScanner, ScanResult
@@ -43,7 +43,7 @@ def photos(first: int = 0, count: int = 6) -> tuple[Samples, list[bytes]]:
     return samples_of([f"{'ab'[i % 2]}/{i}.jpg" for i in range(count)], ["a", "b"] * (count // 2)), files
 
 
-def seen(samples: Samples, files: list[bytes], cache: ScanCache | None) -> ScanResult:
+def scanned(samples: Samples, files: list[bytes], cache: ScanCache | None) -> ScanResult:
     scanner = ImageScanner(samples, cache=cache)
     for i, data in enumerate(files):
         scanner.scan(i, data, hashlib.sha256(data).hexdigest())
@@ -65,41 +65,41 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("headstart.data.image_scan.decode_for_both", refuse)
 
 
-def test_what_was_seen_comes_back_without_decoding(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_cached_scan_needs_no_decoding(tmp_path: Path, request: pytest.FixtureRequest) -> None:
     samples, files = photos()
-    fresh = seen(samples, files, None)
+    fresh = scanned(samples, files, None)
     ScanCache(tmp_path, "photos").save(fresh)
     request.getfixturevalue("no_decoding")
     cache = ScanCache(tmp_path, "photos")
     assert len(cache) == 6
-    assert_equal(seen(samples, files, cache), fresh)
+    assert_equal(scanned(samples, files, cache), fresh)
 
 
-def test_any_order_any_part_any_name(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Kept by content: renamed, mixed and repeated files are known."""
+def test_cache_ignores_order_subset_and_names(tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    """Cached by content: renamed, reordered and repeated files are found."""
     samples, files = photos()
-    fresh = seen(samples, files, None)
+    fresh = scanned(samples, files, None)
     ScanCache(tmp_path, "photos").save(fresh)
     request.getfixturevalue("no_decoding")
     order = [4, 0, 4, 3]
     renamed = samples_of([f"x/new{i}.jpg" for i in range(4)])
-    again = seen(renamed, [files[i] for i in order], ScanCache(tmp_path, "photos"))
+    again = scanned(renamed, [files[i] for i in order], ScanCache(tmp_path, "photos"))
     assert again.info == tuple(fresh.info[i] for i in order)
     np.testing.assert_array_equal(again.thumbs, fresh.thumbs[order])
 
 
-def test_a_new_name_may_have_a_wrong_ending(tmp_path: Path) -> None:
+def test_renamed_file_may_have_wrong_extension(tmp_path: Path) -> None:
     samples, files = photos()
-    ScanCache(tmp_path, "photos").save(seen(samples, files, None))
-    again = seen(samples_of([f"{i}.png" for i in range(6)]), files, ScanCache(tmp_path, "photos"))
-    assert again.info == looks_of(samples_of([f"{i}.png" for i in range(6)]), files).info
+    ScanCache(tmp_path, "photos").save(scanned(samples, files, None))
+    again = scanned(samples_of([f"{i}.png" for i in range(6)]), files, ScanCache(tmp_path, "photos"))
+    assert again.info == scan_of(samples_of([f"{i}.png" for i in range(6)]), files).info
     kinds = [{kind for kind, _ in f.remarks} for f in again.info if f is not None]
     assert ["wrong-extension" in k for k in kinds] == [True, True, False, True, True, True]
 
 
 def test_only_what_changed_is_decoded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples, files = photos()
-    ScanCache(tmp_path, "photos").save(seen(samples, files, None))
+    ScanCache(tmp_path, "photos").save(scanned(samples, files, None))
     changed = [*files[:4], encode(scene(77, (60, 40))), files[5]]
     decoded = []
 
@@ -108,16 +108,16 @@ def test_only_what_changed_is_decoded(tmp_path: Path, monkeypatch: pytest.Monkey
         return reduced_decoding.decode_reduced(data, **options)  # type: ignore[arg-type]
 
     monkeypatch.setattr("headstart.data.image_scan.decode_reduced", count_them)
-    again = seen(samples, changed, ScanCache(tmp_path, "photos"))
+    again = scanned(samples, changed, ScanCache(tmp_path, "photos"))
     assert decoded == [changed[4]]
     monkeypatch.undo()
-    assert_equal(again, seen(samples, changed, None))
+    assert_equal(again, scanned(samples, changed, None))
 
 
-def test_two_data_sets_are_apart(tmp_path: Path) -> None:
+def test_datasets_have_separate_caches(tmp_path: Path) -> None:
     (samples, files), (others, other_files) = photos(), photos(100)
-    ScanCache(tmp_path, "one").save(seen(samples, files, None), {"key": {"a": 1}})
-    ScanCache(tmp_path, "two").save(seen(others, other_files, None))
+    ScanCache(tmp_path, "one").save(scanned(samples, files, None), {"key": {"a": 1}})
+    ScanCache(tmp_path, "two").save(scanned(others, other_files, None))
     assert len(list((tmp_path / "looks").glob("*.npz"))) == 2
     one, two = ScanCache(tmp_path, "one"), ScanCache(tmp_path, "two")
     digest = hashlib.sha256(files[0]).hexdigest()
@@ -126,17 +126,17 @@ def test_two_data_sets_are_apart(tmp_path: Path) -> None:
     assert (one.note("key"), two.note("key")) == ({"a": 1}, None)
 
 
-def test_a_place_is_the_same_however_it_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_equivalent_paths_share_a_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples, files = photos()
     monkeypatch.chdir(tmp_path)
-    ScanCache(tmp_path, "photos").save(seen(samples, files, None))
+    ScanCache(tmp_path, "photos").save(scanned(samples, files, None))
     for place in (str(tmp_path / "photos"), "./photos/", "x/../photos"):
         assert len(ScanCache(tmp_path, place)) == 6
 
 
 def test_notes_are_few_and_the_newest(tmp_path: Path) -> None:
     samples, files = photos()
-    scan = seen(samples, files, None)
+    scan = scanned(samples, files, None)
     for k in range(12):
         ScanCache(tmp_path, "photos").save(scan, {f"key{k}": k})
     cache = ScanCache(tmp_path, "photos")
@@ -156,35 +156,35 @@ def test_notes_are_few_and_the_newest(tmp_path: Path) -> None:
     ],
     ids=["empty", "half", "head", "nonsense", "flipped bits"],
 )
-def test_a_damaged_memory_is_forgotten(tmp_path: Path, spoil: object) -> None:
+def test_damaged_cache_is_ignored(tmp_path: Path, spoil: object) -> None:
     samples, files = photos()
-    fresh = seen(samples, files, None)
+    fresh = scanned(samples, files, None)
     cache = ScanCache(tmp_path, "photos")
     cache.save(fresh)
     cache.path.write_bytes(spoil(cache.path.read_bytes()))  # type: ignore[operator]
     cache = ScanCache(tmp_path, "photos")
-    assert_equal(seen(samples, files, cache), fresh)
+    assert_equal(scanned(samples, files, cache), fresh)
     cache.save(fresh)
     assert len(ScanCache(tmp_path, "photos")) == 6
 
 
-def test_an_array_in_place_of_the_memory_is_forgotten(tmp_path: Path) -> None:
+def test_plain_array_file_is_ignored(tmp_path: Path) -> None:
     samples, files = photos()
     cache = ScanCache(tmp_path, "photos")
-    cache.save(seen(samples, files, None))
+    cache.save(scanned(samples, files, None))
     with cache.path.open("wb") as file:
         np.save(file, np.arange(5))
     assert len(ScanCache(tmp_path, "photos")) == 0
 
 
 def opened(tmp_path: Path) -> tuple[Samples, ScanResult, ScanCache, ImageScanner]:
-    """Return files on the disk that a looker knows from a memory, whose rows it has not fetched yet."""
+    """Return cached files on disk whose rows the scanner has not fetched yet."""
     (tmp_path / "photos").mkdir()
     _, files = photos()
     for i, data in enumerate(files):
         (tmp_path / "photos" / f"{i}.jpg").write_bytes(data)
     samples = read(tmp_path / "photos", task="images")
-    fresh = seen(samples, files, None)
+    fresh = scanned(samples, files, None)
     ScanCache(tmp_path, "photos").save(fresh)
     cache = ScanCache(tmp_path, "photos")
     scanner = ImageScanner(samples, cache=cache)
@@ -193,8 +193,8 @@ def opened(tmp_path: Path) -> tuple[Samples, ScanResult, ScanCache, ImageScanner
     return samples, fresh, cache, scanner
 
 
-def test_rows_that_are_damaged_where_the_facts_are_not(tmp_path: Path) -> None:
-    """Facts are read at once and rows at the end: images are then looked at again, and the work goes on."""
+def test_damaged_rows_with_intact_info(tmp_path: Path) -> None:
+    """Info is read first and rows last: unreadable rows are scanned again."""
     samples, fresh, cache, scanner = opened(tmp_path)
     data = bytearray(cache.path.read_bytes())
     data[bytes(data).index(fresh.thumbs[3].tobytes()[:64])] ^= 255
@@ -203,12 +203,12 @@ def test_rows_that_are_damaged_where_the_facts_are_not(tmp_path: Path) -> None:
     scan = scanner.result()
     assert_equal(scan, fresh)
     cache.save(scan, {"new": 1})
-    mended = ScanCache(tmp_path, "photos")
-    assert_equal(seen(samples, [Path(p).read_bytes() for p in samples.paths], mended), fresh)
+    repaired = ScanCache(tmp_path, "photos")
+    assert_equal(scanned(samples, [Path(p).read_bytes() for p in samples.paths], repaired), fresh)
 
 
-def test_a_memory_that_is_cleared_while_it_is_used(tmp_path: Path) -> None:
-    """`headstart cache clear` in another window, and a file that goes away as well."""
+def test_cache_cleared_while_in_use(tmp_path: Path) -> None:
+    """`headstart cache clear` in another process, and a file that vanishes too."""
     _, fresh, cache, scanner = opened(tmp_path)
     cache.path.unlink()
     (tmp_path / "photos" / "5.jpg").unlink()
@@ -220,30 +220,30 @@ def test_a_memory_that_is_cleared_while_it_is_used(tmp_path: Path) -> None:
     assert scanner.digests()[5] == ""
 
 
-def test_another_process_writes_the_memory_in_another_order(tmp_path: Path) -> None:
+def test_cache_rewritten_in_another_order(tmp_path: Path) -> None:
     samples, files = photos()
-    fresh = seen(samples, files, None)
+    fresh = scanned(samples, files, None)
     ScanCache(tmp_path, "photos").save(fresh)
     cache = ScanCache(tmp_path, "photos")
     ScanCache(tmp_path, "photos").path.unlink()
     turned = samples_of([s.name for s in samples][::-1])
-    ScanCache(tmp_path, "photos").save(seen(turned, files[::-1], None))
-    assert_equal(seen(samples, files, cache), fresh)
+    ScanCache(tmp_path, "photos").save(scanned(turned, files[::-1], None))
+    assert_equal(scanned(samples, files, cache), fresh)
 
 
-def test_another_version_is_forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_other_version_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples, files = photos()
     monkeypatch.setattr(memory_room, "_VERSION", 999)
-    ScanCache(tmp_path, "photos").save(seen(samples, files, None), {"key": 1})
+    ScanCache(tmp_path, "photos").save(scanned(samples, files, None), {"key": 1})
     assert len(ScanCache(tmp_path, "photos")) == 6
     monkeypatch.undo()
     cache = ScanCache(tmp_path, "photos")
     assert (len(cache), cache.note("key")) == (0, None)
 
 
-def test_a_full_disk_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples, files = photos()
-    fresh = seen(samples, files, None)
+    fresh = scanned(samples, files, None)
     before = ScanCache(tmp_path, "photos")
     before.save(fresh, {"old": 1})
     kept = before.path.read_bytes()
@@ -262,47 +262,47 @@ def test_a_full_disk_does_no_harm(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert ScanCache(tmp_path, "photos").note("old") == 1
 
 
-def test_a_cache_that_cannot_be_made_does_no_harm(tmp_path: Path) -> None:
+def test_missing_cache_folder_is_harmless(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     samples, files = photos()
     cache = ScanCache(tmp_path / "file", "photos")
-    cache.save(seen(samples, files, cache))
+    cache.save(scanned(samples, files, cache))
     assert cache.write_error is not None
 
 
-def test_the_memory_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cache_size_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = []
     for k in range(5):
         samples, files = photos(100 * k)
         cache = ScanCache(tmp_path, f"set{k}")
-        cache.save(seen(samples, files, None))
+        cache.save(scanned(samples, files, None))
         os.utime(cache.path, (1000 + k, 1000 + k))
         sizes.append(cache.path.stat().st_size)
     monkeypatch.setattr(memory_room, "_LIMIT_BYTES", int(3.5 * sizes[0]))
     assert len(ScanCache(tmp_path, "set0")) == 6
     samples, files = photos(900)
-    ScanCache(tmp_path, "set9").save(seen(samples, files, None))
+    ScanCache(tmp_path, "set9").save(scanned(samples, files, None))
     left = [len(ScanCache(tmp_path, f"set{k}")) > 0 for k in (0, 1, 2, 3, 4, 9)]
     assert left == [False, False, False, True, True, True]  # those looked at longest ago are gone
     monkeypatch.setattr(memory_room, "_LIMIT_BYTES", 10)
-    ScanCache(tmp_path, "set10").save(seen(samples, files, None))
+    ScanCache(tmp_path, "set10").save(scanned(samples, files, None))
     assert [p.name for p in (tmp_path / "looks").iterdir()] == [ScanCache(tmp_path, "set10").path.name]
 
 
-def test_looking_again_keeps_it_young(tmp_path: Path) -> None:
+def test_use_updates_cache_age(tmp_path: Path) -> None:
     samples, files = photos()
     cache = ScanCache(tmp_path, "photos")
-    cache.save(seen(samples, files, None))
+    cache.save(scanned(samples, files, None))
     os.utime(cache.path, (1000, 1000))
     cache = ScanCache(tmp_path, "photos")
-    cache.save(seen(samples, files, cache))
+    cache.save(scanned(samples, files, cache))
     assert cache.path.stat().st_mtime > 1e6
 
 
-def test_it_is_private_readable_and_has_no_pickle(tmp_path: Path) -> None:
+def test_cache_file_is_private_and_without_pickle(tmp_path: Path) -> None:
     samples, files = photos()
     cache = ScanCache(tmp_path, "photos")
-    cache.save(seen(samples, files, None), {"key": {"Ω": [1, 2]}})
+    cache.save(scanned(samples, files, None), {"key": {"Ω": [1, 2]}})
     assert cache.folder.stat().st_mode & 0o077 == 0 or os.name == "nt"
     with zipfile.ZipFile(cache.path) as archive:
         assert archive.testzip() is None
@@ -315,14 +315,14 @@ def test_it_is_private_readable_and_has_no_pickle(tmp_path: Path) -> None:
 def test_rows_of_unknown_files_are_an_error(tmp_path: Path) -> None:
     samples, files = photos()
     cache = ScanCache(tmp_path, "photos")
-    scan = seen(samples, files, None)
+    scan = scanned(samples, files, None)
     cache.save(scan)
     with pytest.raises(CacheError, match="changed by another program"):
         cache.fill(scan, {0: "0" * 64})
 
 
-def test_a_judgement_comes_back_equal() -> None:
-    health = DatasetReport(
+def test_report_round_trips() -> None:
+    report = DatasetReport(
         num_samples=3,
         layout="class folders",
         classes={"a": {"none": 2}, "Ω": {"train": 1}},
@@ -354,17 +354,17 @@ def test_a_judgement_comes_back_equal() -> None:
         findings=(Finding(FindingKind.CLASS_NOT_IN_TRAIN, Severity.ERROR, {"class": "a", "splits": ["test"]}),),
         is_misleading=True,
     )
-    assert report_from_note(json.loads(json.dumps(asdict(health)))) == health
+    assert report_from_note(json.loads(json.dumps(asdict(report)))) == report
     empty = DatasetReport(0, "", {}, {})
     assert report_from_note(json.loads(json.dumps(asdict(empty)))) == empty
 
 
-def test_a_real_judgement_comes_back_equal() -> None:
+def test_real_report_round_trips() -> None:
     samples, files = photos(count=6)
     files[5] = files[3]
-    health = inspect_dataset(samples, scan=looks_of(samples, files), num_threads=1)
-    assert health.duplicates
-    assert report_from_note(json.loads(json.dumps(asdict(health)))) == health
+    report = inspect_dataset(samples, scan=scan_of(samples, files), num_threads=1)
+    assert report.duplicates
+    assert report_from_note(json.loads(json.dumps(asdict(report)))) == report
 
 
 def test_one_digest_of_many() -> None:

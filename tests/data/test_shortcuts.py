@@ -1,4 +1,4 @@
-"""Shortcuts: planted ones are found, honest images are left in peace."""
+"""Planted shortcuts are found, and clean images have none."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def flagged(found: list[Shortcut]) -> set[str]:
     return {s.cue for s in found if s.is_flagged}
 
 
-def test_honest_images_are_left_in_peace(tmp_path: Path) -> None:
+def test_clean_images_have_no_shortcuts(tmp_path: Path) -> None:
     assert flagged(build(tmp_path, lambda image, name, i: (image, {}))) == set()
 
 
@@ -97,7 +97,7 @@ def test_the_folders_date(tmp_path: Path) -> None:
     assert "date" in flagged(list(found))
 
 
-def test_copies_of_one_image_do_not_vouch_for_each_other(tmp_path: Path) -> None:
+def test_duplicates_do_not_vote_for_each_other(tmp_path: Path) -> None:
     rng = np.random.default_rng(3)
     groups = []
     for name in ("a", "b"):
@@ -117,8 +117,8 @@ def test_copies_of_one_image_do_not_vouch_for_each_other(tmp_path: Path) -> None
     assert {s.cue: s.accuracy for s in together}["thumbnail"] < 0.8
 
 
-def judged(own: int, num_classes: int = 3, count: int = 40) -> Shortcut:
-    """Return a cue in which `own` of the nine nearest images are of the own class, the others of the next one."""
+def shortcut_of(own: int, num_classes: int = 3, count: int = 40) -> Shortcut:
+    """Return a cue in which `own` of the nine nearest images are of the same class, the others of the next one."""
     rng = np.random.default_rng(0)
     labels = np.repeat(np.arange(num_classes), count)
     near = np.empty((len(labels), 9), dtype=np.int64)
@@ -129,22 +129,24 @@ def judged(own: int, num_classes: int = 3, count: int = 40) -> Shortcut:
     return _evaluate("file size", near, labels, np.arange(len(labels)), ("a", "b", "c")[:num_classes], shuffles)
 
 
-def test_a_cue_may_predict_the_class_without_giving_one_away() -> None:
-    told = judged(own=5)
+def test_cue_can_predict_class_without_given_class() -> None:
+    told = shortcut_of(own=5)
     assert told.is_flagged
     assert told.accuracy == 1.0
     assert (told.given_class, told.examples) == (None, ())
 
 
-def test_the_class_that_is_given_away_is_the_one_of_the_examples() -> None:
-    told = judged(own=9)
+def test_examples_belong_to_given_class() -> None:
+    told = shortcut_of(own=9)
     assert told.given_class in ("a", "b", "c")
     assert len(told.examples) == 6
     assert {"abc"[i // 40] for i in told.examples} == {told.given_class}
 
 
 @pytest.mark.parametrize("counts", [{"a": 4, "b": 40}, {"a": 10, "b": 10}])
-def test_too_few_images_say_nothing(counts: dict[str, int], tmp_path: Path, make_images: Callable[..., Path]) -> None:
+def test_too_few_images_give_no_result(
+    counts: dict[str, int], tmp_path: Path, make_images: Callable[..., Path]
+) -> None:
     samples = read(make_images(tmp_path / "d", counts))
     scan = scan_images(samples)
     assert find_shortcuts(scan, samples.paths, samples.class_ids, samples.class_names) == ()

@@ -1,4 +1,4 @@
-"""Reading labeled images from every layout that is understood."""
+"""Reading labeled images from every supported layout."""
 
 import json
 import os
@@ -44,14 +44,14 @@ def test_split_folders_in_any_case(tmp_path: Path, train: str, val: str, test: s
     ]
 
 
-def test_a_folder_around_everything_is_looked_through(tmp_path: Path) -> None:
+def test_wrapper_folder_is_skipped(tmp_path: Path) -> None:
     put(tmp_path, "archive/photos/train/a/1.png", "archive/photos/train/b/2.png", "archive/photos/test/a/3.png")
     samples = read(tmp_path)
     assert samples.class_names == ("a", "b")
     assert [s.split for s in samples] == ["test", "train", "train"]
 
 
-def test_images_straight_in_the_test_split_are_left_out_aloud(tmp_path: Path) -> None:
+def test_images_directly_in_test_split_are_excluded_with_note(tmp_path: Path) -> None:
     put(tmp_path, "train/a/1.png", "train/b/2.png", "test/3.png", "test/4.png")
     samples = read(tmp_path)
     assert len(samples) == 2
@@ -81,7 +81,7 @@ def test_a_group_in_two_classes_is_one_group(tmp_path: Path) -> None:
     assert {s.group for s in read(tmp_path)} == {"site1", "site2"}
 
 
-def test_two_readings_of_nested_folders_are_both_shown(tmp_path: Path) -> None:
+def test_ambiguous_nested_folders_show_both_layouts(tmp_path: Path) -> None:
     put(tmp_path, *[f"{a}/{b}/{i}.png" for a in ("shirt", "dress") for b in ("indoor", "outdoor") for i in range(3)])
     with pytest.raises(UsageError) as caught:
         read(tmp_path)
@@ -97,7 +97,7 @@ def test_splits_below_the_classes(tmp_path: Path) -> None:
     assert info(read(tmp_path))["dog/test/4.png"] == ("dog", "test", None)
 
 
-def test_splits_beside_something_else_are_asked_about(tmp_path: Path) -> None:
+def test_splits_next_to_other_folders_raise(tmp_path: Path) -> None:
     put(tmp_path, "train/a/1.png", "test/a/2.png", "misc/a/3.png")
     with pytest.raises(UsageError, match="`misc`"):
         read(tmp_path)
@@ -156,7 +156,7 @@ def test_column_names(tmp_path: Path, column: str, label: str) -> None:
     assert samples.columns == {"patient": ("p1", "p2")}
 
 
-def test_a_table_keeps_its_order_and_names_what_is_wrong(tmp_path: Path) -> None:
+def test_table_keeps_order_and_reports_problems(tmp_path: Path) -> None:
     put(tmp_path, "b.png", "a.png")
     (tmp_path / "t.csv").write_text("image,label\nb.png,x\ngone.png,y\na.png,\na.png,y\nb.png,x\n")
     samples = read(tmp_path / "t.csv")
@@ -165,7 +165,7 @@ def test_a_table_keeps_its_order_and_names_what_is_wrong(tmp_path: Path) -> None
     assert notes_of(samples)[ReadingKind.REPEATED_ROWS].count == 1
 
 
-def test_the_same_image_under_two_labels_stays_twice(tmp_path: Path) -> None:
+def test_image_with_two_labels_is_kept_twice(tmp_path: Path) -> None:
     put(tmp_path, "a.png")
     (tmp_path / "t.csv").write_text("image,label\na.png,x\na.png,y\n")
     assert [s.label for s in read(tmp_path / "t.csv")] == ["x", "y"]
@@ -224,7 +224,7 @@ def test_links_that_leave_the_folder(tmp_path: Path) -> None:
         read(tmp_path / "in" / "t.csv")
 
 
-def test_a_image_is_found_by_its_name_where_that_is_the_only_one(tmp_path: Path) -> None:
+def test_unique_file_name_is_found(tmp_path: Path) -> None:
     put(tmp_path, "images/1.png", "images/x/2.png", "images/y/2.png")
     (tmp_path / "t.csv").write_text("image_id,label\n1,a\n2.png,b\n")
     samples = read(tmp_path / "t.csv")
@@ -253,7 +253,7 @@ def test_table_inside_a_folder(tmp_path: Path) -> None:
     assert notes_of(samples)[ReadingKind.IMAGES_NOT_IN_TABLE].examples == ("images/3.png",)
 
 
-def test_table_and_folders_that_disagree_are_both_shown(tmp_path: Path) -> None:
+def test_conflicting_table_and_folders_show_both(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "b/2.png")
     (tmp_path / "labels.csv").write_text("image,label\na/1.png,x\nb/2.png,y\n")
     with pytest.raises(UsageError) as caught:
@@ -264,7 +264,7 @@ def test_table_and_folders_that_disagree_are_both_shown(tmp_path: Path) -> None:
     assert read(tmp_path, layout="{label}/*").class_names == ("a", "b")
 
 
-def test_our_own_predictions_are_no_labels(tmp_path: Path) -> None:
+def test_prediction_tables_are_not_labels(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "b/2.png")
     (tmp_path / "predictions.csv").write_text("file,label,probability\na/1.png,b,0.9\nb/2.png,a,0.8\n")
     assert read(tmp_path).layout == "class folders"
@@ -304,7 +304,7 @@ def test_lists_one_a_split_with_names_of_the_numbers(tmp_path: Path) -> None:
     assert info(samples) == {"p/1.png": ("cat", "train", None), "p/2.png": ("dog", "test", None)}
 
 
-def test_spreadsheets_and_other_files_are_refused_with_the_way_out(tmp_path: Path) -> None:
+def test_unsupported_files_raise_with_fix(tmp_path: Path) -> None:
     for name, hint in [("t.xlsx", "save as CSV"), ("t.tar.gz", "unpack it"), ("t.png", "single image")]:
         (tmp_path / name).write_bytes(b"x")
         with pytest.raises(UsageError, match=hint):
@@ -345,7 +345,7 @@ def test_zip_is_unpacked_once_into_the_cache(tmp_path: Path, cache: Path) -> Non
     ],
     ids=["no image", "two tables", "table against folders"],
 )
-def test_errors_about_a_zip_name_the_zip_and_not_the_cache(tmp_path: Path, cache: Path, files: dict[str, str]) -> None:
+def test_zip_errors_contain_the_zip_and_not_the_cache(tmp_path: Path, cache: Path, files: dict[str, str]) -> None:
     put(tmp_path / "src", "a/1.png", "b/2.png")
     archive = tmp_path / "photos.zip"
     with zipfile.ZipFile(archive, "w") as file:
@@ -383,7 +383,7 @@ def test_zip_that_is_damaged_or_a_bomb(tmp_path: Path, cache: Path) -> None:
         read(tmp_path / "b.zip")
 
 
-def test_members_that_no_folder_can_hold_are_named_and_the_rest_goes_on(tmp_path: Path, cache: Path) -> None:
+def test_invalid_member_names_are_reported_and_others_kept(tmp_path: Path, cache: Path) -> None:
     put(tmp_path / "src", "1.png")
     data = (tmp_path / "src" / "1.png").read_bytes()
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
@@ -396,7 +396,7 @@ def test_members_that_no_folder_can_hold_are_named_and_the_rest_goes_on(tmp_path
     assert {p.name[-7:]: p.kind for p in samples.problems} == {"nnn.png": "name", "g/3.png": "duplicate-member"}
 
 
-def test_what_is_wrong_with_a_zip_is_told_of_the_zip(tmp_path: Path, cache: Path) -> None:
+def test_zip_problems_are_reported_for_the_zip(tmp_path: Path, cache: Path) -> None:
     put(tmp_path / "src", "1.png")
     with zipfile.ZipFile(tmp_path / "none.zip", "w"):
         pass
@@ -426,7 +426,7 @@ def test_a_full_disk_stops_unpacking(tmp_path: Path, cache: Path, monkeypatch: p
     monkeypatch.undo()
 
 
-def test_a_damaged_member_is_named_and_the_rest_goes_on(tmp_path: Path, cache: Path) -> None:
+def test_damaged_member_is_reported_and_others_kept(tmp_path: Path, cache: Path) -> None:
     put(tmp_path / "src", "1.png")
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
         file.write(tmp_path / "src" / "1.png", "a/1.png")
@@ -449,7 +449,7 @@ def test_images_without_labels_for_other_tasks(tmp_path: Path) -> None:
     assert samples.class_names == ()
 
 
-def test_empty_folders_say_what_was_found(tmp_path: Path) -> None:
+def test_empty_folders_raise(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="images"):
         read(tmp_path)
     (tmp_path / "a").mkdir()
@@ -459,7 +459,7 @@ def test_empty_folders_say_what_was_found(tmp_path: Path) -> None:
     assert "QuPath" in str(caught.value)
 
 
-def test_what_systems_leave_behind_is_ignored(tmp_path: Path) -> None:
+def test_system_files_are_ignored(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "b/2.png", ".hidden/3.png", "__MACOSX/a/4.png", ".ipynb_checkpoints/5.png", "a/._1.png")
     (tmp_path / "a" / "Thumbs.db").write_bytes(b"x")
     (tmp_path / "desktop.ini").write_bytes(b"x")
@@ -470,7 +470,7 @@ def test_what_systems_leave_behind_is_ignored(tmp_path: Path) -> None:
     assert notes_of(samples)[ReadingKind.EMPTY_FOLDERS].examples == ("c",)
 
 
-def test_classes_that_differ_only_in_writing_are_named(tmp_path: Path) -> None:
+def test_similar_class_names_are_reported(tmp_path: Path) -> None:
     put(tmp_path, "Cat/1.png", "cats and dogs/1.png", "cats_and_dogs/2.png")
     note = notes_of(read(tmp_path))[ReadingKind.CLASSES_ALIKE]
     assert note.evidence == {"groups": [["cats and dogs", "cats_and_dogs"]]}
@@ -481,7 +481,7 @@ def test_unicode_forms_are_one_class(tmp_path: Path) -> None:
     assert read(tmp_path).class_names == ("caf\u00e9", "tea")
 
 
-def test_nothing_is_written_beside_the_data(tmp_path: Path) -> None:
+def test_nothing_is_written_next_to_the_data(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "b/2.png")
     (tmp_path / "labels.csv").write_text("image,label\na/1.png,a\nb/2.png,b\n")
     before = sorted((str(p), p.stat().st_mtime_ns) for p in tmp_path.rglob("*"))

@@ -1,4 +1,4 @@
-"""A mended split moves what it must, and nothing else, as long as something is left on both sides."""
+"""A repaired split moves only what it must, as long as both sides keep images."""
 
 from __future__ import annotations
 
@@ -24,66 +24,66 @@ def given_split(splits: list[str], labels: list[str] | None = None) -> tuple[Sam
 def test_a_group_goes_where_most_of_it_is() -> None:
     samples, split = given_split(["train", "train", "test", "test", "test", "train", "test"])
     groups = np.array([0, 0, 0, 1, 1, 1, 2])
-    mended = repair_split(samples, split, groups)
-    assert mended.assignment.tolist() == ["train", "train", "train", "test", "test", "test", "test"]
-    assert (mended.reason, mended.evidence["num_moved"]) == ("repair_moved", 2)
+    repaired = repair_split(samples, split, groups)
+    assert repaired.assignment.tolist() == ["train", "train", "train", "test", "test", "test", "test"]
+    assert (repaired.reason, repaired.evidence["num_moved"]) == ("repair_moved", 2)
 
 
-def test_undecided_goes_to_training() -> None:
+def test_ties_go_to_training() -> None:
     samples, split = given_split(["test", "train", "test", "val", "test"])
-    mended = repair_split(samples, split, np.array([0, 0, 1, 2, 3]))
-    assert mended.assignment.tolist() == ["train", "train", "test", "val", "test"]
+    repaired = repair_split(samples, split, np.array([0, 0, 1, 2, 3]))
+    assert repaired.assignment.tolist() == ["train", "train", "test", "val", "test"]
 
 
-def test_a_split_without_leaks_is_left_as_it_is() -> None:
+def test_split_without_leaks_is_unchanged() -> None:
     samples, split = given_split(["train", "train", "test", "test"])
     for groups in (None, np.array([0, 0, 1, 1]), np.arange(4)):
-        mended = repair_split(samples, split, groups)
-        assert mended.assignment.tolist() == split.assignment.tolist()
-        assert mended.evidence == {"num_moved": 0, "lost_classes": {}}
-    assert split.assignment.tolist() == ["train", "train", "test", "test"]  # the person's own is not touched
+        repaired = repair_split(samples, split, groups)
+        assert repaired.assignment.tolist() == split.assignment.tolist()
+        assert repaired.evidence == {"num_moved": 0, "lost_classes": {}}
+    assert split.assignment.tolist() == ["train", "train", "test", "test"]  # the user's own split is unchanged
 
 
-def test_what_is_left_out_decides_nothing() -> None:
+def test_excluded_images_do_not_count() -> None:
     samples, split = given_split(["test", "test", "train", "test"])
     out = np.array([True, True, False, False])
-    mended = repair_split(samples, split, np.array([0, 0, 0, 1]), out)
-    assert mended.assignment.tolist() == ["", "", "train", "test"]
-    assert mended.evidence == {"num_moved": 0, "lost_classes": {}}
+    repaired = repair_split(samples, split, np.array([0, 0, 0, 1]), out)
+    assert repaired.assignment.tolist() == ["", "", "train", "test"]
+    assert repaired.evidence == {"num_moved": 0, "lost_classes": {}}
 
 
-def test_a_class_that_loses_its_test_images_is_named() -> None:
+def test_class_losing_its_test_images_is_reported() -> None:
     samples, split = given_split(["train", "test", "test", "train"], ["a", "a", "b", "b"])
-    mended = repair_split(samples, split, np.array([0, 0, 1, 2]))
-    assert mended.evidence["lost_classes"] == {"test": ["a"]}
+    repaired = repair_split(samples, split, np.array([0, 0, 1, 2]))
+    assert repaired.evidence["lost_classes"] == {"test": ["a"]}
 
 
-def test_a_class_that_loses_its_training_images_is_named() -> None:
+def test_class_losing_its_training_images_is_reported() -> None:
     samples, split = given_split(["train", "test", "test", "train", "test"], ["a", "a", "a", "b", "b"])
-    mended = repair_split(samples, split, np.array([0, 0, 0, 1, 2]))
-    assert mended.assignment.tolist() == ["test", "test", "test", "train", "test"]
-    assert mended.evidence["lost_classes"] == {"train": ["a"]}
+    repaired = repair_split(samples, split, np.array([0, 0, 0, 1, 2]))
+    assert repaired.assignment.tolist() == ["test", "test", "test", "train", "test"]
+    assert repaired.evidence["lost_classes"] == {"train": ["a"]}
 
 
 @pytest.mark.parametrize("scored", ["test", "val"])
-def test_where_moving_would_leave_one_side_empty_whole_groups_are_dealt_anew(scored: str) -> None:
+def test_groups_are_redrawn_if_one_side_would_be_empty(scored: str) -> None:
     samples, split = given_split(["train"] * 15 + [scored] * 5, ["a", "b"] * 10)
     groups = np.arange(20) % 5  # each with three in training and one that is scored
     out = np.arange(20) == 7
-    mended = repair_split(samples, split, groups, out)
-    assert (mended.reason, mended.evidence["test_share"]) == ("repair_redrawn", 0.25)
-    assert mended.assignment[7] == ""
-    sides = [set(mended.assignment[(groups == g) & ~out]) for g in range(5)]
+    repaired = repair_split(samples, split, groups, out)
+    assert (repaired.reason, repaired.evidence["test_share"]) == ("repair_redrawn", 0.25)
+    assert repaired.assignment[7] == ""
+    sides = [set(repaired.assignment[(groups == g) & ~out]) for g in range(5)]
     assert sorted(map(sorted, sides)) == [["test"]] + [["train"]] * 4
 
 
-def test_nothing_left_to_score_is_refused() -> None:
+def test_nothing_left_to_score_raises() -> None:
     samples, split = given_split(["train", "train", "test"])
     with pytest.raises(DataError, match="No split without leaks"):
         repair_split(samples, split, np.array([0, 0, 0]))
 
 
-def test_a_split_with_one_side_only_is_left_as_it_is() -> None:
+def test_one_sided_split_is_unchanged() -> None:
     samples, split = given_split(["train"] * 4)
     assert repair_split(samples, split, np.array([0, 0, 1, 1])).assignment.tolist() == ["train"] * 4
 
@@ -93,34 +93,32 @@ def test_a_split_with_one_side_only_is_left_as_it_is() -> None:
     seed=st.integers(0, 10_000),
     num_groups=st.integers(1, 8),
 )
-def test_after_mending_no_group_is_parted_and_nothing_else_has_moved(
-    splits: list[str], seed: int, num_groups: int
-) -> None:
+def test_repair_keeps_groups_whole_and_moves_nothing_else(splits: list[str], seed: int, num_groups: int) -> None:
     samples, split = given_split(splits)
     groups = np.random.default_rng(seed).integers(0, num_groups, len(splits))
     try:
-        mended = repair_split(samples, split, groups)
+        repaired = repair_split(samples, split, groups)
     except DataError:
         return
-    if mended.reason == "repair_redrawn":
-        assert all(len(set(mended.assignment[groups == g])) == 1 for g in set(groups.tolist()))
-        assert set(mended.assignment) == {"train", "test"}
+    if repaired.reason == "repair_redrawn":
+        assert all(len(set(repaired.assignment[groups == g])) == 1 for g in set(groups.tolist()))
+        assert set(repaired.assignment) == {"train", "test"}
         return
     for group in set(groups.tolist()):
         before = split.assignment[groups == group]
-        after = mended.assignment[groups == group]
+        after = repaired.assignment[groups == group]
         assert len(set(after)) == 1
         counts = {name: int((before == name).sum()) for name in ("train", "val", "test")}
         assert counts[after[0]] == max(counts.values())  # as few as can be
-    moved = int((mended.assignment != split.assignment).sum())
-    assert mended.evidence["num_moved"] == moved
+    moved = int((repaired.assignment != split.assignment).sum())
+    assert repaired.evidence["num_moved"] == moved
 
 
-def test_the_mended_split_can_be_used_again(tmp_path_factory: pytest.TempPathFactory) -> None:
-    path = tmp_path_factory.mktemp("mended") / "split.csv"
+def test_repaired_split_round_trips(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("repaired") / "split.csv"
     samples, split = given_split(["train", "train", "test", "test", "test", "val"])
-    mended = repair_split(samples, split, np.array([0, 1, 1, 2, 3, 4]))
-    write_split(path, samples, mended)
+    repaired = repair_split(samples, split, np.array([0, 1, 1, 2, 3, 4]))
+    write_split(path, samples, repaired)
     again = read_split(path, samples)
-    assert again.assignment.tolist() == mended.assignment.tolist()
+    assert again.assignment.tolist() == repaired.assignment.tolist()
     assert make_split(samples, groups=None).assignment.tolist() == split.assignment.tolist()

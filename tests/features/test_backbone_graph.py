@@ -1,4 +1,4 @@
-"""The frozen graph: made once, checked against torch, rebuilt where it is damaged."""
+"""Backbone graph: exported once, compared with torch, exported again if damaged."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from headstart.errors import WeightsError
 from headstart.events import EventStream, StageFinished, StageStarted
 from headstart.features.backbone_graph import FrozenGraph, find_graph, graph_folder, prepare_graph
 from headstart.features.engines import OnnxEngine, TorchEngine
-from headstart.features.prefix_graph import cut_out
+from headstart.features.prefix_graph import extract_part
 from headstart.preprocessing.image_spec import ImageSpec
 
 SPEC = ImageSpec(size_hw=(24, 20))
@@ -55,7 +55,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_it_gives_what_torch_gives_in_any_batch(made: Path) -> None:
+def test_matches_torch_for_any_batch(made: Path) -> None:
     module = Tiny().eval()
     graph = find_graph(made)
     assert graph is not None
@@ -69,12 +69,12 @@ def test_it_gives_what_torch_gives_in_any_batch(made: Path) -> None:
             np.testing.assert_allclose(ours[name], theirs[name], atol=1e-5)
 
 
-def test_it_is_made_once(made: Path) -> None:
+def test_graph_is_exported_once(made: Path) -> None:
     assert prepare(made).digest == json.loads((made / "graph.json").read_text())["digest"]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "no sidecar", "broken sidecar"])
-def test_a_damaged_graph_is_made_again(tmp_path: Path, damage: str) -> None:
+def test_damaged_graph_is_exported_again(tmp_path: Path, damage: str) -> None:
     folder = tmp_path / "tiny"
     prepare(folder, Tiny())
     if damage == "truncate":
@@ -88,7 +88,7 @@ def test_a_damaged_graph_is_made_again(tmp_path: Path, damage: str) -> None:
     assert prepare(folder, Tiny()).blocks == BLOCKS
 
 
-def test_a_graph_that_disagrees_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_graph_that_differs_from_torch_raises(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     honest = OnnxEngine.feed
 
     def wrong(self: OnnxEngine, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -100,7 +100,7 @@ def test_a_graph_that_disagrees_is_refused(tmp_path: Path, monkeypatch: pytest.M
     assert not list(tmp_path.glob("tiny*"))
 
 
-def test_folders_depend_on_everything() -> None:
+def test_folder_depends_on_every_input() -> None:
     root = Path("cache")
     folders = {
         graph_folder(root, name, digest, size, kind)
@@ -117,4 +117,4 @@ def test_at_another_size_there_is_no_file_to_cut_from(tmp_path: Path) -> None:
     assert graph.at(SPEC.with_(resize_mode="squash")) is graph
     other = graph.at(SPEC.with_(size_hw=(40, 20)))
     assert (other.spec.size_hw, other.path, other.digest) == ((40, 20), "", graph.digest)
-    assert not cut_out(other.path, "stage1", (), tmp_path / "part.onnx")
+    assert not extract_part(other.path, "stage1", (), tmp_path / "part.onnx")

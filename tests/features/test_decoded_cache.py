@@ -1,4 +1,4 @@
-"""Decoded images: views do not depend on whether they were kept, and nothing is decoded twice."""
+"""Decoded images: views do not depend on the cache, and nothing is decoded twice."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def all_views(images: DecodedImages, num: int = 12) -> list[Any]:
     return [images.make(i, view) for view in (1, 2, 0) for i in range(num)]
 
 
-def test_kept_or_not_the_pixels_are_the_same(files: list[str], tmp_path: Path) -> None:
+def test_pixels_do_not_depend_on_cache(files: list[str], tmp_path: Path) -> None:
     without = open_images(files, None)
     expected = all_views(without)
     assert without.num_decoded == 36
@@ -63,7 +63,7 @@ def test_kept_or_not_the_pixels_are_the_same(files: list[str], tmp_path: Path) -
     assert second.num_decoded == 0
 
 
-def test_other_strengths_and_seeds_share_what_was_decoded(files: list[str], tmp_path: Path) -> None:
+def test_other_strengths_and_seeds_share_decoded_images(files: list[str], tmp_path: Path) -> None:
     first = open_images(files, keeping_all(tmp_path))
     all_views(first)
     other = open_images(files, first.cache, augment=parse_augment("crop=.7"), seed=8)
@@ -77,7 +77,7 @@ def test_other_strengths_and_seeds_share_what_was_decoded(files: list[str], tmp_
     assert larger.num_decoded == 1
 
 
-def test_the_plain_view_is_what_prediction_sees(files: list[str], tmp_path: Path) -> None:
+def test_plain_view_equals_prediction_input(files: list[str], tmp_path: Path) -> None:
     images = open_images(files, keeping_all(tmp_path))
     for _ in range(2):
         for i, file in enumerate(files):
@@ -86,7 +86,7 @@ def test_the_plain_view_is_what_prediction_sees(files: list[str], tmp_path: Path
     np.testing.assert_array_equal(flipped.make(0, 1), images.make(0, 0)[:, :, ::-1])
 
 
-def test_views_of_images_that_are_not_reduced_are_those_of_the_file(files: list[str], tmp_path: Path) -> None:
+def test_views_of_unreduced_images_equal_those_of_the_file(files: list[str], tmp_path: Path) -> None:
     augment = parse_augment("flip,crop=.5,brightness=.3")
     spec = SPEC.with_(size_hw=(56, 56))  # the images have 96 x 80
     images = open_images(files, keeping_all(tmp_path), spec=spec, augment=augment)
@@ -96,7 +96,7 @@ def test_views_of_images_that_are_not_reduced_are_those_of_the_file(files: list[
         np.testing.assert_array_equal(images.make(i, 4), expected)
 
 
-def test_a_damaged_row_is_found_and_decoded_again(files: list[str], tmp_path: Path) -> None:
+def test_damaged_row_is_decoded_again(files: list[str], tmp_path: Path) -> None:
     first = open_images(files, keeping_all(tmp_path))
     expected = [first.make(i, 1) for i in range(12)]
     assert first.cache is not None
@@ -119,7 +119,7 @@ def test_a_damaged_row_is_found_and_decoded_again(files: list[str], tmp_path: Pa
         assert last.num_decoded == 1
 
 
-def test_a_changed_file_is_refused(files: list[str], tmp_path: Path) -> None:
+def test_changed_file_raises(files: list[str], tmp_path: Path) -> None:
     copy = tmp_path / "a.jpg"
     copy.write_bytes(Path(files[0]).read_bytes())
     for cache in (None, keeping_all(tmp_path / "cache")):
@@ -134,9 +134,7 @@ def test_a_changed_file_is_refused(files: list[str], tmp_path: Path) -> None:
         images.make(0, 1)
 
 
-def test_a_full_disk_costs_time_and_nothing_else(
-    files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_full_disk_only_costs_time(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -151,7 +149,7 @@ def test_a_full_disk_costs_time_and_nothing_else(
     np.testing.assert_array_equal(all_views(images), expected)
 
 
-def test_the_room_is_bounded_and_the_oldest_go_first(
+def test_size_is_bounded_and_oldest_are_evicted(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(decoded_room, "_SHARD_BYTES", 1)  # every image is a shard
@@ -192,7 +190,7 @@ def test_rows_are_written_together(files: list[str], tmp_path: Path, monkeypatch
     assert len(list(tmp_path.rglob("*.rows"))) == 1
 
 
-def test_what_decodes_faster_than_a_disk_reads_is_not_kept(files: list[str], tmp_path: Path) -> None:
+def test_fast_decoding_images_are_not_cached(files: list[str], tmp_path: Path) -> None:
     images = open_images(files, DecodedCache(tmp_path, read_rate=1.0))
     all_views(images)
     all_views(images)
@@ -202,7 +200,7 @@ def test_what_decodes_faster_than_a_disk_reads_is_not_kept(files: list[str], tmp
     assert not list(tmp_path.rglob("*.rows"))
 
 
-def test_turned_deep_and_transparent_images(tmp_path: Path) -> None:
+def test_rotated_deep_and_transparent_images(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     turned = Image.fromarray(rng.integers(0, 256, (60, 90, 3), dtype=np.uint8))
     exif = Image.Exif()

@@ -1,4 +1,4 @@
-"""Embedding: every file once, looked up by content, in the order that was asked."""
+"""Extraction: every file once, looked up by content, in the given order."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPEC = ImageSpec(size_hw=(16, 16))
 
 
 class CountingEngine:
-    """Means and maxima of the pixels; counts what it is given."""
+    """Return means and maxima of the pixels, and count the images."""
 
     def __init__(self) -> None:
         self.seen = 0
@@ -60,14 +60,14 @@ def test_nothing_is_computed_twice(files: list[str], tmp_path: Path) -> None:
         np.testing.assert_array_equal(first.blocks[name], again.blocks[name])
 
 
-def test_mirrored_images_are_mirrored(files: list[str]) -> None:
+def test_flipped_images_are_flipped(files: list[str]) -> None:
     plain, _ = embed_files(files, CountingEngine(), SPEC)
     mirrored, _ = embed_files(files, CountingEngine(), SPEC, is_mirrored=True)
     np.testing.assert_allclose(plain.blocks["mean"], mirrored.blocks["mean"], atol=1e-6)
     assert np.abs(plain.blocks["halves"] - mirrored.blocks["halves"]).max() > 1e-3
 
 
-def test_bad_files_are_named_and_the_rest_goes_on(files: list[str], tmp_path: Path) -> None:
+def test_bad_files_are_reported_and_others_processed(files: list[str], tmp_path: Path) -> None:
     empty = tmp_path / "empty.jpg"
     empty.touch()
     paths = [str(empty), *files, str(tmp_path / "gone.jpg")]
@@ -89,7 +89,7 @@ def test_progress_ends_at_the_end(files: list[str]) -> None:
 
 
 class Engine(CountingEngine):
-    """The engine of the process that is killed, without the killing."""
+    """The engine of the killed process, without the kill."""
 
     def run(self, pixels: np.ndarray) -> dict[str, np.ndarray]:
         return {"mean": super().run(pixels)["mean"]}

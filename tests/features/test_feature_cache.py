@@ -1,4 +1,4 @@
-"""The store of features: whole or absent, whatever happens."""
+"""Feature cache: shards are complete or absent in every failure."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def rows(count: int, start: int = 0) -> tuple[list[bytes], dict[str, np.ndarray]
     return digests, {"a": np.repeat(values, 3, axis=1), "b": np.repeat(values, 5, axis=1)}
 
 
-def test_what_is_put_is_found_again(tmp_path: Path) -> None:
+def test_put_and_get(tmp_path: Path) -> None:
     digests, blocks = rows(10)
     assert FeatureSpace(tmp_path / "s").put(digests, blocks)
     again = FeatureSpace(tmp_path / "s")
@@ -32,14 +32,14 @@ def test_what_is_put_is_found_again(tmp_path: Path) -> None:
     assert again.get(b"x" * 32) is None
 
 
-def test_spaces_are_apart() -> None:
+def test_spaces_are_separate() -> None:
     cache = FeatureCache(Path("unused"))
     folders = {cache.space(g, s, v).folder for g in "ab" for s in "cd" for v in ("plain", "mirrored")}
     assert len(folders) == 8
 
 
 @pytest.mark.parametrize("keep_bytes", [0, 50, -30])
-def test_a_damaged_shard_is_dropped(tmp_path: Path, keep_bytes: int) -> None:
+def test_damaged_shard_is_deleted(tmp_path: Path, keep_bytes: int) -> None:
     space = FeatureSpace(tmp_path)
     space.put(*rows(10))
     space.put(*rows(10, start=100))
@@ -49,7 +49,7 @@ def test_a_damaged_shard_is_dropped(tmp_path: Path, keep_bytes: int) -> None:
     assert not victim.exists()
 
 
-def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+def test_flipped_bit_is_detected(tmp_path: Path) -> None:
     FeatureSpace(tmp_path).put(*rows(10))
     victim = next(tmp_path.glob("*.npz"))
     data = bytearray(victim.read_bytes())
@@ -72,7 +72,7 @@ def test_merging_keeps_every_row(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
-def test_a_full_disk_is_said_and_survived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = FeatureSpace(tmp_path)
     monkeypatch.setattr("headstart.features.feature_cache.np.savez", lambda file, **_: _fill_the_disk())
     assert not space.put(*rows(5))
@@ -80,7 +80,7 @@ def test_a_full_disk_is_said_and_survived(tmp_path: Path, monkeypatch: pytest.Mo
     assert not list(tmp_path.iterdir())
 
 
-def test_a_folder_that_cannot_be_made_is_said_and_survived(tmp_path: Path) -> None:
+def test_unwritable_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     space = FeatureSpace(tmp_path / "file" / "space")
     assert not space.put(*rows(5))
@@ -130,7 +130,7 @@ def test_info_and_clear(tmp_path: Path) -> None:
     assert not cache_info(tmp_path)
 
 
-def test_what_cannot_be_deleted_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_undeletable_files_are_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     FeatureCache(tmp_path).space("g", "s").put(*rows(10))
     (file,) = tmp_path.rglob("*.npz")
 

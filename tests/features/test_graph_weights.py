@@ -1,4 +1,4 @@
-"""A graph with other weights gives what the network with those weights gives, or says that it does not."""
+"""A graph with replaced weights matches the network with those weights, or reports that it does not."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_it_gives_what_torch_gives(graph: Path, tmp_path: Path) -> None:
+def test_matches_torch(graph: Path, tmp_path: Path) -> None:
     other = Small(1)
     assert refill_graph(graph, other, ("low", "high"), SIZE, tmp_path / "new.onnx")
     pixels = np.random.default_rng(0).normal(size=(3, 3, *SIZE)).astype(np.float32)
@@ -57,7 +57,7 @@ def test_it_gives_what_torch_gives(graph: Path, tmp_path: Path) -> None:
     assert np.abs(old["high"] - high.numpy()).max() > 1e-2
 
 
-def test_what_does_not_fit_is_said(graph: Path, tmp_path: Path) -> None:
+def test_mismatch_returns_false(graph: Path, tmp_path: Path) -> None:
     class Another(Small):
         def forward(self, x: Any) -> Any:
             low, high = super().forward(x)

@@ -1,4 +1,4 @@
-"""Rows at a later cut from stored rows at an earlier one: the same numbers, images looked at once."""
+"""Rows at a later cut from cached rows at an earlier one: the same numbers, each image decoded once."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from headstart.errors import DataError
 from headstart.features.activation_cache import ActivationCache, RowLayout
 from headstart.features.backbone_graph import FrozenGraph, find_graph, prepare_graph
 from headstart.features.engines import OnnxEngine
-from headstart.features.prefix_graph import PrefixGraph, cut_out
+from headstart.features.prefix_graph import PrefixGraph, extract_part
 from headstart.features.segment_graph import DerivedViews, derived_layout, prepare_segment
 from headstart.features.view_activations import ViewActivations
 from headstart.preprocessing.augmentation import parse_augment
@@ -39,7 +39,7 @@ class Prefix:
 
 
 class Between:
-    """The stages between: states above and below zero apart, and their means."""
+    """The stages in between: positive and negative states separately, and their means."""
 
     num_rows = 0
 
@@ -63,13 +63,13 @@ def open_both(files: list[str], root: Path) -> tuple[ViewActivations, DerivedVie
     return base, later, prefix, between
 
 
-def test_a_row_holds_what_is_made_between_and_what_was_known_before() -> None:
+def test_row_holds_segment_outputs_and_base_features() -> None:
     assert LATER.names == ("state0", "stage2", "stage1")
     assert LATER.shapes == ((6, 16, 16), (6,), (3,))
     assert derived_layout(BASE, RowLayout(PART.names, PART.shapes, "float32")).dtype == "float32"
 
 
-def test_rows_come_from_stored_rows_and_are_made_once(files: list[str], tmp_path: Path) -> None:
+def test_rows_derive_from_cached_rows_and_are_computed_once(files: list[str], tmp_path: Path) -> None:
     base, later, prefix, between = open_both(files, tmp_path)
     pairs = [(i, v) for v in (0, 1, 2) for i in range(20)]
     assert later.prepare(pairs) == 60
@@ -89,7 +89,7 @@ def test_rows_come_from_stored_rows_and_are_made_once(files: list[str], tmp_path
     assert (prefix.num_images, between.num_rows) == (0, 0)
 
 
-def test_what_nobody_announced_is_made_when_it_is_asked_for(files: list[str], tmp_path: Path) -> None:
+def test_unprepared_rows_are_computed_on_request(files: list[str], tmp_path: Path) -> None:
     base, later, prefix, between = open_both(files, tmp_path)
     later.rows([3, 5], [1, 1])
     later.rows([5, 3], [1, 1])
@@ -98,7 +98,7 @@ def test_what_nobody_announced_is_made_when_it_is_asked_for(files: list[str], tm
     base.close()
 
 
-def test_stopping_in_the_middle_leaves_whole_rows(files: list[str], tmp_path: Path) -> None:
+def test_interruption_leaves_complete_rows(files: list[str], tmp_path: Path) -> None:
     base, later, _, _ = open_both(files, tmp_path)
     later.prepare([(i, v) for v in range(6) for i in range(20)])
     later.rows([0], [0])
@@ -109,7 +109,7 @@ def test_stopping_in_the_middle_leaves_whole_rows(files: list[str], tmp_path: Pa
     again.close()
 
 
-def test_a_image_that_has_gone_bad_is_named_at_the_later_cut_too(files: list[str], tmp_path: Path) -> None:
+def test_damaged_image_is_reported_at_later_cut(files: list[str], tmp_path: Path) -> None:
     copy = tmp_path / "changed.jpg"
     copy.write_bytes(Path(files[0]).read_bytes())
     base, later, _, _ = open_both([str(copy), *files[1:]], tmp_path / "cache")
@@ -122,7 +122,7 @@ def test_a_image_that_has_gone_bad_is_named_at_the_later_cut_too(files: list[str
 
 
 class Tiny(torch.nn.Module):
-    """Three layers; the first two are pooled as they come out."""
+    """Three layers; the outputs of the first two are pooled."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -160,7 +160,7 @@ def tiny_graph(root: Path) -> tuple[Tiny, FrozenGraph]:
 
 
 @pytest.mark.parametrize("way", ["cut out", "exported", "two tensors"])
-def test_the_graph_between_two_cuts_gives_what_torch_gives(way: str, tmp_path: Path) -> None:
+def test_segment_graph_matches_torch(way: str, tmp_path: Path) -> None:
     tiny, graph = tiny_graph(tmp_path)
     generator = torch.Generator().manual_seed(0)
     states = [torch.randn((2, 4, 22, 18), generator=generator) for _ in range(2 if way == "two tensors" else 1)]
@@ -185,7 +185,7 @@ def test_the_graph_between_two_cuts_gives_what_torch_gives(way: str, tmp_path: P
             np.testing.assert_allclose(got[name], expected.numpy(), atol=1e-5)
 
 
-def test_a_part_that_needs_more_than_the_state_is_not_cut_out(tmp_path: Path) -> None:
+def test_segment_needing_more_than_the_state_is_not_cut(tmp_path: Path) -> None:
     class Skipping(Tiny):
         def forward(self, pixels: Any) -> Any:
             first = torch.relu(self.layers[0](pixels))
@@ -197,13 +197,13 @@ def test_a_part_that_needs_more_than_the_state_is_not_cut_out(tmp_path: Path) ->
     prepare_graph(folder, lambda: (Skipping(), blocks), backbone="tiny", spec=ImageSpec(size_hw=(24, 20)), card={})
     graph = find_graph(folder)
     assert graph is not None
-    assert cut_out(graph.path, "embedding", [], tmp_path / "whole.onnx")
-    assert not cut_out(graph.path, "embedding", [], tmp_path / "part.onnx", begin_block="stage1")
-    assert not cut_out(graph.path, "embedding", [], tmp_path / "part.onnx", begin_block="stage9")
+    assert extract_part(graph.path, "embedding", [], tmp_path / "whole.onnx")
+    assert not extract_part(graph.path, "embedding", [], tmp_path / "part.onnx", begin_block="stage1")
+    assert not extract_part(graph.path, "embedding", [], tmp_path / "part.onnx", begin_block="stage9")
 
 
 @pytest.mark.parametrize("damage", ["truncate", "no sidecar"])
-def test_a_damaged_part_is_made_again(damage: str, tmp_path: Path) -> None:
+def test_damaged_segment_is_exported_again(damage: str, tmp_path: Path) -> None:
     tiny, graph = tiny_graph(tmp_path)
     states = [torch.randn((2, 4, 22, 18), generator=torch.Generator().manual_seed(0))]
 

@@ -1,4 +1,4 @@
-"""Rows of bytes in shards: lengths may differ, the oldest go first, and no shard is dropped without a reason."""
+"""Rows of bytes in shards: variable lengths, oldest evicted first, no shard deleted without a reason."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_rows_of_any_length_come_back(tmp_path: Path) -> None:
     assert again.get(b"d" * 16) is None
 
 
-def test_a_shard_with_a_damaged_row_is_used_up_and_dropped(tmp_path: Path) -> None:
+def test_shard_with_damaged_row_is_deleted_after_use(tmp_path: Path) -> None:
     Shards(tmp_path).put([b"a" * 16, b"b" * 16], rows_of(50, 60))
     path = next(tmp_path.glob("*.rows"))
     content = bytearray(path.read_bytes())
@@ -42,7 +42,7 @@ def test_a_shard_with_a_damaged_row_is_used_up_and_dropped(tmp_path: Path) -> No
     np.testing.assert_array_equal(Shards(tmp_path).get(b"b" * 16), rows_of(60)[0])
 
 
-def test_a_shard_that_cannot_be_opened_now_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_temporarily_unreadable_shard_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     Shards(tmp_path).put([b"a" * 16], rows_of(50))
 
     def too_many(*_: Any, **__: Any) -> None:
@@ -54,7 +54,7 @@ def test_a_shard_that_cannot_be_opened_now_stays(tmp_path: Path, monkeypatch: py
     assert len(Shards(tmp_path)) == 1
 
 
-def test_the_oldest_go_first_and_never_those_in_use(tmp_path: Path) -> None:
+def test_oldest_are_evicted_but_not_those_in_use(tmp_path: Path) -> None:
     for name, age_s in ((b"a", 30), (b"b", 20), (b"c", 10)):
         before = set(tmp_path.glob("*.rows"))
         Shards(tmp_path).put([name * 16], rows_of(1000))
@@ -75,13 +75,13 @@ def names_in(folder: Path) -> list[bytes]:
     return [name for name in (b"a", b"b", b"c") if name * 16 in Shards(folder)]
 
 
-def test_no_more_than_half_of_what_is_free(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_at_most_half_of_free_space_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shards_room, "free_bytes", lambda folder: 1000)
     assert Shards(tmp_path).drop_oldest(500, 1 << 30)
     assert not Shards(tmp_path).drop_oldest(501, 1 << 30)
 
 
-def test_a_folder_that_cannot_be_made_is_said_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unwritable_folder_only_sets_write_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(folder: Path) -> Path:
         raise CacheError(f"the cache folder `{folder}` cannot be made.")
 

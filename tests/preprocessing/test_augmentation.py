@@ -1,4 +1,4 @@
-"""Views belong to the image, the number and the seed, and to nothing else."""
+"""Views depend on the image, the view number and the seed, and on nothing else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def as_file(seed: int = 0) -> bytes:
     return buffer.getvalue()
 
 
-def test_the_same_view_twice_and_another() -> None:
+def test_views_are_reproducible() -> None:
     data, digest = as_file(), b"a" * 32
     one, again, other = (make_view(data, SPEC, STRONG, view_rng(digest, v, 0)) for v in (1, 1, 2))
     assert one.shape == (48, 64, 3)
@@ -43,7 +43,7 @@ def test_the_same_view_twice_and_another() -> None:
     assert (one != make_view(data, SPEC, STRONG, view_rng(b"b" * 32, 1, 0))).mean() > 0.3
 
 
-def test_without_a_generator_or_strength_it_is_the_contract() -> None:
+def test_plain_view_equals_read_image() -> None:
     data = as_file()
     plain = read_image(data, SPEC)
     np.testing.assert_array_equal(make_view(data, SPEC, STRONG, None), plain)
@@ -67,7 +67,7 @@ def test_a_flip_is_a_flip() -> None:
     np.testing.assert_array_equal(view, read_image(data, SPEC)[:, ::-1])
 
 
-def test_words_of_other_tools() -> None:
+def test_parse_augment() -> None:
     augment = parse_augment("horizontal_flip, zoom_range=.2 ,shear_range=.1,rotation=10")
     assert augment == Augment(flip=0.5, zoom=0.2, shear=0.1, rotate=10)
     assert parse_augment(augment.to_text()) == augment
@@ -77,7 +77,7 @@ def test_words_of_other_tools() -> None:
 
 @pytest.mark.parametrize(("text", "word"), [("flop", "flip"), ("zoom", "strength"), ("zoom=much", "number"),
                                             ("crop=0", "between"), ("rotate=200", "between")])  # fmt: skip
-def test_what_is_not_understood_is_said(text: str, word: str) -> None:
+def test_invalid_augmentation_raises(text: str, word: str) -> None:
     with pytest.raises(SettingError) as caught:
         parse_augment(text)
     assert word in str(caught.value)
@@ -90,7 +90,7 @@ def test_damaged_files_are_image_errors(data: bytes) -> None:
 
 
 def ramps(size: tuple[int, int], form: str) -> bytes:
-    """Return an image whose red says how far right a pixel lies and whose green how far down."""
+    """Return an image whose red channel encodes the column and whose green channel the row."""
     width, height = size
     x, y = np.meshgrid(np.linspace(0, 255, width), np.linspace(0, 255, height))
     buffer = io.BytesIO()
@@ -101,7 +101,7 @@ def ramps(size: tuple[int, int], form: str) -> bytes:
 @pytest.mark.parametrize(("size", "form"), [((700, 500), "PNG"), ((500, 901), "PNG"), ((1600, 1300), "JPEG"),
                                             ((333, 1000), "JPEG"), ((90, 80), "JPEG")])  # fmt: skip
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
-def test_views_of_a_reduced_image_lie_where_those_of_the_file_lie(size: tuple[int, int], form: str, fit: str) -> None:
+def test_views_of_reduced_image_have_the_same_crops(size: tuple[int, int], form: str, fit: str) -> None:
     spec, data = SPEC.with_(resize_mode=fit), ramps(size, form)
     augment = parse_augment("flip,vflip,crop=.2,rotate=25,shift=.1,erase=.5")
     decoded = decode_once(data, spec, augment)
@@ -121,7 +121,7 @@ def test_views_of_a_reduced_image_lie_where_those_of_the_file_lie(size: tuple[in
     ((2000, 68), (2000, 68)),
     ((2000, 200), (680, 68)),
 ])  # fmt: skip
-def test_what_is_kept_of_a_image(size: tuple[int, int], expected: tuple[int, int]) -> None:
+def test_decoded_image_size(size: tuple[int, int], expected: tuple[int, int]) -> None:
     buffer = io.BytesIO()
     Image.new("L", size, 7).save(buffer, "PNG")
     decoded = decode_once(buffer.getvalue(), SPEC, STRONG)
@@ -129,7 +129,7 @@ def test_what_is_kept_of_a_image(size: tuple[int, int], expected: tuple[int, int
     assert decoded.full_hw == size[::-1]
 
 
-def test_colors_and_places_are_drawn_as_for_the_file() -> None:
+def test_colors_and_crops_match_those_of_the_file() -> None:
     data, augment = as_file(), parse_augment("flip,crop=.5,brightness=.4,contrast=.4,saturation=.5,erase=.5,zoom=.2")
     spec = SPEC.with_(size_hw=(50, 60))
     decoded = decode_once(data, spec, augment)
@@ -145,7 +145,7 @@ def test_colors_and_places_are_drawn_as_for_the_file() -> None:
     )
 
 
-def test_rules_differ_where_the_bytes_would() -> None:
+def test_decoding_rules_differ_with_the_bytes() -> None:
     rule = decoding_rule(SPEC, STRONG)
     assert rule == decoding_rule(SPEC.with_(mean=(0.1, 0.2, 0.3)), parse_augment("crop=.9"))
     others = [SPEC.with_(size_hw=(9, 9)), SPEC.with_(background=(0, 0, 0)), SPEC.with_(intensity_range=(0.0, 9.0))]

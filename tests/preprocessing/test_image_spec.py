@@ -1,4 +1,4 @@
-"""The pixel contract: what a file becomes, for every mode, orientation and fit."""
+"""Preprocessing of every mode, orientation and resize mode."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def test_one_range_for_deep_images() -> None:
         read_image(encode(Image.fromarray(np.ones((5, 5), np.float32)), "TIFF"), SPEC)
 
 
-def test_fits_keep_what_they_promise() -> None:
+def test_resize_modes() -> None:
     wide = Image.new("RGB", (400, 100), (0, 0, 0))
     wide.paste((255, 0, 0), (0, 0, 100, 100))
     square = ImageSpec(size_hw=(64, 64), background=(0, 0, 255))
@@ -102,7 +102,7 @@ def test_fits_keep_what_they_promise() -> None:
     assert (padded[32, 2] == (255, 0, 0)).all()
 
 
-def test_crop_sees_the_stated_share_of_the_short_side() -> None:
+def test_crop_keeps_fraction_of_short_side() -> None:
     framed = Image.new("RGB", (200, 200), (255, 0, 0))
     framed.paste((0, 0, 0), (20, 20, 180, 180))  # a red frame of 10 % on every side
     spec = ImageSpec(size_hw=(64, 64), resize_mode="crop", crop_fraction=0.75)

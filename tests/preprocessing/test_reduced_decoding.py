@@ -1,4 +1,4 @@
-"""One decode for the data doctor and for the network: each gets exactly what it would get alone."""
+"""One decode for the dataset check and the network: both get their exact result."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def encode(image: Image.Image, form: str, orientation: int = 1, **options: objec
 
 
 def assert_same(data: bytes, spec: ImageSpec, min_side: int) -> None:
-    """Bit for bit what the two functions give, or the error that they raise."""
+    """Return the results of both functions, or the error that they raise."""
     expected: ImageError | None = None
     try:
         alone = decode_reduced(data, min_side=min_side, max_pixels=spec.max_pixels, name="a.jpg")
@@ -152,7 +152,7 @@ def test_a_transparent_palette_and_a_progressive_photograph() -> None:
 
 
 def test_a_photograph_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where both ask for the same scale, which is nearly always."""
+    """Both need the same scale in almost all cases."""
     decoded = []
     monkeypatch.setattr(reduced_room, "read_image", lambda *a: decoded.append(a) or read_image(*a))
     for size in ((640, 480), (1200, 900), (300, 220), (224, 224), (480, 640)):
@@ -179,7 +179,7 @@ def test_the_quality_of_a_photograph(quality: int) -> None:
     assert decode_reduced(encode(draw_image(64, 64, "RGB"), "PNG"), min_side=64, max_pixels=10**8).quality is None
 
 
-def test_endings() -> None:
+def test_extension_remarks() -> None:
     assert ending_remarks("JPEG", "a.JPG") == ending_remarks("JPEG", "") == ending_remarks("TIFF", "b/c.tiff") == []
     ((kind, detail),) = ending_remarks("PNG", "a.jpg")
     assert (kind, ".jpg" in detail, "PNG" in detail) == ("wrong-extension", True, True)

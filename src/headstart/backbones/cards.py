@@ -50,9 +50,9 @@ def find_card(name: str, tag: str | None = None) -> Card:
             )
         return _in_library(_LIBRARIES[prefix.lower()], rest, tag)
     if tag is None:
-        found = _spellings().get(normalize_name(name))
-        if found is not None:
-            return named_cards()[found]
+        candidates = _spellings().get(normalize_name(name))
+        if candidates is not None:
+            return named_cards()[candidates]
     return _outside_list(name.strip(), tag)
 
 
@@ -114,12 +114,12 @@ def _only(name: str, readings: list[str]) -> str | None:
         UsageError: Several networks match.
     """
     exact = [r for r in readings if r.partition(":")[2] == name]
-    found = exact or readings
-    if len(found) > 1:
-        both = " or ".join(f"`{r}`" for r in found)
-        where = "is in more than one library" if len({r.partition(":")[0] for r in found}) > 1 else "is ambiguous"
+    candidates = exact or readings
+    if len(candidates) > 1:
+        both = " or ".join(f"`{r}`" for r in candidates)
+        where = "is in more than one library" if len({r.partition(":")[0] for r in candidates}) > 1 else "is ambiguous"
         raise UsageError(f"`{name}` {where}.", hint=f"use one of: {both}")
-    return found[0] if found else None
+    return candidates[0] if candidates else None
 
 
 def _library_card_by_tag(key: str, tag: str | None) -> Card:
@@ -134,12 +134,12 @@ def nearest_names(name: str) -> list[str]:
     listed = list(named_cards())
     aliases = {a: c.name for c in named_cards().values() for a in (c.title, *c.aliases)}
     best = [aliases.get(n, n) for n in _alike(name, [*listed, *aliases], 6)]
-    found = list(dict.fromkeys(best))[:3]
-    similar = _likeness(name, found[0]) if found else 0.0
+    candidates = list(dict.fromkeys(best))[:3]
+    similar = _likeness(name, candidates[0]) if candidates else 0.0
     closer = [k for k in _alike(name, [k.partition(":")[2] for k in library_table()], 1) if similar < 0.75]
     if closer and _likeness(name, closer[0]) > similar:
-        found = [_readings()[normalize_name(closer[0])][0], *found]
-    return found[:3]
+        candidates = [_readings()[normalize_name(closer[0])][0], *candidates]
+    return candidates[:3]
 
 
 def _alike(name: str, names: list[str], count: int = 3) -> list[str]:

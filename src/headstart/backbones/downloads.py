@@ -64,7 +64,7 @@ def _from_hub(card: Card, endpoint: str | None) -> tuple[Path, str]:
             return _hub_file(card, repo, filename, endpoint)
         except errors.EntryNotFoundError as error:
             if isinstance(error, errors.LocalEntryNotFoundError):
-                raise _no_route(card, endpoint, error) from error
+                raise _unreachable(card, endpoint, error) from error
             continue
         except errors.GatedRepoError as error:
             raise WeightsError(
@@ -79,15 +79,15 @@ def _from_hub(card: Card, endpoint: str | None) -> tuple[Path, str]:
         except errors.HfHubHTTPError as error:
             raise WeightsError(f"The hub refused `{repo}` ({_first_line(error)}).", hint=_other_ways(card)) from error
         except (errors.OfflineModeIsEnabled, ConnectionError) as error:
-            raise _no_route(card, endpoint, error) from error
+            raise _unreachable(card, endpoint, error) from error
         except OSError as error:
-            raise _disk_or_broken(card, error) from error
+            raise _disk_or_interrupted(card, error) from error
         except Exception as error:
             # The client's transport raises errors of its own library, which changes between versions.
             if type(error).__module__.partition(".")[0] not in _TRANSPORTS:
                 raise
             is_route = "Connect" in type(error).__name__ or "Proxy" in type(error).__name__
-            raise (_no_route(card, endpoint, error) if is_route else _broken(card, error)) from error
+            raise (_unreachable(card, endpoint, error) if is_route else _interrupted(card, error)) from error
     raise WeightsError(
         f"`{repo}` on the hub has none of {', '.join(names)} (not found).",
         hint=_other_ways(card),
@@ -167,11 +167,11 @@ def _from_address(card: Card, mirror: str | None) -> tuple[Path, str]:
             raise WeightsError(f"`{target.name}` was not found at its address.", hint=_other_ways(card)) from error
         raise WeightsError(f"The source refused `{target.name}` ({error}).", hint=_other_ways(card)) from error
     except urllib.error.URLError as error:
-        raise _no_route(card, mirror, error) from error
+        raise _unreachable(card, mirror, error) from error
     except (TimeoutError, ConnectionError) as error:
-        raise _broken(card, error) from error
+        raise _interrupted(card, error) from error
     except OSError as error:
-        raise _disk_or_broken(card, error) from error
+        raise _disk_or_interrupted(card, error) from error
     return target, digest
 
 
@@ -225,7 +225,7 @@ def _other_ways(card: Card) -> str:
     return f"headstart models import FILE --as {card.name}   (if you have the file)"
 
 
-def _no_route(card: Card, endpoint: str | None, error: BaseException) -> OfflineError:
+def _unreachable(card: Card, endpoint: str | None, error: BaseException) -> OfflineError:
     where = f"the mirror `{endpoint}`" if endpoint else "their source"
     return OfflineError(
         f"The weights of {card.title} (`{card.weights_tag}`) are not on this machine, and {where} cannot be reached "
@@ -235,14 +235,14 @@ def _no_route(card: Card, endpoint: str | None, error: BaseException) -> Offline
     )
 
 
-def _broken(card: Card, error: BaseException) -> WeightsError:
+def _interrupted(card: Card, error: BaseException) -> WeightsError:
     return WeightsError(
         f"The download of the weights of {card.title} broke off ({_first_line(error)}).",
         hint=f"headstart models fetch {card.name}   (tries again)",
     )
 
 
-def _disk_or_broken(card: Card, error: OSError) -> WeightsError | CacheError:
+def _disk_or_interrupted(card: Card, error: OSError) -> WeightsError | CacheError:
     import errno
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
@@ -250,12 +250,12 @@ def _disk_or_broken(card: Card, error: OSError) -> WeightsError | CacheError:
             f"Cannot write the weights of {card.title} ({error.strerror}: {error.filename or ''}).",
             hint="free some disk space, or choose other folders: HF_HOME=/some/folder TORCH_HOME=/some/folder",
         )
-    return _broken(card, error)
+    return _interrupted(card, error)
 
 
-def _wrong_digest(card: Card, what: str, digest: str, expected: str) -> WeightsError:
+def _wrong_digest(card: Card, label: str, digest: str, expected: str) -> WeightsError:
     return WeightsError(
-        f"{what} is the wrong file: its SHA-256 is {digest[:16]}..., expected {expected[:16]}...; it was deleted.",
+        f"{label} is the wrong file: its SHA-256 is {digest[:16]}..., expected {expected[:16]}...; it was deleted.",
         hint=f"try again; if it persists, the source or the mirror is at fault: {_other_ways(card)}",
     )
 

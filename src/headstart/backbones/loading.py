@@ -197,7 +197,7 @@ def load_backbone(
         WeightsError: The weights are missing, damaged or of another network.
         OfflineError: The weights would have to be downloaded.
     """
-    card, path = _choose(name, weights)
+    card, path = _find_card_and_file(name, weights)
     size_hw = card.image_spec(size).size_hw
     if weights == "none" or (path is None and not card.has_weights and weights is not None):
         import torch
@@ -230,7 +230,7 @@ def pooled_outputs(backbone: Backbone, blocks: Sequence[str]) -> Any:
     return backbone.network.pooled(list(blocks))
 
 
-def _choose(name: str, weights: str | None) -> tuple[Card, Path | None]:
+def _find_card_and_file(name: str, weights: str | None) -> tuple[Card, Path | None]:
     """Return the card, and the weights file if one was given."""
     from headstart.backbones.store import stored_card
 
@@ -277,12 +277,12 @@ def _with_weights(
         )
         notes = [f"weights from `{path}`"]
     else:
-        found = find_weights(card, offline=offline, mirror=mirror, events=events)
-        tensors, digest = read_tensors(found.path), found.digest
-        num_classes = num_classes or found.num_classes
-        notes = [f"weights `{card.weights_tag}` {found.origin}, checked by digest"]
-        if not found.is_published:
-            notes = [f"weights `{card.weights_tag}` {found.origin}; there is no published digest to check them against"]
+        weights_file = find_weights(card, offline=offline, mirror=mirror, events=events)
+        tensors, digest = read_tensors(weights_file.path), weights_file.digest
+        num_classes = num_classes or weights_file.num_classes
+        notes = [f"weights `{card.weights_tag}` {weights_file.origin}, checked by digest"]
+        if not weights_file.is_published:
+            notes = [f"weights `{card.weights_tag}` {weights_file.origin}; no published digest to check against"]
             card = replace(card, top1=None, top5=None, figures_source="", weights_reason="imported from a file")
     arguments = _classes(card, num_classes)
     module = build_empty(card.library, card.arch, **arguments)

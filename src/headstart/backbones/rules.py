@@ -217,9 +217,9 @@ def _from_table(table: list[tuple[str, Any]]) -> Rule:
 
     def rule(name: str) -> Any:
         for pattern, key in patterns:
-            found = pattern.match(name)
-            if found:
-                return (int(found.group(1)) if key is None else key) if key not in ("stem", "neck") else key
+            match = pattern.match(name)
+            if match:
+                return (int(match.group(1)) if key is None else key) if key not in ("stem", "neck") else key
         return "neck"
 
     return rule
@@ -305,14 +305,14 @@ def _from_library(network: Any) -> Rule:
 
     def rule(name: str) -> Any:
         for pattern, group, ordinal, suffix in patterns:
-            found = pattern.match(name)
-            if not found:
+            match = pattern.match(name)
+            if not match:
                 continue
             if group == "stem":
                 return "stem"
             if suffix is not None and suffix[-1] == 99999:
                 return "neck"
-            numbers = tuple(float(g) for g in found.groups() if g is not None)
+            numbers = tuple(float(g) for g in match.groups() if g is not None)
             return (ordinal, *numbers, *(suffix or ()))
         return "neck"
 

@@ -99,8 +99,8 @@ def fetch_weights(
         )
     if folder is not None:
         manifest = folder / _MANIFEST
-        known = _read_manifest(manifest) if manifest.is_file() else []
-        others = [e for e in known if e["weights_tag"] not in {x["weights_tag"] for x in entries}]
+        available = _read_manifest(manifest) if manifest.is_file() else []
+        others = [e for e in available if e["weights_tag"] not in {x["weights_tag"] for x in entries}]
         manifest.write_text(json.dumps({"schema": 1, "weights": others + entries}, indent=1), "utf-8")
     return entries
 

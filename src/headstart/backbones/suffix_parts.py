@@ -87,11 +87,11 @@ def after_cut(network: StagedNetwork, cut: str, whole: Any) -> Any:
     prefix = network.prefix(cut).graph
     state = next(n for n in prefix.nodes if n.op == "output").args[0]
     crossing = [n.name for n in (state if isinstance(state, (tuple, list)) else (state,))]
-    known = {n.name for n in prefix.nodes if n.op != "output"}
+    mapping = {n.name for n in prefix.nodes if n.op != "output"}
     graph = fx.Graph()
     env: dict[str, Any] = {name: graph.placeholder(name) for name in crossing}
     for node in whole.graph.nodes:
-        if node.name in known:
+        if node.name in mapping:
             continue
         try:
             env[node.name] = graph.node_copy(node, lambda n: env[n.name])

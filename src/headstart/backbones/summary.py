@@ -70,10 +70,10 @@ class ProbeHead:
     @property
     def num_params(self) -> int:
         """Return the number of weights and biases of all layers."""
-        return (sum(self.blocks.values()) + 1) * self.num_classes + sum(count for _, count in self.beside)
+        return (sum(self.blocks.values()) + 1) * self.num_classes + sum(count for _, count in self.hidden_layers)
 
     @property
-    def beside(self) -> list[tuple[int, int]]:
+    def hidden_layers(self) -> list[tuple[int, int]]:
         """Return width and number of weights and biases of each layer besides the linear one."""
         if not self.hidden:
             return []
@@ -230,9 +230,11 @@ def _probe_rows(head: ProbeHead) -> list[SummaryRow]:
     pools = [SummaryRow(f"head.{n}", "global average pooling", "head", (w,), 0, 0) for n, w in head.blocks.items()]
     normalizer = SummaryRow("head.normalizer", "standardize, clip", "head", (sum(head.blocks.values()),), 0, 0)
     count = (sum(head.blocks.values()) + 1) * head.num_classes
-    beside = [SummaryRow(f"head.hidden.{i}", "Linear", "head", (w,), n, n) for i, (w, n) in enumerate(head.beside)]
+    hidden = [
+        SummaryRow(f"head.hidden.{i}", "Linear", "head", (w,), n, n) for i, (w, n) in enumerate(head.hidden_layers)
+    ]
     linear = SummaryRow("head.linear", "Linear", "head", (head.num_classes,), count, count)
-    return [*pools, normalizer, *beside, linear]
+    return [*pools, normalizer, *hidden, linear]
 
 
 def _head_rows(headed: HeadedBackbone, depth: Depth) -> list[SummaryRow]:

@@ -105,8 +105,8 @@ def _partition(network: Any, nodes: Sequence[Any], stages: StageMap) -> list[int
         raise NoStagesError("its classifier was not found")
     for boundary, below in ((neck, last_stage), (head, neck)):
         first = max((i + 1 for i, s in known if s <= below), default=0)
-        found = (i for i in range(first, starts[boundary]) if _is_flattening(network, nodes[i]))
-        starts[boundary] = next(found, starts[boundary])
+        flattening = (i for i in range(first, starts[boundary]) if _is_flattening(network, nodes[i]))
+        starts[boundary] = next(flattening, starts[boundary])
     for k in range(1, num):  # indexing a list belongs to the stage that uses it, so the list crosses whole
         while starts[k] > starts[k - 1] and nodes[starts[k] - 1].target is operator.getitem:
             starts[k] -= 1

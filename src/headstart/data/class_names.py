@@ -193,12 +193,12 @@ def _decide(
         alike.setdefault(tuple(option.names[k] for k in sorted(ids)), option)
     options = [*alike.values()]
     search = _Search({name for option in options for name in option.names.values()})
-    held = [(k, search.held(path)) for k, path in rows]
-    votes = [_votes(option, held) for option in options]
+    names_in = [(k, search.names_in(path)) for k, path in rows]
+    votes = [_votes(option, names_in) for option in options]
     if len(options) == 1:
         option, (agreeing, opposing, _) = options[0], votes[0]
         if opposing > agreeing and not is_asked:
-            pairs = zip(rows, held, strict=True)
+            pairs = zip(rows, names_in, strict=True)
             k, path = next(row for row, (_, names) in pairs if names and option.names[row[0]] not in names)
             start = "by its own numbers" if option.first_id is None else f"counted from {option.first_id}"
             raise UsageError(
@@ -234,10 +234,10 @@ def _decide(
     )
 
 
-def _votes(option: _Option, held: Sequence[tuple[int, frozenset[str]]]) -> tuple[int, int, int]:
+def _votes(option: _Option, names_in: Sequence[tuple[int, frozenset[str]]]) -> tuple[int, int, int]:
     """Count paths with the name of their class, paths with only other names, and the classes of the former."""
-    agreeing = [k for k, names in held if names == {option.names[k]}]
-    opposing = sum(bool(names) and option.names[k] not in names for k, names in held)
+    agreeing = [k for k, names in names_in if names == {option.names[k]}]
+    opposing = sum(bool(names) and option.names[k] not in names for k, names in names_in)
     return len(agreeing), opposing, len(set(agreeing))
 
 
@@ -259,7 +259,7 @@ class _Search:
                 self._words[pattern][words] = name
         self._longest = max((len(words) for known in self._words.values() for words in known), default=0)
 
-    def held(self, path: str) -> frozenset[str]:
+    def names_in(self, path: str) -> frozenset[str]:
         """Return all names in a path; only names of whole components where there are any."""
         *folders, file = path.replace("\\", "/").split("/")
         parts = [*folders, os.path.splitext(file)[0]]

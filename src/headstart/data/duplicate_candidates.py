@@ -111,16 +111,16 @@ def compare_candidates(
         list(pool.map(pairs.compare_parts, _chunks(np.flatnonzero(is_part))))
         for rows in (is_part, ~is_part):
             undecided = pairs.undecided(rows, _MIN_TO_ALIGN)
-            undecided = _likeliest(undecided, pairs.scores[undecided], _LAID_OVER * len(thumbs))
+            undecided = _highest(undecided, pairs.scores[undecided], _LAID_OVER * len(thumbs))
             list(pool.map(pairs.register, _chunks(undecided)))
             # A crop agrees in no details until it is registered; then its gray values agree too.
             likely = np.union1d(
-                _likeliest(undecided, pairs.scores[undecided], _BY_DETAILS * len(thumbs)),
-                _likeliest(undecided, -pairs.residual[undecided], _BY_GREY * len(thumbs)),
+                _highest(undecided, pairs.scores[undecided], _BY_DETAILS * len(thumbs)),
+                _highest(undecided, -pairs.residual[undecided], _BY_GREY * len(thumbs)),
             )
             list(pool.map(partial(pairs.fit, level=1), _chunks(likely)))
         undecided = pairs.undecided(pairs.is_moved(), _MIN_TO_REFINE)
-        undecided = _likeliest(undecided, pairs.scores[undecided], _REFINED * len(thumbs))
+        undecided = _highest(undecided, pairs.scores[undecided], _REFINED * len(thumbs))
         list(pool.map(partial(pairs.fit, level=2), _chunks(undecided)))
     return pairs.scores, pairs.is_moved()
 
@@ -200,7 +200,7 @@ def _one_blas_thread() -> Iterator[bool]:
         yield True
 
 
-def _likeliest(rows: NDArray[np.int64], scores: NDArray[np.floating], most: float) -> NDArray[np.int64]:
+def _highest(rows: NDArray[np.int64], scores: NDArray[np.floating], most: float) -> NDArray[np.int64]:
     """Return the rows with the highest scores (one score per row), in their order."""
     return np.sort(rows[np.argsort(-scores)][: int(most) + 100])
 

@@ -69,8 +69,8 @@ def find_duplicates(
     num_threads = num_threads or available_cores()
     candidates = find_candidates(thumbs, None if embeddings is None else embeddings[usable], num_threads)
     scores, is_cropped = compare_candidates(thumbs, candidates, num_threads)
-    bar = _bar(np.where(is_cropped, 0, scores), candidates, len(usable))
-    crop_bar = max(min(bar + _CROPPED[0], _CROPPED[1]), _bar(scores, candidates, len(usable)))
+    bar = _similarity_threshold(np.where(is_cropped, 0, scores), candidates, len(usable))
+    crop_bar = max(min(bar + _CROPPED[0], _CROPPED[1]), _similarity_threshold(scores, candidates, len(usable)))
     best: dict[tuple[int, int], tuple[float, str]] = {}
     for k in np.flatnonzero(scores >= np.where(is_cropped, crop_bar, bar)):
         a, b = sorted((int(usable[candidates.part[k]]), int(usable[candidates.whole[k]])))
@@ -78,21 +78,21 @@ def find_duplicates(
         if scores[k] > best.get((a, b), (0.0, ""))[0]:
             best[a, b] = (float(scores[k]), kind)
     near = [Pair(a, b, kind, 1 - 10**-score) for (a, b), (score, kind) in best.items()]
-    return exact, _with_twins(near, exact), bar
+    return exact, _with_equal_images(near, exact), bar
 
 
-def _with_twins(near: list[Pair], exact: list[Pair]) -> list[Pair]:
+def _with_equal_images(near: list[Pair], exact: list[Pair]) -> list[Pair]:
     """Add the pairs of images equal to one of a near-duplicate pair (small sets only; large ones are linked anyway)."""
-    twins: dict[int, set[int]] = defaultdict(set)
+    equal_images: dict[int, set[int]] = defaultdict(set)
     for pair in exact:
-        twins[pair.first].add(pair.second)
-        twins[pair.second].add(pair.first)
+        equal_images[pair.first].add(pair.second)
+        equal_images[pair.second].add(pair.first)
     out = {}
     for pair in near:
-        for a in (pair.first, *sorted(twins[pair.first])[:_ALL_PAIRS_UP_TO]):
-            for b in (pair.second, *sorted(twins[pair.second])[:_ALL_PAIRS_UP_TO]):
+        for a in (pair.first, *sorted(equal_images[pair.first])[:_ALL_PAIRS_UP_TO]):
+            for b in (pair.second, *sorted(equal_images[pair.second])[:_ALL_PAIRS_UP_TO]):
                 key = (min(a, b), max(a, b))
-                if a != b and b not in twins[a] and key not in out:
+                if a != b and b not in equal_images[a] and key not in out:
                     out[key] = Pair(*key, pair.kind, pair.similarity)
     return [out[key] for key in sorted(out)]
 
@@ -148,7 +148,7 @@ def _has_content(scan: ScanResult, i: np.int64) -> bool:
     return info is not None and not any(kind == "one-color" for kind, _ in info.remarks)
 
 
-def _bar(scores: NDArray[np.float32], candidates: Candidates, count: int) -> float:
+def _similarity_threshold(scores: NDArray[np.float32], candidates: Candidates, count: int) -> float:
     """Return the similarity threshold for near-duplicates: the lower of two estimates.
 
     The best match of each image is mostly a different image, so the median and upper quartile describe the tail of

@@ -126,14 +126,14 @@ def walk_files(root: str, *, allow_external_paths: bool = False, shown: str = ""
         if not listed and names:
             tree.empty_folders.append(printable("/".join(names)))
         for entry in listed:
-            _place(tree, entry, names, real_root, allow_external_paths, visited, stack)
+            _add_entry(tree, entry, names, real_root, allow_external_paths, visited, stack)
     tree.images.sort(key=lambda f: (*f.folders, f.file))
     tree.tables.sort(key=lambda f: (len(f.folders), *f.folders, f.file))
     tree.problems.sort(key=lambda p: p.name)
     return tree
 
 
-def _place(
+def _add_entry(
     tree: FileTree,
     entry: os.DirEntry[str],
     names: tuple[str, ...],

@@ -74,7 +74,7 @@ def propose_groups(samples: Samples) -> list[GroupCandidate]:
     Returns:
         At most 12, the coarsest last; equal partitions count once.
     """
-    proposals = [*_given(samples), *_columns(samples), *_names(samples)]
+    proposals = [*_given_groups(samples), *_columns(samples), *_names(samples)]
     candidates: list[GroupCandidate] = []
     partitions: set[tuple[int, ...]] = set()
     for proposal in proposals:
@@ -99,14 +99,14 @@ def inside_class_folders(samples: Samples, proposal: GroupCandidate) -> GroupCan
     labels: dict[str | None, set[str | None]] = defaultdict(set)
     for sample, parent in zip(samples, parents, strict=True):
         labels[parent].add(sample.label)
-    if None in parents or len(labels) < 2 or any(len(found) > 1 for found in labels.values()):
+    if None in parents or len(labels) < 2 or any(len(folder_set) > 1 for folder_set in labels.values()):
         return None
     body = re.sub(r"\[\^(\\?.)\]\*", r"[^\1/]*", proposal.pattern.removeprefix("^"))
     keys = tuple(None if k is None else f"{p}\0{k}" for p, k in zip(parents, proposal.keys, strict=True))
     return GroupCandidate(f"([^/]*)/{body}[^/]*$", f"{proposal.meaning} inside each class folder", keys, "name")
 
 
-def _given(samples: Samples) -> list[GroupCandidate]:
+def _given_groups(samples: Samples) -> list[GroupCandidate]:
     keys = tuple(s.group for s in samples)
     if not any(keys):
         return []

@@ -96,7 +96,7 @@ def evaluate_groupings(
     results = []
     for proposal in proposals:
         groups, pattern = tester(proposal)
-        if pattern.status is GroupStatus.QUESTION_TOO_FEW_GROUPS and tester.is_own_of_class(groups):
+        if pattern.status is GroupStatus.QUESTION_TOO_FEW_GROUPS and tester.is_specific_to_class(groups):
             inside = inside_class_folders(samples, proposal)
             if inside is not None:
                 own_groups, own = tester(inside)
@@ -130,7 +130,7 @@ def downweight_duplicates(
     joined, baseline, error = effects.independent, effects.baseline, effects.standard_error
     if joined is not None and joined - baseline >= MIN_SKILL_KEPT * (1.0 - baseline):
         return {}  # regardless of the other score
-    separate = _measured(score(None))
+    separate = _nan_to_none(score(None))
     is_dropped = separate is not None and joined is None and separate - baseline > 2.0 * error
     if not is_dropped and not is_at_baseline(separate, joined, baseline, error):
         return {}
@@ -175,7 +175,7 @@ class _GroupTester:
         groups = number_keys(proposal.keys)
         results = [permutation_test(view, groups[self.rows], self.classes) for view in self.views]
         likeness = min(results, key=lambda e: (e.p_value, -e.nearness))
-        telling = [v for v, e in zip(self.views, results, strict=True) if self._is_telling(e)]
+        significant = [v for v, e in zip(self.views, results, strict=True) if self._is_significant(e)]
         evidence = collect_evidence(
             groups,
             self.rows,
@@ -186,7 +186,7 @@ class _GroupTester:
             duplicates=self.duplicates,
         )
         independent, grouped = self.effects.independent, self.effects.grouped(groups)
-        off_axis = [off_axis_fraction(view, groups[self.rows], self.classes) for view in telling]
+        off_axis = [off_axis_fraction(view, groups[self.rows], self.classes) for view in significant]
         evidence = replace(
             evidence,
             accuracy_baseline=None if independent is None else self.effects.baseline,
@@ -196,7 +196,7 @@ class _GroupTester:
             evidence,
             source=proposal.origin,
             is_counter=proposal.is_counter,
-            is_near=bool(telling),
+            is_near=bool(significant),
             independent=independent,
             grouped=grouped,
             standard_error=self.effects.standard_error,
@@ -216,7 +216,7 @@ class _GroupTester:
         )
         return groups, pattern
 
-    def is_own_of_class(self, groups: NDArray[np.int64]) -> bool:
+    def is_specific_to_class(self, groups: NDArray[np.int64]) -> bool:
         """Return whether one key means different objects in different classes, like a number that restarts.
 
         Images with the same key then look alike within a class, but not across classes.
@@ -225,10 +225,10 @@ class _GroupTester:
         results = [
             (permutation_test(v, here, self.classes), similarity_across(v, here, self.classes)) for v in self.views
         ]
-        telling = [(within, across) for within, across in results if self._is_telling(within)]
-        return bool(telling) and all(across <= MAX_ACROSS * within.nearness for within, across in telling)
+        significant = [(within, across) for within, across in results if self._is_significant(within)]
+        return bool(significant) and all(across <= MAX_ACROSS * within.nearness for within, across in significant)
 
-    def _is_telling(self, evidence: Likeness) -> bool:
+    def _is_significant(self, evidence: Likeness) -> bool:
         return evidence.p_value <= self.level and evidence.nearness >= LEAST_NEARNESS
 
 
@@ -250,13 +250,13 @@ class _Effects:
         self.baseline = float(np.bincount(class_ids).max() / len(class_ids))
         self.standard_error = float(np.sqrt(self.baseline * (1.0 - self.baseline) / len(class_ids)))
         groups_of_one = merge_duplicates(None, self._duplicates, num_samples)[0] if duplicates else None
-        self.independent = None if score is None else _measured(score(groups_of_one))
+        self.independent = None if score is None else _nan_to_none(score(groups_of_one))
 
     def grouped(self, groups: NDArray[np.int64]) -> float | None:
         """Return the accuracy with whole groups held out, or None if it cannot be measured."""
         if self._score is None:
             return None
-        return _measured(self._score(merge_duplicates(groups, self._duplicates, self._num_samples)[0]))
+        return _nan_to_none(self._score(merge_duplicates(groups, self._duplicates, self._num_samples)[0]))
 
 
 def _choose(patterns: Sequence[GroupPattern]) -> GroupPattern | None:
@@ -277,6 +277,6 @@ def _choose(patterns: Sequence[GroupPattern]) -> GroupPattern | None:
     return min(applicable, key=rank)
 
 
-def _measured(accuracy: float) -> float | None:
+def _nan_to_none(accuracy: float) -> float | None:
     """Return None for NaN: no unbiased score is possible (too few groups or classes)."""
     return None if np.isnan(accuracy) else accuracy

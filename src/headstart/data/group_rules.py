@@ -102,8 +102,8 @@ def groups_per_level(groups: NDArray[np.int64], levels: NDArray[np.int64]) -> fl
     if not len(groups):
         return 0.0
     _, joint = np.unique(np.stack([levels, groups]), axis=1, return_counts=True)
-    _, alone = np.unique(levels, return_counts=True)
-    return float(np.exp(_entropy(joint) - _entropy(alone)))
+    _, level_counts = np.unique(levels, return_counts=True)
+    return float(np.exp(_entropy(joint) - _entropy(level_counts)))
 
 
 def camera_of(scan: ScanResult, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
@@ -150,31 +150,31 @@ def collect_evidence(
     """
     joined, _ = merge_duplicates(groups, [(p.first, p.second, p.similarity) for p in duplicates], len(groups))
     joined, classes = joined[rows], class_ids[rows]
-    shares = np.unique(joined, return_counts=True)[1] / max(1, len(rows))
+    fractions = np.unique(joined, return_counts=True)[1] / max(1, len(rows))
     units = groups.copy()  # a sample without a group counts as one group
     units[groups < 0] = groups.max(initial=-1) + 1 + np.flatnonzero(groups < 0)
     levels = {"class": groups_per_level(units[rows], classes)}
     is_scored, is_train = is_ok & np.isin(splits, ("val", "test")), is_ok & (splits == "train")
     straddling: set[int] = set()
-    share = 0.0
+    fraction = 0.0
     if is_scored.any() and is_train.any():
         both = is_scored | is_train
         levels["split"] = groups_per_level(units[both], is_scored[both].astype(np.int64))
         straddling = set(groups[is_train].tolist()) & set(groups[is_scored].tolist()) - {-1}
-        share = float(np.isin(groups[is_scored], list(straddling)).mean())
+        fraction = float(np.isin(groups[is_scored], list(straddling)).mean())
     if camera is not None:
         levels["camera"] = groups_per_level(units[rows], camera)
     within, across = _count_duplicates(groups, rows, duplicates)
     return GroupEvidence(
         num_images=len(rows),
-        num_independent=len(shares),
-        effective_groups=round(1.0 / max(float((shares**2).sum()), 1e-12), 2) if len(rows) else 0.0,
+        num_independent=len(fractions),
+        effective_groups=round(1.0 / max(float((fractions**2).sum()), 1e-12), 2) if len(rows) else 0.0,
         groups_per_level={name: round(value, 3) for name, value in levels.items()},
-        unscorable_fraction=round(_unmeasurable(joined, classes), 4),
+        unscorable_fraction=round(_unscorable_fraction(joined, classes), 4),
         copies_within=within,
         copies_across=across,
         num_straddling=len(straddling),
-        straddling_fraction=round(share, 4),
+        straddling_fraction=round(fraction, 4),
     )
 
 
@@ -253,8 +253,8 @@ def is_at_baseline(
 
 
 def _entropy(counts: NDArray[np.int64]) -> float:
-    shares = counts / counts.sum()
-    return float(-(shares * np.log(shares)).sum())
+    fractions = counts / counts.sum()
+    return float(-(fractions * np.log(fractions)).sum())
 
 
 def _count_duplicates(
@@ -271,7 +271,7 @@ def _count_duplicates(
     return sum(is_inside), len(is_inside) - sum(is_inside)
 
 
-def _unmeasurable(groups: NDArray[np.int64], classes: NDArray[np.int64]) -> float:
+def _unscorable_fraction(groups: NDArray[np.int64], classes: NDArray[np.int64]) -> float:
     """Return the fraction of samples, or of classes if larger, whose class (two samples or more) is one group."""
     names, counts = np.unique(classes, return_counts=True)
     is_dropped = [n > 1 and len(np.unique(groups[classes == k])) == 1 for k, n in zip(names, counts, strict=True)]

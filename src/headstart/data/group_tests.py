@@ -75,8 +75,8 @@ def permutation_test(
     group = groups[use] if within is None else within[use]
     base = _base(centered, classes)
     if within is None:
-        return _deal_images(centered, classes, group, base, rounds, rng)
-    return _deal_groups(centered, classes, groups[use], group, base, rounds, rng)
+        return _permute_images(centered, classes, group, base, rounds, rng)
+    return _permute_groups(centered, classes, groups[use], group, base, rounds, rng)
 
 
 def off_axis_fraction(
@@ -195,7 +195,7 @@ def _base(unit: NDArray[np.float32], classes: NDArray[np.int64]) -> float:
     return total / pairs if pairs else 0.0
 
 
-def _deal_images(
+def _permute_images(
     unit: NDArray[np.float32],
     classes: NDArray[np.int64],
     group: NDArray[np.int64],
@@ -226,7 +226,7 @@ def _deal_images(
     return Evidence(as_tight / (done + 1), observed - base, num_pairs)
 
 
-def _deal_groups(
+def _permute_groups(
     unit: NDArray[np.float32],
     classes: NDArray[np.int64],
     fine: NDArray[np.int64],

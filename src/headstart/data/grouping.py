@@ -63,8 +63,8 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
         what = "template"
     else:
         keys, what = _by_expression(samples, group_from), "expression"
-    found = len({k for k in keys if k})
-    if not found:
+    num_groups = len({k for k in keys if k})
+    if not num_groups:
         known = ", ".join(f"`{c}`" for c in samples.columns) or "none"
         raise UsageError(
             f"--group-from `{group_from}` is neither a column of the table nor a pattern that matches a file name.",
@@ -73,7 +73,7 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
     evidence: Evidence = {
         "grouped_by": what,
         "name": group_from,
-        "num_groups": found,
+        "num_groups": num_groups,
         "num_without_group": sum(not k for k in keys),
     }
     return number_groups(keys), Decision("group_from", group_from, DecisionReason.GROUPS_ASKED_FOR, source, evidence)
@@ -106,11 +106,11 @@ def _by_expression(samples: Samples, expression: str) -> list[str | None]:
         ) from error
     keys: list[str | None] = []
     for sample in samples:
-        found = pattern.search(sample.name if "/" in expression else sample.name.rpartition("/")[2])
-        if found is None:
+        match = pattern.search(sample.name if "/" in expression else sample.name.rpartition("/")[2])
+        if match is None:
             keys.append(None)
         else:
-            keys.append("|".join(g or "" for g in found.groups()) if found.groups() else found.group())
+            keys.append("|".join(g or "" for g in match.groups()) if match.groups() else match.group())
     return keys
 
 

@@ -30,25 +30,25 @@ class Template:
     def __init__(self, text: str, *, file_only: bool = False) -> None:
         self.text = text
         self.file_only = file_only
-        parts, position, seen = [], 0, set()
+        parts, position, used = [], 0, set()
         for token in _TOKEN.finditer(text):
             parts.append(re.escape(text[position : token.start()]))
             position = token.end()
             field = token.group(1)
             if field is not None:
-                if field not in _FIELDS or field in seen:
+                if field not in _FIELDS or field in used:
                     raise UsageError(
-                        f"The layout `{text}` has {'twice' if field in seen else 'an unknown'} field `{{{field}}}`.",
+                        f"The layout `{text}` has {'twice' if field in used else 'an unknown'} field `{{{field}}}`.",
                         hint="fields are {label}, {group} and {split}, each at most once; `*` matches anything",
                     )
-                seen.add(field)
+                used.add(field)
                 parts.append(f"(?P<{field}>[^/]+?)")
             elif token.group().startswith("**"):
                 parts.append("(?:.*/)?" if token.group().endswith("/") else ".*")
             else:
                 parts.append("[^/]*" if token.group() == "*" else "[^/]")
         parts.append(re.escape(text[position:]))
-        self.fields = frozenset(seen)
+        self.fields = frozenset(used)
         # A template that ends in a field or literal may omit the file extension.
         self._pattern = re.compile("".join(parts) + r"(?:\.[^./]*)?", re.DOTALL)
 
@@ -56,8 +56,8 @@ class Template:
         """Return the fields of a path below the root (with `/`), or None if it does not match."""
         if self.file_only:
             name = name.rpartition("/")[2]
-        found = self._pattern.fullmatch(name)
-        return None if found is None else found.groupdict()
+        match = self._pattern.fullmatch(name)
+        return None if match is None else match.groupdict()
 
 
 def label_matcher(text: str) -> Callable[[str], str | None]:
@@ -83,7 +83,7 @@ def label_matcher(text: str) -> Callable[[str], str | None]:
     group: str | int = "label" if "label" in pattern.groupindex else 1
 
     def match(name: str) -> str | None:
-        found = pattern.search(name.rpartition("/")[2]) or pattern.search(name)
-        return None if found is None else found.group(group)
+        match = pattern.search(name.rpartition("/")[2]) or pattern.search(name)
+        return None if match is None else match.group(group)
 
     return match

@@ -29,7 +29,7 @@ def find_leaks(samples: Samples, pairs: Sequence[Pair]) -> list[Pair]:
     for pair in pairs:
         near[pair.first].append(pair)
         near[pair.second].append(pair)
-    found = []
+    leaks = []
     for i in sorted(near):
         split = samples.items[i].split
         if split is None or _ORDER[split] == 0:
@@ -37,8 +37,8 @@ def find_leaks(samples: Samples, pairs: Sequence[Pair]) -> list[Pair]:
         partner = _partner(samples, i, _ORDER[split], near)
         if partner is not None:
             j, kind, similarity = partner
-            found.append(Pair(min(i, j), max(i, j), kind, similarity))
-    return sorted(found, key=lambda p: (p.first, p.second))
+            leaks.append(Pair(min(i, j), max(i, j), kind, similarity))
+    return sorted(leaks, key=lambda p: (p.first, p.second))
 
 
 def _partner(samples: Samples, start: int, order: int, near: dict[int, list[Pair]]) -> tuple[int, str, float] | None:

@@ -30,7 +30,7 @@ __all__ = ["read"]
 
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 _ARCHIVES = (".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
-_Found = tuple[Reading, list[Problem], dict[str, list[str]]]
+_ReadResult = tuple[Reading, list[Problem], dict[str, list[str]]]
 
 
 def read(
@@ -143,7 +143,7 @@ def _read_folder(place: str, options: _Options, problems: list[Problem]) -> Samp
         error = caught
     if tables is not None:
         if folders is not None:
-            _refuse_two(tables[0], folders, tree)
+            _refuse_conflict(tables[0], folders, tree)
         found = (tables[0], [*tree.problems, *tables[1]], tables[2])
         return _finish(found, tree.root, tree_notes(tree), task)
     if folders is None:
@@ -192,7 +192,7 @@ def _by_template(tree: FileTree, layout: str | None, label_pattern: str | None) 
     return reading
 
 
-def _label_tables(tree: FileTree, allow_external_paths: bool, first_id: int | str | None) -> _Found | None:
+def _label_tables(tree: FileTree, allow_external_paths: bool, first_id: int | str | None) -> _ReadResult | None:
     """Read the label tables inside a folder, or return None if there are none.
 
     Raises:
@@ -231,12 +231,12 @@ def _label_tables(tree: FileTree, allow_external_paths: bool, first_id: int | st
     if len(candidates) > 1 and not named and not all(splits):
         raise UsageError(
             "Several tables could hold the labels: " + ", ".join(f"`{f.name}`" for f, _ in candidates[:6]) + ".",
-            hint=f"pass the right one: {tree.shown_path(_likeliest(f for f, _ in candidates).path)}",
+            hint=f"pass the right one: {tree.shown_path(_most_likely(f for f, _ in candidates).path)}",
         )
     return _join_tables(candidates, [None if len(candidates) == 1 else s for s in splits], tree, allow_external_paths)
 
 
-def _likeliest(tables: Iterable[LocatedFile]) -> LocatedFile:
+def _most_likely(tables: Iterable[LocatedFile]) -> LocatedFile:
     """Return the table most likely to hold training labels: not one for predictions or other splits."""
 
     def rank(found: LocatedFile) -> tuple[bool, bool]:
@@ -249,7 +249,7 @@ def _likeliest(tables: Iterable[LocatedFile]) -> LocatedFile:
 
 def _join_tables(
     candidates: list[tuple[LocatedFile, Table]], splits: list[str | None], tree: FileTree, allow_external_paths: bool
-) -> _Found:
+) -> _ReadResult:
     """Combine one or several tables (one per split, or one per folder) into one reading."""
     whole = Reading("table", candidates[0][0].name)
     problems: list[Problem] = []
@@ -285,7 +285,7 @@ def _join_tables(
     return whole, problems, columns
 
 
-def _refuse_two(table: Reading, folders: Reading, tree: FileTree) -> None:
+def _refuse_conflict(table: Reading, folders: Reading, tree: FileTree) -> None:
     """Raise if the table and the folders give different labels.
 
     Raises:
@@ -333,7 +333,7 @@ def _refuse_empty(tree: FileTree) -> None:
     )
 
 
-def _finish(found: _Found, root: str, notes: list[ReadingNote], task: str) -> Samples:
+def _finish(found: _ReadResult, root: str, notes: list[ReadingNote], task: str) -> Samples:
     """Return samples in a fixed order, with the layout and the notes, warnings first."""
     reading, problems, columns = found
     if task == "images":

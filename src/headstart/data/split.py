@@ -59,10 +59,10 @@ def make_split(
                 "--test-size cannot be used: the data have their own split.",
                 hint="leave --test-size out, or use a --layout with `*` for the split",
             )
-        return _given(np.array([s.split or "train" for s in samples]), groups, out, seed, "given")
+        return _own_split(np.array([s.split or "train" for s in samples]), groups, out, seed, "given")
     assignment = np.where(out, "", "train").astype("<U5")
     if test_size is None:
-        reason = "no split was given and none is needed: what is scored is scored by a model that has not seen it"
+        reason = "no split; evaluation is out of fold"
         return Split(assignment, groups, "made", None, seed, reason)
     if not 0 < test_size < 1:
         raise UsageError(f"--test-size must be between 0 and 1, not {test_size:g}.", hint="e.g. --test-size 0.2")
@@ -160,13 +160,13 @@ def read_split(path: str | Path, samples: Samples) -> Split:
     listed = {unescape_formula(r["image"] or "") for r in rows}
     extra = sum(s.name not in listed for s in samples)
     groups = number_groups(keys) if any(keys) else None
-    made = _given(assignment, groups, assignment == "", 0, "file")
+    made = _own_split(assignment, groups, assignment == "", 0, "file")
     more = [f"{missing} of its images are not here"] if missing else []
-    more += [f"{pluralize_is(extra, 'image')} not in it and left out"] if extra else []
+    more += [f"{pluralize_is(extra, 'image')} not listed and excluded"] if extra else []
     return Split(made.assignment, groups, "file", made.setup, 0, "; ".join([f"read from {shown}", *more]))
 
 
-def _given(
+def _own_split(
     wanted: NDArray[np.str_], groups: NDArray[np.int64] | None, out: NDArray[np.bool_], seed: int, source: str
 ) -> Split:
     """Return the user's own split; val replaces a missing test split."""

@@ -58,8 +58,8 @@ class Table:
     @property
     def others(self) -> list[str]:
         """Return the columns without a role."""
-        known = {self.image, self.label, self.split, self.group}
-        return [c for c in (self.lines[0][1] if self.lines else {}) if c not in known]
+        roles = {self.image, self.label, self.split, self.group}
+        return [c for c in (self.lines[0][1] if self.lines else {}) if c not in roles]
 
 
 def read_table(path: str) -> Table:
@@ -85,9 +85,9 @@ def read_table(path: str) -> Table:
             f"The table `{shown}` has no image column; its columns are {_listed(header)}.",
             hint="name the columns image,label (and optionally split,group)",
         )
-    found = [c for c in header if _plain(c) in _LABEL and c != image]
+    label_columns = [c for c in header if _plain(c) in _LABEL and c != image]
     table = Table(path, lines, image, None, _first(header, _SPLIT), _first(header, _GROUP), notes)
-    table.label = _one_label(table, found, shown)
+    table.label = _one_label(table, label_columns, shown)
     return table
 
 
@@ -260,8 +260,8 @@ def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[
     header = [c.strip() for c in rows[0][1]]
     start = 1
     if _first(header, _IMAGE) is None and len(header) >= 2:
-        beside = os.path.join(os.path.dirname(path), header[0])
-        if os.path.isfile(beside):  # no header
+        first_path = os.path.join(os.path.dirname(path), header[0])
+        if os.path.isfile(first_path):  # no header
             header, start = ["image", "label", *(f"column{i}" for i in range(3, len(header) + 1))], 0
     lines = []
     for number, row in rows[start:]:
@@ -300,11 +300,11 @@ def _cell(value: object) -> str:
     return value if isinstance(value, str) else json.dumps(value)
 
 
-def _one_label(table: Table, found: list[str], shown: str) -> str | None:
+def _one_label(table: Table, label_columns: list[str], shown: str) -> str | None:
     """Return the label column; two columns count as one if they map one-to-one."""
-    if len(found) < 2:
-        return found[0] if found else None
-    first, *rest = sorted(found, key=lambda c: _LABEL.index(_plain(c)))
+    if len(label_columns) < 2:
+        return label_columns[0] if label_columns else None
+    first, *rest = sorted(label_columns, key=lambda c: _LABEL.index(_plain(c)))
     for other in rest:
         pairs = {(cells.get(first, ""), cells.get(other, "")) for _, cells in table.lines}
         if len(pairs) != len({a for a, _ in pairs}) or len(pairs) != len({b for _, b in pairs}):

@@ -170,9 +170,9 @@ class DecodedImages:
     def _find(self, sample: int, spec: ImageSpec, augment: Augment, rule: str) -> DecodedImage:
         """Return the decoded image from the cache or decode it; threads wait for an image that another one decodes."""
         key = row_key(self._digests[sample], rule)
-        found = self.cache.get(key) if self.cache is not None else None
-        if found is not None:
-            return found
+        cached = self.cache.get(key) if self.cache is not None else None
+        if cached is not None:
+            return cached
         with self._lock:
             future = self._decoding.get(key)
             is_ours = future is None
@@ -181,8 +181,8 @@ class DecodedImages:
         if not is_ours:
             return future.result()
         try:
-            found = self.cache.get(key) if self.cache is not None else None  # cached since the first lookup
-            future.set_result(found or self._decode(key, sample, spec, augment))
+            cached = self.cache.get(key) if self.cache is not None else None  # cached since the first lookup
+            future.set_result(cached or self._decode(key, sample, spec, augment))
         except BaseException as error:  # passed to waiting threads
             future.set_exception(error)
         finally:

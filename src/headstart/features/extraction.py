@@ -158,7 +158,7 @@ def _read(source: str | bytes, i: int, observer: ScanObserver | None) -> bytes:
 def _embed_batch(
     positions: range, paths: Sequence[str | bytes], engine: Engine, spec: ImageSpec, is_mirrored: bool, work: _Work
 ) -> None:
-    pixels, kept = [], []
+    pixels, new_rows = [], []
     for i in positions:
         try:
             data = _read(paths[i], i, work.observer)
@@ -170,7 +170,7 @@ def _embed_batch(
             if cached is None:
                 image = read_image(data, spec) if image is None else image
                 pixels.append(image[:, ::-1] if is_mirrored else image)
-                kept.append(i)
+                new_rows.append(i)
         except ImageError as error:
             with work.lock:
                 work.problems[i] = Problem(work.names[i], error.kind, error.detail)
@@ -179,8 +179,8 @@ def _embed_batch(
             work.digests[i] = digest
             if cached is not None:
                 work.store(i, cached)
-    for first in range(0, len(kept), BATCH):
-        chunk = kept[first : first + BATCH]
+    for first in range(0, len(new_rows), BATCH):
+        chunk = new_rows[first : first + BATCH]
         outputs = engine.run(normalize(np.stack(pixels[first : first + BATCH]), spec))
         with work.lock:
             for row, i in enumerate(chunk):

@@ -19,7 +19,7 @@ from headstart.features.activation_cache import RowLayout
 from headstart.features.backbone_graph import FrozenGraph, export_network, graph_folder
 from headstart.features.graph_export import TOLERANCE, difference_of, make_atomically, read_sidecar, write_sidecar
 
-__all__ = ["PrefixGraph", "cut_out", "find_part", "prepare_prefix", "write_part"]
+__all__ = ["PrefixGraph", "extract_part", "find_part", "prepare_prefix", "write_part"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ def _make(graph: FrozenGraph, folder: Path, early: Sequence[str], module: Any, s
     names = (*(f"state{i}" for i in range(num_states)), *early)
     path = folder / "graph.onnx"
     inputs = {"pixels": example.numpy()}
-    is_cut_out = num_states == 1 and state_block is not None and cut_out(graph.path, state_block, early, path)
+    is_cut_out = num_states == 1 and state_block is not None and extract_part(graph.path, state_block, early, path)
     export_cpu_s: float | None = None
     if not (is_cut_out and difference_of(path, inputs, names, expected) <= TOLERANCE):
         started = time.process_time()
@@ -136,7 +136,7 @@ def write_part(
     write_sidecar(path, meta)
 
 
-def cut_out(source: str, state_block: str, early: Sequence[str], target: Path, *, begin_block: str = "") -> bool:
+def extract_part(source: str, state_block: str, early: Sequence[str], target: Path, *, begin_block: str = "") -> bool:
     """Write the part of the graph that ends where `state_block` is pooled; False if that cannot be located.
 
     Args:

@@ -16,7 +16,7 @@ from headstart.features.activation_cache import ActivationPartition, RowLayout
 from headstart.features.backbone_graph import FrozenGraph, graph_folder
 from headstart.features.engines import OnnxEngine
 from headstart.features.graph_export import TOLERANCE, difference_of, export, make_atomically
-from headstart.features.prefix_graph import PrefixGraph, cut_out, find_part, write_part
+from headstart.features.prefix_graph import PrefixGraph, extract_part, find_part, write_part
 from headstart.features.view_activations import ViewActivations, ViewJob
 
 __all__ = ["DerivedViews", "derived_layout", "prepare_segment"]
@@ -106,7 +106,7 @@ def _make(
     is_cut_out = (
         blocks is not None
         and (len(states), len(expected) - len(pooled)) == (1, 1)
-        and cut_out(graph.path, blocks[1], pooled, path, begin_block=blocks[0])
+        and extract_part(graph.path, blocks[1], pooled, path, begin_block=blocks[0])
         and difference_of(path, inputs, names, expected) <= TOLERANCE
     )
     if not is_cut_out:

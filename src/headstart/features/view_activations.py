@@ -255,8 +255,8 @@ class ViewActivations:
         if not fresh:
             return
         if not self.space.put(list(fresh), np.stack(list(fresh.values()))):
-            room = _HELD_BYTES - len(self._held) * self.space.layout.row_bytes
+            num_bytes_left = _HELD_BYTES - len(self._held) * self.space.layout.row_bytes
             for key, row in fresh.items():
-                room -= self.space.layout.row_bytes
-                if room >= 0:
+                num_bytes_left -= self.space.layout.row_bytes
+                if num_bytes_left >= 0:
                     self._held[key] = row

@@ -339,13 +339,13 @@ def _recolor(pixels: NDArray[np.uint8], augment: Augment, draws: NDArray[np.floa
         pixels = np.clip(np.rint(values), 0, 255).astype(np.uint8)[pixels]
     if augment.saturation:
         factor = 1.0 + augment.saturation * (2.0 * draws[14] - 1.0)
-        gray = (pixels @ _grey())[..., None]
+        gray = (pixels @ _gray_weights())[..., None]
         pixels = np.clip(np.rint(gray + factor * (pixels - gray)), 0, 255).astype(np.uint8)
     return pixels
 
 
 @lru_cache(maxsize=1)
-def _grey() -> NDArray[Any]:
+def _gray_weights() -> NDArray[Any]:
     return np.array([0.299, 0.587, 0.114])  # ITU-R BT.601
 
 

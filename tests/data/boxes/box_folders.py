@@ -1,4 +1,4 @@
-"""Folders of small images with boxes in every format; used by the tests of reading, judging and writing."""
+"""Create folders of small images with boxes in every format."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def coco_json(
 def box_samples(
     root: Path, images: Sequence[tuple[str, tuple[int, int], Boxes, str]], class_names: Sequence[str]
 ) -> DetectionSamples:
-    """Return samples of images (name, (width, height), boxes, split), which are written below `root`."""
+    """Return samples of images (name, (width, height), boxes, split) written below `root`."""
     for name, size, _, _ in images:
         if not (root / name).exists():
             put_image(root / name, size)

@@ -1,4 +1,4 @@
-"""Masks and previews beside images are not images without objects; real images never count as masks."""
+"""Masks and previews next to images are not images without objects; real images never count as masks."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def put_yolo(root: Path, images: str = "images/", count: int = COUNT) -> list[Pa
     ],
 )
 @pytest.mark.parametrize("mode", ["P", "L", "RGB"])
-def test_masks_beside_yolo_images_are_left_out_and_said(tmp_path: Path, mask: str, mode: str) -> None:
+def test_masks_next_to_yolo_images_are_excluded_with_note(tmp_path: Path, mask: str, mode: str) -> None:
     if mask.endswith(".jpg") and mode == "P":
         mode = "L"
     images = put_yolo(tmp_path)
@@ -77,14 +77,14 @@ def test_masks_beside_yolo_images_are_left_out_and_said(tmp_path: Path, mask: st
     assert note.is_unused
     assert list(note.evidence["folders"].values()) == [COUNT]
     assert note_of(samples, ReadingKind.IMAGES_ASSUMED_EMPTY).count == 1
-    health = inspect_box_dataset(samples)
-    assert health.num_empty == 1
-    assert not health.is_misleading
-    assert ReadingKind.AUXILIARY_IMAGES.value in [n["kind"] for n in box_report_to_json(health)["unused"]]
+    report = inspect_box_dataset(samples)
+    assert report.num_empty == 1
+    assert not report.is_misleading
+    assert ReadingKind.AUXILIARY_IMAGES.value in [n["kind"] for n in box_report_to_json(report)["unused"]]
 
 
 @pytest.mark.parametrize("preview", ["labels_vis/{}.jpg", "images/{}_overlay.jpg", "runs/{}.png"])
-def test_previews_with_drawn_boxes_are_left_out_and_said(tmp_path: Path, preview: str) -> None:
+def test_previews_with_drawn_boxes_are_excluded_with_note(tmp_path: Path, preview: str) -> None:
     for image in put_yolo(tmp_path):
         put_preview(tmp_path / preview.format(image.stem), image)
     samples = read_boxes(tmp_path)
@@ -92,7 +92,7 @@ def test_previews_with_drawn_boxes_are_left_out_and_said(tmp_path: Path, preview
     assert note_of(samples).count == COUNT
 
 
-def test_masks_of_voc_make_no_name_ambiguous(tmp_path: Path) -> None:
+def test_voc_masks_do_not_make_names_ambiguous(tmp_path: Path) -> None:
     for i in range(COUNT):
         put_image(tmp_path / f"JPEGImages/pic{i}.png", SIZE, seed=i)
         put_text(tmp_path / f"Annotations/pic{i}.xml", voc_xml([("cat", (10, 20, 50, 60))], SIZE))
@@ -105,7 +105,7 @@ def test_masks_of_voc_make_no_name_ambiguous(tmp_path: Path) -> None:
     assert not samples.problems
 
 
-def test_images_in_no_annotation_file_are_told_apart_from_masks(tmp_path: Path) -> None:
+def test_unlisted_images_are_distinguished_from_masks(tmp_path: Path) -> None:
     for i in range(COUNT):
         put_image(tmp_path / f"images/pic{i}.jpg", SIZE, seed=i)
         put_mask(tmp_path / f"masks/pic{i}.png", "L")
@@ -124,7 +124,7 @@ def test_images_in_no_annotation_file_are_told_apart_from_masks(tmp_path: Path) 
     assert note_of(samples, ReadingKind.IMAGES_NOT_ANNOTATED).count == 1
 
 
-def test_many_masks_are_judged_by_some_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_masks_are_detected_from_a_sample(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from headstart.data.boxes import auxiliary
 
     for image in put_yolo(tmp_path, count=60):
@@ -136,7 +136,7 @@ def test_many_masks_are_judged_by_some_of_them(tmp_path: Path, monkeypatch: pyte
     assert len(opened) < 60
 
 
-def test_images_of_people_with_masks_and_of_other_splits_stay(tmp_path: Path) -> None:
+def test_images_named_mask_and_other_splits_are_kept(tmp_path: Path) -> None:
     put_yolo(tmp_path, "masks/")
     put_image(tmp_path / "masks/with.jpg", SIZE, seed=20)
     put_image(tmp_path / "masks/with_mask.jpg", SIZE, seed=21)
@@ -145,7 +145,7 @@ def test_images_of_people_with_masks_and_of_other_splits_stay(tmp_path: Path) ->
     assert [n.kind for n in samples.notes] == [ReadingKind.IMAGES_ASSUMED_EMPTY]
 
 
-def test_other_images_of_the_same_name_stay(tmp_path: Path) -> None:
+def test_other_images_of_same_name_are_kept(tmp_path: Path) -> None:
     for split in ("train", "test"):
         for i in range(COUNT):
             put_image(tmp_path / f"{split}/images/{i}.jpg", SIZE, seed=i + 10 * (split == "test"))
@@ -171,7 +171,7 @@ def test_an_image_of_few_colors_is_not_the_mask_of_its_preview(tmp_path: Path) -
     assert note_of(samples).evidence["folders"] == {"vis/": COUNT}
 
 
-def test_what_cannot_be_read_is_no_mask(tmp_path: Path) -> None:
+def test_unreadable_file_is_not_a_mask(tmp_path: Path) -> None:
     for image in put_yolo(tmp_path):
         put_text(tmp_path / f"masks/{image.stem}.png", "no image")
     samples = read_boxes(tmp_path)

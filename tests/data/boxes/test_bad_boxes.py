@@ -1,4 +1,4 @@
-"""Bad input: everything is named at once, the honest rest goes on, and nothing from outside is opened or run."""
+"""Bad input: everything is reported at once, the valid rest is used, and nothing outside is opened or run."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def kinds(problems: tuple[Problem, ...]) -> list[tuple[str, str]]:
 
 
 def voc_folder(root: Path, **objects: list[tuple[str, tuple[object, object, object, object]]]) -> Path:
-    """Return one image and XML a name, and a good one beside."""
+    """Create one image and XML per name, and a valid one next to them."""
     for i, (name, boxes) in enumerate({"good": [GOOD], **objects}.items()):
         put_image(root / f"{name}.png", seed=i)
         put_text(root / f"{name}.xml", voc_xml(boxes))
     return root
 
 
-def test_every_kind_of_bad_box_is_named_and_the_rest_goes_on(tmp_path: Path) -> None:
+def test_every_kind_of_bad_box_is_reported_and_others_kept(tmp_path: Path) -> None:
     voc_folder(
         tmp_path,
         empty=[("cat", (5, 5, 5, 30)), GOOD],
@@ -69,7 +69,7 @@ def test_every_kind_of_bad_box_is_named_and_the_rest_goes_on(tmp_path: Path) -> 
     assert {n: len(b) for n, b in boxes.items()} == {n: 1 if n != "both.png" else 2 for n in samples.names}
 
 
-def test_files_without_their_other_half_and_damaged_files(tmp_path: Path) -> None:
+def test_unpaired_and_damaged_files(tmp_path: Path) -> None:
     voc_folder(tmp_path)
     put_text(tmp_path / "alone.xml", voc_xml([GOOD], filename="alone.jpg"))
     put_image(tmp_path / "unknown.png", seed=5)
@@ -99,7 +99,7 @@ def test_files_without_their_other_half_and_damaged_files(tmp_path: Path) -> Non
         '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;&x;&x;">]>',
     ],
 )
-def test_xml_that_names_entities_is_refused(tmp_path: Path, head: str) -> None:
+def test_xml_with_entities_is_refused(tmp_path: Path, head: str) -> None:
     voc_folder(tmp_path, evil=[GOOD])
     put_text(tmp_path / "evil.xml", head + voc_xml([("&x;" if "ENTITY" in head else "cat", (1, 1, 30, 30))]))
     samples = read_boxes(tmp_path)
@@ -134,7 +134,7 @@ def test_json_with_nan_loses_the_box_not_the_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ['{"images": [], "annotations": [}', '{"images": {}, "annotations": []}', "[" * 100_000]
 )
-def test_json_that_is_none_is_an_error_that_names_the_file(tmp_path: Path, text: str) -> None:
+def test_invalid_json_error_contains_file(tmp_path: Path, text: str) -> None:
     put_image(tmp_path / "a.png")
     put_text(tmp_path / "x.json", text + ' "images" "annotations"' if text.startswith("[[") else text)
     with pytest.raises(DataError, match=r"x\.json"):
@@ -188,7 +188,7 @@ def test_yolo_lines_of_every_wrong_kind(tmp_path: Path) -> None:
         ("names: cat\ntrain: images\n", "neither a list"),
     ],
 )
-def test_a_yaml_that_is_wrong_or_would_run_code_is_refused(tmp_path: Path, text: str, words: str) -> None:
+def test_invalid_or_unsafe_yaml_raises(tmp_path: Path, text: str, words: str) -> None:
     put_image(tmp_path / "images/a.png")
     put_text(tmp_path / "labels/a.txt", "0 0.3 0.5 0.4 0.5\n")
     mark = tmp_path / "ran"
@@ -198,7 +198,7 @@ def test_a_yaml_that_is_wrong_or_would_run_code_is_refused(tmp_path: Path, text:
     assert not mark.exists()
 
 
-def test_a_yaml_that_leads_outside_reads_nothing_there(tmp_path: Path) -> None:
+def test_yaml_paths_outside_are_not_read(tmp_path: Path) -> None:
     put_image(tmp_path / "secret" / "images" / "x.png")
     put_text(tmp_path / "secret" / "labels" / "x.txt", "0 0.3 0.5 0.4 0.5\n")
     put_image(tmp_path / "data" / "train" / "a.png")
@@ -218,7 +218,7 @@ def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
     assert set(read_boxes(tmp_path / "data", allow_external_paths=True).class_names) == {"cat", "secret"}
 
 
-def test_bad_rows_of_a_table_are_named_by_line(tmp_path: Path) -> None:
+def test_bad_table_rows_are_reported_by_line(tmp_path: Path) -> None:
     put_image(tmp_path / "a.png")
     lines = ["a.png,cat,10,20,50,60", "missing.png,cat,1,2,3,4", "missing.png,cat,1,2,9,9", ",cat,1,2,3,4"]
     lines += ["a.png,cat,x,2,3,4", "a.png,,1,2,30,40", "a.png,cat,1,2,,4"]
@@ -240,23 +240,23 @@ def test_a_class_that_is_only_in_validation_cannot_be_learned(tmp_path: Path) ->
     for i, (split, label) in enumerate([("train", "cat"), ("train", "cat"), ("valid", "dog"), ("test", "cat")]):
         put_image(tmp_path / split / f"{i}.png", seed=i)
         put_text(tmp_path / split / f"{i}.xml", voc_xml([(label, (1, 1, 30, 30))]))
-    health = inspect_box_dataset(read_boxes(tmp_path))
-    assert health.is_misleading
+    report = inspect_box_dataset(read_boxes(tmp_path))
+    assert report.is_misleading
     assert (
-        Finding(FindingKind.CLASS_NOT_IN_TRAIN, Severity.ERROR, {"class": "dog", "splits": ["val"]}) in health.findings
+        Finding(FindingKind.CLASS_NOT_IN_TRAIN, Severity.ERROR, {"class": "dog", "splits": ["val"]}) in report.findings
     )
 
 
-def test_copies_and_leaks_are_found_as_for_labeled_images(tmp_path: Path) -> None:
+def test_duplicates_and_leaks_are_found_as_for_labeled_images(tmp_path: Path) -> None:
     voc_folder(tmp_path / "train", a=[GOOD])
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "b.png").write_bytes((tmp_path / "train" / "a.png").read_bytes())
     put_text(tmp_path / "test" / "b.xml", voc_xml([GOOD]))
     samples = read_boxes(tmp_path)
-    health = inspect_box_dataset(samples)
-    assert [(p.a, p.b) for p in health.images.leaks] == [("test/b.png", "train/a.png")]
-    assert health.is_misleading
-    first = dataset_findings(health.images)[0]
+    report = inspect_box_dataset(samples)
+    assert [(p.a, p.b) for p in report.images.leaks] == [("test/b.png", "train/a.png")]
+    assert report.is_misleading
+    first = dataset_findings(report.images)[0]
     assert (first.kind, first.severity) == (FindingKind.LEAKING_IMAGES, Severity.ERROR)
     assert first.evidence == {
         "split": "test",
@@ -265,10 +265,10 @@ def test_copies_and_leaks_are_found_as_for_labeled_images(tmp_path: Path) -> Non
         "pairs": [["test/b.png", "train/a.png"]],
         "is_headline": True,
     }
-    assert box_findings(health)[0] == first
+    assert box_findings(report)[0] == first
 
 
-def test_copies_with_other_boxes_are_named(tmp_path: Path) -> None:
+def test_duplicates_with_different_boxes_are_reported(tmp_path: Path) -> None:
     near = ("cat", (11, 21, 49, 58))
     voc_folder(tmp_path, a=[GOOD, ("dog", (60, 5, 90, 30))], b=[near, ("dog", (61, 5, 90, 30))], c=[near], d=[GOOD])
     for name, copy in (("a", "b"), ("c", "d")):
@@ -282,19 +282,19 @@ def test_copies_with_other_boxes_are_named(tmp_path: Path) -> None:
     assert findings[FindingKind.COPIES_WITH_OTHER_BOXES].evidence == {"pairs": [["a.png", "b.png"], ["c.png", "d.png"]]}
 
 
-def test_a_healthy_set_says_so_and_counts_its_boxes(tmp_path: Path) -> None:
+def test_clean_dataset_has_no_findings_and_counts_boxes(tmp_path: Path) -> None:
     for i in range(10):
         put_image(tmp_path / f"{i}.png", (100 + i, 80), seed=i)
         put_text(tmp_path / f"{i}.xml", voc_xml([GOOD], None))
-    health = inspect_box_dataset(read_boxes(tmp_path))
-    assert not health.is_misleading
-    assert box_findings(health) == []
-    (counted,) = health.classes
+    report = inspect_box_dataset(read_boxes(tmp_path))
+    assert not report.is_misleading
+    assert box_findings(report) == []
+    (counted,) = report.classes
     assert (counted.name, counted.boxes, counted.images, counted.median_side) == ("cat", {"none": 10}, 10, 40.0)
-    json.dumps(box_report_to_json(health), allow_nan=False)
+    json.dumps(box_report_to_json(report), allow_nan=False)
 
 
-def test_problems_are_counted_by_kind_and_what_is_lost_comes_first() -> None:
+def test_problems_are_counted_by_kind_with_losses_first() -> None:
     problems = [Problem(f"{i}.png", "outside", "x") for i in range(14)] + [Problem("a", "swapped", "y")] * 20
     lost, kept = box_problem_findings(problems)
     assert (lost.kind, lost.severity) == (FindingKind.ANNOTATIONS_NOT_USED, Severity.ERROR)
@@ -311,27 +311,27 @@ def test_findings_about_files_with_any_name_are_kept(tmp_path: Path, monkeypatch
     voc_folder(tmp_path, a=[GOOD], b=[("dog", (1, 1, 30, 30))])
     evidence = {"num_groups": 2, "pattern_meaning": "part 1 of the name (`image`)", "share_of_scored": 0.5}
     across = Finding(FindingKind.GROUPS_ACROSS_SPLITS, Severity.ERROR, evidence)
-    judged = DatasetReport(2, "VOC XML", {}, {}, findings=(across,))
-    monkeypatch.setattr("headstart.data.boxes.inspection.inspect_dataset", lambda *_, **__: judged)
-    health = inspect_box_dataset(read_boxes(tmp_path))
-    assert across in health.findings
-    assert health.is_misleading
+    image_report = DatasetReport(2, "VOC XML", {}, {}, findings=(across,))
+    monkeypatch.setattr("headstart.data.boxes.inspection.inspect_dataset", lambda *_, **__: image_report)
+    report = inspect_box_dataset(read_boxes(tmp_path))
+    assert across in report.findings
+    assert report.is_misleading
 
 
 def test_images_with_boxes_are_checked_without_labels(tmp_path: Path) -> None:
     voc_folder(tmp_path, a=[GOOD], b=[GOOD])
     (tmp_path / "b.png").write_bytes((tmp_path / "a.png").read_bytes())
-    health = inspect_box_dataset(read_boxes(tmp_path))
-    assert [(p.label_a, p.label_b) for p in health.images.duplicates] == [(None, None)]
-    assert [f.kind for f in health.findings] == [FindingKind.CLASS_TOO_SMALL]  # of the boxes, not of an image class
-    assert health.findings[0].evidence["unit"] == "boxes"
+    report = inspect_box_dataset(read_boxes(tmp_path))
+    assert [(p.label_a, p.label_b) for p in report.images.duplicates] == [(None, None)]
+    assert [f.kind for f in report.findings] == [FindingKind.CLASS_TOO_SMALL]  # of the boxes, not of an image class
+    assert report.findings[0].evidence["unit"] == "boxes"
 
 
-def test_an_image_that_cannot_be_read_is_lost_with_its_boxes(tmp_path: Path) -> None:
+def test_unreadable_image_loses_its_boxes(tmp_path: Path) -> None:
     voc_folder(tmp_path, broken=[GOOD])
     (tmp_path / "broken.png").write_bytes(b"no image")
-    health = inspect_box_dataset(read_boxes(tmp_path))
-    assert ("unreadable-image", "broken.png") in kinds(health.problems)
+    report = inspect_box_dataset(read_boxes(tmp_path))
+    assert ("unreadable-image", "broken.png") in kinds(report.problems)
     assert is_dropped("unreadable-image")
     assert is_dropped("a kind that a reader adds later")
-    assert health.is_misleading
+    assert report.is_misleading

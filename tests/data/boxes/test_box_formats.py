@@ -1,4 +1,4 @@
-"""Boxes whose numbers mean something else than their file states: read rightly and said, or refused; never wrong."""
+"""Boxes whose numbers differ from the stated format: converted and reported, or refused; never wrong."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def kinds(samples: DetectionSamples) -> list[ReadingKind]:
         (write_yolo, "rel_cxcywh", "rel_xyxy", True),
     ],
 )
-def test_numbers_of_another_format_are_read_rightly_or_refused(
+def test_boxes_in_another_format_are_converted_or_refused(
     tmp_path: Path, write: Callable[[Path, Array], None], stated: str, actual: str, is_taken: bool
 ) -> None:
     corners = true_boxes()
@@ -131,9 +131,7 @@ def test_numbers_of_another_format_are_read_rightly_or_refused(
 @pytest.mark.parametrize(
     ("write", "stated"), [(write_coco, "xywh"), (write_csv, "xyxy"), (write_voc, "xyxy"), (write_yolo, "rel_cxcywh")]
 )
-def test_numbers_as_stated_are_taken_without_a_word(
-    tmp_path: Path, write: Callable[[Path, Array], None], stated: str
-) -> None:
+def test_stated_format_gives_no_notes(tmp_path: Path, write: Callable[[Path, Array], None], stated: str) -> None:
     corners = true_boxes(1)
     write(tmp_path, written(corners, stated))
     samples = read_boxes(tmp_path)
@@ -142,7 +140,7 @@ def test_numbers_as_stated_are_taken_without_a_word(
     assert not kinds(samples)
 
 
-def test_shares_may_leave_the_range_by_rounding(tmp_path: Path) -> None:
+def test_fractions_may_exceed_range_by_rounding(tmp_path: Path) -> None:
     values = written(true_boxes(), "rel_xyxy")
     values[0, 2] = 1.0000001
     values[1, 0] = -1e-7
@@ -154,7 +152,7 @@ def test_shares_may_leave_the_range_by_rounding(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("stated", ["xywh", "xyxy", "rel_cxcywh"])
 @pytest.mark.parametrize("seed", range(5))
-def test_objects_that_reach_out_of_the_image_are_no_other_format(stated: str, seed: int) -> None:
+def test_objects_beyond_image_keep_stated_format(stated: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     low = rng.uniform(-0.1, 0.95, (200, 2)) * (WIDTH, HEIGHT)
     corners = np.concatenate([low, low + rng.uniform(10, 60, (200, 2))], axis=1)  # as trackers and projections write
@@ -167,7 +165,7 @@ def test_objects_that_reach_out_of_the_image_are_no_other_format(stated: str, se
     assert not choice.is_assumed
 
 
-def test_a_whole_file_decides_so_that_one_small_box_changes_nothing(tmp_path: Path) -> None:
+def test_one_small_box_does_not_change_the_format(tmp_path: Path) -> None:
     values = true_boxes()
     values[5] = [0, 0, 1, 1]
     write_csv(tmp_path, values)
@@ -176,7 +174,7 @@ def test_a_whole_file_decides_so_that_one_small_box_changes_nothing(tmp_path: Pa
     assert not samples.problems
 
 
-def test_boxes_under_a_pixel_are_left_out_by_name(tmp_path: Path) -> None:
+def test_boxes_below_one_pixel_are_dropped_and_reported(tmp_path: Path) -> None:
     values = true_boxes()
     values[5] = written(values[5:6], "rel_xyxy")[0]
     write_csv(tmp_path, values)
@@ -199,7 +197,7 @@ def test_boxes_of_larger_images_are_refused(tmp_path: Path, write: Callable[[Pat
     assert caught.value.fitting == ()
 
 
-def test_one_tenth_over_the_edge_is_cut_and_said_but_most_are_refused(tmp_path: Path) -> None:
+def test_few_boxes_over_edge_are_clipped_but_most_raise(tmp_path: Path) -> None:
     corners = true_boxes()
     corners[7, 2] = WIDTH + 20
     write_csv(tmp_path, corners)
@@ -211,7 +209,7 @@ def test_one_tenth_over_the_edge_is_cut_and_said_but_most_are_refused(tmp_path: 
 
 
 @pytest.mark.parametrize("scale", ["percent", "permille"])
-def test_percent_and_thousandths_are_asked_about(scale: str) -> None:
+def test_percent_and_thousandths_raise(scale: str) -> None:
     corners = true_boxes(2)
     size = np.full((len(corners), 2), (40 * WIDTH, 40 * HEIGHT), dtype=np.float64)
     values = written(corners, f"{scale}_xyxy")
@@ -224,7 +222,7 @@ def test_percent_and_thousandths_are_asked_about(scale: str) -> None:
     assert not choose_format(spread, size, BoxFormat("xyxy"), source="x", is_layout_certain=True).is_assumed
 
 
-def test_two_formats_that_fit_alike_are_both_named(tmp_path: Path) -> None:
+def test_two_fitting_formats_are_both_listed(tmp_path: Path) -> None:
     low = np.random.default_rng(0).uniform(50, 60, (18, 2))
     corners = np.concatenate([low, low + 12], axis=1)  # in the middle, so that nothing tells a corner from a center
     write_coco(tmp_path, written(corners, "rel_xywh"))
@@ -249,7 +247,7 @@ def test_outlines_keep_their_layout_and_follow_the_unit(tmp_path: Path) -> None:
     assert corners_of(read_boxes(tmp_path, box_format="cxcywh")).tolist() == [[40, 30, 80, 90]]
 
 
-def test_an_unknown_format_is_refused_with_the_known_ones(tmp_path: Path) -> None:
+def test_unknown_format_lists_known_ones(tmp_path: Path) -> None:
     write_voc(tmp_path, true_boxes())
     with pytest.raises(UsageError, match="rel_xyxy"):
         read_boxes(tmp_path, box_format="pascal")

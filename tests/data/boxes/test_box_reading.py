@@ -1,4 +1,4 @@
-"""Every format in the forms that people have it, found by itself; splits honoured, class ids never shifted."""
+"""Every format is detected in its common forms; splits are kept, class ids never shifted."""
 
 from __future__ import annotations
 
@@ -67,14 +67,14 @@ def test_voc_image_sets_and_a_image_without_objects(tmp_path: Path) -> None:
     assert len(samples.boxes[3]) == 0  # named by a split, so meant to be used
 
 
-def test_voc_parts_of_objects_are_no_objects(tmp_path: Path) -> None:
+def test_voc_object_parts_are_ignored(tmp_path: Path) -> None:
     put_image(tmp_path / "a.jpg")
     part = "<part><name>hand</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></part>"
     put_text(tmp_path / "a.xml", voc_xml([BOX]).replace("</object>", part + "</object>"))
     assert rows(read_boxes(tmp_path)) == {"a.jpg": [("cat", [10, 20, 50, 60])]}
 
 
-def test_the_same_name_in_two_folders_is_told_apart_by_its_folder(tmp_path: Path) -> None:
+def test_same_name_in_two_folders_is_distinguished(tmp_path: Path) -> None:
     for split, xmax in (("train", 50), ("test", 70)):
         put_image(tmp_path / split / "1.jpg")
         put_text(tmp_path / split / "1.xml", voc_xml([("cat", (10, 20, xmax, 60))]))
@@ -158,7 +158,7 @@ def test_one_json_is_given_by_itself(tmp_path: Path) -> None:
         ("/content/somewhere/set/train/images", "names: ['cat', 'dog']"),
     ],
 )
-def test_data_yaml_with_the_paths_that_people_have(tmp_path: Path, train: str, names: str) -> None:
+def test_data_yaml_with_common_paths(tmp_path: Path, train: str, names: str) -> None:
     put_image(tmp_path / "train/images/a.jpg")
     put_image(tmp_path / "valid/images/b.jpg")
     put_text(tmp_path / "train/labels/a.txt", "1 0.3 0.5 0.4 0.5\n")
@@ -217,7 +217,7 @@ def test_tables_as_tools_write_them(tmp_path: Path, text: str) -> None:
     assert rows(read_boxes(tmp_path)) == {"a.jpg": [("cat", [10, 20, 50, 60])]}
 
 
-def test_a_row_without_a_box_is_a_image_without_objects(tmp_path: Path) -> None:
+def test_row_without_box_is_image_without_objects(tmp_path: Path) -> None:
     for name in ("a", "b"):
         put_image(tmp_path / f"{name}.jpg")
     put_text(
@@ -230,14 +230,14 @@ def test_a_row_without_a_box_is_a_image_without_objects(tmp_path: Path) -> None:
     assert samples.group == ("g1", None)
 
 
-def test_tables_of_splits_are_one_data_set(tmp_path: Path) -> None:
+def test_split_tables_form_one_dataset(tmp_path: Path) -> None:
     for name in ("train", "test"):
         put_image(tmp_path / "images" / f"{name}.jpg")
         put_text(tmp_path / f"{name}.csv", f"image,label,xmin,ymin,xmax,ymax\nimages/{name}.jpg,cat,1,2,30,40\n")
     assert splits(read_boxes(tmp_path)) == {"images/train.jpg": "train", "images/test.jpg": "test"}
 
 
-def test_paths_that_leave_the_folder_are_refused_by_name(tmp_path: Path) -> None:
+def test_paths_outside_the_folder_raise(tmp_path: Path) -> None:
     put_image(tmp_path / "other" / "a.jpg")
     put_image(tmp_path / "data" / "b.jpg")
     put_text(tmp_path / "data" / "x.csv", "image,label,xmin,ymin,xmax,ymax\n../other/a.jpg,cat,1,2,30,40\n")
@@ -249,7 +249,7 @@ def test_paths_that_leave_the_folder_are_refused_by_name(tmp_path: Path) -> None
 # The format is seen, or asked for
 
 
-def test_what_holds_no_boxes_is_no_detection(tmp_path: Path) -> None:
+def test_data_without_boxes_is_not_detection(tmp_path: Path) -> None:
     put_image(tmp_path / "cats" / "a.jpg")
     put_text(tmp_path / "labels.csv", "image,label\ncats/a.jpg,cat\n")
     put_text(tmp_path / "notes.txt", "taken in spring\n")
@@ -264,9 +264,7 @@ def test_what_holds_no_boxes_is_no_detection(tmp_path: Path) -> None:
         has_boxes(tmp_path, "segment")
 
 
-def test_nothing_of_the_folder_is_looked_at_for_a_file_without_boxes(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_folder_is_not_searched_for_file_without_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put_image(tmp_path / "a.jpg")
     places = [
         put_text(tmp_path / "labels.csv", "image,label\na.jpg,cat\n"),
@@ -278,7 +276,7 @@ def test_nothing_of_the_folder_is_looked_at_for_a_file_without_boxes(
     assert [find_format(p) for p in places] == [None] * 4
 
 
-def test_two_formats_are_asked_about_and_a_table_beside_xml_is_its_copy(tmp_path: Path) -> None:
+def test_two_formats_raise_but_table_next_to_xml_is_a_copy(tmp_path: Path) -> None:
     put_image(tmp_path / "a.jpg")
     put_text(tmp_path / "a.xml", voc_xml([BOX]))
     put_text(tmp_path / "boxes.csv", "image,label,xmin,ymin,xmax,ymax\na.jpg,dog,1,2,30,40\n")
@@ -291,7 +289,7 @@ def test_two_formats_are_asked_about_and_a_table_beside_xml_is_its_copy(tmp_path
     assert read_boxes(tmp_path / "boxes.csv").class_names == ("dog",)
 
 
-def test_a_missing_place_and_an_archive_are_named(tmp_path: Path) -> None:
+def test_missing_path_and_archive_raise(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         read_boxes(tmp_path / "nothing")
     place = put_text(tmp_path / "x.zip", "no zip")
@@ -303,7 +301,7 @@ def test_a_missing_place_and_an_archive_are_named(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_boxes_turn_with_the_image(orientation: int) -> None:
+def test_boxes_rotate_with_the_image(orientation: int) -> None:
     stored = np.zeros((80, 100), dtype=np.uint8)
     stored[20:60, 10:30] = 255
     image = Image.fromarray(stored)
@@ -325,7 +323,7 @@ def test_boxes_turn_with_the_image(orientation: int) -> None:
         (None, [10, 20, 50, 60], "upright"),
     ],
 )
-def test_exif_is_applied_to_boxes_only_where_the_file_says_so(
+def test_exif_is_applied_to_boxes_only_if_stated_by_file(
     tmp_path: Path, stated: tuple[int, int] | None, expected: list[float], kind: str
 ) -> None:
     put_image(tmp_path / "a.jpg", (100, 80), orientation=6)
@@ -346,7 +344,7 @@ def test_exif_is_applied_to_boxes_only_where_the_file_says_so(
         ((0, 0), (10, 20, 50, 60), None, [10, 20, 50, 60]),
     ],
 )
-def test_another_size_in_the_file_is_named_and_mended_where_it_can_be(
+def test_other_stated_size_is_reported_and_fixed_if_possible(
     tmp_path: Path, stated: tuple[int, int], box: tuple[int, ...], kind: str | None, expected: list[float] | None
 ) -> None:
     put_image(tmp_path / "a.jpg")
@@ -358,7 +356,7 @@ def test_another_size_in_the_file_is_named_and_mended_where_it_can_be(
     assert rows(samples).get("a.jpg") == (None if expected is None else [("cat", expected)])
 
 
-def test_taking_some_keeps_everything_aligned(tmp_path: Path) -> None:
+def test_take_keeps_fields_aligned(tmp_path: Path) -> None:
     maker: Callable[[int], Path] = lambda i: put_image(tmp_path / f"{i}.png", (40 + i, 30))  # noqa: E731
     for i in range(4):
         maker(i)

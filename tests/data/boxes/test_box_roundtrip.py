@@ -1,4 +1,4 @@
-"""What is written is read back: no box moves by more than half a pixel, no class and no split changes."""
+"""Written boxes are read back: no box moves by more than half a pixel, no class and no split changes."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def test_a_round_trip_changes_nothing(
             assert [back.class_names[k] for k in boxes.class_ids] == ours
 
 
-def test_crowds_are_kept_by_coco_and_left_out_by_the_others(tmp_path: Path) -> None:
+def test_crowds_are_kept_by_coco_only(tmp_path: Path) -> None:
     boxes = Boxes.of([[1, 1, 40, 40], [5, 5, 90, 70]], [0, 0], [False, True])
     for to in FORMATS:
         folder = tmp_path / to
@@ -88,7 +88,7 @@ def test_crowds_are_kept_by_coco_and_left_out_by_the_others(tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize("to", ["voc", "yolo"])
-def test_two_images_that_would_share_a_file_are_named(tmp_path: Path, to: str) -> None:
+def test_two_images_sharing_a_file_raise(tmp_path: Path, to: str) -> None:
     boxes = Boxes.of([[1, 1, 40, 40]], [0])
     images = [("a.png", (100, 80), boxes, ""), ("a.jpg", (100, 80), boxes, "")]
     samples = box_samples(tmp_path, images, ["x"])

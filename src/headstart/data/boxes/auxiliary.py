@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from headstart.data.boxes.files import split_of_place
+from headstart.data.boxes.files import split_of_folders
 from headstart.data.file_tree import LocatedFile
 from headstart.limits import MAX_PIXELS
 from headstart.preprocessing.image_spec import ImageError, open_image
@@ -82,7 +82,7 @@ def find_auxiliary(images: Sequence[LocatedFile], annotations: Mapping[str, str]
             )
             if siblings or (group.words & _MASK_WORDS and not group.is_annotated):
                 groups[group].append((image, siblings[:_SIBLINGS]))
-    return {image.path for group, candidates in groups.items() for image in _passing(group, candidates, annotations)}
+    return {image.path for group, candidates in groups.items() for image in _filter(group, candidates, annotations)}
 
 
 def auxiliary_notes(images: Sequence[LocatedFile], excluded: Collection[str]) -> list[ReadingNote]:
@@ -129,7 +129,7 @@ class _Group:
         return bool(self.words & _PREVIEW_WORDS or is_bare) and any(_is_preview(image, s) for s in originals)
 
 
-def _passing(group: _Group, candidates: Sequence[_Candidate], annotations: Mapping[str, str]) -> list[LocatedFile]:
+def _filter(group: _Group, candidates: Sequence[_Candidate], annotations: Mapping[str, str]) -> list[LocatedFile]:
     """Return the images that are masks or previews; large folders are sampled, and read fully only if in doubt."""
     if len(candidates) > 2 * _SAMPLED:
         places = np.linspace(0, len(candidates) - 1, _SAMPLED).round().astype(int).tolist()
@@ -169,7 +169,7 @@ def _words(image: LocatedFile) -> frozenset[str]:
 
 def _are_related(image: LocatedFile, other: LocatedFile) -> bool:
     """Return whether two images of one stem are related: not in different splits, and at most one folder differs."""
-    splits = {split_of_place(image.folders), split_of_place(other.folders)} - {""}
+    splits = {split_of_folders(image.folders), split_of_folders(other.folders)} - {""}
     if len(splits) > 1:
         return False
     a, b = image.folders, other.folders

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, Values, number
-from headstart.data.boxes.files import ImageIndex, split_of_name, split_of_place
+from headstart.data.boxes.files import ImageIndex, split_of_folders, split_of_name
 from headstart.data.boxes.formats import BoxFormat
 from headstart.data.file_tree import LocatedFile, clean_label, printable
 from headstart.data.paths import PathFinder
@@ -70,14 +70,14 @@ def read_coco(root: str, files: Sequence[LocatedFile], index: ImageIndex, finder
     """
     draft = Draft("COCO JSON", root)
     names: list[str] = []
-    seen: set[tuple[str, str]] = set()
+    seen_paths: set[tuple[str, str]] = set()
     order = {"train": 0, "val": 1, "test": 2}
-    for file in sorted(files, key=lambda f: order.get(split_of_place(f.folders) or split_of_name(f.file), 3)):
+    for file in sorted(files, key=lambda f: order.get(split_of_folders(f.folders) or split_of_name(f.file), 3)):
         value = load_coco(file.path)  # training images first: their categories define the class order
         if not isinstance(value, dict) or not isinstance(value.get("images"), list):
             draft.refuse(file.name, "bad-json", "no list `images`")
             continue
-        split = split_of_place(file.folders) or (split_of_name(file.file) if len(files) > 1 else "")
+        split = split_of_folders(file.folders) or (split_of_name(file.file) if len(files) > 1 else "")
         categories = _categories(draft, file, value)
         names += [n for n in categories.values() if n not in names]
         images = _images(draft, file, value["images"], split, index, finder)
@@ -85,10 +85,10 @@ def read_coco(root: str, files: Sequence[LocatedFile], index: ImageIndex, finder
         for image in images.values():
             if image is None:
                 continue
-            if (image.file.path, split) in seen:
+            if (image.file.path, split) in seen_paths:
                 draft.refuse(image.file.name, "second-annotation", f"`{file.name}` lists it a second time")
                 continue
-            seen.add((image.file.path, split))
+            seen_paths.add((image.file.path, split))
             draft.images.append(image)
     draft.class_names = names
     return draft
@@ -96,51 +96,51 @@ def read_coco(root: str, files: Sequence[LocatedFile], index: ImageIndex, finder
 
 def _categories(draft: Draft, file: LocatedFile, value: dict[str, Any]) -> dict[Any, str]:
     """Return names by category id."""
-    found: dict[Any, str] = {}
+    names: dict[Any, str] = {}
     listed = value.get("categories")
     for item in listed if isinstance(listed, list) else ():
         if not isinstance(item, dict) or not _is_id(item.get("id")):
             draft.refuse(file.name, "bad-json", "a category has no id")
             continue
         name = clean_label(str(item.get("name") or "")) or f"category {item['id']}"
-        if item["id"] in found and found[item["id"]] != name:
-            draft.refuse(file.name, "bad-json", f"category {item['id']} is both `{found[item['id']]}` and `{name}`")
+        if item["id"] in names and names[item["id"]] != name:
+            draft.refuse(file.name, "bad-json", f"category {item['id']} is both `{names[item['id']]}` and `{name}`")
             continue
-        found[item["id"]] = name
-    return dict(sorted(found.items(), key=lambda kv: (isinstance(kv[0], str), kv[0])))
+        names[item["id"]] = name
+    return dict(sorted(names.items(), key=lambda kv: (isinstance(kv[0], str), kv[0])))
 
 
 def _images(
     draft: Draft, file: LocatedFile, items: list[Any], split: str, index: ImageIndex, finder: PathFinder
 ) -> dict[Any, DraftImage | None]:
     """Return images by id; None where the file is missing, so that its boxes are not reported as well."""
-    found: dict[Any, DraftImage | None] = {}
+    images: dict[Any, DraftImage | None] = {}
     for item in items:
         if not isinstance(item, dict) or not _is_id(item.get("id")) or not isinstance(item.get("file_name"), str):
             draft.refuse(file.name, "bad-json", "an image has no id or no file_name")
             continue
         key, name = item["id"], item["file_name"]
-        if key in found:
+        if key in images:
             draft.refuse(file.name, "bad-json", f"two images have the id {key}; the second, `{name}`, is skipped")
             continue
-        image = index.at(file.folders, name) or index.at((), name) or index.by_file(_near(file, index), name)
+        image = index.at(file.folders, name) or index.at((), name) or index.by_file(_image_folder(file, index), name)
         if image is None:
             resolved = finder.find(name, file.name)
             image = resolved if isinstance(resolved, LocatedFile) else None
         if image is None:
-            found[key] = None
+            images[key] = None
             draft.refuse(f"{file.name}: {name}", "no-image", "no such image")
             continue
         height, width = number(item.get("height")), number(item.get("width"))
         stated = None
         if height and width and 1 <= height < 1e6 and 1 <= width < 1e6:
             stated = (round(height), round(width))
-        found[key] = DraftImage(image, file.name, split or split_of_place(image.folders), stated, source=file.name)
+        images[key] = DraftImage(image, file.name, split or split_of_folders(image.folders), stated, source=file.name)
     finder.refuse_outside(file.name)
-    return found
+    return images
 
 
-def _near(file: LocatedFile, index: ImageIndex) -> tuple[str, ...]:
+def _image_folder(file: LocatedFile, index: ImageIndex) -> tuple[str, ...]:
     """Return the folder likely to hold the images of a file: its own, or one named after its split (`train2017`)."""
     if any(p.folders == file.folders for p in index.images):
         return file.folders
@@ -173,7 +173,7 @@ def _annotate(
             continue
         values, is_outline = _four_numbers(item.get("bbox")), False
         if values is None:
-            values, is_outline = _around(item.get("segmentation")), True
+            values, is_outline = _bounding_box(item.get("segmentation")), True
         if values is None:
             draft.refuse(image.file.name, "no-box", f"{where} has no `bbox` of four numbers")
             continue
@@ -196,7 +196,7 @@ def _four_numbers(bbox: Any) -> Values | None:
     return x, y, width, height
 
 
-def _around(outline: Any) -> Values | None:
+def _bounding_box(outline: Any) -> Values | None:
     """Return the bounding box of polygons `[[x, y, x, y ...] ...]`."""
     if not isinstance(outline, list):
         return None

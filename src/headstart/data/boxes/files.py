@@ -13,13 +13,13 @@ from headstart.data.file_tree import LocatedFile
 from headstart.data.folders import split_name
 from headstart.data.formats import IGNORED, IMAGES
 
-__all__ = ["ImageIndex", "has_images", "list_files", "split_of_name", "split_of_place"]
+__all__ = ["ImageIndex", "has_images", "list_files", "split_of_folders", "split_of_name"]
 
 
 def list_files(root: str, endings: Sequence[str], *, allow_external_paths: bool = False) -> list[LocatedFile]:
     """Return files with one of some extensions (lower case, with the dot), sorted by name; hidden files are skipped."""
     real_root = os.path.realpath(root).rstrip(os.sep) + os.sep
-    found = []
+    matches = []
     for folder, folders, files in os.walk(root, followlinks=allow_external_paths):
         folders[:] = sorted(f for f in folders if not f.startswith(".") and f.lower() not in IGNORED)
         inner = os.path.relpath(folder, root)
@@ -30,8 +30,8 @@ def list_files(root: str, endings: Sequence[str], *, allow_external_paths: bool 
             path = os.path.join(folder, file)
             if os.path.islink(path) and not allow_external_paths and not os.path.realpath(path).startswith(real_root):
                 continue
-            found.append(LocatedFile(path, names, file))
-    return sorted(found, key=lambda f: (*f.folders, f.file))
+            matches.append(LocatedFile(path, names, file))
+    return sorted(matches, key=lambda f: (*f.folders, f.file))
 
 
 def has_images(root: str) -> bool:
@@ -39,7 +39,7 @@ def has_images(root: str) -> bool:
     return any(os.path.splitext(f)[1].lower() in IMAGES for _, _, files in os.walk(root) for f in files)
 
 
-def split_of_place(folders: Sequence[str]) -> str:
+def split_of_folders(folders: Sequence[str]) -> str:
     """Return the split named by one of the folders, or ''."""
     return next((s for s in map(split_of_name, folders) if s), "")
 
@@ -89,22 +89,22 @@ class ImageIndex:
         """Return the same by the file name."""
         return self._nearest(self._by_file.get(_plain(name.replace("\\", "/").rpartition("/")[2]), ()), folders)
 
-    def _nearest(self, found: Sequence[LocatedFile], folders: Sequence[str]) -> LocatedFile | None:
-        return _nearest([f for f in found if f.path not in self._auxiliary] or found, folders)
+    def _nearest(self, candidates: Sequence[LocatedFile], folders: Sequence[str]) -> LocatedFile | None:
+        return _nearest([f for f in candidates if f.path not in self._auxiliary] or candidates, folders)
 
 
-def _nearest(found: Sequence[LocatedFile], folders: Sequence[str]) -> LocatedFile | None:
+def _nearest(candidates: Sequence[LocatedFile], folders: Sequence[str]) -> LocatedFile | None:
     """Return the image in the same folder, else the one whose folders share most names with these in order."""
-    if len(found) <= 1:
-        return found[0] if found else None
-    split = split_of_place(folders)
-    ranked = sorted(((_distance(f.folders, folders, split), i) for i, f in enumerate(found)))
-    return found[ranked[0][1]] if ranked[0][0] < ranked[1][0] else None
+    if len(candidates) <= 1:
+        return candidates[0] if candidates else None
+    split = split_of_folders(folders)
+    ranked = sorted(((_distance(f.folders, folders, split), i) for i, f in enumerate(candidates)))
+    return candidates[ranked[0][1]] if ranked[0][0] < ranked[1][0] else None
 
 
 def _distance(place: Sequence[str], folders: Sequence[str], split: str) -> tuple[bool, bool, int]:
     shared = len(set(place) & set(folders))
-    return tuple(place) != tuple(folders), split_of_place(place) != split, -shared
+    return tuple(place) != tuple(folders), split_of_folders(place) != split, -shared
 
 
 def _plain(name: str) -> str:

@@ -27,7 +27,7 @@ def box_problem_findings(problems: Iterable[Problem]) -> list[Finding]:
     by_kind: dict[str, list[Problem]] = defaultdict(list)
     for problem in problems:
         by_kind[problem.kind].append(problem)
-    found = []
+    findings = []
     for kind, same in sorted(by_kind.items(), key=lambda item: (not is_dropped(item[0]), -len(item[1]))):
         code, severity = (
             (FindingKind.ANNOTATIONS_NOT_USED, Severity.ERROR)
@@ -40,5 +40,5 @@ def box_problem_findings(problems: Iterable[Problem]) -> list[Finding]:
             "examples": [p.name for p in same[:_EXAMPLES]],
             "detail": same[0].detail,
         }
-        found.append(Finding(code, severity, evidence))
-    return found
+        findings.append(Finding(code, severity, evidence))
+    return findings

@@ -41,7 +41,7 @@ _ENDINGS = (".xml", ".json", ".yaml", ".yml", ".txt", ".csv", ".tsv")
 
 
 @dataclass(frozen=True)
-class _Found:
+class _DetectedFormat:
     """A format found in the data: its name, an example file for messages, and its reader."""
 
     kind: str
@@ -118,21 +118,21 @@ def read_boxes(
     return validate_boxes(found.read(), max_pixels=max_pixels, box_format=box_format)
 
 
-def _find(path: str, allow_external_paths: bool) -> _Found | None:
+def _find(path: str, allow_external_paths: bool) -> _DetectedFormat | None:
     if os.path.isfile(path):
         return _find_file(path, allow_external_paths)
     root = _with_images(os.path.abspath(path))
     listed = _Listed(root, allow_external_paths)
-    found = [f for f in (_voc(listed), _coco(listed), _yolo(listed)) if f]
-    if len(found) > 1:
+    detected = [f for f in (_voc(listed), _coco(listed), _yolo(listed)) if f]
+    if len(detected) > 1:
         raise UsageError(
-            "Two formats fit: " + " and ".join(f"{FORMATS[f.kind]} (`{f.example}`)" for f in found) + ".",
+            "Two formats fit: " + " and ".join(f"{FORMATS[f.kind]} (`{f.example}`)" for f in detected) + ".",
             hint="move one of them away, or pass the file itself (a .json, a data.yaml or a .csv)",
         )
-    return found[0] if found else _csv(listed)
+    return detected[0] if detected else _csv(listed)
 
 
-def _find_file(path: str, allow_external_paths: bool) -> _Found | None:
+def _find_file(path: str, allow_external_paths: bool) -> _DetectedFormat | None:
     folder, file = os.path.split(os.path.abspath(path))
     ending = os.path.splitext(file)[1].lower()
     single_file = LocatedFile(os.path.join(folder, file), (), file)
@@ -145,12 +145,12 @@ def _find_file(path: str, allow_external_paths: bool) -> _Found | None:
     inner = os.path.relpath(folder, listed.root)
     found = LocatedFile(single_file.path, () if inner == "." else tuple(inner.split(os.sep)), file)
     if ending == ".json":
-        return _Found("coco", file, lambda: _read_coco(listed, [found]))
+        return _DetectedFormat("coco", file, lambda: _read_coco(listed, [found]))
     if ending in (".yaml", ".yml"):
-        return _Found("yolo", file, lambda: _read_yolo(listed, found))
+        return _DetectedFormat("yolo", file, lambda: _read_yolo(listed, found))
     table = open_box_table(found)
     assert table is not None
-    return _Found("csv", file, lambda: _read_csv(listed, [table]))
+    return _DetectedFormat("csv", file, lambda: _read_csv(listed, [table]))
 
 
 def _read_csv(listed: _Listed, tables: list[BoxTable]) -> Draft:
@@ -194,7 +194,7 @@ def _with_images(folder: str) -> str:
     return above if names & {"images", "jpegimages", "imgs", "train", "train2017", "val2017"} else folder
 
 
-def _voc(listed: _Listed) -> _Found | None:
+def _voc(listed: _Listed) -> _DetectedFormat | None:
     files = listed.having(".xml")
     first = next((f for f in files[:_PROBED] if is_voc(f.path)), None)
     if first is None:
@@ -206,12 +206,12 @@ def _voc(listed: _Listed) -> _Found | None:
         draft = read_voc(listed.root, kept, listed.having(".txt"), ImageIndex(listed.tree.images, auxiliary))
         return _finish(draft, listed, auxiliary)
 
-    return _Found("voc", first.name, read)
+    return _DetectedFormat("voc", first.name, read)
 
 
-def _coco(listed: _Listed) -> _Found | None:
+def _coco(listed: _Listed) -> _DetectedFormat | None:
     files = choose_coco(listed.having(".json"))
-    return _Found("coco", files[0].name, lambda: _read_coco(listed, files)) if files else None
+    return _DetectedFormat("coco", files[0].name, lambda: _read_coco(listed, files)) if files else None
 
 
 def _read_coco(listed: _Listed, files: list[LocatedFile]) -> Draft:
@@ -252,15 +252,15 @@ def _by_stem(images: Sequence[LocatedFile], files: Sequence[LocatedFile]) -> dic
     return found
 
 
-def _yolo(listed: _Listed) -> _Found | None:
+def _yolo(listed: _Listed) -> _DetectedFormat | None:
     dataset = _dataset_file(listed)
     if dataset is not None:
-        return _Found("yolo", dataset.name, lambda: _read_yolo(listed, dataset))
+        return _DetectedFormat("yolo", dataset.name, lambda: _read_yolo(listed, dataset))
     texts = [t for t in listed.having(".txt")[:_MOST_TEXTS] if _may_be_label(t)]
     if not texts:
         return None
     labels = list(find_labels(listed.tree.images, texts).values())
-    return _Found("yolo", labels[0].name, lambda: _read_yolo(listed, None)) if labels else None
+    return _DetectedFormat("yolo", labels[0].name, lambda: _read_yolo(listed, None)) if labels else None
 
 
 def _may_be_label(text: LocatedFile) -> bool:
@@ -291,7 +291,7 @@ def _read_yolo(listed: _Listed, dataset: LocatedFile | None) -> Draft:
     return _finish(draft, listed, auxiliary)
 
 
-def _csv(listed: _Listed) -> _Found | None:
+def _csv(listed: _Listed) -> _DetectedFormat | None:
     files = listed.having(".csv", ".tsv")
     upper = min((len(f.folders) for f in files), default=0)
     tables = [t for t in (open_box_table(f) for f in files if len(f.folders) <= upper + 1) if t is not None]
@@ -304,4 +304,4 @@ def _csv(listed: _Listed) -> _Found | None:
                 "Several tables hold boxes: " + ", ".join(f"`{t.file.name}`" for t in tables[:6]) + ".",
                 hint=f"pass the right one: {printable(tables[0].file.path)}",
             )
-    return _Found("csv", tables[0].file.name, lambda: _read_csv(listed, tables))
+    return _DetectedFormat("csv", tables[0].file.name, lambda: _read_csv(listed, tables))

@@ -120,7 +120,7 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_external_pat
         UsageError: A table names images outside its folder.
     """
     draft = Draft("CSV", root)
-    found: dict[tuple[str, str], DraftImage] = {}
+    images_by_key: dict[tuple[str, str], DraftImage] = {}
     for table in tables:
         folder = os.path.dirname(table.file.path)
         finder = PathFinder(folder, allow_external_paths=allow_external_paths)
@@ -137,28 +137,28 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_external_pat
             if not cell:
                 draft.refuse(where, "bad-line", "the row names no image")
                 continue
-            place = finder.find(cell, where)
-            if not isinstance(place, LocatedFile) and upper is not None and place.kind in MISSING:
-                place = upper.find(cell, where)
-            if not isinstance(place, LocatedFile):
+            resolved = finder.find(cell, where)
+            if not isinstance(resolved, LocatedFile) and upper is not None and resolved.kind in MISSING:
+                resolved = upper.find(cell, where)
+            if not isinstance(resolved, LocatedFile):
                 missing[cell] = missing.get(cell, 0) + 1
                 if missing[cell] == 1:
-                    draft.refuse(f"{table.file.name}: {cell}", "no-image", f"{place.detail}, from line {line} on")
+                    draft.refuse(f"{table.file.name}: {cell}", "no-image", f"{resolved.detail}, from line {line} on")
                 continue
             split = _split(table, cells, where) or of_file
-            if place.folders and not split:
-                split = next((s for s in map(split_of_name, place.folders) if s), "")
-            image = found.get((place.path, split))
+            if resolved.folders and not split:
+                split = next((s for s in map(split_of_name, resolved.folders) if s), "")
+            image = images_by_key.get((resolved.path, split))
             if image is None:
                 image = DraftImage(
-                    _below(place, root), table.file.name, split, _size(table, cells), source=table.file.name
+                    _below(resolved, root), table.file.name, split, _size(table, cells), source=table.file.name
                 )
                 image.group = clean_label(cells.get(table.group, "")) or None if table.group else None
-                found[place.path, split] = image
+                images_by_key[resolved.path, split] = image
             _add_box(draft, table, image, cells, f"line {line}")
         finder.refuse_outside(table.file.name)
         draft.notes += [note for f in (finder, upper) if f is not None for note in f.notes()]
-    draft.images = list(found.values())
+    draft.images = list(images_by_key.values())
     return draft
 
 
@@ -247,13 +247,13 @@ def _renamed(file: LocatedFile) -> Table | None:
     return Table(file.path, lines, header[0], None)
 
 
-def _below(place: LocatedFile, root: str) -> LocatedFile:
+def _below(resolved: LocatedFile, root: str) -> LocatedFile:
     """Return the same file with its name relative to the data root, if it lies below it."""
     whole = os.path.abspath(root).rstrip(os.sep) + os.sep
-    if not place.path.startswith(whole):
-        return place
-    *folders, name = place.path[len(whole) :].split(os.sep)
-    return LocatedFile(place.path, tuple(folders), name)
+    if not resolved.path.startswith(whole):
+        return resolved
+    *folders, name = resolved.path[len(whole) :].split(os.sep)
+    return LocatedFile(resolved.path, tuple(folders), name)
 
 
 def _plain(column: str) -> str:

@@ -82,18 +82,18 @@ def validate_boxes(draft: Draft, *, max_pixels: int = MAX_PIXELS, box_format: st
     drafted = sorted(draft.images, key=lambda p: (p.file.name, p.split))
     sizes = measure_images([p.file.path for p in drafted], max_pixels)
     formats, assumed = _choose_formats(drafted, sizes, box_format)
-    kept: list[tuple[DraftImage, ImageSizes, NDArray[np.float64], list[str], list[bool]]] = []
+    kept_images: list[tuple[DraftImage, ImageSizes, NDArray[np.float64], list[str], list[bool]]] = []
     for image, size in zip(drafted, sizes, strict=True):
         if isinstance(size, ImageError):
             problems.append(Problem(image.file.name, "unreadable-image", size.detail))
             continue
         with np.errstate(over="ignore", invalid="ignore"):  # overflowing numbers become infinite and are reported
-            boxes, placed = _place(image, size, formats, problems)
+            boxes, placed = _to_upright(image, size, formats, problems)
         if placed is not None:
-            kept.append((image, size, *_check_boxes(image, boxes, size.upright_hw, placed, problems)))
-    used = Counter(label for _, _, _, labels, _ in kept for label in labels)
-    if not kept or not used:
-        _refuse_empty(draft, kept, problems)
+            kept_images.append((image, size, *_check_boxes(image, boxes, size.upright_hw, placed, problems)))
+    used = Counter(label for _, _, _, labels, _ in kept_images for label in labels)
+    if not kept_images or not used:
+        _refuse_empty(draft, kept_images, problems)
     declared = list(dict.fromkeys(draft.class_names))
     names = [n for n in declared if n in used] + sorted(set(used) - set(declared))
     notes = [*assumed, *alike_notes(names), *draft.notes]
@@ -102,13 +102,13 @@ def validate_boxes(draft: Draft, *, max_pixels: int = MAX_PIXELS, box_format: st
             problems.append(Problem(name, "unused-class", "declared class without boxes; it is dropped"))
     ids = {name: i for i, name in enumerate(names)}
     samples = DetectionSamples(
-        names=tuple(p.file.name for p, *_ in kept),
-        paths=tuple(Path(p.file.path) for p, *_ in kept),
-        boxes=tuple(Boxes.of(xyxy, [ids[n] for n in labels], crowd) for _, _, xyxy, labels, crowd in kept),
-        sizes_hw=np.array([s.upright_hw for _, s, *_ in kept], dtype=np.int64).reshape(-1, 2),
+        names=tuple(p.file.name for p, *_ in kept_images),
+        paths=tuple(Path(p.file.path) for p, *_ in kept_images),
+        boxes=tuple(Boxes.of(xyxy, [ids[n] for n in labels], crowd) for _, _, xyxy, labels, crowd in kept_images),
+        sizes_hw=np.array([s.upright_hw for _, s, *_ in kept_images], dtype=np.int64).reshape(-1, 2),
         class_names=tuple(names),
-        split=tuple(p.split for p, *_ in kept),
-        group=tuple(p.group for p, *_ in kept),
+        split=tuple(p.split for p, *_ in kept_images),
+        group=tuple(p.group for p, *_ in kept_images),
         layout=draft.layout,
         notes=tuple(notes),
         root=Path(draft.root),
@@ -162,24 +162,24 @@ def _choose_formats(
                 rows[image.source, box.format, box.layout_source].append((box, image, size))
     chosen: dict[_Key, BoxFormat] = {}
     notes = []
-    for key, found in rows.items():
+    for key, source_boxes in rows.items():
         source, stated, layout_source = key
         if box_format is not None:
             forced = BOX_FORMATS[box_format]
             chosen[key] = BoxFormat("xyxy", forced.scale) if layout_source == "outline" else forced
             continue
-        others = [(p.stated_hw or s.upright_hw, s.stored_hw) for _, p, s in found]
+        others = [(p.stated_hw or s.upright_hw, s.stored_hw) for _, p, s in source_boxes]
         choice = choose_format(
-            np.array([box.values for box, *_ in found], dtype=np.float64),
-            np.array([s.upright_hw[::-1] for *_, s in found], dtype=np.float64),
+            np.array([box.values for box, *_ in source_boxes], dtype=np.float64),
+            np.array([s.upright_hw[::-1] for *_, s in source_boxes], dtype=np.float64),
             stated,
-            source=source or found[0][1].annotation,
+            source=source or source_boxes[0][1].annotation,
             is_layout_certain=layout_source != "definition",
             other_sizes_wh=np.array(others, dtype=np.float64).transpose(0, 2, 1)[:, ::-1],
         )
         chosen[key] = choice.format
         if choice.is_assumed:
-            notes.append(_assumption(source or found[0][1].annotation, choice))
+            notes.append(_assumption(source or source_boxes[0][1].annotation, choice))
     return chosen, notes
 
 
@@ -195,7 +195,7 @@ def _assumption(name: str, choice: FormatChoice) -> ReadingNote:
     return ReadingNote(ReadingKind.BOX_FORMAT_ASSUMED, choice.num_boxes, (name,), evidence)
 
 
-def _place(
+def _to_upright(
     image: DraftImage, size: ImageSizes, formats: Mapping[_Key, BoxFormat], problems: list[Problem]
 ) -> tuple[list[DraftBox], NDArray[np.float64] | None]:
     """Return the usable boxes and their (M, 4) corners in pixels of the upright image.
@@ -225,14 +225,14 @@ def _place(
             detail = "rotated by EXIF; its boxes count as drawn on the upright image"
             problems.append(Problem(image.file.name, "rotated", detail))
         return boxes, corners
-    placed = _place_pixels(image, size, corners[is_pixel], problems)
+    placed = _pixels_to_upright(image, size, corners[is_pixel], problems)
     if placed is None:
         return boxes, None
     corners[is_pixel] = placed
     return boxes, corners
 
 
-def _place_pixels(
+def _pixels_to_upright(
     image: DraftImage, size: ImageSizes, xyxy: NDArray[np.float64], problems: list[Problem]
 ) -> NDArray[np.float64] | None:
     """Return (M, 4) corners in pixels of the upright image, from pixels of the image as it was annotated.
@@ -323,7 +323,7 @@ def _numbers(*values: float) -> str:
     return ", ".join(f"{v:g}" for v in values)
 
 
-def _refuse_empty(draft: Draft, kept: Sequence[object], problems: Sequence[Problem]) -> None:
+def _refuse_empty(draft: Draft, kept_images: Sequence[object], problems: Sequence[Problem]) -> None:
     """Raise if nothing is left.
 
     Raises:
@@ -331,13 +331,13 @@ def _refuse_empty(draft: Draft, kept: Sequence[object], problems: Sequence[Probl
     """
     shown = "; ".join(f"`{p.name}`: {p.detail}" for p in problems[:10])
     more = f" ... ({len(problems)} in all)" if len(problems) > 10 else ""
-    if not kept:
+    if not kept_images:
         raise DataError(
             f"No annotated image ({draft.layout}) can be used" + (f": {shown}{more}." if shown else "."),
             hint="put annotations and images into one folder, under the same names",
         )
     raise DataError(
-        f"{pluralize(len(kept), 'image')} read ({draft.layout}), but none has a box"
+        f"{pluralize(len(kept_images), 'image')} read ({draft.layout}), but none has a box"
         + (f" that can be used: {shown}{more}." if shown else "."),
         hint="draw boxes around the objects first; an image without objects is allowed",
     )

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, number
-from headstart.data.boxes.files import ImageIndex, split_of_name, split_of_place
+from headstart.data.boxes.files import ImageIndex, split_of_folders, split_of_name
 from headstart.data.boxes.formats import BoxFormat
 from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.lists import first_lines
@@ -47,7 +47,7 @@ def read_voc(root: str, files: Sequence[LocatedFile], lists: Sequence[LocatedFil
     """
     draft = Draft("VOC XML", root)
     splits, listed = _image_sets(lists)
-    taken: dict[str, str] = {}
+    source_of: dict[str, str] = {}
     stale: list[str] = []
     for file in files:
         tree = _parse(draft, file)
@@ -62,17 +62,19 @@ def read_voc(root: str, files: Sequence[LocatedFile], lists: Sequence[LocatedFil
             expected = f"`{clean_label(stated)}`" if stated else f"`{stem}`"
             draft.refuse(file.name, "no-image", f"no unique image {expected} for this annotation")
             continue
-        if image.path in taken:
-            draft.refuse(file.name, "second-annotation", f"`{image.name}` already has boxes from `{taken[image.path]}`")
+        if image.path in source_of:
+            draft.refuse(
+                file.name, "second-annotation", f"`{image.name}` already has boxes from `{source_of[image.path]}`"
+            )
             continue
         if stated and os.path.splitext(stated)[0].casefold() != stem.casefold():
             stale.append(file.name)
-        taken[image.path] = file.name
-        split = splits.get(stem, "") if splits else split_of_place(image.folders) or split_of_place(file.folders)
+        source_of[image.path] = file.name
+        split = splits.get(stem, "") if splits else split_of_folders(image.folders) or split_of_folders(file.folders)
         drafted = DraftImage(image, file.name, split, _stated_size(tree))
         drafted.boxes = _boxes(draft, file, tree)
         draft.images.append(drafted)
-    rest = [p for p in index.images if p.path not in taken]
+    rest = [p for p in index.images if p.path not in source_of]
     for image in rest:
         stem = os.path.splitext(image.file)[0]
         if stem in listed:  # listed in a split, so it is an image without objects
@@ -147,16 +149,16 @@ def _stated_size(tree: Any) -> tuple[int, int] | None:
 
 def _image_sets(lists: Sequence[LocatedFile]) -> tuple[dict[str, str], set[str]]:
     """Return splits by image name from `ImageSets/Main/{train,val,test,trainval}.txt`, and all listed names."""
-    found = {}
+    split_by_name = {}
     for file in lists:
         places = [f.casefold() for f in file.folders]
         if "imagesets" in places and (places[-1] == "main" or places[-1] == "imagesets"):
-            found[os.path.splitext(file.file)[0].casefold()] = file
+            split_by_name[os.path.splitext(file.file)[0].casefold()] = file
     splits: dict[str, str] = {}
     for name in ("trainval", "train", "val", "valid", "test"):  # the finer lists come later and override
-        if name in found:
+        if name in split_by_name:
             split = "train" if name == "trainval" else split_of_name(name)
-            for line in first_lines(found[name].path, 10_000_000):
+            for line in first_lines(split_by_name[name].path, 10_000_000):
                 stem, _, flag = line.strip().rpartition(" ")  # `name 1` in the lists of one class
                 if line.strip():
                     splits[line.strip()] = split

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, Values, number
-from headstart.data.boxes.files import ImageIndex, split_of_place
+from headstart.data.boxes.files import ImageIndex, split_of_folders
 from headstart.data.boxes.formats import BoxFormat
 from headstart.data.file_tree import LocatedFile, clean_label, printable
 from headstart.data.lists import first_lines
@@ -102,7 +102,7 @@ def read_dataset(path: str) -> Dataset:
 def find_labels(images: Sequence[LocatedFile], texts: Sequence[LocatedFile]) -> dict[str, LocatedFile]:
     """Return the label file by image path: in the parallel folder `labels`, else next to the image."""
     by_place = {(tuple(f.casefold() for f in t.folders), os.path.splitext(t.file)[0]): t for t in texts}
-    found = {}
+    label_files = {}
     for image in images:
         stem = os.path.splitext(image.file)[0]
         folders = tuple(f.casefold() for f in image.folders)
@@ -113,8 +113,8 @@ def find_labels(images: Sequence[LocatedFile], texts: Sequence[LocatedFile]) -> 
         places += [(*folders, "labels"), ("labels", *folders)]
         text = next((by_place[p, stem] for p in places if (p, stem) in by_place), None)
         if text is not None and text.file not in _NAME_FILES:
-            found[image.path] = text
-    return found
+            label_files[image.path] = text
+    return label_files
 
 
 def read_yolo(root: str, dataset_file: LocatedFile | None, texts: Sequence[LocatedFile], index: ImageIndex) -> Draft:
@@ -132,7 +132,7 @@ def read_yolo(root: str, dataset_file: LocatedFile | None, texts: Sequence[Locat
     draft = Draft("YOLO", root)
     dataset = read_dataset(dataset_file.path) if dataset_file else Dataset()
     if not dataset.names:
-        dataset.names = _names_beside(texts, draft)
+        dataset.names = _names_file(texts, draft)
     splits = _splits(draft, dataset, dataset_file, index)
     images = [p for p in index.images if not splits or p.path in splits]
     labels = find_labels(images, texts)
@@ -140,7 +140,7 @@ def read_yolo(root: str, dataset_file: LocatedFile | None, texts: Sequence[Locat
     counts: dict[str, int] = {}
     for image in images:
         text = labels.get(image.path)
-        split = splits.get(image.path, "") if splits else split_of_place(image.folders)
+        split = splits.get(image.path, "") if splits else split_of_folders(image.folders)
         drafted = DraftImage(image, text.name if text else "", split)
         if text is not None:
             _read_lines(draft, drafted, text, dataset, used, counts)
@@ -220,7 +220,7 @@ def _names(names: Any, count: Any, shown: str) -> dict[int, str]:
     return found
 
 
-def _names_beside(texts: Sequence[LocatedFile], draft: Draft) -> dict[int, str]:
+def _names_file(texts: Sequence[LocatedFile], draft: Draft) -> dict[int, str]:
     for wanted in _NAME_FILES:
         for text in texts:
             if text.file.casefold() == wanted:

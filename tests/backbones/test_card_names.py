@@ -1,4 +1,4 @@
-"""One name, one card: spellings, ambiguity, unknown names, sizes."""
+"""Names and cards: spellings, ambiguity, unknown names, sizes."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def test_every_listed_network_is_found_by_each_of_its_spellings_and_by_no_other(
             assert find_card(spelling).name == card.name
 
 
-def test_a_weights_tag_after_a_dot_takes_other_weights():
+def test_weights_tag_after_dot_selects_other_weights():
     assert find_card("resnet50").weights_tag == "resnet50.tv_in1k"
     assert find_card("ResNet50.a1_in1k").weights_tag == "resnet50.a1_in1k"
     assert find_card("resnet50.IMAGENET1K_V2").source == "torchvision:ResNet50_Weights.IMAGENET1K_V2"
@@ -64,7 +64,7 @@ def test_a_weights_tag_after_a_dot_takes_other_weights():
     assert "a1_in1k" in failure.value.hint
 
 
-def test_a_name_of_two_libraries_outside_the_list_is_refused_with_both_readings():
+def test_ambiguous_name_of_two_libraries_lists_both():
     with pytest.raises(UsageError, match="more than one library") as failure:
         find_card("vgg11")
     assert "`timm:vgg11` or `tv:vgg11`" in failure.value.hint
@@ -73,7 +73,7 @@ def test_a_name_of_two_libraries_outside_the_list_is_refused_with_both_readings(
     assert find_card("torchvision:vgg11").name == "tv:vgg11"
 
 
-def test_a_name_of_one_library_needs_no_prefix():
+def test_unique_library_name_needs_no_prefix():
     assert find_card("resnet50d").name == "timm:resnet50d"
     assert find_card("regnet_y_400mf").name == "tv:regnet_y_400mf"
 
@@ -81,7 +81,7 @@ def test_a_name_of_one_library_needs_no_prefix():
 @pytest.mark.parametrize(
     ("wrong", "nearest"), [("rsnet50", "resnet50"), ("vgg-17", "vgg16"), ("efficientnet_lite9", "efficientnet_lite0")]
 )
-def test_an_unknown_name_is_answered_with_the_nearest_three(wrong, nearest):
+def test_unknown_name_lists_nearest_three(wrong, nearest):
     with pytest.raises(UsageError, match="Unknown network") as failure:
         find_card(wrong)
     named = failure.value.hint.split(";")[0].removeprefix("nearest: ").split(", ")
@@ -92,17 +92,17 @@ def test_an_unknown_name_is_answered_with_the_nearest_three(wrong, nearest):
 
 
 @pytest.mark.parametrize("name", ["timm:vit_base_patch16_224", "tv:swin_t", "keras:vgg16", "tv:nothing"])
-def test_what_is_no_convolutional_network_of_a_library_is_refused(name):
+def test_non_convolutional_network_raises(name):
     with pytest.raises(UsageError):
         find_card(name)
 
 
-def test_a_library_name_as_it_is_written_is_always_found():
+def test_exact_library_name_is_always_found():
     for key in library_table():
         assert find_card(key).name == key
 
 
-def test_two_networks_of_one_library_with_one_spelling_are_told_apart():
+def test_networks_with_equal_normalized_names_are_distinguished():
     assert find_card("tv:regnet_x_16gf").name == "tv:regnet_x_16gf"
     assert find_card("regnet_x_1_6gf").name == "tv:regnet_x_1_6gf"
     with pytest.raises(UsageError, match="ambiguous") as failure:
@@ -110,7 +110,7 @@ def test_two_networks_of_one_library_with_one_spelling_are_told_apart():
     assert "`tv:regnet_x_16gf` or `tv:regnet_x_1_6gf`" in failure.value.hint
 
 
-def test_each_listed_network_has_one_default_and_says_why():
+def test_each_listed_network_has_one_default_with_reason():
     for card in list_cards():
         assert card.weights_reason
         assert card.year
@@ -128,20 +128,20 @@ def test_each_listed_network_has_one_default_and_says_why():
             assert card.figures_source
 
 
-def test_a_size_that_a_network_cannot_take_is_refused_with_the_smallest():
+def test_unsupported_size_states_smallest_size():
     assert find_card("alexnet").image_spec(96).size_hw == (96, 96)
     with pytest.raises(UsageError, match="at least 64 x 64"):
         find_card("alexnet").image_spec(32)
     assert find_card("efficientnet_lite2").image_spec().size_hw == (260, 260)
 
 
-def test_lite_pixels_are_the_ones_they_were_trained_with():
+def test_lite_preprocessing_matches_training():
     spec = find_card("efficientnet_lite0").image_spec()
     assert (spec.size_hw, spec.crop_fraction, spec.interpolation) == ((224, 224), 0.875, "bicubic")
     assert spec.mean == spec.std == (0.5, 0.5, 0.5)
 
 
-def test_listing_and_explaining_import_no_torch():
+def test_listing_and_describing_import_no_torch():
     code = (
         "import sys, typer\n"
         "from headstart.commands import models\n"
