@@ -1,4 +1,4 @@
-"""Score two classes, one of which is the positive one: ROC AUC, sensitivity and specificity with 95 % intervals."""
+"""Compute ROC AUC, sensitivity and specificity of two classes with 95 % CIs."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""How far probabilities can be believed: scores, a reliability diagram, and the map that mends them.
+"""Measure and improve the calibration of probabilities.
 
-One temperature, fitted on out-of-fold logits; a scale and a shift a class (vector scaling)
-replace it only where cross-fitting shows a gain beyond chance.  Both are affine in the logits, so they fold
-exactly into a linear head.
+A temperature is fitted on out-of-fold logits; vector scaling (a scale and a shift per class) replaces it only if
+cross-fitting shows a significant gain. Both are affine in the logits and fold exactly into a linear head.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Sets of classes that hold the truth at a stated rate, from out-of-fold probabilities.
+"""Compute conformal prediction sets from out-of-fold probabilities (least ambiguous sets).
 
-A class is in the set where its probability reaches that class's floor (least ambiguous sets),
-the floor coming from the class's own images where there are enough of them; so a runtime needs K numbers,
-and a set may be empty, which means that nothing known fits.
+A class is in the set if its probability reaches the threshold of the class, which is computed from its own images if
+there are enough. A runtime needs K numbers. An empty set means that no class fits.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What a runtime needs to call an image unknown and to name a set of classes: a few numbers, read from JSON.
+"""Define the rules of a runtime for OOD detection and prediction sets, read from JSON.
 
-Several shares and coverages are kept, so that another one can be asked for when predicting;
-one that lies between two of them is served by the more careful of the two, never by the other.
+Several false-positive rates and coverages are stored; a requested value between two of them uses the more
+conservative one.
 """
 
 from __future__ import annotations

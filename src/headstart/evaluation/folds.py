@@ -1,7 +1,6 @@
-"""Folds for cross-fitting numbers that are fitted after the head: stratified, groups whole, seeded.
+"""Create seeded, stratified folds with whole groups for cross-fitting.
 
-Groups are dealt out largest first to the fold that has fewest of the group's commonest
-class, so folds stay even without a solver.
+Groups are assigned largest first to the fold with the fewest images of their most frequent class.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Intervals for shares: Wilson at the number of independent samples that the scored images are worth.
+"""Compute Wilson intervals of fractions at the effective sample size.
 
-A share is never given a width by its own bootstrap, which says 0 at a perfect score and far
-too little with few groups; it is given Wilson's interval at an effective n.
+A bootstrap of a fraction has zero width at a perfect score and is too narrow with few groups.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""Labels worth a second look, ranked: the model, asked without the image, is surer of another class.
+"""Rank suspected label errors by the out-of-fold odds of another class.
 
-The order is by the odds between the best other class and the given one, out of fold; how
-many of them are *called* suspects is counted by confident learning, which allows for classes that are hard.
+Confident learning, which accounts for difficult classes, determines the number of suspected errors.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What more images would bring: error over the number of images, measured on parts of the data, and carried on.
+"""Estimate the learning curve and extrapolate the error to more images.
 
-A power law with a floor, error(n) = error(N) (f + (1 - f) (n / N)^-c), is not fitted but averaged
-over all f and c that agree with the measured points; four points cannot tell floor and slope apart, and the width
-of the forecast says so.
+The power law with a floor, error(n) = error(N) (f + (1 - f) (n / N)^-c), is averaged over all f and c consistent with
+the measured points, since four points do not identify floor and slope; the forecast interval reflects this.
 """
 
 from __future__ import annotations

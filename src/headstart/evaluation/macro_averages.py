@@ -1,9 +1,8 @@
-"""Means over classes (balanced accuracy, macro F1) and the number of samples they are worth.
+"""Compute means over classes (balanced accuracy, macro F1) and their effective sample sizes.
 
-The variance of such a mean comes from the whole confusion matrix by influence functions, with
-two imagined samples a class, and is handed on as the n at which a plain share would vary as much; so the mean
-gets the same Wilson interval as every other share.  (Adding up the classes' own intervals covered 75 to 90 %
-for macro F1, because one class's miss is another's false alarm.)
+The variance comes from the confusion matrix by influence functions, with two pseudo-samples per class, and is
+converted to the n of a fraction with the same variance, for a Wilson interval. (Combining per-class intervals covered
+75 to 90 % for macro F1, because errors of classes are correlated.)
 """
 
 from __future__ import annotations

@@ -1,7 +1,4 @@
-"""What a model scored on some images: counts, shares with intervals, and the JSON block that holds them.
-
-Everything is read off one confusion matrix, so no two figures of a run can disagree.
-"""
+"""Compute the metrics of scored images from one confusion matrix, with intervals, and their JSON block."""
 
 from __future__ import annotations
 

@@ -1,16 +1,14 @@
-""" "None of these": how unlike everything it was trained on an image is, and from where on that counts as unknown.
+"""Detect out-of-distribution (OOD) images from the uncertainty of the head and the residual norm of the features.
 
-Two odd things add up, an undecided head and features that lie off the leading directions of the
-training images (what is left of a normalized row after its projection).  The first finds new classes that look
-like known ones, the second images of another kind altogether, which a head can be very sure of.
+The residual norm is the norm of a normalized row after projection onto the principal directions of the training images.
+Uncertainty detects new classes that resemble known ones, the residual norm images of another kind.
 
-    u = standardized log(-log(largest probability)),  v = standardized log(squared rest)
-    novelty = u + (max(0, v + 1) / 2)^2
+    u = standardized log(-log(largest probability)),  v = standardized log(squared residual norm)
+    OOD score = u + (max(0, v + 1) / 2)^2
 
-An export needs one (D,), one (D, r) array, four numbers and the thresholds (`trust.rules`).  Energy, entropy and
-relative Mahalanobis distance were measured against it (`benchmarks/bench_novelty.py`); the last, with the shrinkage
-that small data need, hardly sees what lies off the plane of the classes and finds photographs *more* usual than
-known images of solar cells.
+An export needs one (D,) and one (D, r) array, four numbers and the thresholds (`evaluation.decision_rules`). Energy,
+entropy and relative Mahalanobis distance are alternatives (`benchmarks/bench_novelty.py`); the latter, with the
+shrinkage that small datasets need, hardly detects deviations outside the class subspace.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Where to let the model decide alone: accept above a threshold, send the rest to a person.
+"""Compute confidence thresholds with bounded error rates for selective prediction.
 
-A threshold is offered only with an upper bound of its error rate that holds for all offered
-thresholds at once (Clopper-Pearson, shared out among them), since the best-looking one will be taken.
+Upper bounds (Clopper-Pearson, Bonferroni-corrected) hold for all thresholds simultaneously, since users choose the
+best one.
 """
 
 from __future__ import annotations

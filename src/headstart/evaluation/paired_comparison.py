@@ -1,8 +1,7 @@
-"""Is B better than A?  Both predicted the same images, so only the images on which they differ speak.
+"""Compare two models on the same images with paired tests.
 
-The verdict is a sign-flip test (were the two swapped on every image or group at random,
-how often would the difference be as large?), which is exact at any size and with groups; intervals are by
-paired bootstrap, and both are widened for out-of-fold predictions, whose samples trained one another's models.
+The test is a sign-flip (permutation) test per image or group, exact at any size; intervals use the paired bootstrap.
+Both are widened for out-of-fold predictions, whose samples also trained the models of other folds.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""The leading directions of normalized rows and what of a row lies off them.
-
-A randomised decomposition with a fixed seed, since only the space that the directions span
-matters and an exact one costs ten times as much.
-"""
+"""Compute principal directions of normalized rows and residuals, with a seeded randomized SVD."""
 
 from __future__ import annotations
 

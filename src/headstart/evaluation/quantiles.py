@@ -1,7 +1,6 @@
-"""Quantiles of the normal, t and beta distributions in plain Python, so that an interval needs no scipy.
+"""Compute quantiles of the normal, t and beta distributions in plain Python, without scipy.
 
-Everything goes through the regularized incomplete beta function (a continued fraction)
-and bisection on it.  Slow beside scipy, exact to about 1e-12, and light to import.
+Uses the regularized incomplete beta function (continued fraction) and bisection; accurate to about 1e-12.
 """
 
 from __future__ import annotations

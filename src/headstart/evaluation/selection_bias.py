@@ -1,7 +1,7 @@
-"""How much a score flatters itself when the best of several candidates was chosen on the same samples.
+"""Estimate the selection bias of the best of several candidates on the same samples.
 
-The choosing is repeated in every bootstrap sample, and what the chosen one scores more there
-than on all samples is the bias; the scored numbers themselves are never refitted.
+Selection is repeated in every bootstrap sample; the mean excess of the selected score over its score on all samples
+is the bias. No model is refitted.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Logits to probabilities, once for all of this room; the one decision is that it happens in float64."""
+"""Convert logits to probabilities in float64."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What is deployed: bundles, the runtime that predicts from them, and the check that both agree."""
+"""Export models: bundles, their runtime, and verification."""

@@ -1,8 +1,7 @@
-"""Joins a frozen network's graph and a head into the one `model.onnx` that is deployed.
+"""Join the graph of a frozen network and a head into `model.onnx`.
 
-Everything between normalized pixels and logits (flip averaging, the head's normalizer,
-its affine map, the temperature) lives inside the graph, so that a runtime in any language is
-"pixels in, softmax out".  Only the `onnx` package is needed, never torch.
+Flip averaging, normalizer, affine map and temperature are part of the graph, so that a runtime maps pixels to logits.
+Needs only the `onnx` package, not torch.
 """
 
 from __future__ import annotations

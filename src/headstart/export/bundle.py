@@ -1,8 +1,7 @@
-"""The bundle: one small folder (or zip) that holds all it takes to predict, and nothing that runs.
+"""Read and verify bundles: folders or zips with everything needed for prediction, and no code.
 
-The one decision: `bundle.json` and `model.onnx` alone are the model (`model.safetensors` is there for
-those who want to train on), every file is named with its digest in `bundle.json`, and reading gives the
-checked bytes themselves, so that what was checked is what is run.
+`bundle.json` and `model.onnx` suffice for prediction; `model.safetensors` is for further training. `bundle.json` lists
+the digest of every file, and reading returns the verified bytes.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""The files of a bundle, from a folder or a zip, without ever writing or trusting one.
+"""Open the files of a bundle in a folder or a zip safely.
 
-A zip is read in memory, and only members whose names we know are opened; nothing is
-extracted, so no member can land anywhere, and what a header claims about sizes is not believed.
+A zip is read in memory without extraction; only known members are opened, and sizes in headers are not trusted.
 """
 
 from __future__ import annotations

@@ -1,8 +1,4 @@
-"""Writes a bundle, whole or not at all.
-
-All files are made in memory first (so their digests are known), then written into a
-temporary folder beside the target that becomes the target in one step.
-"""
+"""Write bundles atomically: all files are created in memory and moved into place in one step."""
 
 from __future__ import annotations
 

@@ -1,8 +1,4 @@
-"""Images with the boxes that were found, for `predict --draw`; numpy and Pillow only.
-
-The image is written as a person sees it, upright and in full size, under its own name in a folder
-of its own; nothing that is there already is written over.
-"""
+"""Draw detected boxes on images for `predict --draw`; upright, full size, existing files are kept."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""What a detector found, as files that people, programs and annotation tools open.
+"""Write detections as tables or annotation formats.
 
-A table goes to the screen or a file row by row; the annotation formats go to a place of their own
-that must not hold anything yet, so that labels a person has corrected are never written over.
+Annotation formats need an empty output, so that corrected labels are never overwritten.
 """
 
 from __future__ import annotations

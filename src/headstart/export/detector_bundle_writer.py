@@ -1,7 +1,6 @@
-"""Writes a detector's bundle, and proves it on the person's own files.
+"""Write and verify the bundle of a detector.
 
-Scores stay raw in the graph and are calibrated beside it, by two numbers of `bundle.json`, so that
-calibration never changes a weight and can be read by a person.
+Scores in the graph are raw; two numbers in `bundle.json` calibrate them.
 """
 
 from __future__ import annotations

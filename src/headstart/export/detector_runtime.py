@@ -1,7 +1,7 @@
-"""Finds objects with a saved detector: numpy, Pillow and ONNX Runtime alone.
+"""Detect objects with a saved detector, using numpy, Pillow and ONNX Runtime.
 
-A worker does everything for its handful of images (decode, network, boxes, suppression), so
-that nothing waits for one thread; and the boxes are made by the very function that training was scored with.
+Each worker processes a few images completely (decoding, network, boxes, NMS); boxes are decoded by the same function
+as in evaluation.
 """
 
 from __future__ import annotations

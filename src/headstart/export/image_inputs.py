@@ -1,8 +1,7 @@
-"""Whatever a person hands over as an image, file or memory, to the network's uint8 pixels.
+"""Convert images in files or memory to uint8 network inputs.
 
-Images in memory go through the same functions as files (`headstart.preprocessing.image_spec`);
-only decoding is left out, so a decoded JPEG gives what its file gives as long as the file is not
-decoded at a reduced scale.
+Images in memory use the same functions as files except decoding, so results are equal unless the file is decoded at a
+reduced scale.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""What a person names on the command line, to a list of images to predict.
+"""Expand command-line paths to a list of images to predict.
 
-Nothing is dropped in silence.  A file that is named is tried whatever it is called; a
-folder is walked as in training, what cannot be used in it stays in the list with its reason, and what is
-no image at all is counted in a note.
+Named files are always tried. Folders are scanned as in training; unusable files stay in the list with their reason, and
+other files are counted in a note.
 """
 
 from __future__ import annotations

@@ -1,10 +1,8 @@
-"""Looks into an ONNX file before ONNX Runtime does, so that opening a stranger's model stays harmless.
+"""Check an ONNX file before ONNX Runtime opens it, for untrusted models.
 
-The few protobuf fields that matter are walked by hand (the wire format has four kinds
-of field), because the `onnx` package is not part of the light install and because ONNX Runtime itself
-would follow a reference to a file outside of the model.  Refused are: weights stored in other files,
-operators outside of the standard set, functions that a model defines itself, training graphs, and
-subgraphs (branches and loops), which no image classifier of ours has and which could run forever.
+Parses the protobuf wire format directly, since `onnx` is not a base dependency and ONNX Runtime would open external
+files. Refused are external weights, non-standard operators, model-defined functions, training graphs and subgraphs
+(branches, loops).
 """
 
 from __future__ import annotations

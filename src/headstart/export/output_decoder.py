@@ -1,6 +1,6 @@
-"""What is said of an image beside its class: how new it is, whether it is unknown, which classes fit.
+"""Decode OOD score, OOD decision and prediction set of an image.
 
-What a bundle does not hold is None in every answer, and asking for it is an error.
+Outputs that the bundle does not support are None; requesting them is an error.
 """
 
 from __future__ import annotations

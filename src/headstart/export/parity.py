@@ -1,8 +1,4 @@
-"""Proves a bundle on the person's own files: it must say what training said.
-
-The whole road is compared (file, decoding, network, head, softmax), not the graph
-alone, because that is where tools usually differ between training and use.
-"""
+"""Verify a bundle against the trained model on your files, from decoding to softmax."""
 
 from __future__ import annotations
 

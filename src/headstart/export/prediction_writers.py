@@ -1,8 +1,7 @@
-"""Predictions as rows of a table: CSV for people and spreadsheets, JSON Lines for programs.
+"""Write predictions as CSV or JSON Lines, row by row.
 
-Both have the same columns (`file, label, probability, label2, probability2 ..., ood_score,
-is_ood, prediction_set, error`), whatever the model can tell, and are written row by row, so that fifty thousand images
-need no memory.  In the CSV a text that a spreadsheet would run as a formula is guarded.
+Both have the same columns (`file, label, probability, label2, probability2 ..., ood_score, is_ood, prediction_set,
+error`). CSV cells are escaped against formula injection.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Predicts from a bundle with numpy, Pillow and ONNX Runtime alone.
+"""Predict from a bundle with numpy, Pillow and ONNX Runtime.
 
-With many images, every worker thread decodes a handful and runs them through a
-session of one thread, so decoding and the network share the cores without waiting for each other; a
-lone image gets a session that uses all cores.
+With many images each worker thread decodes a few and runs them in a single-threaded session; a single image uses a
+session with all cores.
 """
 
 from __future__ import annotations

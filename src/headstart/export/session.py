@@ -1,4 +1,4 @@
-"""ONNX Runtime sessions on the CPU: opened, compared with what the bundle says, and timed."""
+"""Open, verify and time ONNX Runtime sessions on the CPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Heads on frozen features: closed forms with exact leave-one-out; takes and returns numpy arrays."""
+"""Fit closed-form linear heads on frozen features with exact leave-one-out; numpy in, numpy out."""
 
 from __future__ import annotations
 

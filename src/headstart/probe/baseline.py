@@ -1,4 +1,4 @@
-"""What needs no learning: one answer for every image, and the class of the nearest other image."""
+"""Compute baselines: constant prediction and nearest neighbor."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
-"""Holds the linear algebra to one thread where more would wait for each other.
+"""Limit linear algebra to one thread.
 
-An eigendecomposition is a long chain of small steps with a barrier after each.  With two
-threads on an idle machine it is 1.6 times as fast; with anything else running it is up to 10 times slower,
-and its last bits depend on the number of threads.
+An eigendecomposition has many small synchronized steps: two threads are 1.6 times as fast on an idle machine, but up to
+10 times slower on a busy one, and the last bits depend on the number of threads.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""Ridge and LDA on one set of blocks: both paths left out at once, their penalties chosen, the two mixed as logits.
+"""Fit ridge and LDA on one feature set with leave-one-out, select their penalties and combine their logits.
 
-Each head takes the penalty with the least out-of-fold log-loss at its own temperature; then
-one non-negative coefficient each, and one for the log class shares, make the mixture with the least
-out-of-fold log-loss.  A sum of logits of affine heads is one affine head again.
+Each head uses the penalty with the lowest out-of-fold log-loss at its own temperature; non-negative coefficients of
+both heads and of the log class frequencies minimize the out-of-fold log-loss. The sum is again one affine head.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Which stages of the backbone the head uses: the last one, all, or all with less of the earlier ones.
+"""Select the backbone stages used by the head: the last one, all, or all with down-weighted earlier ones.
 
-Up to 1,024 images each set is fitted on all of them and the least out-of-fold log-loss
-wins; with more, the sets are compared on 512 and `all stages` stays unless another is better by more than a
-standard error of the paired difference, because the earlier stages are worth more the more images there
-are (`benchmarks/bench_heads.py`) and the winner alone is worth an eigendecomposition of all.
+Up to 1,024 images the set with the lowest out-of-fold log-loss is used; with more, sets are compared on 512 images and
+`all stages` is replaced only by a set that is better by more than a standard error of the paired difference, because
+earlier stages help more with more images (`benchmarks/bench_heads.py`).
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
-"""One set of blocks as a space to fit in: normalized rows, their decomposition, and the way back to features.
+"""Represent one feature set for fitting: normalized rows, their decomposition, and the inverse map.
 
-Normalized rows stay float32 (the runtime sees no more), every sum over them is float64, and
-scores on the principal directions are computed for the rows that are looked at, so that memory does not
-grow with the number of images beyond the rows themselves.
+Rows are float32 as in the runtime, sums are float64; only scores of the selected rows are computed, so that memory is
+bounded by the rows themselves.
 """
 
 from __future__ import annotations

@@ -1,7 +1,6 @@
-"""What is known about the samples besides their features: classes, weights, groups, and what they allow.
+"""Hold classes, weights and groups of the samples and validate them.
 
-What cannot honestly be scored is refused here, before anything is fitted, and whoever looks
-at a part of the samples looks at whole groups.
+Samples without a valid evaluation are refused before fitting; subsets contain whole groups.
 """
 
 from __future__ import annotations

@@ -1,13 +1,12 @@
-"""Shrinkage LDA for every penalty with exact leave-one-(group-)out, from the same decomposition as ridge.
+"""Fit shrinkage LDA for all penalties with exact leave-one-(group-)out, from the decomposition of ridge.
 
 The pooled within-class scatter is `W = X'X - M' S M` (class means M, class masses S), so
-`(W + penalty)^-1` is the ridge smoother corrected by a K x K matrix, and a left-out block of b rows is a
-downdate of W by at most b directions.  Nothing of size D x D is ever inverted, and no second
-decomposition is needed.
+`(W + penalty)^-1` is the ridge smoother corrected by a K x K matrix, and a held-out block of b rows is a
+rank-b downdate of W. No D x D matrix is inverted.
 
 In the usual form `(1 - a) W / v + a tau` with v degrees of freedom the shrinkage is
-`a = penalty / (penalty + v tau)`; v, tau and the penalty are held fixed by leaving out, as are the
-normalizer and the sample weights.  Class means, W and class shares are refitted.  The discriminants carry
+`a = penalty / (penalty + v tau)`; v, tau, penalty, normalizer and
+sample weights stay fixed. Class means, W and class frequencies are refitted.  The discriminants carry
 no prior: the log of the (weighted) class shares enters by `log_shares` with a weight of its own when
 heads are combined, so equal priors are the weight 0 and the empirical ones the weight 1.
 

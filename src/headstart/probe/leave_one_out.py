@@ -1,8 +1,7 @@
-"""Leaves samples out of both closed forms at once, one by one or by groups.
+"""Compute leave-one-out and leave-one-group-out predictions of both closed-form heads.
 
-A group of b rows is a downdate by b directions, and both heads share its (b, b) products; a
-group of more than a third of the directions is cheaper to leave out by decomposing the rest anew, which
-gives all penalties at once.
+A group of b rows is a rank-b downdate; both heads share its (b, b) products. For a group of more than a third of the
+directions the remaining samples are decomposed again.
 """
 
 from __future__ import annotations

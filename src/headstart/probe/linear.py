@@ -1,4 +1,4 @@
-"""The head that is shipped: one affine map of one normalization, whatever it was fitted by."""
+"""Define the exported linear head: one affine map of the normalized features."""
 
 from __future__ import annotations
 

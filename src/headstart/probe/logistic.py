@@ -1,8 +1,8 @@
-"""Logistic regression beside the closed forms, where images are many for the number of features.
+"""Fit logistic regression as an alternative to the closed forms.
 
-It is tried only from 8 images a feature on.  There it gains 0.3 to 1.3 points; with fewer
-images than features it gains 0 to 0.3 for two to five times the cost (`benchmarks/bench_heads.py`).  It is
-kept only if the log-loss on left-out images falls by more than a standard error.
+Tried from 8 images per feature on, where it gains 0.3 to 1.3 points; with fewer images than features it gains 0 to 0.3
+for two to five times the cost (`benchmarks/bench_heads.py`). Kept only if the out-of-fold log-loss improves by more
+than a standard error.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
-"""Log-loss of many sets of scores at once, each at its own best temperature, and the mixing of a few.
+"""Compute log-losses of many score sets, each at its best temperature, and fit ensemble weights.
 
-Scores are compared by log-loss after one positive multiplier (an inverse temperature) fitted
-on the same out-of-fold scores; accuracy is too coarse to choose by on a few hundred images.  Targets are
-softened by 1 / (N + 2), as if one more image had been judged wrongly, so that scores that separate all
-images get a finite temperature.  Source of the softening: Platt (1999).
+Scores are compared by log-loss after one positive multiplier (inverse temperature) fitted on the same out-of-fold
+scores; accuracy is too coarse with a few hundred images. Targets are smoothed by 1 / (N + 2), so that separable scores
+get a finite temperature (Platt 1999).
 """
 
 from __future__ import annotations

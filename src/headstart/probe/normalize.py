@@ -1,9 +1,8 @@
-"""Turns pooled features into the one vector that every head sees, robustly to nearly dead features.
+"""Normalize pooled features, robustly to nearly constant features.
 
-Standardize with the deviation floored at 0.1 of the block's median and |z| clipped at 5,
-then make every row of a block a unit vector.  Without floor and clip an image can dominate a nearly
-dead feature through its own moments, and leave-one-out with held moments then flatters by up to 20
-points on line art (`benchmarks/bench_heads.py`).
+Standardize with the deviation floored at 0.1 of the block's median, clip |z| at 5, and scale each row of a block to
+unit norm. Without floor and clip one image can dominate a nearly constant feature through its own moments, which biases
+leave-one-out with fixed moments by up to 20 points on line art (`benchmarks/bench_heads.py`).
 """
 
 from __future__ import annotations

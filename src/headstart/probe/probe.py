@@ -1,8 +1,7 @@
-"""Fits the head on frozen features: everything in closed form, chosen by what it says about left-out images.
+"""Fit the probe; hyperparameters minimize the out-of-fold log-loss.
 
-Which stages of the backbone are used, each penalty, the mixture and its temperature are all
-chosen by out-of-fold log-loss on the samples themselves, nothing is held out, and every candidate's
-out-of-fold losses are handed on so that the score can be corrected for the choosing.
+Stages, penalties, ensemble weights and temperature are selected on out-of-fold predictions without a hold-out; the
+losses of all candidates are returned to correct the score for selection bias.
 """
 
 from __future__ import annotations

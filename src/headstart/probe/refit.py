@@ -1,8 +1,7 @@
-"""The closed-form head again, on features of a network that has been tuned since.
+"""Refit the closed-form head on features of a fine-tuned network.
 
-Nothing is chosen here.  A tuned network has learnt its own images, so leaving one of them out
-of the head would say nothing honest; block set, normalization, penalties and mixture are those that the probe
-chose on the features of the untuned network.  The means and spreads are moved to the tuned features.
+Fine-tuned features have memorized the training images, so leave-one-out would be biased: feature set, normalization,
+penalties and ensemble weights of the original probe are reused, with updated means and deviations.
 """
 
 from __future__ import annotations

@@ -1,9 +1,7 @@
-"""Ridge regression on +-1 one-hot targets: every penalty and exact leave-one-(group-)out from one decomposition.
+"""Fit ridge regression on +-1 one-hot targets for all penalties, with exact leave-one-(group-)out.
 
-The intercept is not penalised and is refitted by leaving out, so the smoother that is
-downdated is `H + sqrt(w) sqrt(w)' / sum(w)`.  Held fixed by leaving out: the normalizer, the sample
-weights and the penalties themselves.  Source of the identities: Allen (1974), PRESS; Golub, Heath and
-Wahba (1979); the block form is the same algebra with a block of rows.
+The intercept is not penalized and is refitted, so the downdated smoother is `H + sqrt(w) sqrt(w)' / sum(w)`.
+Normalizer, sample weights and penalties stay fixed. Sources: Allen (1974), PRESS; Golub, Heath and Wahba (1979).
 """
 
 from __future__ import annotations

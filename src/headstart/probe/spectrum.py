@@ -1,9 +1,7 @@
-"""One eigendecomposition that every penalty of every closed-form head is read from.
+"""Compute the eigendecomposition shared by all closed-form heads and penalties.
 
-With normalized rows, their weighted mean taken off and multiplied by the root of their
-weight (X), all that ridge and LDA need is the smoother `H(penalty) = T diag(1 / (e + penalty)) T'`, where
-`T'T = diag(e)`.  T comes from the (D, D) Gram matrix or from the (N, N) kernel, whichever is smaller;
-what follows never asks which.
+With centered, weighted rows X, ridge and LDA need only the smoother `H(penalty) = T diag(1 / (e + penalty)) T'`, where
+`T'T = diag(e)`. T comes from the (D, D) Gram matrix or the (N, N) kernel, whichever is smaller.
 """
 
 from __future__ import annotations
