@@ -382,8 +382,8 @@ class TestMemory:
         assert again.metrics["test"]["confusion"] == leaky_run.metrics["test"]["confusion"]
 
     def test_check_and_train_agree(self, leaky: Path, leaky_run: headstart.Run) -> None:
-        for use_memory in (True, False):
-            checked = headstart.check(leaky, use_memory=use_memory).to_json()
+        for use_cache in (True, False):
+            checked = headstart.check(leaky, use_cache=use_cache).to_json()
             assert json.loads(json.dumps(checked)) == read_json(leaky_run.folder / "dataset_report.json")
 
     def test_changed_file_is_rescanned(self, tmp_path: Path, make_images: Make) -> None:

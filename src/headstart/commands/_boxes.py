@@ -74,7 +74,7 @@ def predict_boxes(
     limited: list[str] = []
     detections = runtime.iter_predict(inputs, min_score=min_score, max_detections=max_detections)
     if draw is not None:
-        detections = _drawn(detections, draw, names, runtime)
+        detections = _draw_images(detections, draw, names, runtime)
 
     totals = {"num_boxes": 0}
 
@@ -115,7 +115,7 @@ def refuse_box_options(**given: Any) -> None:
             raise UsageError(f"{option} needs a detector; this model is a classifier.", hint=f"remove {option}")
 
 
-def _drawn(
+def _draw_images(
     detections: Iterator[ImageDetections], folder: str, names: Sequence[str], runtime: DetectorRuntime
 ) -> Iterator[ImageDetections]:
     for image, name in zip(detections, names, strict=True):

@@ -121,7 +121,7 @@ def _cut(
     )
     part = image.resize((x1 - x0, y1 - y0), _FILTERS[spec.interpolation], box=box, reducing_gap=2.0)
     if part.size != (width, height):
-        canvas = Image.new("RGB", (width, height), _grey(spec))
+        canvas = Image.new("RGB", (width, height), _mean_color(spec))
         canvas.paste(part, (x0, y0))
         part = canvas
     if frame.is_flipped:
@@ -164,7 +164,7 @@ def view_boxes(
     return ViewBoxes(clipped[is_kept], boxes.class_ids[is_kept], clipped[is_ignored])
 
 
-def _grey(spec: ImageSpec) -> tuple[int, int, int]:
+def _mean_color(spec: ImageSpec) -> tuple[int, int, int]:
     """Return the mean color, which normalizes to zero."""
     r, g, b = (round(255 * m) for m in spec.mean)
     return r, g, b

@@ -265,7 +265,7 @@ def _bootstrap(matches: Sequence[ClassMatches], units: NDArray[np.int64], seed: 
         return np.zeros((0, len(matches), len(IOUS)))
     rng = np.random.default_rng([seed, 7])
     out = np.full((draws, len(matches), len(IOUS)), np.nan)
-    slim = [_slim(m) for m in matches]
+    slim = [_drop_irrelevant(m) for m in matches]
     for b in range(draws):
         weight = np.bincount(rng.integers(0, num_units, num_units), minlength=num_units).astype(np.float64)[
             units
@@ -292,7 +292,7 @@ def _weighted(matches: ClassMatches, weights: NDArray[np.float64], num_objects: 
     return result
 
 
-def _slim(matches: ClassMatches) -> ClassMatches:
+def _drop_irrelevant(matches: ClassMatches) -> ClassMatches:
     """Drop detections that change no score: those after the last hit, and those ignored at every threshold."""
     hit, out = matches.is_hit[_ALL], matches.is_ignored[_ALL]
     hits = np.flatnonzero(hit.any(axis=0))

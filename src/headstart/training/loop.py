@@ -221,7 +221,7 @@ class Training:
         parts = np.split(np.arange(len(samples)), range(self.plan.batch_size, len(samples), self.plan.batch_size))
         losses, hits = [], 0.0
         for part in parts:  # several with gradient accumulation
-            value, right = self._pass(samples[part], views[part], len(part) / len(samples), rng)
+            value, right = self._forward_backward(samples[part], views[part], len(part) / len(samples), rng)
             if not value <= _MAX_LOSS:  # also true for NaN
                 self._stepper.discard_gradients()
                 return False
@@ -234,11 +234,13 @@ class Training:
             self._add_to_average()
         return True
 
-    def _pass(self, samples: Ids, views: Ids, fraction: float, rng: np.random.Generator) -> tuple[float, float]:
+    def _forward_backward(
+        self, samples: Ids, views: Ids, fraction: float, rng: np.random.Generator
+    ) -> tuple[float, float]:
         """Run forward and backward of one batch; return its loss and hits."""
         self.net.set_training(True, batch_size=len(samples))
         phase = self._phases.at(self.step)
-        batch = _moved(phase.source.batch(samples, views), self.device)
+        batch = _to_device(phase.source.batch(samples, views), self.device)
         mixed = mix_batch(batch, self.plan.mixup, self.plan.cutmix, rng)
         target = torch.from_numpy(self.class_ids[samples]).to(self.device)
         with self._autocast():
@@ -284,10 +286,10 @@ class Training:
         if record.train_loss <= _GOOD_LOSS * np.log(max(2, int(self.class_ids.max()) + 1)):
             self._good = self.net.copy_trained()
         if self.plan.patience is not None and scores[0] is not None:
-            self._watch(record)
+            self._update_patience(record)
         return record
 
-    def _watch(self, record: EpochRecord) -> None:
+    def _update_patience(self, record: EpochRecord) -> None:
         value = getattr(record, self.plan.monitor)
         value = value if self.plan.monitor == "val_loss" else -value
         if value < self._best_value:
@@ -328,7 +330,7 @@ def _in_batches(
     with torch.no_grad():
         for start in range(0, len(samples), _SCORE_BATCH):
             part = samples[start : start + _SCORE_BATCH]
-            batch = _moved(source.batch(part, np.full(len(part), view)), device or torch.device("cpu"))
+            batch = _to_device(source.batch(part, np.full(len(part), view)), device or torch.device("cpu"))
             parts.append(function(*batch).float().cpu().numpy())
     return np.concatenate(parts)
 
@@ -338,7 +340,7 @@ def count_steps(num_train: int, batch_size: int) -> int:
     return -(-num_train // batch_size)
 
 
-def _moved(batch: Batch, device: Any) -> Batch:
+def _to_device(batch: Batch, device: Any) -> Batch:
     states, early = batch
     if device.type == "cpu":
         return batch

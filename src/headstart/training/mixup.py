@@ -56,19 +56,19 @@ def mix_batch(batch: Batch, mixup: float, cutmix: float, rng: np.random.Generato
             coarsest = min(maps, key=lambda s: s.shape[2] * s.shape[3])
             top, bottom, left, right = _box(coarsest.shape[2:], lam, center)
             lam = 1.0 - (bottom - top) * (right - left) / float(coarsest.shape[2] * coarsest.shape[3])
-        states = tuple(_pasted(s, mates, lam, center) for s in states)
+        states = tuple(_paste(s, mates, lam, center) for s in states)
     else:
-        states = tuple(_blended(s, mates, lam) for s in states)
-    return MixedBatch(states, {n: _blended(e, mates, lam) for n, e in early.items()}, mates, lam)
+        states = tuple(_blend(s, mates, lam) for s in states)
+    return MixedBatch(states, {n: _blend(e, mates, lam) for n, e in early.items()}, mates, lam)
 
 
-def _blended(x: Any, mates: Any, lam: float) -> Any:
+def _blend(x: Any, mates: Any, lam: float) -> Any:
     return torch.lerp(x[mates], x, lam)
 
 
-def _pasted(x: Any, mates: Any, lam: float, center: Any) -> Any:
+def _paste(x: Any, mates: Any, lam: float, center: Any) -> Any:
     if x.dim() != 4:
-        return _blended(x, mates, lam)
+        return _blend(x, mates, lam)
     top, bottom, left, right = _box(x.shape[2:], lam, center)
     out = x.clone()
     out[:, :, top:bottom, left:right] = x[mates][:, :, top:bottom, left:right]

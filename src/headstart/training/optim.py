@@ -89,7 +89,7 @@ class Stepper:
         is_head_new = plan.strategy == "scratch" or bool(plan.head)
         self._is_from_zero = [is_head_new, *[plan.strategy == "scratch"] * (len(self.groups) - 1)]
         self._starts = [
-            [_rest(p, p, is_zero) for p in g["params"]]
+            [_decay_target(p, p, is_zero) for p in g["params"]]
             for g, is_zero in zip(self.groups, self._is_from_zero, strict=True)
         ]
 
@@ -98,7 +98,7 @@ class Stepper:
         by_id = {id(p): f"head.{n}" for n, p in net.head.named_parameters()}
         by_id |= {id(p): f"backbone.{n}" for pairs in net.stage_params.values() for n, p in pairs}
         self._starts = [
-            [_rest(p, tensors[by_id[id(p)]], is_zero) for p in g["params"]]
+            [_decay_target(p, tensors[by_id[id(p)]], is_zero) for p in g["params"]]
             for g, is_zero in zip(self.groups, self._is_from_zero, strict=True)
         ]
 
@@ -151,7 +151,7 @@ class Stepper:
         self.optimizer.load_state_dict(whole)
 
 
-def _rest(parameter: Any, start: Any, is_from_zero: bool) -> Any:
+def _decay_target(parameter: Any, start: Any, is_from_zero: bool) -> Any:
     """Return the target of weight decay: zero for random weight matrices, else the initial value."""
     if is_from_zero and parameter.dim() > 1:
         return torch.zeros_like(parameter)

@@ -92,7 +92,7 @@ class FinetunePlan:
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
-        return {k: _listed(v) for k, v in asdict(self).items()}
+        return {k: _to_lists(v) for k, v in asdict(self).items()}
 
     @property
     def is_linear(self) -> bool:
@@ -114,9 +114,9 @@ class FinetunePlan:
         return replace(self, **changes)
 
 
-def _listed(value: Any) -> Any:
+def _to_lists(value: Any) -> Any:
     """Return a value with lists instead of tuples, as read back from JSON."""
-    return [_listed(v) for v in value] if isinstance(value, tuple) else value
+    return [_to_lists(v) for v in value] if isinstance(value, tuple) else value
 
 
 def default_augment(strategy: str) -> str:

@@ -108,7 +108,7 @@ class DatasetInspector:
     def _key(self, backbone_key: str) -> str:
         """Return a digest of everything that a report depends on."""
         rows = [
-            "\t".join((digest, s.name, s.label or "", s.split or "", s.group or "", _day(s.path)))
+            "\t".join((digest, s.name, s.label or "", s.split or "", s.group or "", _modification_day(s.path)))
             for digest, s in zip(self.scanner.digests(), self.samples, strict=True)
         ]
         unread = [f"{p.name}\t{p.kind}" for p in (*self.samples.problems, *self.scanner.problems())]
@@ -124,7 +124,7 @@ class DatasetInspector:
         return f"health-{_VERSION}-{digest_of([*rows, *unread, *more])}"
 
 
-def _day(path: str) -> str:
+def _modification_day(path: str) -> str:
     """Return the day a file was last modified, which may reveal its class; empty where unknown."""
     try:
         return str(int(os.stat(path).st_mtime // 86400))

@@ -212,7 +212,7 @@ class DetectBudget:
         """Raise an error if the budget is used up before anything can be measured."""
         spent = self._journal.once("spent_s", lambda: self._clock() - self.started)
         if spent + 2 * _MIN_START_S > self.budget_s:
-            raise self._refusal(spent, least_training_s(MeasuredCosts(0.0, 0.1), 1), 2 * _MIN_START_S)
+            raise self._budget_error(spent, least_training_s(MeasuredCosts(0.0, 0.1), 1), 2 * _MIN_START_S)
 
     def _measure(self, plan: DetectPlan, least_images: int, turn: str = "first") -> _Choice:
         """Return the training that fits a plan.
@@ -223,8 +223,8 @@ class DetectBudget:
         costs, fitting = self._measure_costs(plan, least_images, turn, is_needed=True)
         assert self._final is not None
         if fitting["fit"] is None:
-            least_s = least_training_s(costs, least_images, self._num_trainings) + self._held_s()
-            raise self._refusal(fitting["spent_s"], least_s, self._final.seconds())
+            least_s = least_training_s(costs, least_images, self._num_trainings) + self._fold_scoring_s()
+            raise self._budget_error(fitting["spent_s"], least_s, self._final.seconds())
         self._safety = fitting["safety"]
         return _Choice(plan, costs, AffordableTraining(**fitting["fit"]))
 
@@ -244,7 +244,7 @@ class DetectBudget:
         name = plan.strategy
         costs = MeasuredCosts(**self._journal.once(f"prices-{name}", lambda: self._time_training(plan)))
         if self._final is None:
-            self._final = FinalSteps(**self._journal.once("ending", lambda: self._time_ending(plan)))
+            self._final = FinalSteps(**self._journal.once("ending", lambda: self._time_final_steps(plan)))
             self._image_s = self._final.image_cpu_s * self._final.contention
         self._full_steps = max(1, len(self._order) // plan.batch_size) * plan.epochs
         # The time left and the missing views depend on the time of the call.
@@ -262,7 +262,7 @@ class DetectBudget:
         assert self._final is not None
         for safety in (SAFETY, 1.0) if is_needed else (SAFETY,):
             fit = fit_training(
-                self.deadline - now - self._final.seconds(safety) - self._held_s(),
+                self.deadline - now - self._final.seconds(safety) - self._fold_scoring_s(),
                 costs,
                 num_images=len(self._order),
                 batch_size=plan.batch_size,
@@ -287,7 +287,7 @@ class DetectBudget:
         steps_s = _FINETUNE_FRACTION * self._full_steps * _FINETUNE_PRICE * choice.costs.step_s * self._num_trainings
         views_s = choice.costs.view_s * len(self._order)
         export_s = self._final.parts()["export"]
-        left_s = self._journal.once("left_s", lambda: self._left_s() - self._held_s())
+        left_s = self._journal.once("left_s", lambda: self._left_s() - self._fold_scoring_s())
         return bool(steps_s + views_s + export_s <= left_s)
 
     def _make_views(self, choice: _Choice, least_images: int) -> _Choice:
@@ -303,7 +303,7 @@ class DetectBudget:
                 until = min(self._clock() + _LATE * planned_s + 1.0, latest)
                 self._trainer.make_views(plan, pairs, until)
                 fit = self._reduce_to_cached(plan, fit, least_images)
-            left_s = self.deadline - self._reserve_s() - self._held_s() - self._clock()
+            left_s = self.deadline - self._reserve_s() - self._fold_scoring_s() - self._clock()
             steps = int(left_s / (choice.costs.step_s * self._num_trainings))
             full_steps = max(1, fit.num_images // min(plan.batch_size, fit.num_images)) * plan.epochs
             return AffordableTraining(fit.num_images, fit.num_views, max(1, min(steps, full_steps))).to_json()
@@ -373,7 +373,7 @@ class DetectBudget:
             self._worker_contention = max(1.0, seconds * self._trainer.num_threads / cpu_s)
         return float(np.median(seconds_per_view[1:] or seconds_per_view))
 
-    def _time_ending(self, plan: DetectPlan) -> dict[str, Any]:
+    def _time_final_steps(self, plan: DetectPlan) -> dict[str, Any]:
         """Return the fields of `FinalSteps`."""
         return {
             "num_scored": self._scored.num_images,
@@ -395,7 +395,7 @@ class DetectBudget:
         """Return the seconds left for views and trainings."""
         return self.deadline - self._clock() - self._reserve_s()
 
-    def _held_s(self) -> float:
+    def _fold_scoring_s(self) -> float:
         """Return the seconds of scoring every training image once, out of fold."""
         return self._image_s * len(self._order) if self._num_trainings > 1 else 0.0
 
@@ -489,7 +489,7 @@ class DetectBudget:
             chosen.append(("batch_size", plan.batch_size, DecisionReason.IMAGES_FIT_BUDGET))
         return [Decision(setting, value, reason, evidence=evidence) for setting, value, reason in chosen]
 
-    def _refusal(self, spent_s: float, training_s: float, ending_s: float) -> BudgetError:
+    def _budget_error(self, spent_s: float, training_s: float, ending_s: float) -> BudgetError:
         least_s = least_budget_s(spent_s, training_s, ending_s)
         return BudgetError(
             f"the budget of {self.budget_s:.0f} s is too small: preparation took {spent_s:.0f} s, the shortest "

@@ -118,7 +118,7 @@ class DetectorTrainer:
 
     def row_bytes(self, plan: DetectPlan) -> int:
         """Return the bytes of one cached view; 0 where views are not cached."""
-        return 0 if plan.strategy in ("full", "scratch") else self._front(plan).layout.row_bytes
+        return 0 if plan.strategy in ("full", "scratch") else self._prefix(plan).layout.row_bytes
 
     def source(self, plan: DetectPlan) -> Any:
         """Return the batch source of a plan."""
@@ -152,12 +152,12 @@ class DetectorTrainer:
         )  # fmt: skip
         return CachedSource(views, find)
 
-    def _space(self, front: PrefixGraph) -> ActivationPartition:
+    def _space(self, prefix: PrefixGraph) -> ActivationPartition:
         if self.settings.cache:
-            return self._cache.space(front.digest, self.spec.digest, front.layout)
-        return ActivationPartition(self.view_folder / front.digest[:16], front.layout)
+            return self._cache.space(prefix.digest, self.spec.digest, prefix.layout)
+        return ActivationPartition(self.view_folder / prefix.digest[:16], prefix.layout)
 
-    def _front(self, plan: DetectPlan) -> PrefixGraph:
+    def _prefix(self, plan: DetectPlan) -> PrefixGraph:
         from headstart.backbones.freeze import tensors_digest
         from headstart.detection.feature_taps import tap_prefix
 
@@ -306,7 +306,7 @@ class DetectorTrainer:
     def export_cpu_s(self, plan: DetectPlan) -> float | None:
         """Return the CPU seconds of exporting the frozen prefix; None where not measured."""
         is_stored = plan.strategy in ("head", "finetune")
-        return self._front(plan).export_cpu_s if is_stored else None
+        return self._prefix(plan).export_cpu_s if is_stored else None
 
     # -- export
 

@@ -112,8 +112,8 @@ class BatchSources:
             layout = RowLayout(self.blocks, tuple((graph.blocks[b],) for b in self.blocks), "float32")
             engine, digest, num_states = OnnxEngine(graph.path), graph.digest, 0
         else:
-            front = self._front(plan, spec)
-            engine, digest, layout = OnnxEngine(front.path), front.digest, front.layout
+            prefix = self._prefix(plan, spec)
+            engine, digest, layout = OnnxEngine(prefix.path), prefix.digest, prefix.layout
             num_states = sum(name.startswith("state") for name in layout.names)
         space = self._space(digest, spec.digest, layout)
         progress = self.events.progress(Stage.VIEWS, "view")
@@ -147,7 +147,7 @@ class BatchSources:
         stored = _stored_in(self.open(plan))
         return sum(s.views.num_made for s in stored) if stored else None
 
-    def _front(self, plan: FinetunePlan, spec: ImageSpec) -> PrefixGraph:
+    def _prefix(self, plan: FinetunePlan, spec: ImageSpec) -> PrefixGraph:
         from headstart.backbones import pooled_outputs
         from headstart.backbones.classifier_head import pool_state, read_head
         from headstart.backbones.suffix_parts import split_blocks

@@ -178,7 +178,7 @@ def check_data(
     num_threads: int | None = None,
     offline: bool = False,
     use_network: bool = True,
-    use_memory: bool = True,
+    use_cache: bool = True,
 ) -> ImageCheckResult:
     """Read and check a data set; no file is changed.
 
@@ -190,7 +190,7 @@ def check_data(
         allow_external_paths, num_threads, offline: As in `train`.
         max_pixels: Larger images are rejected.
         use_network: Whether to extract features; never without the training extra.
-        use_memory: Whether scans and reports are cached on disk.
+        use_cache: Whether scans and reports are cached on disk.
     """
     samples = read(
         data, layout=layout, label_pattern=label_pattern, first_id=first_id, allow_external_paths=allow_external_paths

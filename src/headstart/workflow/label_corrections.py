@@ -54,7 +54,7 @@ def write_label_errors(
             softmax(logits),
             samples.class_ids[index],
             unscorable=fit.unscorable if is_train else None,
-            twins=_twins([features.digests[i] for i in index]),
+            twins=_identical_pairs([features.digests[i] for i in index]),
         )
         positions = np.array([index[s.index] for s in errors.items], dtype=np.int64)
         neighbors = _neighbors(fit.head.normalizer, features, split.where("train"), positions)
@@ -165,7 +165,7 @@ def _row(
     )
 
 
-def _twins(digests: Sequence[str]) -> NDArray[np.int64] | None:
+def _identical_pairs(digests: Sequence[str]) -> NDArray[np.int64] | None:
     """Return (P, 2) positions of identical files."""
     seen: dict[str, int] = {}
     pairs = [(seen[d], i) for i, d in enumerate(digests) if seen.setdefault(d, i) != i]

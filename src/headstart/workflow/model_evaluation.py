@@ -113,7 +113,7 @@ def evaluate_model(
         events.find(*evaluation.findings)
     if known is not None:
         events.find(_trained_on(known, int(is_read.sum())))
-    events.find(*_class_findings(new, len(strange), missing), *_ood_findings(unknown))
+    events.find(*_class_findings(new, len(new_class_samples), missing), *_ood_findings(unknown))
     if evaluation is not None:
         events.emit(ScoreMeasured(summarize_evaluation(evaluation_to_json(evaluation))))
     events.emit(RunFinished(time.monotonic() - started))
@@ -204,7 +204,7 @@ def _unknown(
     probabilities: NDArray[np.float64],
     truth: NDArray[np.int64],
     known: NDArray[np.float64],
-    strange: NDArray[np.float64],
+    new_class_novelty: NDArray[np.float64],
 ) -> dict[str, Any]:
     """Return OOD rates and prediction-set coverage with intervals, on images not used in training."""
     rates: dict[str, Any] = {}

@@ -203,7 +203,7 @@ def _fit(
 ) -> tuple[ProbeFit, Features, bool]:
     """Fit the probe; with flip TTA if requested, or if it pays within a budget."""
     settings = context.resolved.settings
-    fit = _fitting(context, samples, split)
+    fit = _make_fit(context, samples, split)
     plain = fit(features)
     choice = settings.probe.flip_tta
     if choice == "off":
@@ -252,7 +252,7 @@ def _probe_evidence(fit: ProbeFit, *, is_constant: bool) -> dict[str, JsonValue]
     }
 
 
-def _fitting(context: ProbeRunContext, samples: Samples, split: Split) -> Callable[[Features], ProbeFit]:
+def _make_fit(context: ProbeRunContext, samples: Samples, split: Split) -> Callable[[Features], ProbeFit]:
     """Return a function that fits a probe on features of the training images with the requested class weights."""
     settings = context.resolved.settings
     train = split.where("train")

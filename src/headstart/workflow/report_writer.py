@@ -257,7 +257,7 @@ def read_run_data(folder: Path, *, paths: Mapping[str, str] | None = None) -> Ru
         extra={k: metrics[k] for k in _SECTIONS if metrics.get(k)},
         problems=tuple(problems),
     )
-    facts = replace(facts, beside=_read_beside(facts, paths))
+    facts = replace(facts, beside=_read_leaking(facts, paths))
     if (folder / "label_errors.csv").is_file() and "suspects" not in facts.extra:
         rows = [
             {k: unescape_formula(v or "") for k, v in row.items() if k}
@@ -267,7 +267,7 @@ def read_run_data(folder: Path, *, paths: Mapping[str, str] | None = None) -> Ru
     return facts
 
 
-def _read_beside(facts: RunData, paths: Mapping[str, str]) -> tuple[tuple[str, str | None, str], ...]:
+def _read_leaking(facts: RunData, paths: Mapping[str, str]) -> tuple[tuple[str, str | None, str], ...]:
     """Return the leaking images of the dataset report, which were not scored."""
     known = set(facts.scored.names)
     images: dict[str, tuple[str, str | None, str]] = {}

@@ -135,7 +135,7 @@ def _acquire_new(out: str | None, parent: Path | None, started: float | None) ->
         lock = _acquire(folder, out)
         if is_used:
             _empty(folder)
-        return _marked(folder, lock, started)
+        return _write_new_marker(folder, lock, started)
     parent = parent or Path("runs")
     for number in range(1, 1_000_000):
         folder = parent / f"train{number}"
@@ -146,7 +146,7 @@ def _acquire_new(out: str | None, parent: Path | None, started: float | None) ->
             continue
         except OSError as error:
             raise _cannot_create(folder, error) from error
-        return _marked(folder, _acquire(folder, str(folder)), started)
+        return _write_new_marker(folder, _acquire(folder, str(folder)), started)
     raise UsageError(f"too many runs in `{parent}`.", hint="use a new folder with --out")
 
 
@@ -170,7 +170,7 @@ def _acquire_again(folder: Path, started: float | None) -> tuple[Path, RunLock]:
     return _write_marker(folder, lock, {**marker, "pid": os.getpid(), "host": platform.node(), "resumed": resumed})
 
 
-def _marked(folder: Path, lock: RunLock, started: float | None) -> tuple[Path, RunLock]:
+def _write_new_marker(folder: Path, lock: RunLock, started: float | None) -> tuple[Path, RunLock]:
     command = [os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]]
     marker = {"pid": os.getpid(), "host": platform.node(), "command": command, "started": clock_time(started)}
     return _write_marker(folder, lock, marker)
@@ -200,7 +200,7 @@ def _check_killed(folder: Path, out: str) -> None:
             f"`{out}` holds a stopped run that can be resumed.",
             hint=f"headstart resume {out}, or use a new folder with --out",
         )
-    foreign = [entry.name for entry in folder.iterdir() if not _is_ours(entry)]
+    foreign = [entry.name for entry in folder.iterdir() if not _is_run_file(entry)]
     if foreign:
         raise UsageError(
             f"`{out}` holds a stopped run and other files: {', '.join(foreign[:5])}.",
@@ -215,7 +215,7 @@ def _discard(folder: Path) -> None:
         folder.rmdir()
 
 
-def _is_ours(entry: Path) -> bool:
+def _is_run_file(entry: Path) -> bool:
     """Return whether the entry is a file of a run, temporary files included."""
     return entry.name in _NAMES or _is_temporary(entry)
 
@@ -226,7 +226,7 @@ def _is_temporary(entry: Path) -> bool:
 
 def _empty(folder: Path) -> None:
     for entry in folder.iterdir():
-        if not _is_ours(entry) or entry.name == LOCK:
+        if not _is_run_file(entry) or entry.name == LOCK:
             continue
         if entry.is_dir() and not entry.is_symlink():
             shutil.rmtree(entry)
