@@ -103,20 +103,20 @@ def split_dataset(
         UsageError, DataError: See `make_split` and `group_ids`.
     """
     applied = apply_report(samples, report, group_from=settings.group_from)
-    left_out = applied.excluded | ~features.is_ok
-    leaking = applied.test_including_leaks & ~applied.test & ~left_out
+    excluded = applied.excluded | ~features.is_ok
+    leaking = applied.test_including_leaks & ~applied.test & ~excluded
     split = make_split(
         samples,
         groups=applied.groups,
         test_size=settings.test_size,
         seed=settings.seed,
-        leave_out=left_out | leaking,
+        leave_out=excluded | leaking,
     )
     if manifest is not None:
         split = replace(split, source="file", setup=manifest.setup, reason=manifest.reason)
     given = {s.split for s in samples}
     scored = "test" if "test" in given else "val"
-    if scored == "test" and not (applied.test & ~left_out & _in_split(samples, "test")).any():
+    if scored == "test" and not (applied.test & ~excluded & _in_split(samples, "test")).any():
         # Otherwise the user's validation images would be taken for test images.
         assignment = np.where(split.assignment == "test", "val", split.assignment).astype("<U5")
         reason = "none of your test images can be scored; the score is out-of-fold"

@@ -214,18 +214,18 @@ def _split(
     resolved: ResolvedConfig,
     samples: DetectionSamples,
     groups: NDArray[np.int64] | None,
-    left_out: NDArray[np.bool_],
+    excluded: NDArray[np.bool_],
     manifest: Split | None,
 ) -> Split:
     settings = resolved.settings
     if manifest is not None:
-        made = split_boxes(samples, groups=groups, leave_out=left_out)
+        made = split_boxes(samples, groups=groups, leave_out=excluded)
         return replace(made, source="file", setup=manifest.setup, reason=manifest.reason)
     if settings.folds is not None and settings.test_size is None and not any(samples.split):
-        assignment = np.where(left_out, "", "train").astype("<U5")
+        assignment = np.where(excluded, "", "train").astype("<U5")
         reason = f"{settings.folds}-fold cross-validation scores every image"
         return Split(assignment, groups, "made", None, settings.seed, reason)
-    return split_boxes(samples, groups=groups, test_size=settings.test_size, seed=settings.seed, leave_out=left_out)
+    return split_boxes(samples, groups=groups, test_size=settings.test_size, seed=settings.seed, leave_out=excluded)
 
 
 def _find_leaks(

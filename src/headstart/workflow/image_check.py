@@ -237,8 +237,8 @@ def save_repaired_split(
         write_split(out, samples, split)
     except OSError as error:
         raise UsageError(f"cannot write `{out}` ({error.strerror or error}).") from error
-    left_out = int((split.assignment == "").sum())
-    evidence = {"num_left_out": left_out, "repair": split.reason, **split.evidence}
+    num_excluded = int((split.assignment == "").sum())
+    evidence = {"num_left_out": num_excluded, "repair": split.reason, **split.evidence}
     events.emit(FileWritten("split", out, evidence))
 
 
