@@ -221,7 +221,7 @@ def test_missing_images_are_refused(stopped: Path, tmp_path: Path) -> None:
     journal.write_text(json.dumps(values))
     with pytest.raises(DataError, match="does not exist") as caught:
         resume(run)
-    assert "put them back" in (caught.value.hint or "")
+    assert "restore" in (caught.value.hint or "")
 
 
 def test_full_disk_error_names_resume(stopped: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
