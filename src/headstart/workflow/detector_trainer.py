@@ -144,9 +144,9 @@ class DetectorTrainer:
                 self.paths, self.digests, self.names, self.spec, augment, plan.seed, self._decoded, cutting=BOX_IMAGES
             )
             return ImageSource(images.make, find, self.num_threads)
-        front = self._front(plan)
+        prefix = self._prefix(plan)
         views = ViewActivations(
-            self.paths, self.digests, self.names, OnnxEngine(front.path), self.spec, self._space(front), augment,
+            self.paths, self.digests, self.names, OnnxEngine(prefix.path), self.spec, self._space(prefix), augment,
             plan.seed, num_threads=self.num_threads, progress=self.events.progress(Stage.VIEWS, "view"),
             make=make_box_view, batch=_VIEW_BATCH,
         )  # fmt: skip

@@ -204,7 +204,7 @@ def check_data(
         max_pixels=max_pixels,
         group_from=group_from,
         num_threads=num_threads,
-        use_cache=use_memory,
+        use_cache=use_cache,
     )
     if use_network and importlib.util.find_spec("torch") is not None:
         chosen, _ = inspector.find_range()

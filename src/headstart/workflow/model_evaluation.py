@@ -82,9 +82,9 @@ def evaluate_model(
         )
     truth = np.array([position[s.label or ""] for s in scored], dtype=np.int64)
     is_trained_on = seen_in_training([s.path for s in scored], runtime.bundle.trained_on())
-    strange = [s for s in samples if s.label is not None and s.label not in position]
-    probabilities, ood_score = runtime.judge([s.path for s in (*scored, *strange)])
-    probabilities, strange_scores = probabilities[: len(scored)], ood_score[len(scored) :]
+    new_class_samples = [s for s in samples if s.label is not None and s.label not in position]
+    probabilities, ood_score = runtime.judge([s.path for s in (*scored, *new_class_samples)])
+    probabilities, new_class_scores = probabilities[: len(scored)], ood_score[len(scored) :]
     ood_score = ood_score[: len(scored)]
     is_read = np.isfinite(probabilities).all(axis=1)
     unreadable = [read_problem(scored[i].name, scored[i].path, runtime) for i in np.flatnonzero(~is_read)]
@@ -108,7 +108,7 @@ def evaluate_model(
     is_new = is_read & ~is_trained_on
     evaluation, known = score(is_new, USER_TEST_SPLIT), score(is_read & is_trained_on, RESUBSTITUTION)
     missing = tuple(name for name in names if name not in present)
-    unknown = _unknown(runtime, probabilities[is_new], truth[is_new], ood_score[is_new], strange_scores)
+    unknown = _unknown(runtime, probabilities[is_new], truth[is_new], ood_score[is_new], new_class_scores)
     if evaluation is not None:
         events.find(*evaluation.findings)
     if known is not None:
@@ -204,14 +204,14 @@ def _unknown(
     probabilities: NDArray[np.float64],
     truth: NDArray[np.int64],
     known: NDArray[np.float64],
-    new_class_novelty: NDArray[np.float64],
+    new_class_scores: NDArray[np.float64],
 ) -> dict[str, Any]:
     """Return OOD rates and prediction-set coverage with intervals, on images not used in training."""
     rates: dict[str, Any] = {}
     rule, sets = runtime.bundle.ood, runtime.bundle.prediction_sets
     if rule is not None and math.isfinite(rule.threshold()):
         rates["ood_fpr"] = rule.ood_fpr
-        for name, values in (("false_alarms", known), ("detected", strange[np.isfinite(strange)])):
+        for name, values in (("false_alarms", known), ("detected", new_class_scores[np.isfinite(new_class_scores)])):
             if len(values):
                 rates[name] = _proportion(values > rule.threshold())
     if sets is not None and len(truth):
