@@ -112,7 +112,7 @@ def test_new_class_is_detected_as_ood(run: Run, strange: Path) -> None:
     assert unknown["empirical"]["low"] <= unknown["empirical"]["value"] <= unknown["empirical"]["high"]
     (rates,) = [f.evidence for f in result.findings if f.kind is FindingKind.OOD_RATES]
     assert (rates["known"], rates["new"]) == (unknown["false_alarms"], unknown["detected"])
-    assert json.loads(json.dumps(result.to_json()))["unknown"] == unknown
+    assert json.loads(json.dumps(result.to_json()))["ood"] == unknown
     assert sum(bool(p.is_ood) for p in result.predictions) == round(unknown["false_alarms"]["value"] * 30)
 
 
@@ -230,7 +230,7 @@ class TestTunedNetworks:
             samples, features, split, head if has_head else None, logits, scored, logits[scored],
             train[: 100 - num_held_out], frozen=frozen, ood_fpr=0.1, coverage=0.9,
         )  # fmt: skip
-        assert uncertainty.novelty.rule.has_residual_norm is (counted > 0)
+        assert uncertainty.ood.rule.has_residual_norm is (counted > 0)
         assert uncertainty.json["ood"]["has_residual_norm"] is (counted > 0)
         if counted:
             # What does not count may change at will.
@@ -238,13 +238,13 @@ class TestTunedNetworks:
             changed = rows.copy()
             changed[:, counted:] += 3.0
             p = softmax(logits)
-            np.testing.assert_array_equal(uncertainty.novelty.score(changed, p), uncertainty.novelty.score(rows, p))
+            np.testing.assert_array_equal(uncertainty.ood.score(changed, p), uncertainty.ood.score(rows, p))
             changed[:, :counted] += 3.0
-            assert (uncertainty.novelty.score(changed, p) > uncertainty.novelty.score(rows, p) + 1).all()
+            assert (uncertainty.ood.score(changed, p) > uncertainty.ood.score(rows, p) + 1).all()
         assert np.isfinite(uncertainty.held_out[scored]).all()
         assert np.isfinite(uncertainty.held_out[100:]).all()
         assert np.isnan(uncertainty.held_out[: 100 - len(scored)]).all()
-        assert (uncertainty.held_out[scored] > uncertainty.novelty.threshold).mean() <= 0.1
+        assert (uncertainty.held_out[scored] > uncertainty.ood.threshold).mean() <= 0.1
         assert uncertainty.json["coverage"]["is_guaranteed"] is False
 
 

@@ -68,7 +68,7 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
     ),
     NoteKind.PROBE_NOT_WORSE: lambda e: (
         f"the probe is {'better' if e['is_probe_better'] else 'not clearly worse'} (saved in "
-        f"{shorten(e['probe'], 24)}); --select best selects it"
+        f"{shorten(e['probe'], 24)}); use --select best"
     ),
     NoteKind.REPORT_NOT_WRITTEN: lambda e: (
         f"no report ({shorten(str(e['reason']), 20)}), the run is complete: headstart report {shorten(e['run'], 18)}"
