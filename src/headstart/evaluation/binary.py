@@ -77,7 +77,7 @@ def roc_auc(
     groups: NDArray[np.int64] | None = None,
     is_out_of_fold: bool = False,
 ) -> Estimate:
-    """Return the area under the ROC curve: how often a positive sample scores above a negative one, ties counted half.
+    """Compute ROC AUC; ties count half.
 
     The interval is Wilson's at the number of independent samples that a share would need to vary as much as the AUC:
     its variance is that of the placements (the share of the other class on the right side of each sample), added up
@@ -116,7 +116,7 @@ def roc_auc(
 
 
 def _share_below(score: Float, others: Float) -> Float:
-    """Return (N,) share of the others that lie below each score, ties counted half."""
+    """Return (N,) fraction of the other class below each score; ties count half."""
     ordered = np.sort(others)
     below = np.searchsorted(ordered, score, "left") + np.searchsorted(ordered, score, "right")
     return np.asarray(below / (2.0 * len(ordered)), dtype=np.float64)

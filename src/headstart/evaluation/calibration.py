@@ -41,7 +41,7 @@ Z95 = 1.959963984540054
 
 @dataclass(frozen=True, slots=True)
 class CalibrationError:
-    """How far confidence and share of hits lie apart, in [0, 1].
+    """Difference of confidence and accuracy, in [0, 1].
 
     Attributes:
         value: Debiased, by `ESTIMATOR`.
@@ -59,7 +59,7 @@ class CalibrationError:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """One bar of a reliability diagram; `low` and `high` are the 95 % interval of `share_right`."""
+    """One bin of a reliability diagram; `low` and `high` are the 95 % CI of `share_right`."""
 
     confidence: float
     share_right: float
@@ -70,7 +70,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Calibration:
-    """The map `scale * logits + shift` that was chosen, with what it was chosen by.
+    """Selected calibration map `scale * logits + shift`, with the losses behind it.
 
     Attributes:
         kind: `none`, `temperature` or `vector`.
@@ -87,12 +87,12 @@ class Calibration:
     logits: Float
 
     def apply(self, logits: NDArray[np.floating[Any]]) -> Float:
-        """Calibrated logits of logits (N, K)."""
+        """Calibrate logits (N, K)."""
         return np.asarray(logits, dtype=np.float64) * self.scale + self.shift
 
 
 def brier(probabilities: Float, class_ids: NDArray[np.int64]) -> float:
-    """Return mean squared distance of the probabilities from the truth, in [0, 2] (Brier 1950)."""
+    """Compute the Brier score, in [0, 2] (Brier 1950)."""
     truth = np.eye(probabilities.shape[1])[class_ids]
     return float(((probabilities - truth) ** 2).sum(axis=1).mean())
 
@@ -100,7 +100,7 @@ def brier(probabilities: Float, class_ids: NDArray[np.int64]) -> float:
 def calibration_error(
     probabilities: Float, class_ids: NDArray[np.int64], *, effect: float = 1.0, num_bins: int | None = None
 ) -> CalibrationError:
-    """Return how far the probability of the predicted class lies from the share of hits.
+    """Compute the calibration error of the predicted class.
 
     Args:
         probabilities: (N, K).
@@ -131,7 +131,7 @@ def calibration_error(
 def reliability_diagram(
     probabilities: Float, class_ids: NDArray[np.int64], num_bins: int | None = None
 ) -> tuple[ReliabilityBin, ...]:
-    """Bins of equally many samples, from the least to the most confident."""
+    """Return bins with equal numbers of samples, by ascending confidence."""
     confidence, hits = _top(probabilities, class_ids)
     bars = []
     for b in _equal_mass(confidence, num_bins):
@@ -141,7 +141,7 @@ def reliability_diagram(
 
 
 def fit_temperature(logits: NDArray[np.floating[Any]], class_ids: NDArray[np.int64]) -> float:
-    """Return the temperature in [0.05, 20] by which logits are best divided, by log-loss.
+    """Fit the temperature in [0.05, 20] with the lowest log-loss.
 
     Source: Guo et al. (2017).
     """
@@ -165,7 +165,7 @@ def fit_temperature(logits: NDArray[np.floating[Any]], class_ids: NDArray[np.int
 def fit_vector_scaling(
     logits: NDArray[np.floating[Any]], class_ids: NDArray[np.int64], *, strength: float = 1.0
 ) -> tuple[Float, Float]:
-    """Scale (K,) > 0 and shift (K,) of the logits that are best by log-loss, drawn towards one temperature.
+    """Fit scale (K,) > 0 and shift (K,) of the logits by log-loss, regularized towards one temperature.
 
     Args:
         logits: (N, K).
@@ -223,7 +223,7 @@ def calibrate(
     num_folds: int = 10,
     seed: int = 0,
 ) -> Calibration:
-    """Choose between no map, one temperature and vector scaling by cross-fitted log-loss.
+    """Select no calibration, temperature or vector scaling by cross-fitted log-loss.
 
     Args:
         logits: (N, K) out-of-fold logits.
@@ -281,7 +281,7 @@ def _top(probabilities: Float, class_ids: NDArray[np.int64]) -> tuple[Float, NDA
 
 
 def _equal_mass(confidence: Float, num_bins: int | None) -> list[NDArray[np.int64]]:
-    """Return positions of the samples in each bin, ties kept in order; at least one sample a bin."""
+    """Return the positions of the samples in each bin; at least one sample per bin."""
     num = len(confidence)
     wanted = min(15, max(5, num // 50)) if num_bins is None else num_bins
     return np.array_split(np.argsort(confidence, kind="stable"), max(1, min(wanted, num)))

@@ -24,7 +24,7 @@ Float = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class PredictionSets:
-    """Floors that turn probabilities into sets, and what they did on images they were not fitted on.
+    """Thresholds of prediction sets with their cross-fitted coverage.
 
     Attributes:
         coverage: The share of images whose set shall hold the true class.
@@ -52,7 +52,7 @@ class PredictionSets:
     rule: PredictionSetRule
 
     def sets(self, probabilities: NDArray[np.floating]) -> NDArray[np.bool_]:
-        """Return (N, K) which classes are in the set of each image; a row without any means unknown."""
+        """Return (N, K) membership of the prediction sets; an empty row means OOD."""
         return np.asarray(probabilities >= self.thresholds, dtype=np.bool_)
 
 
@@ -66,7 +66,7 @@ def fit_prediction_sets(
     num_folds: int = 10,
     seed: int = 0,
 ) -> PredictionSets:
-    """Floors at which sets hold the truth in `coverage` of new images (of new groups, where there are groups).
+    """Fit thresholds for sets with the given coverage of new images (of new groups, if there are groups).
 
     Args:
         probabilities: (N, K) out of fold, or of a split kept apart for this.
@@ -124,7 +124,7 @@ def _floors(
     groups: NDArray[np.int64] | None,
     is_all_or_none: bool,
 ) -> tuple[Float, NDArray[np.bool_]]:
-    """Return (K,) floors and whether each is the class's own.
+    """Return (K,) thresholds and whether each is per class.
 
     A guarantee holds for floors of the classes or for one floor of all, not for a mixture: with `is_all_or_none`
     one class that is too small makes all share one floor.
@@ -147,7 +147,7 @@ def _floors(
 
 
 def _floor(given: Float, coverage: float, groups: NDArray[np.int64] | None) -> float:
-    """Return the largest floor that at least `coverage` of a new image's chance lies above; 0 with too few images."""
+    """Return the largest threshold with at least the given coverage; 0 with too few images."""
     num = len(given)
     if groups is None:
         rank = math.ceil((num + 1) * coverage)  # counted from the best

@@ -30,7 +30,7 @@ _SUREST = 1.0 - 1e-5  # a runtime's float32 tells no more apart above it, and no
 
 @dataclass(frozen=True)
 class OodRule:
-    """Novelty of an image from two numbers that a graph gives, and from where on it counts as unknown.
+    """OOD score from two outputs of a graph, with its thresholds.
 
         u = standardized log(-log(largest probability)),  v = standardized log(residual_norm)
         novelty = u + (max(0, v + 1) / 2)^2,  or u alone where there is no rest
@@ -55,7 +55,7 @@ class OodRule:
         return self.residual_center is not None
 
     def combine(self, largest_probability: Float, rest: NDArray[np.floating[Any]] | None) -> Float:
-        """Return (N,) novelty; about 0 for known images, more is stranger.
+        """Return (N,) OOD scores; about 0 in distribution.
 
         Args:
             largest_probability: (N,) of the head.
@@ -68,7 +68,7 @@ class OodRule:
         return add_up(u, (off - self.residual_center) / self.residual_scale)
 
     def threshold(self, ood_fpr: float | None = None) -> float:
-        """Return the novelty above which an image counts as unknown; infinite where there were too few images for one.
+        """Return the OOD threshold; infinite with too few images.
 
         Args:
             ood_fpr: Share of known images that may be refused at most; None takes the rule's own.
@@ -94,7 +94,7 @@ class OodRule:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any]) -> OodRule:
-        """Read what `to_json` gave.
+        """Read the output of `to_json`.
 
         Raises:
             ValueError, TypeError, KeyError: A value is missing or does not fit: it comes from outside.
@@ -112,7 +112,7 @@ class OodRule:
 
 @dataclass(frozen=True)
 class PredictionSetRule:
-    """Floors that turn probabilities into sets of classes.
+    """Thresholds of prediction sets.
 
     Attributes:
         coverage: The share of images whose set shall hold the true class, unless another is asked for.
@@ -126,7 +126,7 @@ class PredictionSetRule:
     is_guaranteed: bool = False
 
     def at(self, coverage: float | None = None) -> tuple[float, Float]:
-        """Return the smallest stored coverage that is at least the wanted one, and its (K,) floors.
+        """Return the smallest stored coverage of at least the requested one, and its (K,) thresholds.
 
         Raises:
             ValueError: None is that large, or the coverage is not strictly between 0 and 1.
@@ -140,11 +140,11 @@ class PredictionSetRule:
         return found
 
     def sets(self, probabilities: NDArray[np.floating[Any]], coverage: float | None = None) -> NDArray[np.bool_]:
-        """Return (N, K) which classes are in the set of each image; a row without any means that no class fits."""
+        """Return (N, K) membership of the prediction sets; an empty row means that no class fits."""
         return np.asarray(probabilities >= self.at(coverage)[1], dtype=np.bool_)
 
     def to_json(self) -> dict[str, Any]:
-        """Return plain values; floors by coverage as text, to seven digits."""
+        """Return plain values; thresholds by coverage, to seven digits."""
         return {
             "coverage": self.coverage,
             "is_guaranteed": self.is_guaranteed,
@@ -153,7 +153,7 @@ class PredictionSetRule:
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], num_classes: int) -> PredictionSetRule:
-        """Read what `to_json` gave.
+        """Read the output of `to_json`.
 
         Raises:
             ValueError, TypeError, KeyError: A value is missing or does not fit: it comes from outside.
@@ -170,13 +170,13 @@ class PredictionSetRule:
 
 
 def log_ood_score(largest_probability: Float) -> Float:
-    """log(-log p): spreads out the probabilities next to 1, where most known images are."""
+    """Return log(-log p), which spreads out probabilities close to 1."""
     largest = np.clip(largest_probability, _TINY, _SUREST)
     return np.asarray(np.log(-np.log(largest)), dtype=np.float64)
 
 
 def add_up(u: Float, v: Float) -> Float:
-    """Novelty from standardized doubt and standardized logarithm of the rest."""
+    """Combine standardized uncertainty and standardized log residual norm."""
     return np.asarray(u + (np.maximum(0.0, v + 1.0) / 2.0) ** 2, dtype=np.float64)
 
 

@@ -34,7 +34,7 @@ _LEAST = 1e-6
 
 @dataclass(frozen=True)
 class _Asked:
-    """Standardized novelty of known images (left out of the fit) and of strange ones, and the doubt alone."""
+    """Standardized OOD scores of held-out known images and of images of the held-out class."""
 
     known: Float
     strange: Float
@@ -52,7 +52,7 @@ def evaluate_held_out_classes(
     max_classes: int = 10,
     seed: int = 0,
 ) -> HeldOutClassResult | None:
-    """Train without a class and sees whether its images are noticed.
+    """Measure the OOD recall on each class held out of training.
 
     Args:
         rows: (N, D) normalized as the head's.
@@ -106,7 +106,7 @@ def evaluate_held_out_classes(
 
 
 def _ask(kernel: Float, ids: Ids, fit: Ids, known: Ids, strange: Ids, penalty: float) -> _Asked:
-    """Fit head and directions on some images and asks about others."""
+    """Fit head and directions on some images and score others."""
     asked = np.concatenate([known, strange])
     within, across, own = centered_products(kernel, fit, asked)
     values, vectors = np.linalg.eigh(within)
@@ -131,7 +131,7 @@ def _ask(kernel: Float, ids: Ids, fit: Ids, known: Ids, strange: Ids, penalty: f
 
 
 def _drawn(class_ids: Ids, groups: Ids | None, rng: np.random.Generator) -> Ids:
-    """Return positions of at most 500 images, all alike often per class as far as they go; groups whole."""
+    """Return positions of at most 500 class-balanced images; groups whole."""
     num = len(class_ids)
     if num <= _MOST:
         return np.arange(num)

@@ -18,7 +18,7 @@ _TINY = 1e-12
 
 @dataclass(frozen=True, slots=True)
 class LabelError:
-    """One label worth a second look.
+    """One suspected label error.
 
     Attributes:
         index: Position of the sample.
@@ -40,7 +40,7 @@ class LabelError:
 
 @dataclass(frozen=True)
 class LabelErrorList:
-    """All that were asked for, most doubtful first.
+    """Ranked labels, most probable errors first.
 
     Attributes:
         items: Ranked.
@@ -61,7 +61,7 @@ def find_label_errors_or_pairs(
     twins: NDArray[np.int64] | None = None,
     limit: int | None = None,
 ) -> LabelErrorList:
-    """Rank the labels by how much the out-of-fold probabilities and near-duplicates speak against them.
+    """Rank label errors by out-of-fold probabilities and near-duplicates.
 
     Args:
         probabilities: (N, K) out of fold: no row from a fit that saw the sample or its group.

@@ -37,7 +37,7 @@ class CurvePoint:
 
 @dataclass(frozen=True)
 class LearningCurve:
-    """Measured points, what comes next, and what it gains.
+    """Measured points, forecast and gain.
 
     Attributes:
         points: Measured, from few images to all.
@@ -60,7 +60,7 @@ class LearningCurve:
 def nested_parts(
     class_ids: NDArray[np.int64], *, groups: NDArray[np.int64] | None = None, num_parts: int = 8, seed: int = 0
 ) -> dict[int, list[NDArray[np.int64]]]:
-    """Positions of even parts of the data, by their number: 8 eighths, 4 quarters, 2 halves, each within the next.
+    """Return positions of nested equal subsets: 8 eighths, 4 quarters, 2 halves.
 
     A head fitted on one part is scored on all the others; so every image is scored at every size.
 
@@ -97,7 +97,7 @@ def forecast_curve(
     num_draws: int = 200,
     seed: int = 0,
 ) -> LearningCurve:
-    """Carry the measured curve on.
+    """Extrapolate the measured curve.
 
     Args:
         sizes: (S,) numbers of training images, growing; the last one is N.
@@ -136,7 +136,7 @@ def forecast_curve(
 
 
 def _draws(num: int, groups: NDArray[np.int64] | None, num_draws: int, rng: np.random.Generator) -> NDArray[np.float64]:
-    """Return (B, N) how often each image is drawn; groups whole."""
+    """Return (B, N) bootstrap counts; groups whole."""
     owner = np.arange(num) if groups is None else np.unique(groups, return_inverse=True)[1]
     count = int(owner.max()) + 1
     return rng.multinomial(count, np.full(count, 1.0 / count), size=num_draws)[:, owner].astype(np.float64)
@@ -162,7 +162,7 @@ def _points(
 def _carry_on(
     sizes: NDArray[np.int64], error: Float, covariance: Float, factors: tuple[float, ...], share: float = 1.0
 ) -> LearningCurve:
-    """Weighs every curve by how well it agrees with the points, and reads off what they say further on."""
+    """Average all curves weighted by likelihood and extrapolate them."""
     now = float(error[-1])
     spread = float(np.sqrt(covariance[-1, -1]))
     level = np.clip(now + _LEVELS * spread, 1e-4, 0.999)[:, None, None]

@@ -19,7 +19,7 @@ Float = NDArray[np.float64]
 
 
 def balanced_accuracy(counts: NDArray[np.int64]) -> tuple[float, float]:
-    """Return mean recall over the classes that occur, and the n at which a plain share would be as uncertain.
+    """Return balanced accuracy over present classes and its effective sample size.
 
     Args:
         counts: (K, K) rows truth, columns prediction.
@@ -34,7 +34,7 @@ def balanced_accuracy(counts: NDArray[np.int64]) -> tuple[float, float]:
 
 
 def f1_macro(counts: NDArray[np.int64]) -> tuple[float, float]:
-    """Return mean F1 over the classes that occur, and the n at which a plain share would be as uncertain.
+    """Return macro F1 over present classes and its effective sample size.
 
     Args:
         counts: (K, K) rows truth, columns prediction.
@@ -60,7 +60,7 @@ def _f1(counts: Float) -> tuple[Float, Float]:
 
 
 def _smoothed(counts: NDArray[np.int64]) -> Float:
-    """Return the matrix with imagined samples mixed in, each row scaled back to its size."""
+    """Smooth the matrix with pseudo-samples; row sums are kept."""
     num_classes, num = len(counts), counts.sum()
     size = counts.sum(axis=1)
     right = (np.trace(counts) + 1.0) / (num + 2.0)

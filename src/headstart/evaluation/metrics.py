@@ -63,7 +63,7 @@ def evaluate(
     positive: str | None = None,
     seed: int = 0,
 ) -> Evaluation:
-    """Score predictions against labels, every share with its 95 % interval.
+    """Evaluate predictions against labels, with 95 % CIs.
 
     Args:
         scores: (N, K) probabilities, or logits with `is_logits`.
@@ -160,7 +160,7 @@ def evaluate(
 def _probabilities(
     scores: NDArray[np.floating[Any]], truth: NDArray[np.int64], num_classes: int, is_logits: bool
 ) -> NDArray[np.float64]:
-    """Return (N, K) probabilities of scores that fit to the truth.
+    """Validate scores and return (N, K) probabilities.
 
     Raises:
         ValueError: They do not.

@@ -34,7 +34,7 @@ _MAX_ROWS = 4096  # rows that directions and folds are fitted on, at most
 
 @dataclass(frozen=True)
 class OodModel:
-    """A fitted score of novelty with its threshold.
+    """A fitted OOD score with its threshold.
 
     Attributes:
         rule: The numbers that turn probability and rest into novelty, and its thresholds.
@@ -56,16 +56,16 @@ class OodModel:
 
     @property
     def threshold(self) -> float:
-        """Above it an image counts as unknown; infinite where there are too few images for one."""
+        """OOD threshold; infinite with too few images."""
         return self.rule.threshold()
 
     @property
     def ood_fpr(self) -> float:
-        """The share of known images that may be refused."""
+        """Target false-positive rate."""
         return self.rule.ood_fpr
 
     def score(self, rows: Rows | None, probabilities: Float) -> Float:
-        """Return (N,) novelty of images; about 0 for known ones, more is stranger.
+        """Return (N,) OOD scores; about 0 in distribution.
 
         Args:
             rows: (N, D) normalized as the head's; None where it gives none.
@@ -87,13 +87,13 @@ class OodModel:
         return replace(self, mean=mean, directions=directions, columns=columns.astype(np.float32))
 
     def is_ood(self, rows: Rows | None, probabilities: Float) -> NDArray[np.bool_]:
-        """Return (N,) whether each image counts as unknown."""
+        """Return (N,) whether each image is OOD."""
         return np.asarray(self.score(rows, probabilities) > self.threshold, dtype=np.bool_)
 
 
 @dataclass(frozen=True)
 class HeldOutClassResult:
-    """How well classes that were left out are noticed.
+    """OOD detection of held-out classes.
 
     Attributes:
         auroc: Chance that an image of a left-out class is found stranger than a known one, mean over classes.
@@ -141,7 +141,7 @@ def fit_ood_model(
     rest: Float | None = None,
     seed: int = 0,
 ) -> OodModel:
-    """Directions from all images, centers and threshold from out-of-fold scores of the same.
+    """Fit directions on all images, and centers and threshold on their out-of-fold scores.
 
     Args:
         rows: (N, D) training images, normalized as the head's; None goes by the head's doubt alone.
@@ -206,7 +206,7 @@ def fit_ood_model(
 
 
 def rank_auc(known: Float, novel: Float) -> float:
-    """Chance that a novel score exceeds a known one, ties counted half; the area under the ROC curve."""
+    """Compute the AUROC of OOD scores; ties count half."""
     ordered = np.sort(known)
     below = np.searchsorted(ordered, novel, side="left") + np.searchsorted(ordered, novel, side="right")
     return float(below.mean() / (2 * len(known)))
@@ -217,7 +217,7 @@ def _center_and_scale(values: Float) -> tuple[float, float]:
 
 
 def threshold_of(scores: Float, ood_fpr: float, groups: NDArray[np.int64] | None = None) -> float:
-    """Return the score that a new known image exceeds with at most the chance `ood_fpr`; infinite with too few.
+    """Return the threshold with a false-positive rate of at most `ood_fpr`; infinite with too few images.
 
     With groups it holds for an image of a new group, each group counting as one (19 are needed for 5 %).
 

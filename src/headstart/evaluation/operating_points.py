@@ -32,7 +32,7 @@ SHARES = tuple(i / 20 for i in range(1, 21))
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
-    """Accept where the probability is at least `threshold`.
+    """Threshold for accepting predictions.
 
     Attributes:
         threshold: On the probability of the predicted class.
@@ -52,7 +52,7 @@ class OperatingPoint:
 
 @dataclass(frozen=True, slots=True)
 class AlarmPoint:
-    """Call it the positive class where its probability is at least `threshold`.
+    """Threshold for predicting the positive class.
 
     Attributes:
         threshold: On the probability of the positive class.
@@ -71,7 +71,7 @@ class AlarmPoint:
 
 
 def clopper_pearson_upper(errors: float, num: float, confidence: float = 0.95) -> float:
-    """One-sided upper bound of a rate; `errors` of `num` need not be whole (effective counts).
+    """Compute the one-sided Clopper-Pearson upper bound; counts may be fractional (effective counts).
 
     Source: Clopper and Pearson (1934).
     """
@@ -79,7 +79,7 @@ def clopper_pearson_upper(errors: float, num: float, confidence: float = 0.95) -
 
 
 def risk_coverage(confidence: Float, hits: NDArray[np.bool_]) -> tuple[Float, Float, Float]:
-    """Return (T,) share accepted, (T,) error among the accepted, (T,) threshold, from the surest image to all.
+    """Return (T,) coverage, (T,) error rate and (T,) threshold of the risk-coverage curve.
 
     Images with one confidence are accepted together, so every point can be had with a threshold.
     """
@@ -99,7 +99,7 @@ def accept_above(
     is_out_of_fold: bool = True,
     assurance: float = 0.95,
 ) -> dict[float, OperatingPoint | None]:
-    """For each target, the point that accepts most while its error bound stays within the target.
+    """Return, per target, the point with the largest coverage whose error bound is within the target.
 
     Args:
         confidence: (N,) probability of the predicted class.
@@ -129,7 +129,7 @@ def recall_at_false_alarms(
     groups: NDArray[np.int64] | None = None,
     is_out_of_fold: bool = True,
 ) -> list[AlarmPoint]:
-    """Recall of one class at chosen shares of false alarms.
+    """Compute recall of one class at given false-positive rates.
 
     Args:
         score: (N,) probability of the positive class.

@@ -24,7 +24,7 @@ Float = NDArray[np.float64]
 
 
 class ComparisonVerdict(StrEnum):
-    """What paired evidence says of B against A."""
+    """Result of the paired test of B against A."""
 
     BETTER = "better"
     WORSE = "worse"
@@ -39,7 +39,7 @@ _CHUNK = 250
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """One figure of both, and B minus A with its 95 % interval.
+    """One metric of both models, and B minus A with its 95 % CI.
 
     Attributes:
         a, b: The figure of each.
@@ -62,7 +62,7 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class ClassDifference:
-    """Recall of one class: images that only A, or only B, has right."""
+    """Recall of one class, and images correct only in A or only in B."""
 
     name: str
     num_samples: int
@@ -75,7 +75,7 @@ class ClassDifference:
 
 @dataclass(frozen=True)
 class PairedComparison:
-    """B against A on the same images.
+    """Comparison of B with A on the same images.
 
     Attributes:
         verdict: Of B, by `metric`.
@@ -172,7 +172,7 @@ def compare_paired(
 
 
 def mcnemar(only_a: int, only_b: int) -> float:
-    """Mid-p value of McNemar's test: the exact one calls a true null far less often than it may.
+    """Compute the mid-p value of McNemar's test; the exact test is too conservative.
 
     Source: McNemar (1947); Fagerland, Lydersen and Laake (2013) for the mid-p version.
     """
@@ -217,7 +217,7 @@ def _difference(
 
 
 def _weakened(p_value: float, stretch: float) -> float:
-    """Return the p value when the deviation is `stretch` times what it was taken for."""
+    """Return the p-value with the standard deviation multiplied by `stretch`."""
     if stretch == 1.0 or p_value >= 1.0:
         return p_value
     z = normal_quantile(1 - p_value / 2) / stretch

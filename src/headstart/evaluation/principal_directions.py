@@ -36,7 +36,7 @@ Rows = NDArray[np.floating[Any]]
 def leading_directions(
     rows: Rows, count: int | None = None, *, seed: int = 0
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return mean (D,) and orthonormal leading directions (D, r) of rows.
+    """Return mean (D,) and orthonormal principal directions (D, r) of rows.
 
     Args:
         rows: (N, D).
@@ -59,7 +59,7 @@ def leading_directions(
 
 
 def squared_residual(rows: Rows, mean: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.float64]:
-    """Return (N,) squared length of what is left of each row after its projection on the directions, above 0."""
+    """Return (N,) squared residual norms of the rows off the directions, positive."""
     centered = rows.astype(np.float32) - mean
     total = np.einsum("nd,nd->n", centered, centered, dtype=np.float64)
     inside = centered @ directions
@@ -76,7 +76,7 @@ def left_out_residual(
     groups: NDArray[np.int64] | None = None,
     seed: int = 0,
 ) -> NDArray[np.float64]:
-    """Return (N,) squared rest of the training rows themselves, as if each (and its group) had not been fitted on.
+    """Return (N,) out-of-fold squared residual norms of the training rows.
 
     Args:
         rows: (N, D).
@@ -125,7 +125,7 @@ def _folded(
     groups: NDArray[np.int64] | None,
     seed: int,
 ) -> NDArray[np.float64]:
-    """(N,) squared rest of each row off the directions of the other folds, by way of the rows' inner products."""
+    """Return (N,) squared residual norms off the directions of the other folds, from inner products."""
     kernel = rows.astype(np.float64) @ rows.T.astype(np.float64)  # (N, N)
     rest = np.empty(len(rows))
     fold = draw_folds(class_ids, num_folds, groups=groups, seed=seed)
@@ -142,7 +142,7 @@ def _folded(
 def centered_products(
     kernel: NDArray[np.float64], inside: NDArray[np.int64], outside: NDArray[np.int64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-    """Inner products of rows after the mean of the inside ones is taken off all of them.
+    """Return inner products of rows centered on the mean of the inside rows.
 
     Args:
         kernel: (N, N) inner products of all rows.
@@ -164,7 +164,7 @@ def centered_products(
 def _leading_vectors(
     matrix: NDArray[np.float32], count: int, seed: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Leading eigenvalues (r,) and eigenvectors (n, r) of a symmetric matrix without negative ones."""
+    """Return leading eigenvalues (r,) and eigenvectors (n, r) of a positive semidefinite matrix."""
     extra = min(count + 16, len(matrix))
     basis = np.random.default_rng(seed).normal(size=(len(matrix), extra)).astype(np.float32)
     for _ in range(4):

@@ -15,12 +15,12 @@ _MAX_STEPS = 10_000
 
 
 def normal_cdf(x: float) -> float:
-    """Return share of a standard normal below `x`."""
+    """Return the cumulative probability of the standard normal at `x`."""
     return 0.5 * math.erfc(-x / math.sqrt(2.0))
 
 
 def normal_quantile(p: float) -> float:
-    """Return the `x` below which a standard normal lies with probability `p`.
+    """Return the quantile of the standard normal.
 
     Raises:
         ValueError: `p` is not strictly between 0 and 1.
@@ -32,7 +32,7 @@ def normal_quantile(p: float) -> float:
 
 
 def t_quantile(p: float, degrees: float) -> float:
-    """Return the `x` below which Student's t with `degrees` > 0 degrees of freedom lies with probability `p`.
+    """Return the quantile of Student's t with `degrees` > 0 degrees of freedom.
 
     Raises:
         ValueError: `p` is not strictly between 0 and 1, or `degrees` is not positive.
@@ -52,7 +52,7 @@ def t_quantile(p: float, degrees: float) -> float:
 
 
 def beta_cdf(x: float, a: float, b: float) -> float:
-    """Return share of a Beta(a, b) below `x`: the regularized incomplete beta function.
+    """Return the cumulative probability of Beta(a, b): the regularized incomplete beta function.
 
     Source: continued fraction 26.5.8 of Abramowitz and Stegun (1964), evaluated by Lentz's method.
     """
@@ -67,7 +67,7 @@ def beta_cdf(x: float, a: float, b: float) -> float:
 
 
 def beta_quantile(p: float, a: float, b: float) -> float:
-    """Return the `x` in [0, 1] below which a Beta(a, b) lies with probability `p`."""
+    """Return the quantile of Beta(a, b)."""
     if p <= 0.0:
         return 0.0
     if p >= 1.0:
@@ -81,7 +81,7 @@ def _check_open_unit(p: float) -> None:
 
 
 def _bisect(cdf: Callable[[float], float], p: float, low: float, high: float) -> float:
-    """Return where the growing function `cdf` reaches `p`; stops where floats cannot be halved any further."""
+    """Invert the increasing function `cdf` at `p` by bisection to float precision."""
     while True:
         middle = 0.5 * (low + high)
         if middle in (low, high):

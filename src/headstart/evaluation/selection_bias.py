@@ -23,7 +23,7 @@ def selection_bias(
     num_draws: int = 200,
     seed: int = 0,
 ) -> float:
-    """Return how much too high the share of hits of the candidate with the least mean loss is; never below 0.
+    """Estimate the bias of the accuracy of the candidate with the lowest mean loss; at least 0.
 
     Args:
         losses: (M, N) out-of-fold log-loss of each candidate on each sample.
@@ -55,7 +55,7 @@ def selection_bias(
 def _draw_counts(
     num: int, groups: NDArray[np.int64] | None, num_draws: int, rng: np.random.Generator
 ) -> NDArray[np.float64]:
-    """Return (B, N) how often each sample is in each bootstrap sample."""
+    """Return (B, N) bootstrap counts."""
     if groups is None:
         return rng.multinomial(num, np.full(num, 1.0 / num), size=num_draws).astype(np.float64)
     _, position = np.unique(groups, return_inverse=True)

@@ -33,7 +33,7 @@ def assemble_model(
     has_flip: bool = False,
     space: tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32] | None] | None = None,
 ) -> bytes:
-    """Make the deployed model from a graph of pooled features and a head.
+    """Create `model.onnx` from a graph of pooled features and a head.
 
     Args:
         graph: ONNX model with input `pixels` (B, 3, H, W) and one output (B, D) a block.
@@ -86,7 +86,7 @@ def assemble_model(
 
 
 def assemble_direct(graph: str | Path | bytes) -> bytes:
-    """Make a deployed model from a network that already ends in its own classifier.
+    """Create `model.onnx` from a network with its own classifier.
 
     Args:
         graph: ONNX model with input `pixels` and output `logits` (B, K); `embedding` is kept where it is there.
@@ -105,14 +105,14 @@ def assemble_direct(graph: str | Path | bytes) -> bytes:
 
 
 def graph_weights(graph: str | Path) -> dict[str, NDArray[np.float32]]:
-    """Return the float weights of a graph by name, constants of its operators left out."""
+    """Return the float weights of a graph by name, without operator constants."""
     onnx = _import_onnx()
     tensors = onnx.load(str(graph)).graph.initializer
     return {t.name: onnx.numpy_helper.to_array(t) for t in tensors if t.data_type == onnx.TensorProto.FLOAT and t.dims}
 
 
 class _Parts:
-    """Appends nodes and constants to a graph; keeps their names apart from the network's own."""
+    """Builder that appends uniquely named nodes and constants to a graph."""
 
     def __init__(self, onnx: Any, model: Any) -> None:
         self._onnx = onnx
@@ -132,7 +132,7 @@ class _Parts:
         return output
 
     def rename(self, names: dict[str, str]) -> None:
-        """Give tensors other names wherever they are made or read."""
+        """Rename tensors in all nodes."""
         for node in self._graph.node:
             for places in (node.input, node.output):
                 for i, name in enumerate(places):
@@ -197,7 +197,7 @@ def _add_rest(
 
 
 def _average_flip(parts: _Parts, widths: dict[str, int]) -> dict[str, str]:
-    """Run the network on (image, mirror image) as one batch of 2 B and averages each block."""
+    """Run the network on images and their flips as one batch of 2 B and average each block."""
     parts.rename({INPUT: "flip.both", **{name: f"flip.{name}" for name in widths}})
     minus_one, axis = np.array([-1], dtype=np.int64), np.array([3], dtype=np.int64)
     start = parts.constant("flip.start", minus_one)
@@ -238,7 +238,7 @@ def _load(onnx: Any, graph: str | Path | bytes) -> Any:
 
 
 def _check_graph(model: Any, wanted: Iterable[str]) -> dict[str, int]:
-    """Widths of the graph's outputs; refuses where one that is wanted is missing."""
+    """Return the widths of the graph outputs; raise if one is missing."""
     inputs = [value.name for value in model.graph.input]
     if inputs != [INPUT]:
         raise BundleError(f"The graph of features has inputs {inputs}; exactly one called `{INPUT}` is expected.")
@@ -250,7 +250,7 @@ def _check_graph(model: Any, wanted: Iterable[str]) -> dict[str, int]:
 
 
 def _keep_outputs(model: Any, needed: Iterable[str]) -> None:
-    """Remove nodes and weights that nothing needed depends on; the order of nodes stays."""
+    """Remove unused nodes and weights; the order of nodes is kept."""
     alive, kept = set(needed), []
     for node in reversed(model.graph.node):
         if alive.intersection(node.output):
@@ -272,7 +272,7 @@ def _set_outputs(onnx: Any, model: Any, widths: dict[str, int]) -> None:
 
 
 def _finish(onnx: Any, model: Any) -> bytes:
-    """Make the batch free, drops what only debuggers read (paths of the exporting machine among it), checks."""
+    """Make the batch size dynamic, remove debug metadata (such as paths), and check the model."""
     graph = model.graph
     graph.input[0].type.tensor_type.shape.dim[0].dim_param = "B"
     for holder in (model, graph, *graph.node, *graph.input, *graph.initializer):

@@ -46,7 +46,7 @@ _MAX_SIDE = 8192  # pixels; a spec that asks for more would only fill the memory
 
 @dataclass(frozen=True)
 class Bundle:
-    """A bundle that was read and checked.
+    """A verified bundle.
 
     Attributes:
         path: Where it was read from.
@@ -115,7 +115,7 @@ class Bundle:
 
 
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Read a run folder, a bundle folder or a zip of either, and checks it.
+    """Read and verify a run folder, a bundle folder or a zip of either.
 
     The model's digest is checked here, that of the other files when they are used; a file that is missing
     or cut off is found here.  Nothing is written to the disk and no code of the bundle runs.

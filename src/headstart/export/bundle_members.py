@@ -26,7 +26,7 @@ _MAX_MEMBERS = 100_000  # a whole run may be zipped, with its checkpoints and fi
 
 
 class BundleMembers(Protocol):
-    """Gives the files of one bundle by name."""
+    """Files of one bundle by name."""
 
     path: str
 
@@ -69,13 +69,13 @@ def open_members(path: str) -> BundleMembers:
 
 
 def read_member(members: BundleMembers, name: str) -> bytes:
-    """Return the whole of a small file, never more than its limit."""
+    """Return the contents of a small file up to its size limit."""
     with members.open(name) as stream:
         return b"".join(_chunks(stream, name, members.path))
 
 
 def read_checked(members: BundleMembers, name: str, files: Mapping[str, Any]) -> bytes:
-    """Return a file whose size and digest are as `bundle.json` says; what is returned is what was checked.
+    """Return a file after verifying its size and digest.
 
     Raises:
         BundleError: They are not.
@@ -88,7 +88,7 @@ def read_checked(members: BundleMembers, name: str, files: Mapping[str, Any]) ->
 
 
 def check_size(members: BundleMembers, name: str, files: Mapping[str, Any]) -> None:
-    """Find a file that is missing or cut off, without reading it."""
+    """Raise for a missing or truncated file without reading it."""
     expected = files[name].get("size_bytes") if isinstance(files[name], dict) else None
     size = members.size(name)
     if size != expected:
@@ -96,7 +96,7 @@ def check_size(members: BundleMembers, name: str, files: Mapping[str, Any]) -> N
 
 
 def damaged(path: str, what: str) -> BundleError:
-    """Return the error of a bundle that is not as it was written."""
+    """Return the error for a damaged bundle."""
     return BundleError(f"The bundle `{path}` is damaged: {what}.", hint="copy it again, or train again")
 
 

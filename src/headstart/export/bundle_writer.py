@@ -124,7 +124,7 @@ def refuse_filled(folder: Path) -> None:
 
 
 def opening_facts(task: str, class_names: Sequence[str], spec: ImageSpec, session: Any) -> dict[str, Any]:
-    """Return what the `bundle.json` of every task begins with."""
+    """Return the first fields of `bundle.json`, common to all tasks."""
     return {
         "schema": SCHEMA,
         "created_by": f"headstart {__version__}",
@@ -138,7 +138,7 @@ def opening_facts(task: str, class_names: Sequence[str], spec: ImageSpec, sessio
 
 
 def closing_facts(card: Mapping[str, Any], spec: ImageSpec, session: Any) -> dict[str, Any]:
-    """Return what it ends with: the score that is known later, the network and its cost."""
+    """Return the last fields of `bundle.json`: score, network and latency."""
     return {
         "score": None,
         "backbone": dict(card),
@@ -150,7 +150,7 @@ def closing_facts(card: Mapping[str, Any], spec: ImageSpec, session: Any) -> dic
 def seal_bundle(
     folder: Path, info: Mapping[str, Any], *, model: bytes, weights: bytes, trained_on: Sequence[str]
 ) -> None:
-    """Write the files of a bundle, with their sizes and digests in `bundle.json`, in one step.
+    """Write the files of a bundle atomically, with sizes and digests in `bundle.json`.
 
     Raises:
         BundleError: The disk refuses.
@@ -183,7 +183,7 @@ def make_direct_bundle(
 
 
 def amend_bundle(folder: str | Path, **changes: Any) -> None:
-    """Replace values of `bundle.json` in one step, e.g. `parity` or `score`, which are known later.
+    """Replace values of `bundle.json` atomically, e.g. `parity` or `score`.
 
     Raises:
         BundleError: The file cannot be written.
@@ -200,7 +200,7 @@ def amend_bundle(folder: str | Path, **changes: Any) -> None:
 
 
 def _place(folder: Path, contents: Mapping[str, bytes]) -> None:
-    """Put the files where they belong in one step; clears away what a killed writer left."""
+    """Move the files into place in one step; remove leftovers of killed writers."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         for left in folder.parent.glob(f".{folder.name}.*.tmp"):
@@ -215,7 +215,7 @@ def _place(folder: Path, contents: Mapping[str, bytes]) -> None:
 
 
 def weights_file(graph_path: str | Path, head: LinearHead | None) -> bytes:
-    """Return the head before the temperature is folded in, and the network: what training on starts from."""
+    """Return the head without temperature and the network, for further training."""
     import numpy as np
 
     try:

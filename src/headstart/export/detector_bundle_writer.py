@@ -34,7 +34,7 @@ _MIN_FILES = 8
 
 @dataclass(frozen=True, slots=True)
 class DetectorParity:
-    """How well a bundle agrees with its training.
+    """Agreement of a bundle with the trained model.
 
     Attributes:
         num_files, num_boxes: What was compared.

@@ -47,7 +47,7 @@ _ORIENTATION = 0x0112
 
 @dataclass(frozen=True, slots=True)
 class ImageDetections:
-    """What was found in one image.
+    """Detections in one image.
 
     Attributes:
         file: The path as given; `#3` for the fourth image in memory.
@@ -67,7 +67,7 @@ class ImageDetections:
 
 
 class DetectorRuntime:
-    """A detector's bundle that is ready to predict.
+    """Inference runtime of a detector bundle.
 
     Args:
         bundle: A bundle, or the path of one (run folder, bundle folder or zip).
@@ -96,7 +96,7 @@ class DetectorRuntime:
 
     @property
     def thresholds(self) -> NDArray[np.float32]:
-        """(K,) score from which an object is reported, by class; 0.5 where the bundle says nothing."""
+        """(K,) minimum score of reported objects by class; default 0.5."""
         known: Mapping[str, Any] = self.bundle.thresholds.get("per_class") or {}
         return np.array([float(known.get(name, 0.5)) for name in self.class_names], dtype=np.float32)
 
@@ -108,7 +108,7 @@ class DetectorRuntime:
         max_detections: int | None = None,
         channel_order: ChannelOrder = "rgb",
     ) -> list[ImageDetections]:
-        """Find objects in one or many images; see `iter_predict`."""
+        """Detect objects in one or many images; see `iter_predict`."""
         return list(
             self.iter_predict(sources, min_score=min_score, max_detections=max_detections, channel_order=channel_order)
         )
@@ -122,7 +122,7 @@ class DetectorRuntime:
         batch: int = BATCH,
         channel_order: ChannelOrder = "rgb",
     ) -> Iterator[ImageDetections]:
-        """Find objects in images one after another, holding only a few in memory.
+        """Detect objects lazily, with few images in memory.
 
         Args:
             sources: One or an iterable of: paths, bytes of files, PIL images, (H, W, 3) uint8 arrays.
@@ -158,7 +158,7 @@ class DetectorRuntime:
 
 
 class _Worker:
-    """Runs handfuls of images on several threads and keeps their order.
+    """Process batches of images on several threads in order.
 
     Args:
         bundle: The detector.
@@ -232,7 +232,7 @@ class _Worker:
         return size_hw, *decode_with_limit(logits, boxes, decoding, frame, size_hw)
 
     def _session(self, num_threads: int) -> Any:
-        """Return the session with that many threads, made when it is first needed."""
+        """Return the session with the given number of threads, created lazily."""
         with self._lock:
             if num_threads not in self._sessions:
                 session = open_session(self.bundle.model, num_threads)
@@ -268,7 +268,7 @@ def open_decoding(bundle: Bundle) -> DecodingSettings:
 
 
 def check_detector(session: Any, size_hw: tuple[int, int], num_classes: int) -> None:
-    """The model takes and gives what a detector of this bundle does.
+    """Check that inputs and outputs match the detector bundle.
 
     Raises:
         BundleError: It does not.

@@ -26,7 +26,7 @@ Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.u
 
 
 def as_sources(sources: Any) -> Iterator[Source]:
-    """Return one or many images as an iterator over single ones, made lazily.
+    """Iterate lazily over one or many images.
 
     Args:
         sources: A path, bytes, a PIL image, an (H, W, 3) array; an iterable of those; an (N, H, W, 3) array.
@@ -54,7 +54,7 @@ def name_of(source: Source, index: int) -> str:
 
 
 def to_pixels(source: Source, spec: ImageSpec, channel_order: Literal["rgb", "bgr"] = "rgb") -> NDArray[np.uint8]:
-    """Return one image as the (H, W, 3) uint8 RGB that the network's input is made from.
+    """Convert one image to (H, W, 3) uint8 RGB.
 
     Args:
         source: A path, the bytes of a file, a PIL image, or an (H, W, 3) uint8 array.
@@ -84,7 +84,7 @@ def to_pixels(source: Source, spec: ImageSpec, channel_order: Literal["rgb", "bg
 
 
 def _with_step(error: ImageError, source: str | os.PathLike[str] | bytes) -> ImageError:
-    """State how a foreign format is made readable, where the name of the file tells."""
+    """Add the conversion step for an unsupported format, if the file name reveals it."""
     if error.kind == "format" and not isinstance(source, bytes):
         extension = os.path.splitext(os.fspath(source))[1].lower()
         if extension in EXPORT_STEPS:

@@ -50,7 +50,7 @@ class PredictInputs(Sequence[str | Problem]):
 def expand_inputs(
     names: Iterable[str | os.PathLike[str]], *, stdin: IO[bytes] | None = None, allow_external_paths: bool = False
 ) -> PredictInputs:
-    """Files, folders, globs, and `-` for a list on stdin.
+    """Expand files, folders, globs, and `-` for a list on stdin.
 
     Args:
         names: What was named.  A file that does not exist stays in the list: it gets its own error row.
@@ -79,7 +79,7 @@ def expand_inputs(
 
 
 def expand_sources(images: Any) -> Any:
-    """Folders and globs to files; in-memory images stay as they are."""
+    """Expand folders and globs to files; keep in-memory images."""
     if isinstance(images, (str, os.PathLike)):
         return expand_inputs([os.fspath(images)])
     if isinstance(images, (list, tuple)) and images and all(isinstance(p, (str, os.PathLike)) for p in images):
@@ -116,7 +116,7 @@ def _expand(name: str, notes: list[ReadingNote], allow_external_paths: bool) -> 
 
 
 def _walk(folder: str, notes: list[ReadingNote], allow_external_paths: bool) -> list[str | Problem]:
-    """Return all images below a folder in natural order, and what is wrong with the others."""
+    """Return all images below a folder in natural order, and the problems of other files."""
     tree = walk_files(folder, allow_external_paths=allow_external_paths)
     found: dict[str, str | Problem] = {}
     for file in tree.images:

@@ -26,7 +26,7 @@ _TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
 
 
 def check_model(data: bytes | memoryview, name: str = "model.onnx") -> None:
-    """Refuse a model that reaches outside of itself.
+    """Refuse a model that refers to other files or has non-standard operators.
 
     Args:
         data: The serialized `ModelProto`.

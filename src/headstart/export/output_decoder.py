@@ -21,7 +21,7 @@ __all__ = ["OutputDecoder"]
 
 
 class OutputDecoder:
-    """A bundle's OOD score and sets at the shares that are asked for.
+    """Decoder of OOD scores and prediction sets at the requested rates.
 
     Args:
         bundle: The model.
@@ -60,18 +60,18 @@ class OutputDecoder:
         )
 
     def ood_score(self, probabilities: NDArray[np.float64], outputs: Sequence[NDArray[Any]]) -> float | None:
-        """Of one image, from its (K,) probabilities and its row of each of the `outputs`."""
+        """Return the OOD score of one image from its (K,) probabilities and its row of each of the `outputs`."""
         if self._rule is None:
             return None
         rest = np.asarray(outputs[1]).reshape(1) if len(self.outputs) > 1 else None
         return float(self._rule.combine(probabilities.max(keepdims=True), rest)[0])
 
     def is_ood(self, ood_score: float | None) -> bool | None:
-        """Return whether an image counts as none of the classes; None where that cannot be told."""
+        """Return whether an image is OOD; None if unavailable."""
         return None if ood_score is None or math.isinf(self._threshold) else ood_score > self._threshold
 
     def prediction_set(self, probabilities: NDArray[np.float64]) -> tuple[str, ...] | None:
-        """Return names of the classes that fit, most probable first."""
+        """Return the class names of the prediction set, most probable first."""
         if self._floors is None:
             return None
         order = np.argsort(-probabilities, kind="stable")

@@ -28,7 +28,7 @@ _TOLERANCE = 1e-3  # of a probability; float32 on another engine or processor di
 
 @dataclass(frozen=True, slots=True)
 class Parity:
-    """How well a bundle agrees with its training.
+    """Agreement of a bundle with the trained model.
 
     Attributes:
         num_files: Files that were compared.
@@ -61,7 +61,7 @@ def check_parity(
     budget_s: float = _BUDGET_S,
     tolerance: float = _TOLERANCE,
 ) -> Parity:
-    """Send files through a bundle and compares with what training computed for them.
+    """Compare predictions of a bundle with those of training.
 
     Args:
         runtime: The bundle.

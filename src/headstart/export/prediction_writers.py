@@ -26,13 +26,13 @@ _OOD_SCORE_DIGITS = 3
 
 
 def columns(top: int) -> list[str]:
-    """Return names of the columns when `top` classes are named for each image."""
+    """Return the column names for `top` classes per image."""
     ranks = [f"{what}{rank}" for rank in range(2, top + 1) for what in ("label", "probability")]
     return ["file", "label", "probability", *ranks, "ood_score", "is_ood", "prediction_set", "error"]
 
 
 def row_of(prediction: Prediction, top: int) -> dict[str, Any]:
-    """Return one prediction as values by column; None where there is nothing."""
+    """Return one prediction as values by column, or None."""
     row: dict[str, Any] = dict.fromkeys(columns(top))
     row["file"], row["error"] = prediction.file, prediction.error
     for rank, (name, probability) in enumerate(prediction.top[:top], start=1):
@@ -46,12 +46,12 @@ def row_of(prediction: Prediction, top: int) -> dict[str, Any]:
 
 
 def join_prediction_set(names: Iterable[str]) -> str:
-    """The classes of a set in one cell, `cat|dog`; a bar or backslash within a name has a backslash before it."""
+    """Join the classes of a set in one cell, `cat|dog`; bars and backslashes in names are escaped."""
     return "|".join(name.replace("\\", "\\\\").replace("|", "\\|") for name in names)
 
 
 def row_writer(stream: IO[str], top: int, *, is_json: bool = False) -> Callable[[Prediction], None]:
-    """Return a function that writes one prediction as a row; the CSV's header is written at once."""
+    """Return a function that writes one prediction as a row; write the CSV header."""
     if is_json:
 
         def write_json(prediction: Prediction) -> None:
@@ -74,7 +74,7 @@ def row_writer(stream: IO[str], top: int, *, is_json: bool = False) -> Callable[
 
 
 def write_rows(path: str | os.PathLike[str], predictions: Iterable[Prediction], top: int | None = None) -> None:
-    """Write a `.csv` or `.jsonl` file, whole or not at all; an older one is replaced.
+    """Write a `.csv` or `.jsonl` file atomically, replacing an existing one.
 
     Args:
         path: The file; its ending says the format.
@@ -105,7 +105,7 @@ def write_rows(path: str | os.PathLike[str], predictions: Iterable[Prediction], 
 
 
 def check_output(path: str | os.PathLike[str]) -> bool:
-    """Return whether the file is JSON Lines (else CSV); to be called before any work is done.
+    """Validate the output path and return whether it is JSON Lines (otherwise CSV).
 
     Raises:
         UsageError: Another ending, a folder, or a folder that does not exist.

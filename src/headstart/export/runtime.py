@@ -40,7 +40,7 @@ BATCH = 2
 
 
 class Runtime:
-    """A bundle that is ready to predict.
+    """Inference runtime of a bundle.
 
     Args:
         bundle: A bundle, or the path of one (run folder, bundle folder or zip).
@@ -94,7 +94,7 @@ class Runtime:
         ood_fpr: float | None = None,
         coverage: float | None = None,
     ) -> Iterator[Prediction]:
-        """Predict images one after another, holding only a few in memory.
+        """Predict images lazily, with few of them in memory.
 
         Args:
             sources: One or an iterable of: paths, bytes of files, PIL images, (H, W, 3) uint8 arrays.
@@ -181,7 +181,7 @@ class Runtime:
         batch: int = BATCH,
         channel_order: ChannelOrder = "rgb",
     ) -> Generator[Answer, None, None]:
-        """Return the network's outputs for images, one after another, holding only a few in memory.
+        """Yield the network outputs of images, with few of them in memory.
 
         Args:
             sources, batch, channel_order: As in `iter_predict`.
@@ -227,7 +227,7 @@ class Runtime:
     def _work(
         self, chunk: list[tuple[int, Source]], outputs: tuple[str, ...], session: Any, channel_order: ChannelOrder
     ) -> list[Answer]:
-        """Decode a handful of images and runs the network on those that could be read."""
+        """Decode a few images and run the network on the readable ones."""
         results: list[Any] = []
         pixels: list[NDArray[np.uint8]] = []
         for index, source in chunk:
@@ -246,7 +246,7 @@ class Runtime:
         return results
 
     def _session(self, num_threads: int, outputs: tuple[str, ...]) -> Any:
-        """Return the session with that many threads, made when it is first needed."""
+        """Return the session with the given number of threads, created lazily."""
         with self._lock:
             if num_threads not in self._sessions:
                 session = open_session(self.bundle.model, num_threads)

@@ -36,7 +36,7 @@ def open_session(model: bytes, num_threads: int) -> Any:
 
 
 def measure_latency(session: Any, size_hw: tuple[int, int], num_threads: int) -> dict[str, Any]:
-    """Time of one normalized image through the warm model, milliseconds; at most about a second is spent.
+    """Measure the latency of one normalized image in milliseconds, for about a second at most.
 
     Args:
         session: The model, opened with `num_threads`.
@@ -56,7 +56,7 @@ def measure_latency(session: Any, size_hw: tuple[int, int], num_threads: int) ->
 
 
 def check_session(session: Any, size_hw: tuple[int, int], num_classes: int) -> None:
-    """The model takes and gives what `bundle.json` says."""
+    """Check that inputs and outputs match `bundle.json`."""
     inputs = {value.name: (value.type, list(value.shape)) for value in session.get_inputs()}
     outputs = {value.name: list(value.shape) for value in session.get_outputs()}
     expected = [3, *size_hw]

@@ -51,7 +51,7 @@ class LogisticFit:
 
 
 def why_not_tried(num_samples: int, num_features: int, num_classes: int) -> tuple[DecisionReason, Evidence] | None:
-    """Return why logistic regression is not tried unasked, with the numbers; None where it is tried."""
+    """Return the reason for skipping logistic regression by default, with its evidence; None if it is tried."""
     size = num_samples * num_features
     evidence: Evidence = {
         "num_samples": num_samples,
@@ -70,7 +70,7 @@ def why_not_tried(num_samples: int, num_features: int, num_classes: int) -> tupl
 
 
 def fit_logistic(rows: NDArray[np.float32], labels: Labels, scatter: float, rng: np.random.Generator) -> LogisticFit:
-    """Cross-validates a few penalties, groups whole, and fits the best on all samples.
+    """Cross-validate a few penalties with whole groups and fit the best on all samples.
 
     Args:
         rows: (N, D) float32 normalized.

@@ -33,7 +33,7 @@ def log_losses(logits: Float, class_ids: NDArray[np.int64]) -> Float:
 def best_multipliers(
     scores: Float, class_ids: NDArray[np.int64], weights: Float, offset: Float | None = None, num_steps: int = 30
 ) -> Float:
-    """Return the multiplier of each set of scores with the least weighted log-loss.
+    """Return the multiplier with the lowest weighted log-loss of each set of scores.
 
     The log-loss is convex in the multiplier: Newton steps, none by more than a factor of 4, all sets at once.
 
@@ -74,7 +74,7 @@ def best_multipliers(
 def best_mixture(
     parts: Float, class_ids: NDArray[np.int64], weights: Float, start: Float, num_steps: int = 50
 ) -> Float:
-    """Non-negative coefficients of a few sets of logits whose sum has the least weighted log-loss.
+    """Fit non-negative ensemble weights of logits by weighted log-loss.
 
     The problem is convex: projected Newton steps with halving, from `start`.
 

@@ -87,7 +87,7 @@ class Normalizer:
         return out
 
     def restrict(self, names: tuple[str, ...], weights: tuple[float, ...]) -> Normalizer:
-        """Return the same moments for some of the blocks, with their weights."""
+        """Select blocks with their weights."""
         position = [self.names.index(name) for name in names]
         return Normalizer(
             names=names,
@@ -98,7 +98,7 @@ class Normalizer:
         )
 
     def to_json(self) -> dict[str, Any]:
-        """Return what is small: names, sizes, block weights, clip.  The moments are in `arrays`."""
+        """Return names, sizes, block weights and clip; moments are in `arrays`."""
         return {
             "names": list(self.names),
             "sizes": list(self.sizes),
@@ -132,7 +132,7 @@ class Normalizer:
 
 
 def fit_normalizer(blocks: Blocks, *, floor: float = 0.1, clip: float = 5.0) -> Normalizer:
-    """Moments of every block, each image counting once.
+    """Fit the moments of every block, with equal image weights.
 
     Args:
         blocks: (N, D_b) by name, finite.

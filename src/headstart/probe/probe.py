@@ -36,7 +36,7 @@ _ABSENT = 20.0  # logits that a class without samples lies under all others
 
 @dataclass(frozen=True)
 class ProbeFit:
-    """A fitted head with everything that is known about it out of fold.
+    """A fitted head with its out-of-fold predictions.
 
     Attributes:
         head: What is shipped.
@@ -75,7 +75,7 @@ class ProbeFit:
 
 @dataclass(frozen=True)
 class _Mixed:
-    """The closed forms, mixed with logistic regression where that was tried and pays."""
+    """Ensemble of the closed forms and, if it helps, logistic regression."""
 
     weight: Float
     bias: Float
@@ -94,7 +94,7 @@ def fit_probe(
     seed: int = 0,
     logistic: Literal["auto"] | bool = "auto",
 ) -> ProbeFit:
-    """Fits, chooses and scores out of fold.
+    """Fit the probe, select hyperparameters and score out of fold.
 
     Args:
         blocks: (N, D_b) float32 pooled features by name, from early to late; the last one is the embedding.
@@ -153,7 +153,7 @@ def fit_probe(
 def _mix(
     chosen: PredictionSetFit, labels: Labels, logistic: Literal["auto"] | bool, rng: np.random.Generator
 ) -> _Mixed:
-    """The closed forms' head on all samples, with logistic regression mixed in if it lowers the log-loss clearly."""
+    """Fit the final head; include logistic regression if it clearly lowers the log-loss."""
     space, choice, logits = chosen.space, chosen.choice, np.asarray(chosen.judged.logits, dtype=np.float64)
     weight, bias = space.lift(*mixed_coefficients(space.totals, PENALTIES, choice))
     why_not: tuple[DecisionReason, Evidence] | None = None if logistic else (DecisionReason.LOGISTIC_SWITCHED_OFF, {})
@@ -192,7 +192,7 @@ def _mix(
 
 
 def _make_wrong(found: LogisticFit, labels: Labels, unscorable: NDArray[np.bool_]) -> None:
-    """What cannot be measured counts as wrong for every penalty."""
+    """Count unscorable samples as wrong for every penalty."""
     found.hits[:, unscorable] = False
     least = found.logits[unscorable].min(axis=1, initial=np.inf) - SURE_LOSS
     found.logits[unscorable, labels.class_ids[unscorable]] = least
@@ -202,7 +202,7 @@ def _make_wrong(found: LogisticFit, labels: Labels, unscorable: NDArray[np.bool_
 def _head(
     normalizer: Normalizer, mixed: _Mixed, temperature: float, present: NDArray[np.int64], num_classes: int
 ) -> LinearHead:
-    """Return the head over all classes; one without samples lies under anything the others can say."""
+    """Return the head over all classes; classes without samples are never predicted."""
     weight, bias = mixed.weight * temperature, mixed.bias * temperature
     reach = np.linalg.norm(weight, axis=1) * np.linalg.norm(normalizer.weights)
     all_weight = np.zeros((num_classes, weight.shape[1]), dtype=np.float32)

@@ -28,7 +28,7 @@ def refit_head(
     *,
     class_weights: NDArray[np.floating[Any]] | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Ridge and LDA as the probe mixed them, fitted on other rows of the same images.
+    """Refit ridge and LDA with the probe's ensemble weights on other features of the same images.
 
     Args:
         head: The probe's, whose normalization made the rows.

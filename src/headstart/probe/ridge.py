@@ -15,12 +15,12 @@ __all__ = ["ridge_coefficients", "ridge_leave_blocks_out", "ridge_leave_one_out"
 
 
 def ridge_scores(spectrum: Spectrum, smoothed: SmootherPath) -> Float:
-    """Return (L, n, K) what the fit on all samples says about the samples that are looked at."""
+    """Return (L, n, K) scores of the selected samples by the fit on all samples."""
     return smoothed.raw * (2.0 * spectrum.masses) + _intercept(spectrum)
 
 
 def ridge_leave_one_out(spectrum: Spectrum, smoothed: SmootherPath) -> Float:
-    """Return (L, n, K) what ridge says about every sample when it is left out, exactly that of a refit."""
+    """Return (L, n, K) leave-one-out scores, exactly those of a refit."""
     targets = _targets(spectrum.class_ids, spectrum.num_classes)
     leverage = spectrum.weights * smoothed.own + spectrum.weights / spectrum.masses.sum()  # (L, n)
     residual = targets - ridge_scores(spectrum, smoothed)
@@ -30,7 +30,7 @@ def ridge_leave_one_out(spectrum: Spectrum, smoothed: SmootherPath) -> Float:
 def ridge_leave_blocks_out(
     spectrum: Spectrum, smoothed: SmootherPath, index: int, blocks: NDArray[np.int64], products: Float
 ) -> Float:
-    """Return what ridge says about whole blocks of samples that are left out together.
+    """Return leave-one-group-out scores of blocks of samples.
 
     Args:
         spectrum: Of the samples that are looked at.

@@ -24,7 +24,7 @@ _RANK_TOLERANCE = 1e-13  # directions below this share of the largest eigenvalue
 
 @dataclass(frozen=True)
 class Spectrum:
-    """Samples in the principal directions of all samples.
+    """Samples in principal coordinates.
 
     Attributes:
         scores: T, (n, r): the weighted, centered rows; n is all samples or a part that is looked at.
@@ -52,13 +52,13 @@ class Spectrum:
         return float(self.values.sum())
 
     def part(self, index: Ids) -> Spectrum:
-        """Return the same with some of the samples looked at; the totals stay those of all."""
+        """Select samples; totals remain those of all samples."""
         return replace(self, scores=self.scores[index], weights=self.weights[index], class_ids=self.class_ids[index])
 
 
 @dataclass(frozen=True)
 class SmootherPath:
-    """What every head needs from the smoother, for L penalties.
+    """Products of the smoother for L penalties.
 
     Attributes:
         penalties: (L,) positive, on the scale of the scatter.
@@ -74,7 +74,7 @@ class SmootherPath:
 
 
 def smooth_targets(spectrum: Spectrum, penalties: Float) -> SmootherPath:
-    """Return all products for some penalties; rows unweighted."""
+    """Compute the products for some penalties; rows unweighted."""
     shrink = 1.0 / (spectrum.values + penalties[:, None])  # (L, r)
     filtered = spectrum.class_means * shrink[:, None, :]  # (L, K, r)
     num_classes, rank = spectrum.class_means.shape
@@ -89,7 +89,7 @@ def smooth_targets(spectrum: Spectrum, penalties: Float) -> SmootherPath:
 
 
 def remainder_of(spectrum: Spectrum, fold: Ids) -> tuple[Spectrum, Ids]:
-    """Return all samples but a fold, decomposed anew, looking at the fold.
+    """Decompose all samples except a fold and select the fold.
 
     Args:
         spectrum: Looks at the fold at least.
@@ -122,7 +122,7 @@ def from_kernel(kernel: Float, weights: Float, class_ids: Ids, num_classes: int)
 
 @dataclass
 class Gram:
-    """Second moments of normalized rows, added up chunk by chunk so that no float64 copy of all is needed.
+    """Second moments of normalized rows, accumulated in chunks.
 
     Attributes:
         total: (D, D) weighted products; class_sums: (K, D); masses: (K,).
