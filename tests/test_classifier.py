@@ -51,7 +51,7 @@ def test_images_in_memory_and_any_labels(data: tuple[list[str], list[str]]) -> N
     assert model.score(images, labels) > 0.9
 
 
-def test_groups_are_left_out_together(data: tuple[list[str], list[str]]) -> None:
+def test_groups_are_held_out_together(data: tuple[list[str], list[str]]) -> None:
     groups = [f"g{int(Path(f).stem) // 4}" for f in data[0]]
     model = ImageClassifier().fit(*data, groups=groups)
     assert model.oof_logits_.shape == (48, 3)

@@ -1,4 +1,4 @@
-"""The command line as a person meets it: words, rows, exit codes, and no traceback ever."""
+"""Test the command line: output, rows, exit codes, no tracebacks."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def trained(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Pat
     return folder / "runs" / "train1", done
 
 
-def test_training_says_what_it_does_in_plain_words(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
+def test_train_output(trained: tuple[Path, subprocess.CompletedProcess[str]]) -> None:
     _, done = trained
     assert done.stdout == ""
     lines = done.stderr.splitlines()
@@ -147,7 +147,7 @@ def test_version_and_module() -> None:
     assert headstart_command("--version").stdout.strip() == f"headstart {headstart.__version__}"
 
 
-def test_doctor_finds_nothing_wrong_or_says_what() -> None:
+def test_doctor_output() -> None:
     done = headstart_command("doctor")
     assert ("No problems found." in done.stdout) == (done.returncode == 0)
     assert "cache" in done.stdout

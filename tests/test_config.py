@@ -78,7 +78,7 @@ def test_the_nearest_name_is_looked_for_in_its_own_group() -> None:
     assert "--help" in str(caught.value.hint)
 
 
-def test_every_setting_is_told_in_the_documents() -> None:
+def test_every_setting_is_documented() -> None:
     folder = Path(__file__).parent.parent
     text = "".join(p.read_text(encoding="utf-8") for p in [folder / "README.md", *(folder / "docs").glob("*.md")])
     spelt = {
@@ -115,7 +115,7 @@ def test_optimizers_and_schedules_are_those_that_there_are() -> None:
      ("auto", {"budget": "5m", "folds": 5}, "the budget says"),
      ("auto", {"budget": "5m", "select": "best"}, "keeps what is better anyway")],
 )  # fmt: skip
-def test_what_another_setting_makes_pointless_is_refused(strategy: str, given: dict[str, object], said: str) -> None:
+def test_settings_without_effect_are_refused(strategy: str, given: dict[str, object], said: str) -> None:
     with pytest.raises(SettingError, match=said) as caught:
         resolve({"data": "d", "strategy": strategy, **given})
     assert caught.value.hint
@@ -132,7 +132,7 @@ def test_settings_that_do_something_together_are_taken() -> None:
         assert resolve({"data": "d", "strategy": "finetune", **given}).settings.strategy == "finetune"
 
 
-def test_names_are_said_as_people_write_them() -> None:
+def test_setting_names_use_user_spelling() -> None:
     for name, value in (("train_from", "last"), ("head", "hidden=8")):
         with pytest.raises(SettingError, match=rf"^`{name}` has no effect"):
             resolve({"data": "d", name: value})
@@ -156,7 +156,7 @@ def test_settings_without_effect_are_errors(name: str) -> None:
     ("name", "value"),
     [("image_size", 3), ("seed", -1), ("test_size", 1.5), ("resize_mode", "stretch"), ("budget", "soon")],
 )
-def test_values_that_do_not_fit_are_named(name: str, value: object) -> None:
+def test_invalid_values_are_reported(name: str, value: object) -> None:
     with pytest.raises(SettingError, match=f"{value}"):
         resolve({"data": "d", name: value})
 
@@ -165,7 +165,7 @@ def test_lengths_of_time() -> None:
     assert [parse_minutes(t) for t in ("90s", "5m", "1.5h", "2")] == [1.5, 5.0, 90.0, 2.0]
 
 
-def test_the_resolved_file_reads_back_what_a_person_set(tmp_path: Path) -> None:
+def test_resolved_file_round_trip(tmp_path: Path) -> None:
     first = resolve({"data": "d", "seed": 7}, overrides=["probe.flip_tta=off"])
     first = first.with_decisions([Decision("probe.penalty", 0.1, DecisionReason.SET_BY_USER)])
     file = tmp_path / "config.resolved.yaml"
@@ -200,7 +200,7 @@ def test_a_reason_says_why_a_value_was_chosen_and_never_what_the_setting_means()
     assert {row["reason"] for row in unchosen.values()} == {None}
 
 
-def test_what_the_user_asked_for_is_asked_again(tmp_path: Path) -> None:
+def test_explicit_settings_are_kept(tmp_path: Path) -> None:
     first = resolve({"data": "d", "resize_mode": "auto", "epochs": 3, "strategy": "head"})
     values = {"resize_mode": "squash", "epochs": 3, "lr": 0.001}
     chosen = [Decision(name, value, DecisionReason.SET_BY_USER) for name, value in values.items()]
@@ -227,7 +227,7 @@ def test_a_range_rises(value: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00"])
-def test_broken_files_are_named(tmp_path: Path, text: str) -> None:
+def test_broken_files_are_reported(tmp_path: Path, text: str) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(text)
     with pytest.raises(SettingError, match=r"s\.yaml"):

@@ -1,4 +1,4 @@
-"""The demonstration's images with boxes: real cells, no two images with a cell in common, boxes that fit."""
+"""Test the synthetic demo dataset: unique cells, matching boxes."""
 
 from __future__ import annotations
 

@@ -130,7 +130,7 @@ def test_every_declared_dependency_is_used() -> None:
     assert modules_of(own) <= tests | imported
 
 
-def test_the_base_install_can_import_what_predicts() -> None:
+def test_base_install_imports_prediction() -> None:
     """Follow module-level imports from the light entries: they meet base dependencies only."""
     by_name = {
         ".".join(("headstart", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): tree

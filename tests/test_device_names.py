@@ -57,7 +57,7 @@ def test_several_devices_are_refused(value: object) -> None:
 @pytest.mark.parametrize(
     "value", ["", "foo", "tpu", "meta", "auto:0", "mps:1", "cuda:", "cuda:x", "cuda:-1", -1, "-1", 1.5, True, [], "0x1"]
 )
-def test_what_is_no_device_is_refused(value: object) -> None:
+def test_unknown_device_is_refused(value: object) -> None:
     with pytest.raises(DeviceError) as caught:
         parse_device(value)
     assert caught.value.problem is DeviceProblem.UNKNOWN

@@ -1,4 +1,4 @@
-"""The house: imports go down only, nothing is cyclic, light roads stay light."""
+"""Test the package layers: imports only from lower layers, no cycles, light imports."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import pytest
 
 SOURCE = Path(__file__).parent.parent / "src" / "headstart"
 
-# From the ground up.  A room may import rooms that stand before it.
-FLOORS = (
+# Lowest first. A module may only import from lower layers.
+LAYERS = (
     "errors",
     "types",
     "report_types",
@@ -56,11 +56,11 @@ FLOORS = (
     "__main__",
 )
 # Neither torch nor Pillow.
-LIGHT = (*FLOORS[: FLOORS.index("preprocessing")], "probe", "evaluation")
+LIGHT = (*LAYERS[: LAYERS.index("preprocessing")], "probe", "evaluation")
 
 
-def room_of(module: str) -> str | None:
-    """`headstart.data.split` to `data`; the package itself (version, lazy names) is no room."""
+def layer_of(module: str) -> str | None:
+    """Return the layer of a module, e.g. `data` of `headstart.data.split`; None for the package itself."""
     parts = module.split(".")
     return parts[1] if parts[0] == "headstart" and len(parts) > 1 else None
 
@@ -75,36 +75,36 @@ def imports_of(path: Path) -> list[tuple[str, int]]:
         elif isinstance(node, ast.Import):
             found += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level:
-            pytest.fail(f"{path}:{node.lineno}: imports are written in full")
+            pytest.fail(f"{path}:{node.lineno}: use absolute imports")
     return found
 
 
 FILES = sorted(p for p in SOURCE.rglob("*.py") if p != SOURCE / "__init__.py")
 
 
-def own_room(path: Path) -> str:
+def own_layer(path: Path) -> str:
     relative = path.relative_to(SOURCE)
     return relative.parts[0].removesuffix(".py")
 
 
-def test_every_floor_exists() -> None:
-    assert [f for f in FLOORS if not (SOURCE / f).is_dir() and not (SOURCE / f"{f}.py").is_file()] == []
-    assert len(set(FLOORS)) == len(FLOORS)
+def test_every_layer_exists() -> None:
+    assert [f for f in LAYERS if not (SOURCE / f).is_dir() and not (SOURCE / f"{f}.py").is_file()] == []
+    assert len(set(LAYERS)) == len(LAYERS)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
 def test_imports_go_down_only(path: Path) -> None:
-    own = own_room(path)
-    assert own in FLOORS, f"the room `{own}` has no floor: add it to FLOORS"
+    own = own_layer(path)
+    assert own in LAYERS, f"the layer `{own}` is unknown: add it to LAYERS"
     for module, line in imports_of(path):
-        room = room_of(module)
-        if room is None or room.startswith("__"):
+        layer = layer_of(module)
+        if layer is None or layer.startswith("__"):
             continue
-        assert FLOORS.index(room) <= FLOORS.index(own), f"{path}:{line}: {own} may not import {room}, which is above it"
+        assert LAYERS.index(layer) <= LAYERS.index(own), f"{path}:{line}: {own} may not import {layer}, a higher layer"
 
 
-@pytest.mark.parametrize("path", [p for p in FILES if own_room(p) in LIGHT], ids=lambda p: str(p.relative_to(SOURCE)))
-def test_pure_rooms_need_neither_torch_nor_pillow(path: Path) -> None:
+@pytest.mark.parametrize("path", [p for p in FILES if own_layer(p) in LIGHT], ids=lambda p: str(p.relative_to(SOURCE)))
+def test_pure_layers_import_neither_torch_nor_pillow(path: Path) -> None:
     heavy = {"torch", "torchvision", "timm", "PIL", "onnx", "onnxruntime"}
     used = {module.split(".")[0] for module, _ in imports_of(path)}
     assert not used & heavy
@@ -132,19 +132,19 @@ def test_no_module_is_imported_in_a_circle() -> None:
     by_name = {name.removesuffix(".__init__"): path for path, name in names.items()}
     done: set[Path] = set()
 
-    def walk(path: Path, road: tuple[Path, ...]) -> None:
-        assert path not in road, " -> ".join(str(p.relative_to(SOURCE)) for p in (*road, path))
+    def walk(path: Path, trail: tuple[Path, ...]) -> None:
+        assert path not in trail, " -> ".join(str(p.relative_to(SOURCE)) for p in (*trail, path))
         if path in done:
             return
         for name in graph[path]:
             if name in by_name:
-                walk(by_name[name], (*road, path))
+                walk(by_name[name], (*trail, path))
         done.add(path)
 
     for path in FILES:
         walk(path, ())
 
 
-def test_no_file_has_grown_past_its_room() -> None:
+def test_no_file_exceeds_500_lines() -> None:
     long = {str(p.relative_to(SOURCE)): n for p in FILES if (n := len(p.read_text("utf-8").splitlines())) > 500}
     assert not long

@@ -1,4 +1,4 @@
-"""One process at a time works on a run, and a killed one does not keep others away."""
+"""Test run locks: one process per run, released when a process is killed."""
 
 from __future__ import annotations
 
@@ -34,6 +34,6 @@ def test_another_process_is_kept_away_until_this_one_ends_however_it_ends(tmp_pa
     claim.drop()
 
 
-def test_what_is_not_there_is_free(tmp_path: Path) -> None:
+def test_missing_lock_file_is_free(tmp_path: Path) -> None:
     assert not RunLock(tmp_path / "none").is_taken()
     assert RunLock(tmp_path / "none").take()  # a folder that is missing is found out about when something is saved

@@ -51,7 +51,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, version: str) -> list[str]:
 
 
 @pytest.mark.parametrize("version", ["1.29.0", "1.32.0", "2.0.1.dev3"])
-def test_onnxruntime_imported_first_is_switched_off_and_named(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_onnxruntime_imported_first_warns(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
     calls = stand_in(monkeypatch, version)
     with pytest.warns(TelemetryWarning):
         disable_telemetry()
@@ -66,7 +66,7 @@ def test_onnxruntime_imported_first_is_switched_off_and_named(version: str, monk
         ("1.32.0", "linux", {"ORT_DISABLE_TELEMETRY": "1"}), ("1.32.0", "linux", {"ORT_DISABLE_TELEMETRY": "Yes"}),
     ],
 )  # fmt: skip
-def test_nothing_is_named_where_nothing_was_started(
+def test_no_warning_without_telemetry(
     version: str, platform: str, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls = stand_in(monkeypatch, version)

@@ -68,7 +68,7 @@ def test_separable_logits_neither_fail_nor_overflow() -> None:
     assert np.isfinite(shift).all()
 
 
-def test_what_is_calibrated_is_left_nearly_alone_and_never_gets_worse() -> None:
+def test_calibrated_logits_stay_nearly_unchanged() -> None:
     logits, ids = draw(2000)
     c = calibrate(logits, ids)
     assert c.kind in ("none", "temperature")

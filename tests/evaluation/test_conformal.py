@@ -1,4 +1,4 @@
-"""Sets of classes: they cover as promised on new images, and say so truthfully."""
+"""Test the coverage of prediction sets on new images."""
 
 from __future__ import annotations
 
@@ -87,7 +87,7 @@ def test_a_new_group_is_covered() -> None:
     assert 0.89 <= np.mean(held) <= 0.96
 
 
-def test_sure_and_right_images_get_one_class_and_strange_ones_none() -> None:
+def test_set_sizes() -> None:
     rng = np.random.default_rng(5)
     ids = rng.integers(0, 3, 300)
     p = softmax(np.eye(3)[ids] * 6 + rng.normal(size=(300, 3)) * 0.3)

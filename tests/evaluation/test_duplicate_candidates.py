@@ -1,4 +1,4 @@
-"""Planted label errors are found, and nobody is accused without reason."""
+"""Test label errors: planted ones are found, few false positives."""
 
 from __future__ import annotations
 

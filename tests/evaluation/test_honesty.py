@@ -1,4 +1,4 @@
-"""Out-of-fold intervals hold the truth on real digits: the whole way from probe to interval."""
+"""Test the coverage of out-of-fold intervals on real digits."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ def test_impossible_shares_are_refused(share: float, num: float) -> None:
         wilson_interval(share, num)
 
 
-def test_copies_are_worth_no_more_than_their_originals() -> None:
+def test_duplicates_do_not_increase_effective_sample_size() -> None:
     rng = np.random.default_rng(0)
     hits = rng.random(100) < 0.8
     groups = np.repeat(np.arange(100), 5)
@@ -49,7 +49,7 @@ def test_groups_of_one_are_no_groups() -> None:
     assert (a.ratio, a.quantile) == (b.ratio, b.quantile)
 
 
-def test_fewer_groups_widen_and_under_six_nothing_is_said() -> None:
+def test_few_groups_widen_or_suppress_interval() -> None:
     hits = np.random.default_rng(0).random(240) < 0.8
     widths = []
     for num_groups in (6, 12, 60):
@@ -64,6 +64,6 @@ def test_fewer_groups_widen_and_under_six_nothing_is_said() -> None:
     assert five.high is None
 
 
-def test_a_share_of_nothing_is_nothing() -> None:
+def test_fraction_of_no_samples() -> None:
     worth = effective_sample_size(np.zeros(0, bool), None, is_out_of_fold=False)
     assert estimate_proportion(None, 0, worth).value is None

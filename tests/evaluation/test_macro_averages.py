@@ -1,4 +1,4 @@
-"""Means over classes: their worth against simulation, and at the edges."""
+"""Test effective sample sizes of macro averages against simulation."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def test_a_class_id_out_of_range_is_refused(bad: int) -> None:
         evaluate(logits, truth, NAMES, setup=USER_TEST_SPLIT, is_logits=True)
 
 
-def test_nothing_to_score_and_wrong_shapes_are_refused() -> None:
+def test_empty_and_misshapen_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match="nothing to evaluate"):
         evaluate(np.zeros((0, 2)), np.zeros(0, int), ["a", "b"], setup=USER_TEST_SPLIT)
     with pytest.raises(ValueError, match="shape"):
@@ -128,7 +128,7 @@ def test_a_class_without_images_has_no_recall_and_does_not_lower_the_mean() -> N
     assert e.f1_macro.value == 1.0
 
 
-def test_a_class_left_out_with_its_group_counts_as_wrong() -> None:
+def test_unscorable_class_counts_as_wrong() -> None:
     logits, truth = np.eye(3)[[0, 1, 2, 2]] * 9, np.array([0, 1, 2, 2])
     e = evaluate(
         logits,
@@ -143,7 +143,7 @@ def test_a_class_left_out_with_its_group_counts_as_wrong() -> None:
     assert FindingKind.UNMEASURABLE_IMAGES in [f.kind for f in e.findings]
 
 
-def test_groups_are_named_and_too_few_of_them_are_said() -> None:
+def test_group_metrics_and_few_groups() -> None:
     logits, truth = draw(60)
     groups = np.arange(60) % 4
     e = evaluate(

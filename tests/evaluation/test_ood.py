@@ -1,4 +1,4 @@
-"""Strange images are noticed, known ones are refused as seldom as promised."""
+"""Test OOD detection: recall and false-positive rate."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def head(rows: np.ndarray, ids: np.ndarray) -> LogisticRegression:
     return LogisticRegression(max_iter=500).fit(rows, ids)
 
 
-def test_known_images_are_refused_as_seldom_as_promised_and_strange_ones_mostly() -> None:
+def test_false_positive_rate_and_recall() -> None:
     world = World()
     alarms, found = [], []
     for seed in range(8):
@@ -61,7 +61,7 @@ def test_known_images_are_refused_as_seldom_as_promised_and_strange_ones_mostly(
     assert np.mean(found) > 0.9
 
 
-def test_what_is_written_is_read_again() -> None:
+def test_json_round_trip() -> None:
     rows, ids = World().known(200)
     p = head(rows, ids).predict_proba(rows)
     a = fit_ood_model(rows, p, ids)
@@ -82,7 +82,7 @@ def test_ten_images_get_a_score_but_no_threshold() -> None:
     assert np.isfinite(novelty.score(rows, p)).all()
 
 
-def test_a_sure_head_and_copies_of_training_images_stay_finite() -> None:
+def test_scores_stay_finite() -> None:
     rows, ids = World().known(40)
     rows[20:] = rows[:20]
     ids[20:] = ids[:20]
@@ -124,7 +124,7 @@ def test_area_under_the_curve_equals_scikit_learn() -> None:
 
 @pytest.mark.parametrize("num", [120, 800])
 @pytest.mark.parametrize("copies", [1, 3])
-def test_a_training_row_counts_as_if_it_had_been_left_out(num: int, copies: int) -> None:
+def test_training_residuals_are_out_of_fold(num: int, copies: int) -> None:
     """By folds (few rows) and by leverages (many), with and without groups: as far off as new rows are."""
     rng = np.random.default_rng(0)
     spectrum = 1.0 / np.sqrt(np.arange(1, 201))
@@ -150,7 +150,7 @@ def test_leverages_of_a_group_equal_those_of_its_rows_alone() -> None:
     np.testing.assert_allclose(left_out_residual(rows, ids, mean, directions, groups=np.arange(800)), alone)
 
 
-def test_other_shares_can_be_asked_for_and_none_in_between_refuses_more() -> None:
+def test_intermediate_false_positive_rates_are_conservative() -> None:
     rows, ids = World().known(400)
     novelty = fit_ood_model(rows, head(rows, ids).predict_proba(rows), ids, ood_fpr=0.05)
     rule = novelty.rule
@@ -188,7 +188,7 @@ def test_with_groups_a_new_group_is_refused_as_seldom_as_promised() -> None:
     assert np.mean(by_image) > np.mean(by_group)
 
 
-def test_too_few_groups_for_a_promise_are_said() -> None:
+def test_too_few_groups_are_reported() -> None:
     rows, ids = World().known(200)
     p = head(rows, ids).predict_proba(rows)
     few = fit_ood_model(rows, p, ids, groups=np.arange(200) % 10)
@@ -263,7 +263,7 @@ def left_out_in_full(rows: np.ndarray, ids: np.ndarray, ood_fpr: float) -> tuple
     return float(auroc), float(noticed), float(alarms)
 
 
-def test_a_left_out_class_is_noticed_by_the_quick_way_as_by_the_whole_one() -> None:
+def test_held_out_class_recall_equals_full_fit() -> None:
     rows, ids = World(3).known(600)
     auroc, noticed, alarms = left_out_in_full(rows, ids, 0.1)
     assert auroc > 0.6

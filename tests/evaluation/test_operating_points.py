@@ -46,7 +46,7 @@ def test_the_bound_holds_for_the_point_that_is_taken() -> None:
     assert broken <= 0.05 * taken
 
 
-def test_nothing_is_promised_where_nothing_can_be() -> None:
+def test_no_guarantee_with_too_few_images() -> None:
     rng = np.random.default_rng(1)
     assert accept_above(np.full(30, 0.9), np.ones(30, bool), targets=(0.01,))[0.01] is None
     confidence, hits = draw(400, rng)

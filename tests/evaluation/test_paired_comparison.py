@@ -46,7 +46,7 @@ def test_equal_models_are_alike() -> None:
     assert (found.accuracy.value, found.accuracy.p_value, found.accuracy.num_needed) == (0.0, 1.0, None)
 
 
-def test_a_large_difference_is_told_with_its_direction() -> None:
+def test_large_difference_is_detected() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, 400)
     weak, strong = predictions(truth, rng.random(400) < 0.6), predictions(truth, rng.random(400) < 0.9)
@@ -106,7 +106,7 @@ def test_more_images_are_needed_for_a_smaller_difference() -> None:
     assert needed[0] > needed[1] > 0  # type: ignore[operator]
 
 
-def test_what_does_not_fit_is_refused() -> None:
+def test_mismatched_inputs_are_refused() -> None:
     with pytest.raises(ValueError, match="one row"):
         compare_paired(np.ones((3, 2)) / 2, np.ones((2, 2)) / 2, np.zeros(3, dtype=int), "xy")
     with pytest.raises(ValueError, match="no images"):

@@ -1,4 +1,4 @@
-"""The correction for choosing: none where nothing was chosen, the right size where the truth is known."""
+"""Test the selection-bias correction against known truth."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fixtures of the deploy tests."""
+"""Fixtures of the export tests."""
 
 from __future__ import annotations
 

@@ -30,7 +30,7 @@ def pixels() -> NDArray[np.float32]:
     "names", [("stage1",), ("stage2", "stage1"), ("embedding",), ("stage1", "stage2", "embedding")]
 )
 @pytest.mark.parametrize("has_flip", [False, True])
-def test_graph_says_what_the_head_says(
+def test_graph_equals_head(
     graph_path: Path, pixels: NDArray[np.float32], names: tuple[str, ...], has_flip: bool
 ) -> None:
     head = make_head({name: WIDTHS[name] for name in names})
@@ -76,7 +76,7 @@ def test_unused_blocks_are_pruned(graph_path: Path, tmp_path: Path) -> None:
     assert not any("c." in name for node in model.graph.node for name in node.output)
 
 
-def test_nothing_of_the_exporting_machine_is_carried_along(graph_path: Path) -> None:
+def test_graph_has_no_machine_metadata(graph_path: Path) -> None:
     model = onnx.load(str(graph_path))
     model.doc_string = model.graph.doc_string = "/home/anna/secret"
     for node in model.graph.node:
@@ -114,7 +114,7 @@ def test_direct_keeps_the_networks_own_logits(tmp_path: Path, pixels: NDArray[np
     assert set(run(assemble_direct(make_graph(tmp_path / "h.onnx", {"logits": 3})), pixels)) == {"logits"}
 
 
-def test_what_does_not_fit_is_said(graph_path: Path, tmp_path: Path) -> None:
+def test_mismatch_is_reported(graph_path: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no output stage9"):
         assemble_model(graph_path, make_head({"stage9": 4}))
     with pytest.raises(BundleError, match="expects 4 features of `stage1`, the graph gives 5"):

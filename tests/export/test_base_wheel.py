@@ -64,7 +64,7 @@ def test_predict_works_without_the_training_part(python: Path, bundle_path: Path
 
 
 @pytest.mark.long
-def test_what_needs_the_training_part_says_so(python: Path, images: list[Path]) -> None:
+def test_training_extra_is_requested(python: Path, images: list[Path]) -> None:
     done = subprocess.run(
         [python, "-m", "headstart", "train", images[0].parent], cwd=python.parents[2], capture_output=True, text=True
     )

@@ -39,7 +39,7 @@ def change_info(folder: Path, **changes: object) -> None:
     path.write_text(json.dumps({k: v for k, v in info.items() if v != "gone"}), encoding="utf-8")
 
 
-def test_what_was_written_is_read(bundle_path: Path) -> None:
+def test_written_bundle_is_read(bundle_path: Path) -> None:
     bundle = read_bundle(bundle_path)
     assert sorted(p.name for p in bundle_path.iterdir()) == FILES
     assert bundle.class_names == CLASSES  # exactly, escaped nowhere
@@ -91,7 +91,7 @@ def test_a_zip_lands_nowhere(bundle_path: Path, tmp_path: Path, monkeypatch: pyt
     assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_files_named_by_the_bundle_are_not_followed(copy: Path, tmp_path: Path) -> None:
+def test_file_paths_in_bundle_are_not_followed(copy: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x")
     files = json.loads((copy / "bundle.json").read_text())["files"]
     change_info(copy, files=files | {"../secret": {"size_bytes": 1, "sha256": "0"}})
@@ -115,7 +115,7 @@ def test_two_bundles_in_a_zip(bundle_path: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_truncated_file_is_named(copy: Path, tmp_path: Path, name: str) -> None:
+def test_truncated_file_is_reported(copy: Path, tmp_path: Path, name: str) -> None:
     path = copy / name
     path.write_bytes(path.read_bytes()[:-20])
     for place in (copy, zipped(copy, tmp_path / "b.zip")):
@@ -125,7 +125,7 @@ def test_a_truncated_file_is_named(copy: Path, tmp_path: Path, name: str) -> Non
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_a_missing_file_is_named(copy: Path, tmp_path: Path, name: str) -> None:
+def test_missing_file_is_reported(copy: Path, tmp_path: Path, name: str) -> None:
     (copy / name).unlink()
     with pytest.raises(BundleError, match=name):
         read_bundle(copy)
@@ -196,13 +196,13 @@ def test_values_that_do_not_fit_are_refused(copy: Path, changes: dict[str, objec
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', "[" * 100_000, "\xff\xfe"])
-def test_what_is_no_json_object_is_refused(copy: Path, text: str) -> None:
+def test_non_object_json_is_refused(copy: Path, text: str) -> None:
     (copy / "bundle.json").write_text(text, encoding="latin-1")
     with pytest.raises(BundleError, match="damaged"):
         read_bundle(copy)
 
 
-def test_what_is_no_bundle(tmp_path: Path) -> None:
+def test_non_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no model at"):
         read_bundle(tmp_path / "nothing")
     with pytest.raises(BundleError, match="neither a run nor a bundle"):
@@ -228,7 +228,7 @@ def test_an_existing_folder_is_not_overwritten(bundle_path: Path, graph_path: Pa
         (CLASSES, (32, 24), "float32 input `pixels`"),
     ],
 )
-def test_what_does_not_fit_together_is_not_written(
+def test_inconsistent_bundle_is_not_written(
     tmp_path: Path, graph_path: Path, names: tuple[str, ...], hw: tuple[int, int], words: str
 ) -> None:
     with pytest.raises(BundleError, match=words):
@@ -238,7 +238,7 @@ def test_what_does_not_fit_together_is_not_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_full_disk_leaves_nothing(tmp_path: Path, graph_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_leaves_no_files(tmp_path: Path, graph_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(path: Path, data: bytes) -> int:
         if path.name == "model.safetensors":
             raise OSError(28, "No space left on device")

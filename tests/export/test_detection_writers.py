@@ -1,4 +1,4 @@
-"""What a detector found, as files: read back by our own reader, never written over a person's work."""
+"""Test detection files: round trip, no overwriting."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def found_in(folder: Path) -> tuple[list[ImageDetections], list[str]]:
     return items, relative_names([p.file for p in items])
 
 
-def test_the_table_has_a_row_a_box_and_one_for_what_has_none(tmp_path: Path) -> None:
+def test_table_has_rows_for_boxes_and_empty_images(tmp_path: Path) -> None:
     found, names = found_in(tmp_path)
     assert names == ["a.png", "sub/b.jpg", "sub/empty.png", "gone.png"]
     stream = io.StringIO()
@@ -61,7 +61,7 @@ def test_the_table_has_a_row_a_box_and_one_for_what_has_none(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("to", ["csv", "coco", "yolo", "voc"])
-def test_what_is_written_is_read_back_beside_the_images(tmp_path: Path, to: str) -> None:
+def test_written_boxes_are_read_back(tmp_path: Path, to: str) -> None:
     found, names = found_in(tmp_path / "images")
     place = {"csv": "out.csv", "coco": "out.json"}.get(to, "out")
     write_found_boxes(str(tmp_path / place), to, found, names, NAMES)

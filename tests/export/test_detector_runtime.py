@@ -43,7 +43,7 @@ def test_images_are_measured_upright(orientation: int | None, size: tuple[int, i
     assert upright_size(np.zeros((7, 9, 3), dtype=np.uint8), 10**6) == (7, 9)
 
 
-def test_what_is_no_image_says_so() -> None:
+def test_non_image_is_reported() -> None:
     with pytest.raises(ImageError):
         upright_size(b"nothing", 10**6)
 

@@ -42,7 +42,7 @@ def test_a_folder_gives_its_images_in_natural_order(folder: Path) -> None:
     assert (note.kind, note.count, note.evidence) == (ReadingKind.OTHER_FILES, 1, {"extensions": {".txt": 1}})
 
 
-def test_a_named_file_is_always_tried(folder: Path) -> None:
+def test_explicit_file_is_always_tried(folder: Path) -> None:
     assert names("in/notes.txt", "in/.c.png", "nothing.jpg") == ["in/notes.txt", "in/.c.png", "nothing.jpg"]
 
 
@@ -65,7 +65,7 @@ def test_a_list_on_stdin(folder: Path) -> None:
         names("-", "-")
 
 
-def test_nothing_to_predict(folder: Path) -> None:
+def test_empty_input_is_refused(folder: Path) -> None:
     with pytest.raises(DataError, match="list is empty"):
         names("-", stdin=b"\n")
     (folder / "empty").mkdir()
@@ -76,7 +76,7 @@ def test_nothing_to_predict(folder: Path) -> None:
         names("empty")
 
 
-def test_what_cannot_be_used_keeps_its_place_with_its_reason(folder: Path) -> None:
+def test_unusable_files_keep_their_position(folder: Path) -> None:
     (folder / "in" / "p3.heic").write_bytes(b"x")
     (folder / "in" / "p4.jpg.part").write_bytes(b"x")
     items = expand_inputs(["in"])
@@ -87,7 +87,7 @@ def test_what_cannot_be_used_keeps_its_place_with_its_reason(folder: Path) -> No
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
-def test_links_that_leave_are_named_and_followed_on_request(folder: Path) -> None:
+def test_external_links_are_reported_and_followed_on_request(folder: Path) -> None:
     (folder / "outside.png").write_bytes(b"x")
     (folder / "in" / "link.png").symlink_to(folder / "outside.png")
     (problem,) = [i for i in expand_inputs(["in"]) if isinstance(i, Problem)]

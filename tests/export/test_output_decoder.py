@@ -1,4 +1,4 @@
-"""What a bundle says beside the class: the same as training says, and nothing where it holds nothing."""
+"""Test OOD scores and prediction sets of a bundle against training."""
 
 from __future__ import annotations
 
@@ -92,9 +92,7 @@ def test_predictions_carry_it_and_failures_do_not(told_path: Path, images: list[
     )
 
 
-def test_what_a_bundle_does_not_hold_cannot_be_asked_for(
-    bundle_path: Path, told_path: Path, images: list[Path]
-) -> None:
+def test_missing_bundle_feature_raises(bundle_path: Path, told_path: Path, images: list[Path]) -> None:
     plain = Runtime(bundle_path)
     assert plain.predict(images[:1])[0].is_ood is None
     assert np.isnan(plain.judge(images)[1]).all()

@@ -92,7 +92,7 @@ def test_a_file_that_cannot_be_read_gets_a_row_and_exit_code_1(
         (["{empty}", "a.png"], 1, "neither a run nor a bundle"),
     ],
 )
-def test_mistakes_are_said_plainly(
+def test_usage_errors_are_reported(
     bundle_path: Path, tmp_path: Path, arguments: list[str], code: int, words: str
 ) -> None:
     given = [a.format(bundle=bundle_path, empty=tmp_path) for a in arguments]

@@ -46,7 +46,7 @@ def test_csv() -> None:
     [((), ""), (("cat",), "cat"), (("a|b", "c\\", "d"), "a\\|b|c\\\\|d"), (("=1+1", "x"), "'=1+1|x")],
     ids=["none", "one", "bars", "formula"],
 )
-def test_what_is_said_beside_the_class(names: tuple[str, ...], cell: str, tmp_path: Path) -> None:
+def test_ood_score_and_set_equal_training(names: tuple[str, ...], cell: str, tmp_path: Path) -> None:
     prediction = Prediction("a.png", "cat", 0.75, (("cat", 0.75),), None, 1.23456, False, names)
     (row,) = csv.DictReader(io.StringIO(written([prediction], 1)))
     assert (row["ood_score"], row["is_ood"], row["prediction_set"]) == ("1.235", "false", cell)
@@ -103,7 +103,7 @@ def test_whole_or_not_at_all(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["o.csv"]
 
 
-def test_a_full_disk_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 

@@ -67,7 +67,7 @@ def test_one_or_many(runtime: Runtime, images: list[Path]) -> None:
     assert runtime.predict_proba([]).shape == (0, 4)
 
 
-def test_images_in_memory_give_what_files_give(runtime: Runtime, images: list[Path], tmp_path: Path) -> None:
+def test_images_in_memory_equal_files(runtime: Runtime, images: list[Path], tmp_path: Path) -> None:
     lossless = [p for p in images if p.suffix != ".jpg"]
     opened = [Image.open(p) for p in lossless]
     arrays = [np.asarray(Image.open(p)) for p in lossless]
@@ -94,16 +94,14 @@ def test_in_memory_orientation_and_transparency_count(runtime: Runtime, tmp_path
     assert np.array_equal(runtime.predict_proba([Image.open(f) for f in files]), runtime.predict_proba(files))
 
 
-def test_the_persons_image_is_not_changed(runtime: Runtime) -> None:
+def test_predict_leaves_input_image_unchanged(runtime: Runtime) -> None:
     opened, array = image(3), np.asarray(image(3)).copy()
     before = opened.tobytes()
     runtime.predict([opened, array], channel_order="bgr")
     assert opened.tobytes() == before == array.tobytes()
 
 
-def test_what_cannot_be_read_gets_a_row_and_the_rest_goes_on(
-    runtime: Runtime, images: list[Path], tmp_path: Path
-) -> None:
+def test_unreadable_image_gets_an_error_row(runtime: Runtime, images: list[Path], tmp_path: Path) -> None:
     bad = {
         "missing.jpg": None,
         "empty.png": b"",
@@ -146,7 +144,7 @@ def test_all_unreadable(runtime: Runtime) -> None:
         ([None], "NoneType"),
     ],
 )
-def test_what_is_no_image_is_a_mistake_of_the_caller(runtime: Runtime, source: Any, words: str) -> None:
+def test_non_image_raises(runtime: Runtime, source: Any, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         runtime.predict(source)
     assert words in caught.value.message
@@ -226,7 +224,7 @@ def test_calls_from_several_threads(bundle_path: Path, images: list[Path]) -> No
     assert all(np.array_equal(expected, other) for other in found)
 
 
-def test_a_model_that_is_not_what_the_bundle_says(tmp_path: Path, graph_path: Path) -> None:
+def test_model_contradicting_bundle_is_refused(tmp_path: Path, graph_path: Path) -> None:
     """A hostile or broken bundle with right digests: our error, never a traceback of ONNX Runtime."""
     from dataclasses import replace
 

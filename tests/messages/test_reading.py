@@ -52,7 +52,7 @@ def test_every_reason_of_a_naming_has_a_message(reason: str) -> None:
     )
 
 
-def test_json_parts_what_was_assumed_from_what_is_not_used() -> None:
+def test_json_separates_assumptions_and_unused_data() -> None:
     assumed = ReadingNote(ReadingKind.CLASSES_ALIKE, 1, ("Cat", "cat"), EVIDENCE[ReadingKind.CLASSES_ALIKE])
     unused = ReadingNote(ReadingKind.EMPTY_FOLDERS, 1, ("c",))
     assert json.loads(json.dumps(reading_to_json([assumed, unused]))) == {

@@ -1,4 +1,4 @@
-"""Scores as text: the numbers that must stand on the line, whatever the wording."""
+"""Test the numbers of rendered scores."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def test_undefined_scores_of_two_classes_are_no_numbers() -> None:
     assert numbers(text) == ["50"]
 
 
-def test_what_cannot_be_measured_has_no_numbers() -> None:
+def test_unmeasurable_score_has_no_numbers() -> None:
     assert not re.search(r"nan|None", score_message({**PLAIN, "value": None}))
     assert numbers(score_message({**PLAIN, "low": None, "high": None}))[1:] == ["1,278", "1,380"]
 
@@ -80,7 +80,7 @@ def test_every_line_fits_the_screen() -> None:
     assert all(len(text) <= 90 for _, text in score_lines(two))
 
 
-def test_a_split_in_which_every_image_leaks_is_named_beside_the_score() -> None:
+def test_fully_leaking_split_is_reported() -> None:
     boxes = {"task": "detect", "metric": "map50", "value": 0.7, "protocol": "test_split", "num_images": 5}
     assert len(score_lines(boxes)) == 1
     assert len(score_lines({**boxes, "is_leaky": True})) == 2

@@ -1,4 +1,4 @@
-"""The screen: how many lines, how long, and what must stand on them."""
+"""Test the number, length and contents of screen lines."""
 
 from __future__ import annotations
 
@@ -202,7 +202,7 @@ def test_a_training_with_much_to_tell_has_at_most_twelve_lines(has_boxes: bool) 
     assert max(map(len, shown(long_story(has_boxes=has_boxes), Verbosity.QUIET))) <= LINE_WIDTH
 
 
-def test_a_note_without_room_is_shown_at_the_end_where_there_is_room_then() -> None:
+def test_deferred_note_is_shown_at_the_end() -> None:
     note = Note(NoteKind.TRAINING_STOPPED, Severity.WARNING, NOTES[NoteKind.TRAINING_STOPPED])
     reads = [e for e in long_story(has_boxes=True) if not isinstance(e, (Note, EpochFinished))]
     with_note = shown([*reads[:-4], note, *reads[-4:]])

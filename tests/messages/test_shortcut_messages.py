@@ -1,4 +1,4 @@
-"""Messages about shortcuts: every cue has a name, and what was not found is left out."""
+"""Test shortcut messages: cue names and optional parts."""
 
 from __future__ import annotations
 

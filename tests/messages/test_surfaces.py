@@ -66,7 +66,7 @@ def test_at_most_twelve_lines_of_a_hundred_characters(surface: str) -> None:
 
 
 @pytest.mark.parametrize("surface", STORIES)
-def test_what_must_stand_on_the_screen(surface: str) -> None:
+def test_screen_contains_required_values(surface: str) -> None:
     text = "\n".join(screen(surface))
     assert not [part for part in NEEDED[surface] if part not in text], text
 
@@ -97,7 +97,7 @@ def test_rendered_text(surface: str) -> None:
     check_snapshot(surface, "\n".join(screen(surface)) + "\n")
 
 
-def test_python_shows_what_the_screen_shows() -> None:
+def test_python_output_equals_screen() -> None:
     lines = story_lines(STORIES["train"])
     page = story_html(STORIES["train"])
     assert page.count("<tr>") == len(lines) <= MOST

@@ -1,4 +1,4 @@
-"""The nearest-neighbor baseline is what looking at every pair says."""
+"""Test the nearest-neighbor baseline against brute force."""
 
 from __future__ import annotations
 

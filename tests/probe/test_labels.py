@@ -1,4 +1,4 @@
-"""What the samples allow: refusals with a remedy, and parts that keep groups whole."""
+"""Test label validation and subsets with whole groups."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ THREE = np.arange(30) % 3
         ((THREE, 3, None, np.ones(2)), DataError, "3 positive numbers"),
     ],
 )
-def test_what_no_honest_fit_exists_for_is_refused(arguments, error, message):
+def test_unscorable_labels_are_refused(arguments, error, message):
     with pytest.raises(error, match=message) as caught:
         check_labels(*arguments)
     assert type(caught.value) is error
@@ -42,7 +42,7 @@ def test_classes_without_samples_are_left_out():
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000))
-def test_unmeasurable_is_what_counting_says(seed):
+def test_unscorable_samples_equal_brute_force(seed):
     rng = np.random.default_rng(seed)
     ids = np.r_[0, 0, 1, 1, rng.integers(0, 5, 16)]
     groups = np.r_[0, 1, 0, 1, rng.integers(0, 6, 16)]

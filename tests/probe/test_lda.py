@@ -1,4 +1,4 @@
-"""LDA: left-out discriminants are those of a refit, to 1e-6, whichever form was decomposed."""
+"""Test LDA: leave-one-out equals a refit to 1e-6 in both decompositions."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def without(fold, num):
 @pytest.mark.parametrize(("decompose", "shape"), FORMS)
 @pytest.mark.parametrize("num_groups", [0, 2, 9, 30])
 @pytest.mark.parametrize("is_weighted", [False, True])
-def test_left_out_discriminants_are_those_of_a_refit(decompose, shape, num_groups, is_weighted):
+def test_leave_one_out_equals_refit(decompose, shape, num_groups, is_weighted):
     rows, class_ids, weights = toy(*shape, is_weighted)
     groups = np.random.default_rng(1).integers(0, num_groups, shape[0]) if num_groups else np.arange(shape[0])
     spectrum, _, _ = decompose(rows, class_ids, weights)
@@ -70,7 +70,7 @@ def test_left_out_discriminants_are_those_of_a_refit(decompose, shape, num_group
 @pytest.mark.parametrize("decompose", [by_kernel, by_gram])
 @pytest.mark.parametrize("shape", [(40, 90), (90, 12)], ids=["N<D", "N>D"])
 @pytest.mark.parametrize("size", [1, 5, 30])
-def test_a_class_wholly_in_the_left_out_fold_is_impossible_and_the_rest_exact(decompose, shape, size):
+def test_class_within_one_fold_is_never_predicted(decompose, shape, size):
     rows, class_ids, weights = toy(*shape, True)
     class_ids = np.where(class_ids == 3, 0, class_ids)
     class_ids[5] = 3  # a class of one image

@@ -63,7 +63,7 @@ def test_it_is_mixed_in_where_it_helps_and_the_estimate_holds():
     )
 
 
-def test_it_is_left_out_where_it_does_not_help():
+def test_logistic_is_dropped_if_it_does_not_help():
     rng = np.random.default_rng(0)
     class_ids = np.arange(120) % 2
     blocks = {"embedding": (0.5 * class_ids[:, None] + rng.normal(size=(120, 100))).astype(np.float32)}
@@ -74,7 +74,7 @@ def test_it_is_left_out_where_it_does_not_help():
     assert fit.candidate_losses[-1].mean() <= closed.candidate_losses[-1].mean() + 1e-6
 
 
-def test_copies_in_one_group_do_not_help_it():
+def test_grouped_duplicates_do_not_help():
     rng = np.random.default_rng(0)
     x = rng.normal(size=(40, 60)).astype(np.float32)
     rows, ids = np.concatenate([x, x]), np.r_[np.arange(40) % 2, np.arange(40) % 2]

@@ -94,14 +94,14 @@ def test_a_part_of_the_blocks_needs_no_others():
         (lambda b: b.clear(), "no features"),
     ],
 )
-def test_damaged_features_are_named(spoil, message):
+def test_damaged_features_are_reported(spoil, message):
     blocks = blocks_of()
     spoil(blocks)
     with pytest.raises(DataError, match=message):
         fit_normalizer(blocks)
 
 
-def test_missing_and_misshapen_blocks_are_named():
+def test_missing_and_misshapen_blocks_are_reported():
     normalizer = fit_normalizer(blocks_of())
     with pytest.raises(DataError, match="`embedding` are missing"):
         normalizer({"stage": np.zeros((2, 7), dtype=np.float32)})

@@ -1,4 +1,4 @@
-"""The probe as a whole: what it says about left-out images is what a refit would say, and what is true."""
+"""Test the probe: out-of-fold predictions equal refits and generalize."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def take(blocks, index):
 @pytest.mark.parametrize("num", [30, 90], ids=["N<D", "N>D"])
 @pytest.mark.parametrize("is_grouped", [False, True])
 @pytest.mark.parametrize("is_weighted", [False, True])
-def test_left_out_logits_are_those_of_a_refit_of_the_mixture(num, is_grouped, is_weighted):
+def test_out_of_fold_logits_equal_refit(num, is_grouped, is_weighted):
     blocks, class_ids = toy(num, signal=0.3)
     groups = np.arange(num) // 4 if is_grouped else None
     factors = np.array([1.0, 3.0, 0.5]) if is_weighted else None
@@ -59,7 +59,7 @@ def test_left_out_logits_are_those_of_a_refit_of_the_mixture(num, is_grouped, is
         np.testing.assert_allclose(found - found.mean(1, keepdims=True), expected, atol=1e-6)
 
 
-def test_chunks_of_many_images_are_judged_as_all_at_once(monkeypatch):
+def test_chunked_fit_equals_full_fit(monkeypatch):
     blocks, class_ids = toy(700)
     groups = np.arange(700) // 3
     monkeypatch.setattr(feature_sets, "_PATH_ROWS", 512)
@@ -108,7 +108,7 @@ def test_the_same_seed_gives_the_same_fit_to_the_last_bit():
 
 @pytest.mark.parametrize("is_noise_early", [True, False])
 @pytest.mark.parametrize("num", [400, 1030], ids=["compared on all", "compared on a part"])
-def test_stages_that_only_carry_noise_are_left_out(num, is_noise_early):
+def test_noise_stages_are_dropped(num, is_noise_early):
     blocks, class_ids = toy(num, signal=0.15, sizes={"stage": 600, "embedding": 60})
     if is_noise_early:
         noise = np.random.default_rng(1).normal(size=(num, 600)).astype(np.float32)
@@ -144,7 +144,7 @@ def test_shuffled_labels_score_chance():
     assert 0.25 < np.mean(shares) < 0.41
 
 
-def test_copies_in_one_group_are_no_help_and_alone_they_are():
+def test_duplicates_help_only_without_groups():
     blocks, class_ids = toy(60, signal=0.0, sizes={"stage": 100, "embedding": 200})
     blocks = {name: np.concatenate([block, block]) for name, block in blocks.items()}
     class_ids, groups = np.r_[class_ids, class_ids], np.r_[np.arange(60), np.arange(60)]
@@ -157,7 +157,7 @@ def test_copies_in_one_group_are_no_help_and_alone_they_are():
     assert grouped.neighbor_hits.mean() < 0.5
 
 
-def test_a_class_that_is_wholly_left_out_counts_as_wrong_and_is_flagged():
+def test_single_group_class_counts_as_wrong():
     blocks, class_ids = toy(61, signal=2.0)
     class_ids = np.where(class_ids == 2, 0, class_ids)
     class_ids[7] = 2
@@ -211,7 +211,7 @@ def test_the_smallest_collections_go_through(num, class_ids):
 
 
 @pytest.mark.parametrize("num", [40, 200], ids=["N<D", "N>D"])
-def test_features_that_say_nothing_give_the_commonest_class(num):
+def test_constant_features_predict_most_frequent_class(num):
     class_ids = np.r_[np.zeros(num - 10, dtype=int), np.ones(10, dtype=int)]
     blocks = {"stage": np.ones((num, 30), dtype=np.float32), "embedding": np.zeros((num, 40), dtype=np.float32)}
     fit = fit_probe(blocks, class_ids, 2)
@@ -227,7 +227,7 @@ def test_refusals_reach_the_caller():
         fit_probe({**blocks, "stage6": np.full((30, 12), np.nan, dtype=np.float32)}, class_ids, 3)
 
 
-def test_nothing_heavy_is_imported(tmp_path):
+def test_no_heavy_imports(tmp_path):
     import subprocess
     import sys
 

@@ -1,4 +1,4 @@
-"""The closed forms again on other rows: nothing is chosen, so on the same rows they are the probe."""
+"""Test refitting: on the same rows it equals the probe."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ridge: left-out scores are those of a refit, to 1e-6, whichever form was decomposed."""
+"""Test ridge: leave-one-out equals a refit to 1e-6 in both decompositions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def refit(rows, class_ids, weights, penalty, keep):
 @pytest.mark.parametrize(("decompose", "shape"), FORMS)
 @pytest.mark.parametrize("num_groups", [0, 2, 9, 30])
 @pytest.mark.parametrize("is_weighted", [False, True])
-def test_left_out_scores_are_those_of_a_refit(decompose, shape, num_groups, is_weighted):
+def test_leave_one_out_scores_equal_refit(decompose, shape, num_groups, is_weighted):
     rows, class_ids, weights = toy(*shape, is_weighted)
     groups = np.random.default_rng(1).integers(0, num_groups, shape[0]) if num_groups else np.arange(shape[0])
     spectrum, _, _ = decompose(rows, class_ids, weights)

@@ -46,7 +46,7 @@ def test_scores_that_separate_everything_get_a_finite_confidence():
     assert 0.97 < confidence < 1.0 - 1e-4
 
 
-def test_scores_that_say_nothing_harm_nothing():
+def test_uninformative_scores_get_zero_weight():
     _, class_ids, weights = toy()
     found = best_multipliers(np.zeros((2, 200, 4)), class_ids, weights)
     assert np.isfinite(found).all()
@@ -63,7 +63,7 @@ def test_the_mixture_is_that_of_a_grid_and_no_worse_than_its_parts():
     assert (mix > 0.05).all()
 
 
-def test_a_part_that_only_harms_gets_nothing():
+def test_harmful_part_gets_zero_weight():
     scores, class_ids, weights = toy(noise=0.5)
     parts = np.stack([scores[0], -scores[1]])
     mix = best_mixture(parts, class_ids, weights, np.array([0.5, 0.5]))

@@ -1,4 +1,4 @@
-"""A headless Chromium, spoken to over a pipe in its own protocol: no driver and no package is needed."""
+"""Control a headless Chromium over a DevTools pipe, without driver or package."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Attribution: the written gradient is the gradient, the map is Grad-CAM, the control forgets."""
+"""Test attribution: analytic gradient, Grad-CAM equality, shuffled control."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_the_map_is_where_the_class_gains() -> None:
     np.testing.assert_allclose(alone[0], maps[0], atol=1e-5)
 
 
-def test_the_control_forgets_what_was_learnt() -> None:
+def test_control_shuffles_weights() -> None:
     rng = np.random.default_rng(2)
     head, _ = random_head(rng)
     model, _, _ = network(rng)

@@ -86,7 +86,7 @@ def test_this_browser_would_notice(browser: Browser, tmp_path: Path) -> None:
     assert browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") > 0
 
 
-def test_the_policy_holds_against_what_is_put_in(browser: Browser, page: Path, tmp_path: Path) -> None:
+def test_content_security_policy_blocks_injection(browser: Browser, page: Path, tmp_path: Path) -> None:
     changed = tmp_path / "report.html"
     changed.write_text(page.read_text(encoding="utf-8").replace(
         "</main>", "<script>document.title='taken over'</script><img src='file:///x.png'></main>"
@@ -119,7 +119,7 @@ def test_a_cell_opens_with_keys_alone(browser: Browser, page: Path) -> None:
 
 
 @pytest.mark.parametrize(("size", "scheme"), VIEWS, ids=lambda v: str(v))
-def test_axe_finds_nothing(browser: Browser, page: Path, size: tuple[int, int], scheme: str) -> None:
+def test_axe_reports_no_violation(browser: Browser, page: Path, size: tuple[int, int], scheme: str) -> None:
     """Contrast, names, roles, order of headings: by axe-core, which is looked for and not part of this project."""
     axe = os.environ.get("HEADSTART_AXE")
     if not axe:

@@ -1,4 +1,4 @@
-"""Eight constructed results, each of which must name its cause."""
+"""Test the comment on constructed results."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def test_no_other_cause_is_blamed_in_the_plain_cases() -> None:
         assert kinds(comment_on(CASES[kind])) == [kind]
 
 
-def test_chance_level_by_chains_of_copies_names_the_other_score() -> None:
+def test_chance_level_from_duplicate_chains_reports_other_score() -> None:
     evidence = {"num_pairs": 87, "accuracy_separate": 1.0, "accuracy_joined": 0.26, "accuracy_baseline": 0.25}
     plain = CASES["chance_level"]
     first = comment_on(replace(plain, copies_at_baseline=evidence))[0]
@@ -136,7 +136,7 @@ def test_the_comment_as_json_holds_code_evidence_and_text() -> None:
     assert json.loads(json.dumps(comment_to_json(CASES["imbalance"])))["next"][0]["kind"] == "gain_of_more_images"
 
 
-def test_fine_claims_only_what_was_looked_for() -> None:
+def test_fine_claims_only_executed_checks() -> None:
     assert comment_on(CASES["fine"])[0].evidence["is_checked"] is True
     unseen = comment_on(situation(has_health=False))[0]
     assert unseen.kind is ReportKind.FINE
@@ -144,19 +144,19 @@ def test_fine_claims_only_what_was_looked_for() -> None:
     assert "No leak" not in report_finding_text(unseen)
 
 
-def test_pairs_confused_one_way_are_told_apart_from_both_ways() -> None:
+def test_one_way_confusion_is_distinguished() -> None:
     one_way = [[60, 38, 1, 1], [1, 97, 1, 1], [1, 1, 97, 1], [1, 0, 1, 98]]
     assert comment_on(situation(confusion=one_way))[0].evidence["mostly"] == ["class 0", "class 1"]
     assert comment_on(CASES["two_confused_classes"])[0].evidence["mostly"] is None
 
 
-def test_harder_test_images_are_named() -> None:
+def test_harder_test_images_are_reported() -> None:
     s = situation(score=0.7, low=0.66, high=0.74, train_score=0.75, cv_score=0.9, cv_low=0.88, cv_high=0.92)
     (finding,) = [f for f in comment_on(s) if f.kind is ReportKind.OTHER_IMAGES]
     assert finding.evidence["is_harder"] is True
 
 
-def test_what_cannot_be_measured_is_said() -> None:
+def test_unmeasurable_score_is_reported() -> None:
     s = situation(low=None, high=None, curve=None)
     assert comment_on(s)[0].kind is ReportKind.UNMEASURED
     assert next_steps(s)[0].kind is ReportKind.GAIN_NOT_MEASURED

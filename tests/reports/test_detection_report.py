@@ -52,7 +52,7 @@ def facts(block: str = "test", **changes: Any) -> DetectionFacts:
     return DetectionFacts(**{**values, **changes})
 
 
-def test_the_report_is_json_and_counts_what_there_is() -> None:
+def test_report_is_json_with_counts() -> None:
     report = summarize_detection(facts())
     json.dumps(report, allow_nan=False)
     assert report["data"]["counts"] == {"train": [6, 6], "test": [4, 4]}
@@ -68,7 +68,7 @@ def test_the_report_is_json_and_counts_what_there_is() -> None:
 
 
 @pytest.mark.parametrize("block", ["test", "cv", "val"])
-def test_the_headline_names_what_was_scored(block: str) -> None:
+def test_headline_states_the_scored_images(block: str) -> None:
     report = summarize_detection(facts(block))
     words = {"test": "test images", "cv": "cross-validation", "val": "validation images"}
     assert words[block] in report["headline"]["sentence"]
@@ -133,7 +133,7 @@ def test_the_page_escapes_names_and_draws_without_images() -> None:
     assert "This report omits images" in bare
 
 
-def test_every_figure_is_drawn_from_the_data_or_left_out() -> None:
+def test_figures_are_drawn_from_data_or_omitted() -> None:
     report = summarize_detection(facts())
     drawn = {name for name in DETECTION_FIGURES if draw_detection_figure(name, report) is not None}
     assert drawn == {"boxes", "precision_recall", "curves", "per_class", "confusion"}

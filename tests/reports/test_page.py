@@ -72,7 +72,7 @@ def test_every_section_is_there_in_order_and_the_page_is_sound(make_facts: Calla
     assert links <= set(ids)
 
 
-def test_nothing_comes_from_outside_and_only_our_script_may_run(make_facts: Callable[..., RunData]) -> None:
+def test_page_is_self_contained_and_runs_only_its_script(make_facts: Callable[..., RunData]) -> None:
     _, text = page_of(make_facts(EVIL))
     page = Page(text)
     policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
@@ -122,7 +122,7 @@ def test_written_whatever_the_run_holds(
     assert report["headline"]["sentence"] in text.replace("&#39;", "'")
 
 
-def test_all_right_and_all_wrong_are_said(make_facts: Callable[..., RunData]) -> None:
+def test_perfect_and_failing_models_are_reported(make_facts: Callable[..., RunData]) -> None:
     _, text = page_of(make_facts(skill=50.0))
     assert "There are no errors" in text
     assert "There are no confusions" in text

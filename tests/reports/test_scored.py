@@ -1,4 +1,4 @@
-"""What is asked of the images of a finished run."""
+"""Test `ScoredImages`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCORED = ScoredImages(
 )
 
 
-def test_who_stands_alone_is_a_group_of_its_own() -> None:
+def test_images_without_group_get_their_own() -> None:
     groups = SCORED.groups_of(np.arange(5))
     assert groups is not None
     assert groups[0] == groups[4]

@@ -1,4 +1,4 @@
-"""What no sentence for a person may contain, whatever the numbers."""
+"""Find faults in rendered text, whatever the numbers."""
 
 from __future__ import annotations
 
