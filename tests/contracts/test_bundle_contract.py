@@ -132,20 +132,20 @@ def test_documented_program_matches_runtime(bundle_path: Path, images: list[Path
     command = [sys.executable, "-I", str(script), str(bundle_path), *map(str, images)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
-    probabilities, told = json.loads(done.stdout)
+    probabilities, output = json.loads(done.stdout)
     theirs = np.array(probabilities)
     ours = Runtime(bundle_path).predict_proba(images)
     assert np.isfinite(ours).all()
     assert np.abs(theirs - ours).max() < 1e-6, [p.name for p, d in zip(images, np.abs(theirs - ours), strict=True)]
-    assert np.unique(ours.round(6), axis=0).shape[0] > 10  # the images are told apart at all
+    assert np.unique(ours.round(6), axis=0).shape[0] > 10  # the model distinguishes the images
     runtime = Runtime(bundle_path)
     if runtime.bundle.ood is None:
-        assert told == [[None, None, []]] * len(images)
+        assert output == [[None, None, []]] * len(images)
         assert {(p.ood_score, p.is_ood, p.prediction_set) for p in runtime.predict(images)} == {(None, None, None)}
         return
     assert runtime.bundle.ood.has_residual_norm == ("pad" not in runtime.bundle.spec.resize_mode)
     for (novelty, is_ood, names), plain, other in zip(
-        told, runtime.predict(images), runtime.predict(images, ood_fpr=0.3, coverage=0.6), strict=True
+        output, runtime.predict(images), runtime.predict(images, ood_fpr=0.3, coverage=0.6), strict=True
     ):
         assert plain.ood_score == pytest.approx(novelty, abs=1e-6)
         assert plain.is_ood is is_ood

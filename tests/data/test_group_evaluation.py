@@ -40,8 +40,8 @@ def variants(is_shuffled: bool) -> tuple[Samples, ScanResult]:
     for c, label in enumerate(("cat", "dog")):
         half = NUM_ORIGINALS // 2
         numbers = np.repeat(np.arange(half) + c * half, NUM_VARIANTS)
-        told = rng.permutation(numbers) if is_shuffled else numbers
-        for k, number in zip(numbers, told, strict=True):
+        stated_numbers = rng.permutation(numbers) if is_shuffled else numbers
+        for k, number in zip(numbers, stated_numbers, strict=True):
             names.append(f"{label}/_{number}_{rng.integers(100_000)}.jpg")
             labels.append(label)
             files.append(encode(variant(scene(int(k) + 2000), rng), quality=85))
@@ -115,8 +115,8 @@ def test_few_similar_images_are_not_accepted() -> None:
 def test_embeddings_alone_can_support_a_proposal(shuffled: tuple[Samples, ScanResult]) -> None:
     """Backbone features may show groups that thumbnails do not."""
     samples, scan = shuffled
-    told = [int(s.name.split("_")[1]) for s in samples]
-    embeddings = np.random.default_rng(0).normal(size=(NUM_ORIGINALS, 32))[told].astype(np.float32)
+    stated_numbers = [int(s.name.split("_")[1]) for s in samples]
+    embeddings = np.random.default_rng(0).normal(size=(NUM_ORIGINALS, 32))[stated_numbers].astype(np.float32)
     embeddings += 0.3 * np.random.default_rng(1).normal(size=embeddings.shape).astype(np.float32)
     embeddings[3] = np.nan  # one that could not be read
     (_, best), *_ = evaluate(samples, scan, embeddings=embeddings)

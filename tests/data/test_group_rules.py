@@ -277,15 +277,15 @@ def test_grouping_equal_to_split_is_a_question() -> None:
     """A name part that equals the split except for two images: groups would appear on both sides."""
     samples, scan = places(8, 6, "room{}_{:04}")
     side = ["train" if i % 6 < 4 else "test" for i in range(48)]
-    told = [*side]
-    told[0], told[4] = "test", "train"
+    stated = [*side]
+    stated[0], stated[4] = "test", "train"
     items = tuple(
         replace(s, name=f"{s.label}/{t}_{i:04}.jpg", split=p)  # type: ignore[arg-type]
-        for i, (s, t, p) in enumerate(zip(samples, told, side, strict=True))
+        for i, (s, t, p) in enumerate(zip(samples, stated, side, strict=True))
     )
     marked = replace(samples, items=items)
     rng = np.random.default_rng(0)
-    embeddings = (2.0 * np.array([[t == "train"] for t in told]) + 0.2 * rng.normal(size=(48, 4))).astype(np.float32)
+    embeddings = (2.0 * np.array([[t == "train"] for t in stated]) + 0.2 * rng.normal(size=(48, 4))).astype(np.float32)
     report = inspect_dataset(marked, scan=scan, embeddings=embeddings, num_threads=1)
     (pattern,) = report.group_patterns
     assert pattern.evidence.groups_per_level["split"] < 1.5

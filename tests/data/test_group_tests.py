@@ -32,9 +32,9 @@ def test_real_groups_are_detected_and_permuted_ones_are_not() -> None:
     assert real.nearness > 0.2
     assert real.num_pairs == 20 * 15
     shuffled = np.concatenate([np.random.default_rng(1).permutation(groups[classes == k]) for k in (0, 1)])
-    dealt = permutation_test(vectors, shuffled, classes)
-    assert dealt.p_value > 0.05
-    assert abs(dealt.nearness) < 0.05
+    permuted = permutation_test(vectors, shuffled, classes)
+    assert permuted.p_value > 0.05
+    assert abs(permuted.nearness) < 0.05
 
 
 def test_the_class_is_no_evidence() -> None:
@@ -96,7 +96,7 @@ def test_coarser_groups_must_explain_more_than_finer_ones() -> None:
     vectors = clustered(fine, 1.5)
     classes = np.zeros(120, dtype=np.int64)
     made_up = fine // 4
-    assert permutation_test(vectors, made_up, classes).p_value < 0.01  # by the persons inside alone
+    assert permutation_test(vectors, made_up, classes).p_value < 0.01  # because of the patients inside
     assert permutation_test(vectors, fine, classes, within=made_up).p_value > 0.05
     real = clustered(made_up, 1.5, seed=1) + vectors
     assert permutation_test(real, fine, classes, within=made_up).p_value < 0.01

@@ -47,10 +47,10 @@ def test_jpeg_quality_by_class(tmp_path: Path) -> None:
     quality = {"left": 40, "middle": 90, "right": 90}
     found = build(tmp_path, lambda image, name, i: (image, {"quality": quality[name] + i % 3}))
     assert "format" in flagged(found)
-    (told,) = (s for s in found if s.cue == "format")
-    assert told.accuracy > told.chance + 0.2
-    assert told.given_away["left"] > 0.9
-    assert told.given_class is not None
+    (shortcut,) = (s for s in found if s.cue == "format")
+    assert shortcut.accuracy > shortcut.chance + 0.2
+    assert shortcut.given_away["left"] > 0.9
+    assert shortcut.given_class is not None
 
 
 def test_a_colored_border_in_one_class(tmp_path: Path) -> None:
@@ -63,9 +63,9 @@ def test_a_colored_border_in_one_class(tmp_path: Path) -> None:
 
     found = build(tmp_path, frame)
     assert "border" in flagged(found)
-    (told,) = (s for s in found if s.cue == "border")
-    assert told.given_class == "right"
-    assert 0 < len(told.examples) <= 6
+    (shortcut,) = (s for s in found if s.cue == "border")
+    assert shortcut.given_class == "right"
+    assert 0 < len(shortcut.examples) <= 6
 
 
 def test_noise_in_half_of_one_class(tmp_path: Path) -> None:
@@ -130,17 +130,17 @@ def shortcut_of(own: int, num_classes: int = 3, count: int = 40) -> Shortcut:
 
 
 def test_cue_can_predict_class_without_given_class() -> None:
-    told = shortcut_of(own=5)
-    assert told.is_flagged
-    assert told.accuracy == 1.0
-    assert (told.given_class, told.examples) == (None, ())
+    shortcut = shortcut_of(own=5)
+    assert shortcut.is_flagged
+    assert shortcut.accuracy == 1.0
+    assert (shortcut.given_class, shortcut.examples) == (None, ())
 
 
 def test_examples_belong_to_given_class() -> None:
-    told = shortcut_of(own=9)
-    assert told.given_class in ("a", "b", "c")
-    assert len(told.examples) == 6
-    assert {"abc"[i // 40] for i in told.examples} == {told.given_class}
+    shortcut = shortcut_of(own=9)
+    assert shortcut.given_class in ("a", "b", "c")
+    assert len(shortcut.examples) == 6
+    assert {"abc"[i // 40] for i in shortcut.examples} == {shortcut.given_class}
 
 
 @pytest.mark.parametrize("counts", [{"a": 4, "b": 40}, {"a": 10, "b": 10}])

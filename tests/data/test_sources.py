@@ -65,7 +65,7 @@ def test_images_directly_in_test_split_are_excluded_with_note(tmp_path: Path) ->
 def test_class_and_group_folders(tmp_path: Path) -> None:
     put(tmp_path, "benign/patient1/1.png", "benign/patient2/1.png", "malign/patient3/1.png", "malign/patient3/2.png")
     assert info(read(tmp_path))["malign/patient3/2.png"] == ("malign", None, "patient3")
-    assert read(tmp_path).has_inferred_groups  # nobody said that these are groups
+    assert read(tmp_path).has_inferred_groups  # the user did not set groups
     assert not read(tmp_path, layout="{label}/{group}/*").has_inferred_groups
 
 
@@ -355,9 +355,9 @@ def test_zip_errors_contain_the_zip_and_not_the_cache(tmp_path: Path, cache: Pat
             file.write(tmp_path / "src" / name, name)
     with pytest.raises(HeadstartError) as caught:
         read(archive)
-    told = f"{caught.value.message} {caught.value.hint}"
-    assert str(cache) not in told
-    assert str(archive) in told
+    text = f"{caught.value.message} {caught.value.hint}"
+    assert str(cache) not in text
+    assert str(archive) in text
 
 
 @pytest.mark.parametrize("name", ["../evil.png", "/evil.png", "a/../../evil.png", "C:/evil.png", "..\\evil.png"])

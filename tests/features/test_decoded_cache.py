@@ -236,9 +236,9 @@ print(hashlib.sha256(b"".join(v.tobytes() for v in views)).hexdigest())
 def test_two_processes_at_once(photos: Path, files: list[str], tmp_path: Path) -> None:
     command = [sys.executable, "-c", _PROCESS, str(Path(__file__).parent), str(photos), str(tmp_path)]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=60)[0].strip() for process in both]
+    outputs = [process.communicate(timeout=60)[0].strip() for process in both]
     expected = hashlib.sha256(b"".join(v.tobytes() for v in all_views(open_images(files, None)))).hexdigest()
-    assert said == [expected, expected]
+    assert outputs == [expected, expected]
     again = open_images(files, keeping_all(tmp_path))
     all_views(again)
     assert again.num_decoded == 0

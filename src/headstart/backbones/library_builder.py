@@ -16,7 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["CNN_FAMILIES", "harvest", "timm_names", "torchvision_names"]
+__all__ = ["CNN_FAMILIES", "build_library_table", "timm_names", "torchvision_names"]
 
 CNN_FAMILIES = frozenset(
     {
@@ -86,7 +86,7 @@ def torchvision_names() -> list[str]:
     return [n for n in models.list_models(module=models) if not re.match(r"vit|swin|maxvit", n)]
 
 
-def harvest(figures: Path, target: Path, first: Sequence[str] = ()) -> None:
+def build_library_table(figures: Path, target: Path, first: Sequence[str] = ()) -> None:
     """Write the whole table; an interrupted run can be resumed.
 
     Args:
@@ -111,7 +111,7 @@ def harvest(figures: Path, target: Path, first: Sequence[str] = ()) -> None:
         for key in [*first, *(k for k in keys if k not in first)]:
             if key in done:
                 continue
-            done[key] = _harvest_one(key, results)
+            done[key] = _network_entry(key, results)
             file.write(json.dumps([key, done[key]], separators=(",", ":")) + "\n")
             file.flush()
             print(key, done[key].get("error", ""), file=sys.stderr, flush=True)
@@ -121,7 +121,7 @@ def harvest(figures: Path, target: Path, first: Sequence[str] = ()) -> None:
     partial.unlink()
 
 
-def _harvest_one(key: str, results: dict[tuple[str, int], tuple[float, float]]) -> dict[str, Any]:
+def _network_entry(key: str, results: dict[tuple[str, int], tuple[float, float]]) -> dict[str, Any]:
     library, _, name = key.partition(":")
     if library == "timm":
         return _timm_entry(name, results)
@@ -262,4 +262,4 @@ def _working_sizes(network: Any, own: int) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    harvest(Path(sys.argv[1]), Path(__file__).parent / "tables" / "library.json", sys.argv[2:])
+    build_library_table(Path(sys.argv[1]), Path(__file__).parent / "tables" / "library.json", sys.argv[2:])

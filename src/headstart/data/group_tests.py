@@ -221,8 +221,8 @@ def _permute_images(
     as_tight, done = 1, 0
     while done < rounds and as_tight <= _ENOUGH:
         done += 1
-        dealt = np.concatenate([a + rng.permutation(b - a) for a, b in pairwise(bounds)])
-        as_tight += tightness(unit[dealt]) >= observed
+        permuted = np.concatenate([a + rng.permutation(b - a) for a, b in pairwise(bounds)])
+        as_tight += tightness(unit[permuted]) >= observed
     return Evidence(as_tight / (done + 1), observed - base, num_pairs)
 
 
@@ -263,9 +263,9 @@ def _permute_groups(
     as_tight, done = 1, 0
     while done < rounds and as_tight <= _ENOUGH:
         done += 1
-        dealt = cell.copy()
+        permuted = cell.copy()
         for k in np.unique(unit_class):
             inside = np.flatnonzero(unit_class == k)
-            dealt[inside] = cell[inside[rng.permutation(len(inside))]]
-        as_tight += tightness(dealt)[0] >= observed
+            permuted[inside] = cell[inside[rng.permutation(len(inside))]]
+        as_tight += tightness(permuted)[0] >= observed
     return Evidence(as_tight / (done + 1), observed - base, int(pairs) // 2)
