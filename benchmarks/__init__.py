@@ -1,1 +1,1 @@
-"""Measures every aim, as ratios against a named alternative in the same run."""
+"""Measure all performance targets as ratios to a named alternative in the same run."""

@@ -1,4 +1,4 @@
-"""`make bench`: runs every benchmark in turn; `python -m benchmarks road heads` runs some."""
+"""Run all benchmarks (`make bench`), or some: `python -m benchmarks road heads`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every benchmark needs: the images, the commit, and one way to print and keep figures."""
+"""Provide images, commit id, and output of figures for all benchmarks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A data set with boxes that needs no download: 300 images with objects of six shapes on clutter."""
+"""Draw a detection dataset without download: 300 images with objects of six shapes on clutter."""
 
 from __future__ import annotations
 

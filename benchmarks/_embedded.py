@@ -1,4 +1,4 @@
-"""Real images as features: each set embedded once by `headstart.embed`, then found in its cache again."""
+"""Provide features of real images, extracted once by `headstart.embed` and cached."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Ridge and LDA written down naively: what the closed forms are compared with."""
+"""Implement ridge and LDA naively as references for the closed forms."""
 
 from __future__ import annotations
 

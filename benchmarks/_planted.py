@@ -1,4 +1,4 @@
-"""Plants changed copies into real images, as people make them: re-encoded, resized, cropped, marked, mirrored."""
+"""Plant near-duplicates into real images: re-encoded, resized, cropped, watermarked, flipped."""
 
 from __future__ import annotations
 

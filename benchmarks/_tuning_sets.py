@@ -1,4 +1,4 @@
-"""The sets that fine-tuning is measured on, each as `train/` and `test/` folders of so many images a class.
+"""Provide the datasets of the fine-tuning benchmarks as `train/` and `test/` folders with n images per class.
 
 Test images are the same at every size and seed, so that cells are paired; what is a copy
 of a training image is no test image.

@@ -1,4 +1,4 @@
-"""The loop of the common tutorials: a frozen network with a new layer, then all of it at a tenth of the rate.
+"""Implement the common tutorial loop: a frozen network with a new layer, then all of it at a tenth of the rate.
 
 Nothing is cached but the decoded images.  The best epoch on a fifth held out is kept, as the tutorials do.
 """

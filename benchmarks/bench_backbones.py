@@ -1,4 +1,4 @@
-"""Backbones: stages found, engines compared, loading and listing against the libraries themselves."""
+"""Benchmark backbones: stages, engines, loading and listing against the libraries themselves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Boxes: the same mAP as pycocotools on real predictions, what is read of real data sets, and what scoring costs.
+"""Benchmark detection data: equality of mAP with pycocotools, reading of real datasets, evaluation time.
 
     python benchmarks/bench_boxes.py RUN DATA [RUN DATA ...]   a detector's run and images with boxes to score
     python benchmarks/bench_boxes.py                           random boxes, and what is read of the bench data

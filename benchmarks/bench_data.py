@@ -1,4 +1,4 @@
-"""The data doctor: planted copies, false pairs, leaks, hidden groups, shortcuts, bad files, speed and memory.
+"""Benchmark the dataset check: near-duplicates, false pairs, leaks, groups, shortcuts, bad files, speed, memory.
 
 Copies are planted into real images and everything reported that was not planted counts
 against precision, except what the same doctor reports on the untouched images and a person has looked at.

@@ -1,4 +1,4 @@
-"""Detection: how good on two public sets, how fast to train from the cache and to predict, how much memory.
+"""Benchmark detection: accuracy on two public datasets, training and prediction speed, memory.
 
     python benchmarks/bench_detect.py quality [raccoon] [bccd]   resumable: a fold that is done is not done again
     python benchmarks/bench_detect.py speed [RUN]                ratios, measured alternately in one process; RUN is a

@@ -1,4 +1,4 @@
-"""Budgets of detection: whether a run ends in time beside a busy process, and how good the detector is.
+"""Benchmark detection budgets: deadlines on a busy machine and accuracy.
 
     python -m benchmarks detect_budget                            all runs that are missing, then the summary
     python -m benchmarks.bench_detect_budget drawn 90s 3m         some sets and budgets

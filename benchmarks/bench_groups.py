@@ -1,4 +1,4 @@
-"""Guessed groups: how often they are applied to sets without objects, and found where objects were planted.
+"""Benchmark inferred groups: false applications and recall of planted groups.
 
 Natural sets are real photographs, no two of one object, whose names carry parts of many kinds: camera prefixes,
 random numbers, the class, exposures, lamps, compression, rotation. Applying any of them is an error. Planted sets

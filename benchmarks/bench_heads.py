@@ -1,4 +1,4 @@
-"""Heads: accuracy beside scikit-learn, exactness, agreement with refitting everything, speed and memory.
+"""Benchmark heads: accuracy against scikit-learn, exactness against refits, speed and memory.
 
 Agreement is measured against 10-fold refitting of the whole probe (moments, stages, penalties,
 mixture, temperature) in two ways: the printed estimate of the fit on all images, which also contains what

@@ -1,4 +1,4 @@
-"""Do the intervals hold?  Simulated from real images: is the truth inside as often as the interval says?
+"""Measure the coverage of confidence intervals on resampled real images.
 
 A draw is a random collection of n images (classes equally likely, or the commonest six times as likely as
 the rarest), as a person's collection is one.  Its probe is fitted, its 95 % interval read, and compared with the

@@ -1,4 +1,4 @@
-"""Is the unknown noticed?  Classes left out and images of other sets, against the head's largest probability.
+"""Benchmark OOD detection on held-out classes and other datasets against the maximum probability.
 
 Every time the whole road is gone: a probe is fitted without the class, novelty is fitted on its training images,
 and images that neither has seen are scored.  Sets with few test images are gone through in four folds.

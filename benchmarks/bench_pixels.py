@@ -1,4 +1,4 @@
-"""What decoding once saves where the whole network trains: a view's time, and an epoch's; some minutes.
+"""Benchmark the decoded-image cache in full training: time per view and per epoch; some minutes.
 
 Four kinds of images: small photographs (JPEG, shorter side 400), larger ones (X-rays, mostly JPEG of 640 x 640:
 the kind that is reduced before it is kept), gray 300 x 300 PNG, and photographs as a phone takes them, for which the

@@ -1,4 +1,4 @@
-"""Prediction's cost and agreement: start-up, files to rows, memory, batches, bundles, ImageNet's own classes."""
+"""Benchmark prediction: start-up, throughput, memory, batches, bundles, ImageNet classes."""
 
 from __future__ import annotations
 

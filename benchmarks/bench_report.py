@@ -1,4 +1,4 @@
-"""The report: what it costs, how large it is, and whether attribution maps find the subject.
+"""Benchmark the report: time, size, and localization of attribution maps.
 
 The maps are checked on images with boxes that the model never saw: the share of the map's energy inside the
 box must exceed the box's share of the area, and a control with shuffled weights must not.

@@ -1,4 +1,4 @@
-"""The main road's cost: files to embeddings, cold and warm training, memory, start-up.
+"""Benchmark the main pipeline: feature extraction, cold and warm training, memory, start-up.
 
 R is the best bare ONNX Runtime rate of the graph (random pixels), d the single-thread time to read,
 decode and resize one of these files; `1 / (1/R + d/cores)` is the rate of perfect overlap.

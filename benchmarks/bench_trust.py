@@ -1,4 +1,4 @@
-"""Can the numbers beside a prediction be believed?  Calibration, sets, suspects, thresholds, comparison, forecast."""
+"""Evaluate uncertainty: calibration, prediction sets, label errors, thresholds, comparison, forecast."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Speed of training a suffix from its cache against the ways it is usually done; some minutes.
+"""Benchmark training of a suffix from cached activations against the usual loops; some minutes.
 
 Every ratio is of medians of interleaved measurements in one process, so that other work on the machine
 slows both sides alike.

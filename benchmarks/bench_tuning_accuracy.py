@@ -1,4 +1,4 @@
-"""What a budget buys in accuracy: the default against its own probe, and against the tutorials' loop.
+"""Benchmark the accuracy of a time budget: the default against its probe and the tutorial loop.
 
     python -m benchmarks tuning_accuracy          goes on where it stopped; stop it whenever you like
 

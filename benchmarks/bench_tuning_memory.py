@@ -1,4 +1,4 @@
-"""Private memory of training the last two stages on 5,000 images with 8 stored views each.
+"""Measure the memory of training the last two stages on 5,000 images with 8 stored views each.
 
 The rows are made by a stand-in for the frozen network (random numbers of the right size), because what is
 counted is what keeping, finding and training on 45,000 rows takes; the network and its training are real.

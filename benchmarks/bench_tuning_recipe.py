@@ -1,4 +1,4 @@
-"""What single parts of the fine-tuning recipe are worth: the same folds with and without them.
+"""Measure the effect of parts of the fine-tuning recipe on the same folds.
 
     python -m benchmarks tuning_recipe
 

@@ -49,7 +49,7 @@ def binary_scores(
         positive: The positive class, 0 or 1.
         groups: (N,) group of each sample, or None.
         is_out_of_fold: Whether the scored samples also trained one another's models.
-        is_measurable: (N,) False for samples whose class was left out with their group; they have no ROC AUC.
+        is_measurable: (N,) False for unscorable samples (class in a single group).
         has_interval: Whether intervals are wanted; scores on the training images have none.
     """
     ranked = np.ones(len(truth), dtype=np.bool_) if is_measurable is None else is_measurable
@@ -57,8 +57,10 @@ def binary_scores(
     shares = {"roc_auc": roc_auc(score[ranked], truth[ranked] == positive, groups=kept, is_out_of_fold=is_out_of_fold)}
     for name, members in (("sensitivity", truth == positive), ("specificity", truth != positive)):
         hits = predicted[members] == truth[members]
-        worth = effective_sample_size(hits, None if groups is None else groups[members], is_out_of_fold=is_out_of_fold)
-        shares[name] = estimate_proportion(float(hits.mean()) if len(hits) else None, len(hits), worth)
+        effective = effective_sample_size(
+            hits, None if groups is None else groups[members], is_out_of_fold=is_out_of_fold
+        )
+        shares[name] = estimate_proportion(float(hits.mean()) if len(hits) else None, len(hits), effective)
     return {name: _ends(share, has_interval) for name, share in shares.items()}
 
 
@@ -80,7 +82,7 @@ def roc_auc(
     """Compute ROC AUC; ties count half.
 
     The interval is Wilson's at the number of independent samples that a share would need to vary as much as the AUC:
-    its variance is that of the placements (the share of the other class on the right side of each sample), added up
+    its variance is that of the placements (the fraction of the other class on the right side of each sample), added up
     over both classes. With few overlapping samples this variance is hardly known and is drawn towards the one of
     `PRIOR_SPREAD`, so that an AUC of 1 has an interval too. Groups and out-of-fold scores lower the number of
     independent samples as they do for every other share.
@@ -104,13 +106,13 @@ def roc_auc(
     value = float(placements[0].mean())
     variance, quantile = 0.0, 0.0  # variance over value * (1 - value)
     for members, placed in zip((is_positive, ~is_positive), placements, strict=True):
-        worth = effective_sample_size(
+        effective = effective_sample_size(
             placed, None if groups is None else groups[members], is_out_of_fold=is_out_of_fold
         )
-        if worth.ratio is None:
+        if effective.ratio is None:
             return Estimate(value, None, None, value, None)
-        variance += _spread(placed, value) / (len(placed) * worth.ratio)
-        quantile = max(quantile, worth.quantile)
+        variance += _spread(placed, value) / (len(placed) * effective.ratio)
+        quantile = max(quantile, effective.quantile)
     low, high = wilson_interval(value, 1.0 / variance, quantile)
     return Estimate(value, low, high, value, 1.0 / variance)
 

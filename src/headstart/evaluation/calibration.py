@@ -45,7 +45,7 @@ class CalibrationError:
 
     Attributes:
         value: Debiased, by `ESTIMATOR`.
-        low, high: 95 % interval.
+        low, high: 95 % CI.
         plain: The usual expected calibration error, which grows as samples get fewer.
         num_bins: Bins used.
     """
@@ -105,7 +105,7 @@ def calibration_error(
     Args:
         probabilities: (N, K).
         class_ids: (N,) true classes.
-        effect: Design effect of groups: how many samples are worth one.
+        effect: Design effect of groups: samples per independent sample.
         num_bins: Equal-mass bins; by default one for 50 samples, 5 to 15.
 
     Source: Bröcker (2012); Kumar, Liang and Ma (2019), whose debiased square is taken here, rooted.  Against the

@@ -27,14 +27,14 @@ class PredictionSets:
     """Thresholds of prediction sets with their cross-fitted coverage.
 
     Attributes:
-        coverage: The share of images whose set shall hold the true class.
+        coverage: Target coverage.
         thresholds: (K,) a class is in the set where its probability is at least its floor; 0 lets it in always.
         is_per_class: (K,) whether the floor comes from the class's own images, else from all.
-        empirical: Share of sets that held the truth, cross-fitted, with its 95 % interval.
+        empirical: Cross-fitted empirical coverage with its 95 % CI.
         realised_per_class: (K,) the same for each class; NaN without images.
         mean_size: Classes in a set, on average.
-        empty_fraction: Share of empty sets.
-        single_fraction: Share of sets with one class.
+        empty_fraction: Fraction of empty sets.
+        single_fraction: Fraction of sets with one class.
         is_guaranteed: Whether a calibration split was kept apart.  Without it the coverage is what the method
             gives in practice, and may not be called guaranteed.
         rule: The floors at this coverage and at the others that may be asked for later.
@@ -102,12 +102,12 @@ def fit_prediction_sets(
     per_class = np.array(
         [held[class_ids == k].mean() if (class_ids == k).any() else np.nan for k in range(num_classes)]
     )
-    worth = effective_sample_size(held, groups, is_out_of_fold=not is_separate_split)
+    effective = effective_sample_size(held, groups, is_out_of_fold=not is_separate_split)
     return PredictionSets(
         coverage=coverage,
         thresholds=thresholds,
         is_per_class=is_per_class,
-        empirical=estimate_proportion(float(held.mean()), num, worth),
+        empirical=estimate_proportion(float(held.mean()), num, effective),
         realised_per_class=per_class,
         mean_size=float(size.mean()),
         empty_fraction=float((size == 0).mean()),

@@ -19,10 +19,10 @@ __all__ = ["COVERAGES", "REJECTS", "OodRule", "PredictionSetRule"]
 Float = NDArray[np.float64]
 
 REJECTS = (0.001, 0.002, 0.005, *(i / 100 for i in range(1, 21)), 0.25, 0.3, 0.4, 0.5)
-"""Shares of known images that a runtime can be asked to refuse at most."""
+"""False-positive rates with a stored threshold."""
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
-"""Coverages that a runtime can be asked for."""
+"""Coverages with stored thresholds."""
 
 _TINY = 1e-12
 _SUREST = 1.0 - 1e-5  # a runtime's float32 tells no more apart above it, and nothing is lost by it
@@ -38,7 +38,7 @@ class OodRule:
     Attributes:
         ood_center, ood_scale: Of log(-log(largest probability)) of known images, out of fold.
         residual_center, residual_scale: Center and scale of log(residual_norm) of known images, out of fold, or None.
-        ood_fpr: The share of known images that may be refused, unless another is asked for.
+        ood_fpr: Default target false-positive rate.
         thresholds: (share, threshold) pairs, shares rising; a novelty above the threshold is unknown.
     """
 
@@ -71,14 +71,14 @@ class OodRule:
         """Return the OOD threshold; infinite with too few images.
 
         Args:
-            ood_fpr: Share of known images that may be refused at most; None takes the rule's own.
+            ood_fpr: Target false-positive rate; None: that of the rule.
 
         Raises:
             ValueError: The share is not strictly between 0 and 1.
         """
         wanted = self.ood_fpr if ood_fpr is None else ood_fpr
         if not 0.0 < wanted < 1.0:
-            raise ValueError(f"the share of known images to refuse lies strictly between 0 and 1, got {wanted}")
+            raise ValueError(f"The OOD false-positive rate must be between 0 and 1 (exclusive), got {wanted}")
         return min((t for share, t in self.thresholds if share <= wanted + 1e-9), default=math.inf)
 
     def to_json(self) -> dict[str, Any]:
@@ -115,7 +115,7 @@ class PredictionSetRule:
     """Thresholds of prediction sets.
 
     Attributes:
-        coverage: The share of images whose set shall hold the true class, unless another is asked for.
+        coverage: Default target coverage.
         thresholds: (K,) by coverage, coverages rising: a class is in the set where its probability is at least its
             floor; 0 lets it in always.
         is_guaranteed: Whether the floors come from a split that was used for nothing else.

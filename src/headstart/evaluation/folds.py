@@ -19,7 +19,7 @@ def draw_folds(
     Args:
         class_ids: (N,) classes that are spread evenly over the folds.
         num_folds: Folds wanted, at least 2.
-        groups: (N,) groups that are never parted; every sample alone without them.
+        groups: (N,) groups that stay in one fold; default: every sample alone.
         seed: Of the order within a class.
 
     Raises:

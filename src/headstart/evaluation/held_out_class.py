@@ -26,7 +26,7 @@ __all__ = ["evaluate_held_out_classes"]
 Float = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-_MOST = 500  # images looked at
+_MOST = 500  # maximum number of images
 _BOTH_HALVES = 300  # up to so many, each half is fitted on once
 _FEWEST = 20  # known images in a half, for a threshold at 5 %
 _LEAST = 1e-6
@@ -57,14 +57,14 @@ def evaluate_held_out_classes(
     Args:
         rows: (N, D) normalized as the head's.
         class_ids: (N,).
-        ood_fpr: Share of known images that may be refused.
-        groups: (N,) images that are never parted.
-        penalty: Of the ridge head, as a share of the scatter.
+        ood_fpr: Target false-positive rate.
+        groups: (N,) groups of images that stay in one fold.
+        penalty: Of the ridge head, as a fraction of the scatter.
         max_classes: Classes that are tried, drawn at random where there are more.
-        seed: Of what is drawn.
+        seed: Random seed.
 
     Returns:
-        What was found; None with fewer than three classes, or with too few images for a threshold.
+        OOD detection results; None with fewer than three classes, or with too few images for a threshold.
     """
     rng = np.random.default_rng(seed)
     index = _drawn(class_ids, groups, rng)

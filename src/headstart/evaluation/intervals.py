@@ -39,7 +39,7 @@ class EffectiveSampleSize:
     """Effective sample size under clustering.
 
     Attributes:
-        ratio: Independent samples each scored one is worth, in (0, 1]; None where it cannot be measured.
+        ratio: Effective samples per scored sample, in (0, 1]; None if not measurable.
         quantile: How many standard errors the interval reaches to each side.
         num_groups: Groups the samples fall into, or None without groups.
     """
@@ -131,20 +131,22 @@ def _intra_group_correlation(
     return (votes * measured + PRIOR_VOTES * PRIOR_CORRELATION) / (votes + PRIOR_VOTES)
 
 
-def estimate_proportion(share: float | None, num: float, worth: EffectiveSampleSize, *, bias: float = 0.0) -> Estimate:
+def estimate_proportion(
+    share: float | None, num: float, effective: EffectiveSampleSize, *, bias: float = 0.0
+) -> Estimate:
     """Estimate a fraction with its interval.
 
     Args:
         share: The plain share, or None where there is nothing to count.
         num: Samples it was counted on.
-        worth: What each of them is worth.
+        effective: Effective sample size.
         bias: How much too high the plain share is, because the best of several was chosen on the same samples.
     """
     if share is None or num <= 0:
         return Estimate(None, None, None, None, None)
     value = min(1.0, max(0.0, share - bias))
-    if worth.ratio is None:
+    if effective.ratio is None:
         return Estimate(value, None, None, share, None)
-    n_eff = num * worth.ratio
-    low, high = wilson_interval(value, n_eff, worth.quantile)
+    n_eff = num * effective.ratio
+    low, high = wilson_interval(value, n_eff, effective.quantile)
     return Estimate(value, low, high, share, n_eff)

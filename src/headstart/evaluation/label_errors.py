@@ -66,7 +66,7 @@ def find_label_errors_or_pairs(
     Args:
         probabilities: (N, K) out of fold: no row from a fit that saw the sample or its group.
         class_ids: (N,) given labels.
-        unmeasurable: (N,) samples whose class could not be predicted at all; they are left out.
+        unmeasurable: (N,) unscorable samples; excluded.
         twins: (P, 2) positions of near-duplicate pairs; pairs with different labels come first, since at least
             one of the two labels is wrong whatever the model says.
         limit: Length of the list; by default what is called, and as many again (at least 20).

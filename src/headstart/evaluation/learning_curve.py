@@ -21,13 +21,13 @@ Float = NDArray[np.float64]
 FLOORS = np.linspace(0.0, 0.95, 13)
 SLOPES = np.linspace(0.05, 1.5, 16)
 _LEVELS = np.linspace(-4.0, 4.0, 25)  # of error(N), in standard errors
-_MISFIT = 0.05  # share of an error by which real curves leave a power law
+_MISFIT = 0.05  # fraction of an error by which real curves leave a power law
 _HEAD_VARIANCE = 0.3  # variance of one head's accuracy about the curve, in units of p (1 - p) / n
 
 
 @dataclass(frozen=True, slots=True)
 class CurvePoint:
-    """Accuracy with a number of training images, with its 95 % interval; all in [0, 1]."""
+    """Accuracy with a number of training images, with its 95 % CI; all in [0, 1]."""
 
     num_samples: int
     value: float
@@ -66,7 +66,7 @@ def nested_parts(
 
     Args:
         class_ids: (N,) classes that every part gets its share of.
-        groups: (N,) images that are never parted.
+        groups: (N,) groups of images that stay in one fold.
         num_parts: Of the smallest parts, a power of two.
         seed: Of the parts.
 
@@ -101,7 +101,7 @@ def forecast_curve(
 
     Args:
         sizes: (S,) numbers of training images, growing; the last one is N.
-        hits: (S, N) share of the heads of that size, fitted without the image (and its group), that had it right.
+        hits: (S, N) fraction of the heads of that size, fitted without the image (and its group), that had it right.
         class_ids: (N,).
         num_classes: K.
         groups: (N,) images that are drawn together.
@@ -181,7 +181,7 @@ def _carry_on(
     weight /= weight.sum()
 
     def spread_of(values: Float, more: float) -> tuple[float, float, float]:
-        """Return mean and 95 % interval, widened by one more independent variance."""
+        """Return mean and 95 % CI, widened by one more independent variance."""
         flat = values.ravel()
         order = np.argsort(flat)
         reached = np.cumsum(weight[order])

@@ -69,13 +69,13 @@ def evaluate(
         scores: (N, K) probabilities, or logits with `is_logits`.
         class_ids: (N,) true classes in [0, K).
         class_names: K names.
-        setup: How the samples were scored; it decides how many independent samples they are worth.
+        setup: Evaluation setup; it affects the effective sample size.
         is_logits: Whether `scores` are logits.
         groups: (N,) integer group of each sample, or None.
         group_names: Name of group `g` at position `g`; the number itself without it.
         candidates: (M, N) out-of-fold log-losses and hits of everything that was chosen among on these samples;
             the reported shares are lowered by what the choosing has flattered them.
-        unmeasurable: (N,) samples whose whole class was left out with their group: counted as wrong.
+        unmeasurable: (N,) unscorable samples (class in a single group), counted as wrong.
         positive: Positive class of two; ROC AUC, sensitivity and specificity are measured where it is given.
         seed: Of the bootstrap behind the correction.
 
@@ -95,12 +95,12 @@ def evaluate(
     support = counts.sum(axis=1)
 
     findings: list[Finding] = []
-    worth = effective_sample_size(hits, groups, is_out_of_fold=setup.protocol.is_out_of_fold)
+    effective = effective_sample_size(hits, groups, is_out_of_fold=setup.protocol.is_out_of_fold)
     if setup.protocol is EvaluationProtocol.RESUBSTITUTION:
-        worth = EffectiveSampleSize(None, worth.quantile, worth.num_groups)
+        effective = EffectiveSampleSize(None, effective.quantile, effective.num_groups)
         findings.append(Finding(FindingKind.SCORES_OF_TRAINING_IMAGES, Severity.WARNING, {"num_samples": num}))
-    elif worth.ratio is None and worth.num_groups is not None:
-        evidence: Evidence = {"num_units": worth.num_groups, "minimum": MIN_GROUPS, "unit": "group"}
+    elif effective.ratio is None and effective.num_groups is not None:
+        evidence: Evidence = {"num_units": effective.num_groups, "minimum": MIN_GROUPS, "unit": "group"}
         findings.append(Finding(FindingKind.INTERVAL_NOT_MEASURABLE, Severity.WARNING, evidence))
     if unscorable is not None and unscorable.any():
         evidence = {"count": int(unscorable.sum())}
@@ -127,17 +127,17 @@ def evaluate(
                 has_interval=setup.protocol is not EvaluationProtocol.RESUBSTITUTION,
             ),
         }
-    effect = 1.0 if worth.ratio is None else 1.0 / worth.ratio
+    effect = 1.0 if effective.ratio is None else 1.0 / effective.ratio
     error = calibration_error(probabilities, truth, effect=effect)
-    per_class = tuple(_class_score(name, k, counts, worth) for k, name in enumerate(class_names))
+    per_class = tuple(_class_score(name, k, counts, effective) for k, name in enumerate(class_names))
     return Evaluation(
         setup=setup,
         num_samples=num,
-        num_groups=worth.num_groups,
-        accuracy=estimate_proportion(float(hits.mean()), num, worth, bias=bias),
-        balanced_accuracy=estimate_proportion(*balanced_accuracy(counts), worth, bias=bias_balanced),
+        num_groups=effective.num_groups,
+        accuracy=estimate_proportion(float(hits.mean()), num, effective, bias=bias),
+        balanced_accuracy=estimate_proportion(*balanced_accuracy(counts), effective, bias=bias_balanced),
         # F1 has no hits of single samples to choose again on; it is flattered about as much as the mean recall.
-        f1_macro=estimate_proportion(*f1_macro(counts), worth, bias=bias_balanced),
+        f1_macro=estimate_proportion(*f1_macro(counts), effective, bias=bias_balanced),
         log_loss=log_loss(probabilities, truth),
         ece=error.value,
         per_class=per_class,
@@ -210,11 +210,11 @@ def _short(estimate: Estimate) -> dict[str, float | None]:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
-def _class_score(name: str, k: int, counts: NDArray[np.int64], worth: EffectiveSampleSize) -> ClassScore:
+def _class_score(name: str, k: int, counts: NDArray[np.int64], effective: EffectiveSampleSize) -> ClassScore:
     hit = int(counts[k, k])
     truth, predicted = int(counts[k].sum()), int(counts[:, k].sum())
     union = truth + predicted - hit
-    jaccard = estimate_proportion(hit / union if union else None, union, worth)
+    jaccard = estimate_proportion(hit / union if union else None, union, effective)
     # F1 = 2 J / (1 + J) with J = TP / (TP + FP + FN), a plain share: so its interval is that of J, mapped.
     f1 = Estimate(
         value=_jaccard_to_f1(jaccard.value),
@@ -225,8 +225,8 @@ def _class_score(name: str, k: int, counts: NDArray[np.int64], worth: EffectiveS
     )
     return ClassScore(
         name=name,
-        precision=estimate_proportion(hit / predicted if predicted else None, predicted, worth),
-        recall=estimate_proportion(hit / truth if truth else None, truth, worth),
+        precision=estimate_proportion(hit / predicted if predicted else None, predicted, effective),
+        recall=estimate_proportion(hit / truth if truth else None, truth, effective),
         f1=f1,
         support=truth,
     )

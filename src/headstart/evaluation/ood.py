@@ -41,7 +41,7 @@ class OodModel:
         mean: (D,) float32 mean of the normalized training rows; None where a head gives no rows.
         directions: (D, r) float32 orthonormal leading directions, or None.
         scores: (N,) novelty of the training images, each out of fold; NaN for those not looked at.
-        empirical: The share of them above the threshold.
+        empirical: The fraction of them above the threshold.
         is_by_group: Whether the threshold holds for images of a new group.
         columns: (D,) float32 of 1 for the features that count and 0 for those that do not; None where all do.
     """
@@ -98,8 +98,8 @@ class HeldOutClassResult:
     Attributes:
         auroc: Chance that an image of a left-out class is found stranger than a known one, mean over classes.
         auroc_of_probability: The same by the largest probability alone.
-        detected: Share of left-out images above the threshold, mean over classes.
-        false_alarms: Share of known ones above it.
+        detected: Fraction of left-out images above the threshold, mean over classes.
+        false_alarms: Fraction of known ones above it.
         per_class: (auroc, detected) by class id.
         num_samples: Images that were looked at.
     """
@@ -147,11 +147,11 @@ def fit_ood_model(
         rows: (N, D) training images, normalized as the head's; None goes by the head's doubt alone.
         probabilities: (N, K) out of fold.
         class_ids: (N,) labels, to keep folds even.
-        ood_fpr: Share of known images that may be refused, strictly between 0 and 1.
+        ood_fpr: Fraction of known images that may be refused, strictly between 0 and 1.
         groups: (N,) images that belong together stay together in the folds.
         space: Mean (D,) and leading directions (D, r) of all rows, where they are known already.
         rest: (N,) squared rest of images that the space (and the network) was not fitted on; then no rows are needed.
-        seed: Of the folds, and of the images looked at when there are more than 4,096.
+        seed: Random seed of the folds and of the subset of more than 4,096 images.
 
     Raises:
         ValueError: `ood_fpr` is not strictly between 0 and 1.
@@ -160,7 +160,7 @@ def fit_ood_model(
     own doubt; Vovk (2015) for the threshold.
     """
     if not 0.0 < ood_fpr < 1.0:
-        raise ValueError(f"the share of known images to refuse lies strictly between 0 and 1, got {ood_fpr}")
+        raise ValueError(f"The OOD false-positive rate must be between 0 and 1 (exclusive), got {ood_fpr}")
     num = len(probabilities)
     doubt = log_ood_score(probabilities.max(axis=1))
     looked_at = np.arange(num)

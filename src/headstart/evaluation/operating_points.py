@@ -38,7 +38,7 @@ class OperatingPoint:
         threshold: On the probability of the predicted class.
         share_accepted: Of all images, in [0, 1].
         num_accepted: Accepted scored images.
-        error: Share of accepted ones that were wrong.
+        error: Fraction of accepted ones that were wrong.
         error_bound: Upper bound of it at 95 % confidence, for all offered points at once; None where it
             cannot be measured.
     """
@@ -56,10 +56,10 @@ class AlarmPoint:
 
     Attributes:
         threshold: On the probability of the positive class.
-        false_alarms: Share of the other images above it.
-        recall: Share of the positive images above it.
-        recall_low, recall_high: 95 % interval.
-        precision: Share of images above it that are positive; None where there are none.
+        false_alarms: Fraction of the other images above it.
+        recall: Fraction of the positive images above it.
+        recall_low, recall_high: 95 % CI.
+        precision: Fraction of images above it that are positive; None where there are none.
     """
 
     threshold: float
@@ -112,8 +112,8 @@ def accept_above(
     Returns:
         None where no threshold can be promised.
     """
-    worth = effective_sample_size(hits, groups, is_out_of_fold=is_out_of_fold)
-    points = _points(confidence, hits, worth, assurance)
+    effective = effective_sample_size(hits, groups, is_out_of_fold=is_out_of_fold)
+    points = _points(confidence, hits, effective, assurance)
     best: dict[float, OperatingPoint | None] = {}
     for target in targets:
         good = [p for p in points if p.error_bound is not None and p.error_bound <= target]
@@ -153,10 +153,10 @@ def recall_at_false_alarms(
         threshold = float(np.nextafter(others[allowed], np.inf)) if allowed < num_other else float(score.min())
         above = score >= threshold
         found = above[is_positive]
-        worth = effective_sample_size(
+        effective = effective_sample_size(
             found, None if groups is None else groups[is_positive], is_out_of_fold=is_out_of_fold
         )
-        recall = estimate_proportion(float(found.mean()), num_positive, worth)
+        recall = estimate_proportion(float(found.mean()), num_positive, effective)
         points.append(
             AlarmPoint(
                 threshold=threshold,
@@ -171,7 +171,7 @@ def recall_at_false_alarms(
 
 
 def _points(
-    confidence: Float, hits: NDArray[np.bool_], worth: EffectiveSampleSize, assurance: float
+    confidence: Float, hits: NDArray[np.bool_], effective: EffectiveSampleSize, assurance: float
 ) -> list[OperatingPoint]:
     share, error, threshold = risk_coverage(confidence, hits)
     each = 1.0 - (1.0 - assurance) / len(SHARES)
@@ -180,7 +180,9 @@ def _points(
         i = int(np.searchsorted(share, wanted - 1e-12))
         accepted = round(float(share[i]) * len(hits))
         bound = None
-        if worth.ratio is not None:
-            bound = clopper_pearson_upper(float(error[i]) * accepted * worth.ratio, accepted * worth.ratio, each)
+        if effective.ratio is not None:
+            bound = clopper_pearson_upper(
+                float(error[i]) * accepted * effective.ratio, accepted * effective.ratio, each
+            )
         points.append(OperatingPoint(float(threshold[i]), float(share[i]), accepted, float(error[i]), bound))
     return points

@@ -24,7 +24,7 @@ MAX_DIRECTIONS = 128
 FOLDED_ROWS = 700
 """Up to so many rows the directions are fitted again in folds; beyond, leverages say the same at no cost."""
 
-_GAPS = 1.35  # from a tenth left out to new images, in steps from a fifth to a tenth: 1.07 to 1.60 on five sets
+_GAPS = 1.35  # from a tenth held out to new images, in steps from a fifth to a tenth: 1.07 to 1.60 on five sets
 _LEVERAGE_POWER = 1.125  # 1 for fixed scores; the directions turn towards a row as well, a little
 
 LEAST_REST = 1e-6
@@ -82,7 +82,7 @@ def left_out_residual(
         rows: (N, D).
         class_ids: (N,) to keep folds even.
         mean, directions: Fitted on these rows.
-        groups: (N,) rows left out together.
+        groups: (N,) rows held out together.
         seed: Of the folds.
 
     Source: Gabriel (2002) for leverages in a decomposition.  Against new images the mean logarithm is off by a
@@ -93,7 +93,7 @@ def left_out_residual(
         tenth = _folded(rows, class_ids, directions.shape[1], 10, groups, seed)
         fifth = _folded(rows, class_ids, directions.shape[1], 5, groups, seed)
         # Fitted without a tenth the directions leave a little more than fitted on all.  How much is seen from a
-        # fifth, where twice as much is left out.
+        # fifth, where twice as much is held out.
         gap = max(0.0, float((np.log(fifth) - np.log(tenth)).mean()))
         return np.asarray(tenth * np.exp(-_GAPS * gap), dtype=np.float64)
     centered = rows.astype(np.float32) - mean

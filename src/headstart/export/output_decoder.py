@@ -25,8 +25,8 @@ class OutputDecoder:
 
     Args:
         bundle: The model.
-        ood_fpr: Share of known images that may be called unknown at most; None as the model was trained.
-        coverage: Share of images whose set shall hold the true class; None as the model was trained.
+        ood_fpr: Fraction of known images that may be called unknown at most; None as the model was trained.
+        coverage: Fraction of images whose set shall hold the true class; None as the model was trained.
 
     Raises:
         UsageError: A share does not fit, or the model holds nothing of the kind.

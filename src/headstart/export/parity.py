@@ -33,7 +33,7 @@ class Parity:
     Attributes:
         num_files: Files that were compared.
         num_unreadable: Files that could be read in training and cannot be read now.
-        label_agreement: Share of files with the same most probable class, in [0, 1].
+        label_agreement: Fraction of files with the same most probable class, in [0, 1].
         max_difference: Largest difference of any probability.
         tolerance: Largest difference that is accepted.
         max_ood_score_difference: Largest difference of the OOD score; None where the model tells none.

@@ -101,8 +101,8 @@ class Runtime:
             top: How many classes to name for each image, at least 1; at most all are named.
             batch: Images a run of the network.
             channel_order: Of arrays: `rgb`, or `bgr` as OpenCV has it.
-            ood_fpr: Share of known images that may be called unknown at most; None as the model was trained.
-            coverage: Share of images whose set shall hold the true class; None as the model was trained.
+            ood_fpr: Fraction of known images that may be called unknown at most; None as the model was trained.
+            coverage: Fraction of images whose set shall hold the true class; None as the model was trained.
 
         Returns:
             One prediction a source, in order; where an image cannot be read, with `error` and without `label`.

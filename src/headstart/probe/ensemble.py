@@ -97,7 +97,7 @@ def leave_out(
     Args:
         spectrum: Looks at n samples, whole folds.
         penalties: (L,) as shares of the trace.
-        folds: Positions among the n that are left out together; None for one at a time.
+        folds: Positions among the n that are held out together; None for one at a time.
         unmeasurable: (n,) samples whose class is wholly inside their fold.
     """
     ridge, lda = out_of_fold(spectrum, penalties * max(spectrum.trace, 1e-12), folds)
@@ -153,7 +153,7 @@ def mixed_coefficients(spectrum: Spectrum, penalties: Float, choice: PenaltyChoi
 
 
 def _finite(scores: Float) -> Float:
-    """Return a class that was wholly left out gets less than any other class of the row."""
+    """Return a class that was wholly held out gets less than any other class of the row."""
     is_gone = np.isneginf(scores)
     if not is_gone.any():
         return scores

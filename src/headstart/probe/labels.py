@@ -41,7 +41,7 @@ class Labels:
 
     @property
     def protocol(self) -> EvaluationProtocol:
-        """How fits on these samples are scored: whole groups are left out where there are groups."""
+        """How fits on these samples are scored: whole groups are held out where there are groups."""
         return EvaluationProtocol.LEAVE_ONE_OUT if self.groups is None else EvaluationProtocol.LEAVE_ONE_GROUP_OUT
 
     def take(self, index: Ids) -> tuple[Labels, Ids]:
@@ -60,7 +60,7 @@ class Labels:
         return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
 
     def unscorable(self) -> NDArray[np.bool_]:
-        """Return (N,) True where no image of the class is left when the sample (or its group) is left out."""
+        """Return (N,) True where no image of the class is left when the sample (or its group) is held out."""
         total = np.bincount(self.class_ids, minlength=self.num_classes)
         if self.groups is None:
             return np.asarray(total[self.class_ids] == 1)
@@ -69,7 +69,7 @@ class Labels:
         return np.asarray(count[position] == total[self.class_ids])
 
     def subset(self, size: int, rng: np.random.Generator) -> Ids:
-        """About `size` samples: whole groups at random (2 at least), or the same share of every class."""
+        """About `size` samples: whole groups at random (2 at least), or the same fraction of every class."""
         folds = self.folds()
         if folds is not None:
             order = rng.permutation(len(folds))

@@ -62,11 +62,11 @@ def lda_scores(within: WithinClassProducts) -> Float:
 
 
 def lda_leave_one_out(spectrum: Spectrum, within: WithinClassProducts) -> Float:
-    """Return what LDA says about every sample when it is left out.
+    """Return what LDA says about every sample when it is held out.
 
     Returns:
         (L, n, K) discriminants `x P^-1 m_k - m_k P^-1 m_k / 2`, exactly those of a refit without the sample up
-        to a constant a row; -inf for a class that is wholly left out.
+        to a constant a row; -inf for a class that is wholly held out.
     """
     weights, class_ids, masses = spectrum.weights, spectrum.class_ids, spectrum.masses
     rows = np.arange(len(class_ids))
@@ -98,7 +98,7 @@ def lda_leave_blocks_out(
     blocks: NDArray[np.int64],
     products: Float,
 ) -> Float:
-    """Return what LDA says about whole blocks of samples that are left out together.
+    """Return what LDA says about whole blocks of samples that are held out together.
 
     Args:
         spectrum: Of the samples that are looked at.
@@ -156,10 +156,10 @@ def log_shares(
         class_ids: (n,) of the samples that are looked at.
         masses: (K,) over all samples.
         weights: (n,).
-        folds: Positions among the n that are left out together.
+        folds: Positions among the n that are held out together.
 
     Returns:
-        (n, K); -inf for a class that is wholly left out.
+        (n, K); -inf for a class that is wholly held out.
     """
     gone = np.zeros((len(class_ids), len(masses)))
     gone[np.arange(len(class_ids)), class_ids] = weights

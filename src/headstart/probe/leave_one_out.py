@@ -23,16 +23,16 @@ _BLOCK_ROWS = 2048  # left-out rows that are worked on at once
 
 
 def out_of_fold(spectrum: Spectrum, penalties: Float, folds: Sequence[Ids] | None = None) -> tuple[Float, Float]:
-    """Return what ridge and LDA say about every sample when it (or its whole fold) is left out.
+    """Return what ridge and LDA say about every sample when it (or its whole fold) is held out.
 
     Args:
         spectrum: Of n samples that are looked at.
         penalties: (L,) positive, on the scale of the scatter.
-        folds: Positions among the n of each group that is left out together; None leaves out one at a time.
+        folds: Positions among the n of each group that is held out together; None leaves out one at a time.
 
     Returns:
         (L, n, K) scores of ridge and (L, n, K) discriminants of LDA, exactly those of a refit without the fold
-        (the discriminants up to a constant a row); LDA gives -inf to a class that is wholly left out.
+        (the discriminants up to a constant a row); LDA gives -inf to a class that is wholly held out.
     """
     smoothed = smooth_targets(spectrum, penalties)
     within = within_products(spectrum, smoothed)

@@ -136,7 +136,7 @@ def fit_normalizer(blocks: Blocks, *, floor: float = 0.1, clip: float = 5.0) -> 
 
     Args:
         blocks: (N, D_b) by name, finite.
-        floor: Smallest deviation, as a share of the block's median deviation over features that vary.
+        floor: Smallest deviation, as a fraction of the block's median deviation over features that vary.
         clip: Largest |z| that is kept.
 
     Raises:

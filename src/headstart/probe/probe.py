@@ -47,7 +47,7 @@ class ProbeFit:
         candidate_losses: (M, N) float32 out-of-fold log-loss of each.
         candidate_hits: (M, N) whether each is right out of fold.
         neighbor_hits: (N,) whether the nearest image outside the sample's group has its class.
-        unmeasurable: (N,) True where the whole class is left out with the sample: counted as wrong.
+        unmeasurable: (N,) True where the whole class is held out with the sample: counted as wrong.
         choice: Penalties and mixture of the closed forms.
         row_mean: (D,) float32 mean of the head's normalized rows.
         row_directions: (D, r) float32 their leading directions, at most 128 and no more than half of N or a
@@ -69,7 +69,7 @@ class ProbeFit:
 
     @property
     def ridge_penalty(self) -> float:
-        """The chosen ridge penalty, as a share of the total scatter."""
+        """The chosen ridge penalty, as a fraction of the total scatter."""
         return float(PENALTIES[self.choice.ridge_index])
 
 
@@ -100,7 +100,7 @@ def fit_probe(
         blocks: (N, D_b) float32 pooled features by name, from early to late; the last one is the embedding.
         class_ids: (N,) in 0..K-1.
         num_classes: K; a class without samples is never predicted.
-        groups: (N,) samples with the same number are left out together.
+        groups: (N,) samples with the same number are held out together.
         class_weights: (K,) positive factors on the samples of each class, in every fit, choice and temperature.
         seed: Of the samples that are looked at where there are too many, and of the folds of logistic regression.
         logistic: Whether logistic regression is tried; `auto` tries it where it pays.

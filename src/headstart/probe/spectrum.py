@@ -19,7 +19,7 @@ __all__ = ["Float", "Gram", "SmootherPath", "Spectrum", "from_gram", "from_kerne
 Float: TypeAlias = NDArray[np.float64]
 Ids: TypeAlias = NDArray[np.int64]
 
-_RANK_TOLERANCE = 1e-13  # directions below this share of the largest eigenvalue are rounding
+_RANK_TOLERANCE = 1e-13  # directions below this fraction of the largest eigenvalue are rounding
 
 
 @dataclass(frozen=True)
