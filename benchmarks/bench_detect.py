@@ -81,7 +81,7 @@ def quality(name: str) -> None:
                 wall_s, cpu_s = time.monotonic() - begun, time.process_time() - used
             test = [i for i, p in enumerate(parts) if p == "test"]
             runtime = DetectorRuntime(str(run.folder))
-            runtime._worker.decoding = replace(runtime.decoding, slope=1.0, offset=0.0)  # raw scores, to be pooled
+            runtime.decoding = replace(runtime.decoding, slope=1.0, offset=0.0)  # raw scores, to be pooled
             found = runtime.predict([str(samples.paths[i]) for i in test], min_score=0.0)
             plan = run.metrics["tuning"]["plan"]
         cell = {
