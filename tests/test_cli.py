@@ -121,7 +121,7 @@ def test_evaluate_as_json(trained: tuple[Path, subprocess.CompletedProcess[str]]
         (["train", "{photos}", "--backbone", "resnet5000"], 2, "resnet50"),
         (["train", "{empty}"], 3, "empty"),
         (["train", "{photos}", "--group-from", "patient"], 2, "patient"),
-        (["train", "{photos}", "--split", "none.csv"], 3, "(No such file or directory).\nhint: name the split.csv"),
+        (["train", "{photos}", "--split", "none.csv"], 3, "(No such file or directory).\nhint: pass the split.csv"),
         (
             ["train", "{photos}", "--label-corrections", "none.csv"],
             2,
