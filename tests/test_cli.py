@@ -154,7 +154,7 @@ def test_doctor_output() -> None:
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
-@pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("stop", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGKILL])
 def test_stopped_in_the_middle_the_next_run_gives_the_same(
     stop: signal.Signals,
     tmp_path: Path,

@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_read_gets_a_row_and_exit_code_1(
     names = "\n".join(map(str, [images[0], tmp_path / "missing.png", images[1]])).encode()
     out, err = run("predict", bundle_path.parent, "-", "--out", target, stdin=names, code=1)
     rows = [json.loads(line) for line in target.read_text(encoding="utf-8").splitlines()]
-    assert [row["error"] for row in rows] == [None, "there is no such file", None]
+    assert [row["error"] for row in rows] == [None, "no such file", None]
     assert out == ""
     assert "2 of 3 images" in err
     assert "missing.png" in err

@@ -118,7 +118,7 @@ def test_unreadable_image_gets_an_error_row(runtime: Runtime, images: list[Path]
     assert [p.file for p in predictions] == [s.name if isinstance(s, Problem) else str(s) for s in sources]
     assert [p.error is None for p in predictions] == [True, *[False] * 7, True]
     assert all(p.label is None and p.probability is None and p.top == () for p in predictions[1:-1])
-    words = ["no such file", "empty", "not an image", "decoded", "convert to JPEG", "folder", "leaves the folder"]
+    words = ["no such file", "empty", "not an image", "decode", "convert to JPEG", "folder", "leaves the folder"]
     for prediction, word in zip(predictions[1:-1], words, strict=True):
         assert word in str(prediction.error)
     table = runtime.predict_proba(sources)

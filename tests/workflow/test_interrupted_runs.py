@@ -83,7 +83,7 @@ def killed_at(number: int, when: str, whole: tuple[dict[str, Any], int, Path], p
     assert predicted.returncode == 0, predicted.stderr
 
 
-@pytest.mark.parametrize("share", [0.0, 0.5, 1.0])
+@pytest.mark.parametrize("share", [0.0, pytest.param(0.5, marks=pytest.mark.long), 1.0])
 def test_killed_at_a_rename(
     share: float, whole: tuple[dict[str, Any], int, Path], photos: Path, tmp_path: Path
 ) -> None:
