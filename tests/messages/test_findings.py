@@ -7,6 +7,7 @@ from dataclasses import asdict
 
 import pytest
 
+from headstart.messages import comment
 from headstart.messages.findings import finding_message, finding_to_json
 from headstart.records import GroupEvidence, GroupPattern, Shortcut
 from headstart.serialization import plain
@@ -133,3 +134,7 @@ def test_json_holds_the_code_the_evidence_and_the_message() -> None:
         "evidence": {"class": "a", "splits": ["val"]},
         "message": finding_message(finding),
     }
+
+
+def test_the_comment_words_every_question_about_groups() -> None:
+    assert set(comment._GROUP_DOUBTS) == {status for status in GroupStatus if status.is_question}

@@ -12,6 +12,7 @@ from headstart.messages.sections import SECTION_TEXTS
 from headstart.messages.shortcuts import shortcut_message
 from headstart.messages.values import interval
 from headstart.report_types import ReportFinding, ReportKind
+from headstart.types import GroupStatus
 
 __all__ = ["empty_section", "report_finding_text", "report_finding_title", "report_finding_to_json"]
 
@@ -105,6 +106,18 @@ def _near_chance(e: E) -> str:
     )
 
 
+_GROUP_DOUBTS: Mapping[GroupStatus, str] = {
+    GroupStatus.QUESTION_CONTRADICTED_BY_COPIES: "near-duplicates lie in different groups",
+    GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS: "nearly the same as the classes",
+    GroupStatus.QUESTION_CONFOUNDED_WITH_SPLIT: "nearly the same as the split",
+    GroupStatus.QUESTION_CONFOUNDED_WITH_CAMERA: "nearly the same as the camera",
+    GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE: "they differ in exposure, focus or compression only",
+    GroupStatus.QUESTION_TOO_FEW_GROUPS: "too few for an evaluation",
+    GroupStatus.QUESTION_SCORE_AT_BASELINE: "with them the score falls to the baseline",
+}
+"""Why inferred groups are not applied, in a few words."""
+
+
 def _groups(e: E) -> str:
     parts = []
     for q in e["questions"]:
@@ -114,7 +127,7 @@ def _groups(e: E) -> str:
                 f", accuracy {percent(q['accuracy_independent'])} without them and {percent(q['accuracy_grouped'])} "
                 "with leave-one-group-out"
             )
-        parts.append(f"{pluralize(q['num_groups'], 'group')} ({q['status']}){effect}")
+        parts.append(f"{pluralize(q['num_groups'], 'group')} ({_GROUP_DOUBTS[GroupStatus(q['status'])]}){effect}")
     return (
         f"Inferred from names, columns or capture times: {'; '.join(parts)}. If images of one group show the same "
         "object, the score is biased upwards: apply the groups with --group-from (see `headstart check`). If not, use "
