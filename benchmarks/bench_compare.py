@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def power(figures: Figures, rng: np.random.Generator) -> None:
-    """Share of cases in which a true gain is told, by its size and the number of scored images."""
+    """Measure the power: the fraction of true gains that are detected, by gain and number of scored images."""
     for gain in (0.02, 0.05):
         for num in (200, 400, 1000, 3000):
             told = 0

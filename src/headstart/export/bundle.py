@@ -54,7 +54,7 @@ class Bundle:
         spec: The pixel contract.
         temperature: Already applied in the logits.
         thresholds: Operating points by name; may be empty.
-        ood: How images that are none of the classes are told, or None.
+        ood: Rule of OOD detection, or None.
         prediction_sets: Floors of sets of classes, or None.
         info: The whole of `bundle.json`.
         model: The bytes of `model.onnx`.

@@ -61,8 +61,7 @@ def write_bundle(
         meta: More for `bundle.json`, JSON-able: `thresholds`, `score`, `strategy`, `weights_license` ...
         has_flip: Whether features are averaged over the image and its mirror image.
         trained_on: sha256 of each training image, hex.
-        ood: How images that are none of the classes are told; the graph gets an output `residual_norm` where it needs
-            one.
+        ood: Rule of OOD detection; the graph gets an output `residual_norm` if the rule needs it.
         prediction_sets: Floors of sets of classes.
 
     Returns:

@@ -51,7 +51,7 @@ class ProbeFit:
         choice: Penalties and mixture of the closed forms.
         row_mean: (D,) float32 mean of the head's normalized rows.
         row_directions: (D, r) float32 their leading directions, at most 128 and no more than half of N or a
-            quarter of D: what OOD score is told by.
+            quarter of D; the OOD score uses them.
     """
 
     head: LinearHead
