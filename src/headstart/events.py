@@ -7,14 +7,12 @@ time, in the thread that emits it.
 from __future__ import annotations
 
 import json
-import os
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from pathlib import Path
 from typing import Any, ClassVar, TextIO
 
 from headstart.errors import CancelledError
@@ -43,6 +41,7 @@ __all__ = [
     "StageFinished",
     "StageStarted",
     "event_to_json",
+    "json_line",
 ]
 
 
@@ -282,11 +281,6 @@ class EventStream:
                 listener(event)
             self._listeners.append(listener)
 
-    def unsubscribe(self, listener: Listener) -> None:
-        """Remove a listener."""
-        with self._lock:
-            self._listeners.remove(listener)
-
     def emit(self, event: Event) -> None:
         """Hand one event to every listener."""
         with self._lock:
@@ -353,18 +347,14 @@ class JsonLines:
     def __init__(self, file: TextIO) -> None:
         self._file = file
 
-    @classmethod
-    def to_path(cls, path: str | os.PathLike[str]) -> JsonLines:
-        """Append to a file."""
-        return cls(Path(path).open("a", encoding="utf-8", errors="surrogateescape"))
-
     def __call__(self, event: Event) -> None:
-        self._file.write(json.dumps(event_to_json(event), ensure_ascii=True, default=str) + "\n")
+        self._file.write(json_line(event))
         self._file.flush()
 
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
+
+def json_line(event: Event) -> str:
+    """Return an event as one line of `events.jsonl`."""
+    return json.dumps(event_to_json(event), default=str) + "\n"
 
 
 def event_to_json(event: Event) -> dict[str, Any]:

@@ -17,7 +17,8 @@ from headstart.events import Event, EventStream
 from headstart.export.detector_runtime import DetectorRuntime
 from headstart.export.inputs import expand_sources
 from headstart.export.runtime import Runtime
-from headstart.results import EvaluationResult, Predictions, Report, Story, import_pandas, score_text
+from headstart.results import EvaluationResult, Predictions, Report, Story, score_text
+from headstart.workflow.report_files import read_metrics
 
 __all__ = ["Model", "Run"]
 
@@ -94,13 +95,7 @@ class Run(Story):
         Raises:
             UsageError: The folder has no finished run.
         """
-        try:
-            return dict(json.loads((self.folder / "metrics.json").read_text(encoding="utf-8")))
-        except (OSError, ValueError) as error:
-            raise UsageError(
-                f"`{self.folder}` is not a finished run: `metrics.json` is missing or unreadable.",
-                hint=f"headstart resume {self.folder} finishes an interrupted run",
-            ) from error
+        return read_metrics(self.folder)
 
     def __repr__(self) -> str:
         try:
@@ -219,10 +214,6 @@ class Run(Story):
         from headstart.workflow.report_writer import make_report
 
         return make_report(self.folder, **options)
-
-    def to_pandas(self) -> Any:
-        """Return the per-class scores of the headline as a DataFrame."""
-        return import_pandas().DataFrame(self._class_rows())
 
     def _class_rows(self) -> list[dict[str, Any]]:
         block = self.metrics["test"] or self.metrics["cv"] or self.metrics.get("val") or {"per_class": []}

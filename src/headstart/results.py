@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -92,13 +93,13 @@ class Predictions(Sequence[Prediction]):
         return html_table(self.rows()[:50], pluralize(len(self), "prediction"))
 
 
-class Story:
+class Story(ABC):
     """A result whose text and HTML are the screen output of its events."""
 
     @property
+    @abstractmethod
     def events(self) -> tuple[Event, ...]:
         """Events of the pipeline, in order."""
-        raise NotImplementedError
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -111,6 +112,10 @@ class Story:
         """Reading notes: assumptions and unused files."""
         findings = (event.finding for event in self.events if isinstance(event, FindingMade))
         return tuple(note for note in findings if isinstance(note, ReadingNote))
+
+    def to_pandas(self) -> Any:
+        """Return a DataFrame with one row per class."""
+        return import_pandas().DataFrame(self._class_rows())
 
     def _class_rows(self) -> list[dict[str, Any]]:
         """Return one row per class."""
@@ -135,7 +140,7 @@ class EvaluationResult(Story):
         missing_classes: Classes of the model without an image in the data.
         num_unreadable: Number of unusable files and rows.
         predictions: Predictions for all scored images, including training images.
-        unknown: OOD detection and prediction sets on images that it was not trained on: `false_alarms` and `detected`
+        ood: OOD detection and prediction sets on images that it was not trained on: `false_alarms` and `detected`
             (fractions of images of known and new classes detected as OOD), `coverage` and `empirical` of the sets,
             each with its count; empty if the model has neither.
         problems: Unscored files and rows with the reason.
@@ -169,10 +174,6 @@ class EvaluationResult(Story):
             "findings": [finding_to_json(finding) for finding in self.findings],
             **reading_to_json(self.notes),
         }
-
-    def to_pandas(self) -> Any:
-        """Return a DataFrame with one row per class."""
-        return import_pandas().DataFrame(self._class_rows())
 
     def _class_rows(self) -> list[dict[str, Any]]:
         if self.evaluation is None:

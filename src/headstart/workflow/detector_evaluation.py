@@ -28,7 +28,7 @@ from headstart.export.detector_runtime import DetectorRuntime, ImageDetections
 from headstart.messages.findings import finding_to_json
 from headstart.messages.reading import reading_to_json
 from headstart.records import Problem
-from headstart.results import Story, import_pandas
+from headstart.results import Story
 from headstart.types import (
     RESUBSTITUTION,
     USER_TEST_SPLIT,
@@ -86,10 +86,6 @@ class DetectionResult(Story):
             "findings": [finding_to_json(finding) for finding in self.findings],
             **reading_to_json(self.notes),
         }
-
-    def to_pandas(self) -> Any:
-        """Return one row per class, as a DataFrame."""
-        return import_pandas().DataFrame(self._class_rows())
 
     def _class_rows(self) -> list[dict[str, Any]]:
         if self.evaluation is None:

@@ -32,7 +32,15 @@ from headstart.reports.detection_thumbs import make_box_thumbs
 from headstart.reports.html import render
 from headstart.results import Report
 from headstart.types import NoteKind, Severity
-from headstart.workflow.report_files import image_spec, read_json, read_rows, read_settings, write_drawings, write_text
+from headstart.workflow.report_files import (
+    image_spec,
+    read_json,
+    read_metrics,
+    read_rows,
+    read_settings,
+    write_drawings,
+    write_text,
+)
 from headstart.workflow.run_files import write_json
 
 __all__ = [
@@ -126,12 +134,7 @@ def read_detection_data(
         UsageError: The folder is not a finished detector run.
         DataError: `data` has no images with boxes.
     """
-    metrics = read_json(folder / "metrics.json")
-    if metrics.get("task") != "detect" or "class_names" not in metrics:
-        raise UsageError(
-            f"`{folder}` is not a finished detector run: it has no readable `metrics.json`.",
-            hint="pass a folder written by `headstart train`, e.g. runs/train1",
-        )
+    metrics = read_metrics(folder, task="detect")
     problems: list[Note] = []
     settings = read_settings(folder / "config.resolved.yaml", problems)
     if samples is None:

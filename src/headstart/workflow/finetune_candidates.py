@@ -217,11 +217,6 @@ def _candidate_json(plan: FinetunePlan) -> dict[str, JsonValue]:
     return {"train_from": plan.train_from, "lr": plan.lr, "augment": plan.augment}
 
 
-def _arm_name(plan: FinetunePlan) -> str:
-    text = f"from {plan.train_from} on at {plan.lr:g}"
-    return f"{text}, no augmentation" if plan.augment == "none" else text
-
-
 def _with_more_views(
     context: ProbeRunContext,
     trainer: FinetuneTrainer,

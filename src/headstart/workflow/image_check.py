@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import os
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -41,7 +41,7 @@ __all__ = ["DatasetCheck", "ImageCheckResult", "check_data", "save_repaired_spli
 _MAX_PAIRS = 60
 
 
-class DatasetCheck(Story, ABC):
+class DatasetCheck(Story):
     """A data set with the findings of its check.
 
     Attributes:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from headstart.errors import UsageError
 from headstart.events import Note
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.system import atomic_file
@@ -20,6 +21,7 @@ from headstart.types import NoteKind, Severity
 __all__ = [
     "image_spec",
     "read_json",
+    "read_metrics",
     "read_rows",
     "read_settings",
     "read_shapes",
@@ -35,6 +37,26 @@ def read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return value if isinstance(value, dict) else {}
+
+
+def read_metrics(folder: Path, task: str = "") -> dict[str, Any]:
+    """Read `metrics.json` of a finished run.
+
+    Args:
+        folder: The run folder.
+        task: Required task of the run, e.g. `detect`; any if empty.
+
+    Raises:
+        UsageError: The folder is not a finished run of the task.
+    """
+    metrics = read_json(folder / "metrics.json")
+    if "class_names" not in metrics or (task and metrics.get("task") != task):
+        kind = "detector run" if task == "detect" else "run"
+        raise UsageError(
+            f"`{folder}` is not a finished {kind}: it has no readable `metrics.json`.",
+            hint="pass a folder written by `headstart train`, e.g. runs/train1",
+        )
+    return metrics
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:

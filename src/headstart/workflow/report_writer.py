@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.csv_cells import unescape_formula
-from headstart.errors import DataError, HeadstartError, UsageError
+from headstart.errors import DataError, HeadstartError
 from headstart.events import EventStream, FileWritten, Note, RunFinished, ScoreMeasured
 from headstart.messages.comment import empty_section
 from headstart.messages.notes import note_to_json
@@ -35,6 +35,7 @@ from headstart.types import NoteKind, Severity
 from headstart.workflow.report_files import (
     image_spec,
     read_json,
+    read_metrics,
     read_rows,
     read_settings,
     read_shapes,
@@ -234,12 +235,7 @@ def read_run_data(folder: Path, *, paths: Mapping[str, str] | None = None) -> Ru
     Raises:
         UsageError: The folder is not a finished run.
     """
-    metrics = read_json(folder / "metrics.json")
-    if not metrics or "class_names" not in metrics:
-        raise UsageError(
-            f"`{folder}` is not a finished run: it has no readable `metrics.json`.",
-            hint="pass a folder written by `headstart train`, e.g. runs/train1",
-        )
+    metrics = read_metrics(folder)
     problems: list[Note] = []
     settings = read_settings(folder / "config.resolved.yaml", problems)
     if paths is None:

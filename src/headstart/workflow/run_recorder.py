@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from headstart.events import Event, Progress, event_to_json
+from headstart.events import Event, Progress, json_line
 from headstart.messages.log import event_lines
 from headstart.messages.values import one_line
 
@@ -23,7 +22,7 @@ class RunRecorder:
         self._folder = folder
 
     def __call__(self, event: Event) -> None:
-        self._append("events.jsonl", json.dumps(event_to_json(event), default=str) + "\n")
+        self._append("events.jsonl", json_line(event))
         if not isinstance(event, Progress):
             self._append("train.log", "".join(one_line(line) + "\n" for line in event_lines(event)))
 
