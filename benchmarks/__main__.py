@@ -1,4 +1,4 @@
-"""Run all benchmarks (`make bench`), or some: `python -m benchmarks road heads`."""
+"""Run all benchmarks (`make bench`), or some: `python -m benchmarks pipeline probe`."""
 
 from __future__ import annotations
 

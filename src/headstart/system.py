@@ -47,7 +47,7 @@ def release_idle_threads() -> None:
     """Let waiting torch threads sleep; call before torch is imported, which reads the setting once.
 
     Threads that wait by spinning slow everything down by factors as soon as anything else runs, our own makers of
-    views included (`benchmarks/bench_tuning.py`).
+    views included (`benchmarks/bench_finetune_speed.py`).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 

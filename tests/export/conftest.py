@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from deploy_toys import CLASSES, SPEC, image, make_graph, make_head
+from tiny_models import CLASSES, SPEC, image, make_graph, make_head
 
 from headstart.export.bundle import write_bundle
 

@@ -7,8 +7,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from deploy_toys import WIDTHS, make_graph, make_head
 from numpy.typing import NDArray
+from tiny_models import WIDTHS, make_graph, make_head
 
 from headstart.errors import BundleError
 from headstart.export.assemble import assemble_direct, assemble_model, graph_weights

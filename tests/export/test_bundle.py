@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deploy_toys import CLASSES, SPEC, make_graph, make_head
+from tiny_models import CLASSES, SPEC, make_graph, make_head
 
 from headstart.errors import BundleError, HeadstartError, UsageError
 from headstart.export import bundle_members, bundle_writer
@@ -263,7 +263,7 @@ WRITER = """
 import sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[3])
-from deploy_toys import CLASSES, SPEC, make_head
+from tiny_models import CLASSES, SPEC, make_head
 from headstart.export import bundle_writer
 bundle_writer.measure_latency = lambda *a: None  # so that most kills fall into the writing
 for i in range(100000):

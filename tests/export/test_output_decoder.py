@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from deploy_toys import CLASSES, SPEC, WIDTHS, make_graph, make_head
+from tiny_models import CLASSES, SPEC, WIDTHS, make_graph, make_head
 
 from headstart.errors import BundleError, UsageError
 from headstart.evaluation.conformal import fit_prediction_sets

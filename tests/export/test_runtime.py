@@ -10,9 +10,9 @@ import numpy as np
 import onnx
 import onnx.helper
 import pytest
-from deploy_toys import CLASSES, SPEC, image, make_graph, make_head
 from numpy.typing import NDArray
 from PIL import Image
+from tiny_models import CLASSES, SPEC, image, make_graph, make_head
 
 from headstart.errors import BundleError, HeadstartError, UsageError
 from headstart.export.bundle import make_direct_bundle, read_bundle, write_bundle

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy_networks import PLAN, MemorySource, Owner, make_net, make_task
+from tiny_networks import PLAN, MemorySource, Owner, make_net, make_task
 
 from headstart.training.batch_sources import epoch_order
 from headstart.training.loop import Training

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_networks import PLAN, make_task
 from torch import nn
-from toy_networks import PLAN, make_task
 
 from headstart.probe.probe import fit_probe
 from headstart.training.loop import Training, predict_logits

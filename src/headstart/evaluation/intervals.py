@@ -28,7 +28,7 @@ MIN_GROUPS = 6
 
 OUT_OF_FOLD_WORTH = 0.7
 """Out-of-fold hits share their training images: against the truth they vary 1.4 times as much as independent ones
-(mean of 37 cells of benchmarks/bench_honesty.py)."""
+(mean of 37 cells of benchmarks/bench_intervals.py)."""
 
 PRIOR_CORRELATION = 0.1
 PRIOR_VOTES = 3.0
@@ -116,7 +116,7 @@ def _intra_group_correlation(
     counts with one vote less than there are groups, at most one vote an error, against `PRIOR_VOTES` votes for
     `PRIOR_CORRELATION`.
 
-    Source: Donner (1986) for the estimator; benchmarks/bench_honesty.py for the two constants.
+    Source: Donner (1986) for the estimator; benchmarks/bench_intervals.py for the two constants.
     """
     num, num_groups = len(hits), len(sizes)
     share = float(np.mean(hits))

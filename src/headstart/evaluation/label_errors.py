@@ -72,7 +72,7 @@ def find_label_errors_or_pairs(
         limit: Length of the list; by default what is called, and as many again (at least 20).
 
     Source: Northcutt, Jiang and Chuang (2021) for the count; on 5 % planted flips the odds found .97 and .99 of
-    them among the first twice as many (benchmarks/bench_trust.py).
+    them among the first twice as many (benchmarks/bench_uncertainty.py).
     """
     num, num_classes = probabilities.shape
     rows = np.arange(num)

@@ -7,7 +7,7 @@ Uncertainty detects new classes that resemble known ones, the residual norm imag
     OOD score = u + (max(0, v + 1) / 2)^2
 
 An export needs one (D,) and one (D, r) array, four numbers and the thresholds (`evaluation.decision_rules`). Energy,
-entropy and relative Mahalanobis distance are alternatives (`benchmarks/bench_novelty.py`); the latter, with the
+entropy and relative Mahalanobis distance are alternatives (`benchmarks/bench_ood.py`); the latter, with the
 shrinkage that small datasets need, hardly detects deviations outside the class subspace.
 """
 

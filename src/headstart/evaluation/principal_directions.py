@@ -19,7 +19,7 @@ __all__ = [
 ]
 
 MAX_DIRECTIONS = 128
-"""From 64 on more of them change little (`benchmarks/bench_trust.py`), and a bundle should stay small."""
+"""From 64 on more of them change little (`benchmarks/bench_uncertainty.py`), and a bundle should stay small."""
 
 FOLDED_ROWS = 700
 """Up to so many rows the directions are fitted again in folds; beyond, leverages say the same at no cost."""
@@ -87,7 +87,7 @@ def left_out_residual(
 
     Source: Gabriel (2002) for leverages in a decomposition.  Against new images the mean logarithm is off by a
     tenth of its deviation at 60 to 150 rows and by less than a thirtieth from 500 on (the false alarms of
-    `benchmarks/bench_novelty.py` hang on it).
+    `benchmarks/bench_ood.py` hang on it).
     """
     if len(rows) <= FOLDED_ROWS:
         tenth = _folded(rows, class_ids, directions.shape[1], 10, groups, seed)

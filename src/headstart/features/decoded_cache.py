@@ -28,7 +28,7 @@ _SHARD_BYTES = 64 << 20
 _SHARD_SECONDS = 30.0
 _MOST_WAITING = 192 << 20  # in memory, if the disk is slower than decoding
 _MOST_ROW = 16 << 20
-_READ_RATE = 500e6  # bytes per second of an ordinary SSD; small JPEGs decode as fast (benchmarks/bench_pixels.py)
+_READ_RATE = 500e6  # bytes per second of an ordinary SSD; small JPEGs decode as fast (bench_decoded_cache.py)
 _HEAD = 16  # bytes of a row before the pixels: height, width, and both before reduction
 
 

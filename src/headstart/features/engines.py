@@ -2,7 +2,7 @@
 
 On the CPU every worker thread runs whole batches in a single-threaded session instead of one session using all cores.
 Decoding and the network then share the cores without waiting for each other, which is faster than one parallel
-session fed by decoders (`benchmarks/bench_road.py`).
+session fed by decoders (`benchmarks/bench_pipeline.py`).
 """
 
 from __future__ import annotations

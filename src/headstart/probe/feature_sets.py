@@ -2,7 +2,7 @@
 
 Up to 1,024 images the set with the lowest out-of-fold log-loss is used; with more, sets are compared on 512 images and
 `all stages` is replaced only by a set that is better by more than a standard error of the paired difference, because
-earlier stages help more with more images (`benchmarks/bench_heads.py`).
+earlier stages help more with more images (`benchmarks/bench_probe.py`).
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Fit logistic regression as an alternative to the closed forms.
 
 Tried from 8 images per feature on, where it gains 0.3 to 1.3 points; with fewer images than features it gains 0 to 0.3
-for two to five times the cost (`benchmarks/bench_heads.py`). Kept only if the out-of-fold log-loss improves by more
+for two to five times the cost (`benchmarks/bench_probe.py`). Kept only if the out-of-fold log-loss improves by more
 than a standard error.
 """
 

@@ -2,7 +2,7 @@
 
 Standardize with the deviation floored at 0.1 of the block's median, clip |z| at 5, and scale each row of a block to
 unit norm. Without floor and clip one image can dominate a nearly constant feature through its own moments, which biases
-leave-one-out with fixed moments by up to 20 points on line art (`benchmarks/bench_heads.py`).
+leave-one-out with fixed moments by up to 20 points on line art (`benchmarks/bench_probe.py`).
 """
 
 from __future__ import annotations

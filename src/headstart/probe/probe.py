@@ -30,7 +30,7 @@ from headstart.types import DecisionReason, EvaluationSetup, Evidence
 __all__ = ["ProbeFit", "fit_probe"]
 
 _FEW = 1024  # samples up to which every step is too small to be worth a second thread
-_DIRECTIONS = 128  # leading directions that are handed on; more change little (`benchmarks/bench_novelty.py`)
+_DIRECTIONS = 128  # leading directions that are handed on; more change little (`benchmarks/bench_ood.py`)
 _ABSENT = 20.0  # logits that a class without samples lies under all others
 
 

@@ -120,7 +120,7 @@ def _to_lists(value: Any) -> Any:
 
 
 def default_augment(strategy: str) -> str:
-    """Return the default augmentation of a strategy; source: `benchmarks/bench_tuning.py`."""
+    """Return the default augmentation of a strategy; source: `benchmarks/bench_finetune_speed.py`."""
     if strategy == "scratch":
         return "flip,crop=0.35,brightness=0.3,contrast=0.3,saturation=0.2"
     return "flip,crop=0.5,brightness=0.2,contrast=0.2"

@@ -1,6 +1,6 @@
 """Fit vector scaling (a scale and a shift per class) on top of the head's temperature, where it pays.
 
-Most heads do not need it (`benchmarks/bench_trust.py`). A fit on the scored samples themselves comes first;
+Most heads do not need it (`benchmarks/bench_uncertainty.py`). A fit on the scored samples themselves comes first;
 only a gain beyond chance for the number of parameters is then cross-fitted.
 """
 

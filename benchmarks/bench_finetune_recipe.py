@@ -1,6 +1,6 @@
 """Measure the effect of parts of the fine-tuning recipe on the same folds.
 
-    python -m benchmarks tuning_recipe
+    python -m benchmarks finetune_recipe
 
 The last two stages, six epochs, three folds at 50 images a class; every variant differs from the default in one
 thing and is compared with it image by image, out of fold.  Time is processor time.
@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._common import Figures
-from benchmarks._tuning_sets import SETS, load_set, make_cell
+from benchmarks._finetune_sets import SETS, load_set, make_cell
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
@@ -43,7 +43,7 @@ _PER_CLASS = "50"
 
 def main() -> None:
     """Measure every variant on every set."""
-    figures = Figures("tuning_recipe")
+    figures = Figures("finetune_recipe")
     names = os.environ.get("HEADSTART_BENCH_SETS", ",".join(SETS)).split(",")
     wanted = os.environ.get("HEADSTART_BENCH_VARIANTS", ";".join(VARIANTS)).split(";")
     scratch = Path(tempfile.mkdtemp(prefix="headstart-bench-"))

@@ -40,7 +40,7 @@ def main() -> None:
     from headstart.training.plan import default_plan
 
     torch.set_num_threads(available_cores())
-    figures = Figures("tuning_speed")
+    figures = Figures("finetune_speed")
     backbone = load_backbone()
     network = backbone.network
     rng = np.random.default_rng(0)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from benchmarks._common import Figures
 from benchmarks._embedded import SETS, Embedded, load
-from benchmarks._naive_heads import decomposed, refitted
+from benchmarks._reference_heads import decomposed, refitted
 from headstart.evaluation.intervals import wilson_interval
 from headstart.evaluation.selection_bias import selection_bias
 from headstart.probe import fit_normalizer, fit_probe
@@ -36,7 +36,7 @@ _DRAWS = {100: 60, 200: 30}
 
 
 def main() -> None:
-    figures = Figures("heads")
+    figures = Figures("probe")
     sets = [load(name) for name in SETS]
     _exactness(figures, sets)
     _accuracy(figures, sets)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy_networks import PLAN, MemorySource, Owner, make_task
+from tiny_networks import PLAN, MemorySource, Owner, make_task
 
 from headstart.backbones.classifier_head import read_head
 from headstart.training.loop import Training

@@ -28,7 +28,7 @@ Float = NDArray[np.float64]
 
 def main() -> None:
     """About half an hour."""
-    figures = Figures("trust")
+    figures = Figures("uncertainty")
     data = {name: load(name) for name in SETS}
     calibration(figures, [d for d in data.values() if len(d.class_ids) >= 500])
     sets_and_thresholds(figures, [data[name] for name in ("hand_drawn_shapes", "elpv", "clothing")])

@@ -34,7 +34,7 @@ SETS = ("clothing/train", "clothing/test", "clothing/val", "hand_drawn_shapes/tr
 
 def main() -> None:
     """Measure everything; about five minutes."""
-    figures = Figures("road")
+    figures = Figures("pipeline")
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         data = gather(root / "images", 3000)

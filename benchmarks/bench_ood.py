@@ -27,7 +27,7 @@ Scores = dict[str, Float]
 
 def main() -> None:
     """About ten minutes."""
-    figures = Figures("novelty")
+    figures = Figures("ood")
     data = {name: load(name) for name in SETS}
     left_out(figures, data)
     other_sets(figures, data)

@@ -39,7 +39,7 @@ Make = Callable[[int, int], Any]
 
 def main() -> None:
     """Milliseconds a view, bytes an image, and seconds an epoch."""
-    figures = Figures("pixels")
+    figures = Figures("decoded_cache")
     folder = Path(tempfile.mkdtemp(prefix="headstart-bench-"))
     try:
         for kind, files in zip(_SETS, _images(folder), strict=True):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 torch = pytest.importorskip("torch")
 
-from toy_networks import PLAN, Owner  # noqa: E402
+from tiny_networks import PLAN, Owner  # noqa: E402
 
 from headstart.features.decoded_cache import DecodedCache, DecodedImages  # noqa: E402
 from headstart.preprocessing.augmentation import parse_augment  # noqa: E402

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from toy_networks import PLAN, MemorySource, Owner, make_net, make_task
+from tiny_networks import PLAN, MemorySource, Owner, make_net, make_task
 
 from headstart.errors import BundleError, CacheError, SettingError
 from headstart.evaluation.metrics import softmax

@@ -1,6 +1,6 @@
 """Benchmark the accuracy of a time budget: the default against its probe and the tutorial loop.
 
-    python -m benchmarks tuning_accuracy          goes on where it stopped; stop it whenever you like
+    python -m benchmarks finetune_accuracy          goes on where it stopped; stop it whenever you like
 
 Every set at 10, 50 and all images a class, three seeds, two minutes; a cell that is done is kept.  Time is
 *processor* time divided by two, which is what two idle cores take, so a busy machine changes nothing; one
@@ -23,10 +23,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks._common import RESULTS, Figures, commit
-from benchmarks._tuning_sets import SETS, Pair, load_set, make_cell, solar_cells
+from benchmarks._finetune_sets import SETS, Pair, load_set, make_cell, solar_cells
 from benchmarks._tutorial_loop import tutorial_accuracy
 
-CELLS = RESULTS / "tuning_accuracy.partial.jsonl"
+CELLS = RESULTS / "finetune_accuracy.partial.jsonl"
 SIZES = ("10", "50", "all")
 SEEDS = (0, 1, 2)
 BUDGET = "2m"
@@ -159,7 +159,7 @@ def summarize() -> None:
     """Figures of the cells that are there; what is missing is said."""
     rows = _rows()
     wanted = [list(c) for c in grid()]
-    figures = Figures("tuning_accuracy")
+    figures = Figures("finetune_accuracy")
     short = [r for r in rows if r["cell"][3] == BUDGET]
     if short:
         gains = np.array([100 * (r["accuracy"] - r["probe"]) for r in short])

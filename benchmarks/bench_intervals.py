@@ -7,9 +7,9 @@ Planted duplicates: 30 % of the n are copies of the others, their features shake
 image and its copies are one group.  A set takes part with n images where four times as many are left to
 measure the truth on.
 
-    python -m benchmarks.bench_honesty --draws 1000      # an hour or two; goes on where it was stopped
+    python -m benchmarks.bench_intervals --draws 1000      # an hour or two; goes on where it was stopped
 
-Only a run of at least 1,000 draws is kept in `results/honesty.json`.
+Only a run of at least 1,000 draws is kept in `results/intervals.json`.
 """
 
 from __future__ import annotations
@@ -38,8 +38,8 @@ KEPT_DRAWS = 1000
 
 def main(draws: int = 20) -> None:
     """Real images first, then few groups; `make bench` does 20 draws a cell, which only shows that it runs."""
-    figures = Figures("honesty")
-    store = Store(RESULTS / "honesty.partial.jsonl", draws)
+    figures = Figures("intervals")
+    store = Store(RESULTS / "intervals.partial.jsonl", draws)
     cells = [store.get(key, lambda key=key: measure(key, draws)) for key in cells_of_images()]
     pooled(figures, "images, accuracy", cells, "accuracy", 0.93, 0.91)
     pooled(figures, "images, balanced accuracy", cells, "balanced", None, None)

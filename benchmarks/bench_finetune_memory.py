@@ -32,7 +32,7 @@ def main() -> None:
         peak = _train(folder)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    figures = Figures("tuning_memory")
+    figures = Figures("finetune_memory")
     what = f"private memory, {NUM:,} images x {VIEWS} views, last two stages, GB"
     figures.add(what, peak / 1e9, f"< {MOST_GB:g}", is_met=peak < MOST_GB * 1e9)
     figures.save(load=os.getloadavg()[0])
