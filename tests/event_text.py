@@ -46,5 +46,5 @@ def decisions_of(folder: Path) -> dict[str, dict[str, Any]]:
 
 def findings_of(folder: Path, kind: str | None = None) -> list[dict[str, Any]]:
     """Return the findings of one kind, or all, from the `events.jsonl` of a run."""
-    found = [event["finding"] for event in events_of(folder, "finding")]
-    return [f for f in found if kind in (None, f["kind"])]
+    findings = [event["finding"] for event in events_of(folder, "finding")]
+    return [f for f in findings if kind in (None, f["kind"])]

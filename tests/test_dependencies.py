@@ -42,17 +42,17 @@ LIGHT_ENTRIES = ("", "cli", "model", "detector", "commands.predict", "commands.e
 
 def names_of(requirements: list[str]) -> set[str]:
     """Return the distributions of a list of requirements, with those of the extras of this project it names."""
-    found: set[str] = set()
+    imported: set[str] = set()
     for requirement in requirements:
         name = re.match(r"[A-Za-z0-9._-]+", requirement)
         assert name is not None, requirement
         if name.group() != PROJECT["name"]:
-            found.add(name.group())
+            imported.add(name.group())
             continue
         inner = re.search(r"\[([^]]*)\]", requirement)
         for extra in inner.group(1).split(",") if inner else ():
-            found |= names_of(EXTRAS[extra.strip()])
-    return found
+            imported |= names_of(EXTRAS[extra.strip()])
+    return imported
 
 
 def modules_of(distributions: set[str]) -> set[str]:
@@ -104,11 +104,11 @@ def test_every_import_of_the_source_is_declared() -> None:
 
 def test_every_import_of_tests_and_benchmarks_is_declared() -> None:
     declared = modules_of(BASE | names_of(EXTRAS["dev"]))
-    found = {**trees(ROOT / "tests"), **trees(ROOT / "benchmarks")}
-    own = {path.stem for path in found}
+    modules = {**trees(ROOT / "tests"), **trees(ROOT / "benchmarks")}
+    own = {path.stem for path in modules}
     missing = {
         f"{path.relative_to(ROOT)}:{line}: {module}"
-        for path, tree in found.items()
+        for path, tree in modules.items()
         for module, line in foreign_imports(tree)
         if module not in declared | own
     }
@@ -178,7 +178,7 @@ def test_a_missing_extra_is_the_one_that_declares_the_module() -> None:
             }
             for extra_name in extras:
                 declared = modules_of(BASE | names_of(EXTRAS[extra_name]))
-                for module, line in (found for part in node.body for found in foreign_imports(part)):
+                for module, line in (name for part in node.body for name in foreign_imports(part)):
                     assert module in declared, f"{path}:{line}: [{extra_name}] does not declare {module}"
                     checked += 1
     assert checked > 5

@@ -67,16 +67,16 @@ def layer_of(module: str) -> str | None:
 
 def imports_of(path: Path) -> list[tuple[str, int]]:
     """Return (module, line) of every import of a file, those in functions and for type checking included."""
-    found = []
+    imports = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
             names = [f"{node.module}.{a.name}" if node.module == "headstart" else node.module for a in node.names]
-            found += [(name, node.lineno) for name in names]
+            imports += [(name, node.lineno) for name in names]
         elif isinstance(node, ast.Import):
-            found += [(alias.name, node.lineno) for alias in node.names]
+            imports += [(alias.name, node.lineno) for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.level:
             pytest.fail(f"{path}:{node.lineno}: use absolute imports")
-    return found
+    return imports
 
 
 FILES = sorted(p for p in SOURCE.rglob("*.py") if p != SOURCE / "__init__.py")

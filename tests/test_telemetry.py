@@ -25,15 +25,15 @@ def environment_after(code: str, **given: str) -> dict[str, str]:
     environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(SOURCE.parent), **given}
     code += "\nimport json, os\nprint(json.dumps(dict(os.environ)))"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
-    return found
+    variables: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    return variables
 
 
 @pytest.mark.parametrize("module", ["headstart", "headstart.cli", "headstart.export.runtime"])
 @pytest.mark.parametrize("given", [{}, dict.fromkeys(TELEMETRY_OFF, "0"), dict.fromkeys(TELEMETRY_OFF, "")])
 def test_importing_headstart_switches_telemetry_off(module: str, given: dict[str, str]) -> None:
-    found = environment_after(f"import {module}", **given)
-    assert {name: found[name] for name in TELEMETRY_OFF} == dict.fromkeys(TELEMETRY_OFF, "1")
+    variables = environment_after(f"import {module}", **given)
+    assert {name: variables[name] for name in TELEMETRY_OFF} == dict.fromkeys(TELEMETRY_OFF, "1")
 
 
 def stand_in(monkeypatch: pytest.MonkeyPatch, version: str) -> list[str]:
@@ -180,16 +180,16 @@ def imports_without_preparation(path: Path) -> list[tuple[int, str]]:
         for node in ast.walk(function):
             if isinstance(node, ast.Import | ast.ImportFrom) and calls and min(calls) < node.lineno:
                 prepared[id(node)] = node.lineno
-    found = []
+    imports = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom) and id(node) not in prepared:
             names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""]
-            found += [(node.lineno, n) for n in names if n.split(".")[0] in ("onnxruntime", "matplotlib")]
-    return found
+            imports += [(node.lineno, n) for n in names if n.split(".")[0] in ("onnxruntime", "matplotlib")]
+    return imports
 
 
 def test_no_module_imports_them_another_way() -> None:
     strangers = {
-        str(p.relative_to(SOURCE)): found for p in SOURCE.rglob("*.py") if (found := imports_without_preparation(p))
+        str(p.relative_to(SOURCE)): imports for p in SOURCE.rglob("*.py") if (imports := imports_without_preparation(p))
     }
     assert strangers == {}

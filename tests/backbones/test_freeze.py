@@ -110,8 +110,8 @@ def test_live_batch_norm_only_if_requested(backbone):
 
 def training_stages(backbone):
     stage_of = backbone.network.map.stage_of
-    found = {stage_of.get(n) for n, p in backbone.module.named_parameters() if p.requires_grad}
-    return [name for i, name in enumerate(backbone.stage_names) if i in found]
+    trainable = {stage_of.get(n) for n, p in backbone.module.named_parameters() if p.requires_grad}
+    return [name for i, name in enumerate(backbone.stage_names) if i in trainable]
 
 
 def test_unfreeze_lets_a_stage_train_again(backbone):

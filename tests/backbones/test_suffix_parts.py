@@ -17,10 +17,10 @@ def test_middle_maps_one_state_to_the_next(begin: str, end: str) -> None:
     with torch.no_grad():
         state = backbone.prefix(begin)(pixels)
         states = tuple(state) if isinstance(state, (tuple, list)) else (state,)
-        found = middle(backbone.network, begin, end)(*states)
+        output = middle(backbone.network, begin, end)(*states)
         expected = backbone.prefix(end)(pixels)
-    assert isinstance(found, tuple)
-    torch.testing.assert_close(found[0], expected if torch.is_tensor(expected) else expected[0])
+    assert isinstance(output, tuple)
+    torch.testing.assert_close(output[0], expected if torch.is_tensor(expected) else expected[0])
 
 
 def test_empty_segment_raises() -> None:

@@ -70,14 +70,14 @@ def impatient(monkeypatch):
 
 def test_hub_weights_are_downloaded_once(served, hub_card, hub_file):
     served.add_hub("someone/small", "model.safetensors", hub_file)
-    found = find_weights(hub_card, mirror=served.address)
-    assert found.digest == hashlib.sha256(hub_file).hexdigest()
+    weights = find_weights(hub_card, mirror=served.address)
+    assert weights.digest == hashlib.sha256(hub_file).hexdigest()
     asked = len(served.requests)
     again = find_weights(hub_card, offline=True)
-    assert again.digest == found.digest
+    assert again.digest == weights.digest
     assert again.origin == "from the cache"
     assert len(served.requests) == asked
-    assert known_digest(hub_card) == found.digest
+    assert known_digest(hub_card) == weights.digest
 
 
 def test_endpoint_comes_from_the_environment(served, hub_card, hub_file, monkeypatch):
@@ -97,8 +97,8 @@ def test_interrupted_hub_download_is_resumed(served, hub_card, hub_file, impatie
     path = "someone/small/model.safetensors"
     served.add_hub("someone/small", "model.safetensors", hub_file)
     served.break_after[path], served.num_breaks[path] = 100_000, 2
-    found = find_weights(hub_card, mirror=served.address)
-    assert found.digest == hashlib.sha256(hub_file).hexdigest()
+    weights = find_weights(hub_card, mirror=served.address)
+    assert weights.digest == hashlib.sha256(hub_file).hexdigest()
     ranges = served.gets(path)
     assert ranges[0] == ""
     assert len(ranges) == 3
@@ -127,8 +127,8 @@ def test_wrong_hub_content_is_deleted(served, hub_card, hub_file):
 
 def test_incomplete_cache_file_is_replaced_online_and_raises_offline(served, hub_card, hub_file):
     served.add_hub("someone/small", "model.safetensors", hub_file)
-    found = find_weights(hub_card, mirror=served.address)
-    found.path.resolve().write_bytes(hub_file[:1000])
+    weights = find_weights(hub_card, mirror=served.address)
+    weights.path.resolve().write_bytes(hub_file[:1000])
     with pytest.raises(WeightsError, match="incomplete") as failure:
         find_weights(hub_card, offline=True)
     assert "headstart models fetch shufflenet_v2_x0_5" in str(failure.value.hint)
@@ -177,9 +177,9 @@ def test_digest_of_timm_address_is_remembered(served):
     card = find_card("xception")
     path = library_address(card).split("/", 3)[3]
     served.files[path] = b"seen for the first time"
-    found = find_weights(card, mirror=served.address)
-    assert known_digest(card) == found.digest == hashlib.sha256(b"seen for the first time").hexdigest()
-    found.path.write_bytes(b"changed afterwards")
+    weights = find_weights(card, mirror=served.address)
+    assert known_digest(card) == weights.digest == hashlib.sha256(b"seen for the first time").hexdigest()
+    weights.path.write_bytes(b"changed afterwards")
     with pytest.raises(WeightsError, match="SHA-256"):
         find_weights(card, offline=True)
 

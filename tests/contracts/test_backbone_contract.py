@@ -52,9 +52,9 @@ def check_all_cuts(backbone: Backbone, size: int) -> None:
             state = backbone.prefix(cut)(x)
             parts = state if isinstance(state, tuple) else (state,)
             before = [t.clone() for t in parts]
-            found = backbone.suffix(cut)(state)
+            outputs = backbone.suffix(cut)(state)
             assert all(torch.equal(a, b) for a, b in zip(before, parts, strict=True))  # a cached state stays as it is
-            worst = (found - expected).abs().max() / expected.abs().max()
+            worst = (outputs - expected).abs().max() / expected.abs().max()
             assert worst <= 1e-5, f"{backbone.card.name} at {cut}: {worst}"
 
 
@@ -136,12 +136,12 @@ def check_onnx(backbone: Backbone, cut: str, size: int, tmp_path) -> None:
             prefix, (x[:2],), str(path), dynamo=True, verbose=False, external_data=False, dynamic_shapes=({0: batch},)
         )
     session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
-    found = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    outputs = session.run(None, {session.get_inputs()[0].name: x.numpy()})
     with torch.no_grad():
         expected = prefix(x)
     expected = expected if isinstance(expected, tuple) else (expected,)
-    assert len(found) == len(expected)
-    for got, tensor in zip(found, expected, strict=True):
+    assert len(outputs) == len(expected)
+    for got, tensor in zip(outputs, expected, strict=True):
         scale = max(float(tensor.abs().max()), 1e-6)
         assert float(np.abs(got - tensor.numpy()).max()) <= 1e-4 * scale
 

@@ -259,5 +259,5 @@ def test_documented_resize_matches_pillow(name: str, size_in: tuple[int, int], i
     width, height = image.size
     box = (width * 0.061, height * 0.13, width * 0.94, height * 0.87) if is_cropped else (0, 0, width, height)
     expected = np.asarray(image.resize((23, 17), Image.Resampling[name.upper()], box=box, reducing_gap=2.0))
-    found = _resize(np.asarray(image), (23, 17), box, name)
-    assert np.array_equal(found, expected), np.abs(found.astype(int) - expected).max()
+    resized = _resize(np.asarray(image), (23, 17), box, name)
+    assert np.array_equal(resized, expected), np.abs(resized.astype(int) - expected).max()

@@ -83,8 +83,8 @@ def subset(scan: ScanResult, rows: NDArray[np.int64] | list[int]) -> ScanResult:
     ],
 )
 def test_planted_duplicates_are_found(planted: Planted, kind: str, least: float) -> None:
-    found = {frozenset((p.first, p.second)) for p in (*planted.exact, *planted.near)}
-    hits = [pair in found for pair, k in planted.kind_of.items() if k == kind]
+    reported = {frozenset((p.first, p.second)) for p in (*planted.exact, *planted.near)}
+    hits = [pair in reported for pair, k in planted.kind_of.items() if k == kind]
     assert len(hits) == PER_KIND
     assert np.mean(hits) >= least
 
@@ -98,18 +98,18 @@ def test_every_pair_that_is_reported_was_planted(planted: Planted) -> None:
 def test_pairs_have_their_kind(planted: Planted) -> None:
     kinds = {frozenset((p.first, p.second)): p for p in (*planted.exact, *planted.near)}
     for pair, kind in planted.kind_of.items():
-        found = kinds.get(pair)
-        if found is None:
+        match = kinds.get(pair)
+        if match is None:
             continue
         if kind in ("bytes", "pixels"):
-            assert (found.kind, found.similarity) == (kind, 1.0)
+            assert (match.kind, match.similarity) == (kind, 1.0)
         elif kind == "flip":
-            assert found.kind == "mirrored"
+            assert match.kind == "mirrored"
         elif kind == "crop":
-            assert found.kind in ("cropped", "near")
+            assert match.kind in ("cropped", "near")
         else:
-            assert found.kind == "near"
-        assert 0.9 < found.similarity <= 1.0
+            assert match.kind == "near"
+        assert 0.9 < match.similarity <= 1.0
     assert all(p.kind in ("bytes", "pixels") for p in planted.exact)
     assert all(p.kind in ("near", "mirrored", "cropped") for p in planted.near)
 
@@ -168,9 +168,9 @@ def test_caption_does_not_hide_duplicate() -> None:
         image.paste((255, 255, 255) if k % 3 else (0, 0, 0), bar)
         files.append(encode(image, quality=85))
     _, near, _ = find_duplicates(scan_of(samples_of([str(i) for i in range(72)]), files), num_threads=1)
-    found = {(p.first, p.second) for p in near}
-    assert found <= {(k, 60 + k) for k in range(12)}
-    assert len(found) >= 11
+    reported = {(p.first, p.second) for p in near}
+    assert reported <= {(k, 60 + k) for k in range(12)}
+    assert len(reported) >= 11
 
 
 def test_embeddings_propose_but_pixels_decide() -> None:
@@ -274,8 +274,8 @@ def test_nearest_finds_what_comparing_all_would_find() -> None:
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     owner = np.arange(count)
     query, entry, cosine = nearest(rows, owner, rows, owner, count=2, least=0.9)
-    found = set(zip(query.tolist(), entry.tolist(), strict=True))
-    hits = np.mean([(i, count - duplicates + i) in found for i in range(duplicates)])
+    reported = set(zip(query.tolist(), entry.tolist(), strict=True))
+    hits = np.mean([(i, count - duplicates + i) in reported for i in range(duplicates)])
     assert hits >= 0.97
     assert (query != entry).all()
     np.testing.assert_allclose(cosine, (rows[query] * rows[entry]).sum(1), atol=1e-5)
@@ -367,9 +367,9 @@ def test_overexposed_areas_do_not_hide_duplicates() -> None:
         assert (bright == 255).mean() > 0.03
         files.append(encode(Image.fromarray(bright)))
     _, near, _ = find_duplicates(scan_of(samples_of([str(i) for i in range(48)]), files), num_threads=1)
-    found = {(p.first, p.second) for p in near}
-    assert found <= {(i, 40 + i) for i in range(8)}
-    assert len(found) >= 6
+    reported = {(p.first, p.second) for p in near}
+    assert reported <= {(i, 40 + i) for i in range(8)}
+    assert len(reported) >= 6
 
 
 def test_no_candidates() -> None:

@@ -129,5 +129,5 @@ def test_very_deep_folders(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["d"] * 60)
     deep.mkdir(parents=True)
     (deep / "1.png").write_bytes(PNG)
-    (found,) = walk_files(str(tmp_path)).images
-    assert len(found.folders) == 60
+    (image,) = walk_files(str(tmp_path)).images
+    assert len(image.folders) == 60

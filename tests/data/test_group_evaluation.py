@@ -80,10 +80,10 @@ def test_variants_of_originals_are_accepted_and_used(related: tuple[Samples, Sca
 
 def test_permuted_names_are_rejected(shuffled: tuple[Samples, ScanResult]) -> None:
     samples, scan = shuffled
-    found = evaluate(samples, scan, score=flattering)
-    assert [p.num_groups for _, p in found] == [NUM_ORIGINALS]  # it is asked
-    assert not any(p.accepted or p.is_used for _, p in found)
-    assert found[0][1].p_value > 0.05
+    patterns = evaluate(samples, scan, score=flattering)
+    assert [p.num_groups for _, p in patterns] == [NUM_ORIGINALS]  # it is asked
+    assert not any(p.accepted or p.is_used for _, p in patterns)
+    assert patterns[0][1].p_value > 0.05
 
 
 def test_rejected_proposal_is_not_used(shuffled: tuple[Samples, ScanResult]) -> None:
@@ -105,9 +105,9 @@ def test_few_similar_images_are_not_accepted() -> None:
         rng = np.random.default_rng(seed)
         rows = [a[rng.permutation(16)] for a in (scan.thumbs, scan.colors, scan.histograms)]
         mixed = ScanResult(scan.info, {}, *rows, scan.borders)
-        found = evaluate(samples, mixed, embeddings=rng.normal(size=(16, 6)).astype(np.float32))
-        accepted += any(p.accepted for _, p in found)
-        near += any(p.nearness >= 0.03 for _, p in found)
+        patterns = evaluate(samples, mixed, embeddings=rng.normal(size=(16, 6)).astype(np.float32))
+        accepted += any(p.accepted for _, p in patterns)
+        near += any(p.nearness >= 0.03 for _, p in patterns)
     assert near >= 10
     assert accepted <= 3
 
@@ -180,13 +180,13 @@ def test_supported_grouping_with_largest_score_drop_is_used() -> None:
                 files.append(encode(image))
     samples = samples_of(names, labels)
     scan = scan_of(samples, files)
-    found = evaluate(samples, scan, score=flattering)
-    sizes = {p.num_groups: p for _, p in found}
+    patterns = evaluate(samples, scan, score=flattering)
+    sizes = {p.num_groups: p for _, p in patterns}
     assert sizes[12].accepted  # patients
     assert sizes[36].accepted  # patient and visit together
-    assert [p.num_groups for _, p in found if p.is_used] == [12]
-    assert not any(p.accepted for _, p in found if p.num_groups == 3)  # the number of the visit alone
-    asked, _ = group_ids(samples, next(p.pattern for _, p in found if p.is_used))
+    assert [p.num_groups for _, p in patterns if p.is_used] == [12]
+    assert not any(p.accepted for _, p in patterns if p.num_groups == 3)  # the number of the visit alone
+    asked, _ = group_ids(samples, next(p.pattern for _, p in patterns if p.is_used))
     assert asked is not None
     assert len(np.unique(asked)) == 12
 
@@ -203,10 +203,10 @@ def test_frames_of_videos() -> None:
             labels.append(label)
             files.append(encode(Image.fromarray(moved.clip(0, 255).astype(np.uint8))))
     samples = samples_of(names, labels)
-    found = evaluate(samples, scan_of(samples, files), score=flattering)
-    used = [p for _, p in found if p.is_used]
+    patterns = evaluate(samples, scan_of(samples, files), score=flattering)
+    used = [p for _, p in patterns if p.is_used]
     assert [p.num_groups for p in used] == [10]
-    frames = [p for _, p in found if "frame" in p.pattern and p.num_groups == 6]
+    frames = [p for _, p in patterns if "frame" in p.pattern and p.num_groups == 6]
     assert not any(p.accepted for p in frames)
 
 
@@ -236,10 +236,10 @@ def bursts(is_alike: bool) -> tuple[Samples, ScanResult]:
 
 
 def test_bursts_by_the_time_of_capture() -> None:
-    found = {p.pattern: p for _, p in evaluate(*bursts(is_alike=True), score=flattering)}
-    assert found["capture-burst"].num_groups == 10
-    assert found["capture-burst"].accepted
-    assert found["capture-burst"].is_used
+    patterns = {p.pattern: p for _, p in evaluate(*bursts(is_alike=True), score=flattering)}
+    assert patterns["capture-burst"].num_groups == 10
+    assert patterns["capture-burst"].accepted
+    assert patterns["capture-burst"].is_used
     by_chance = {p.pattern: p for _, p in evaluate(*bursts(is_alike=False), score=flattering)}
     assert by_chance["capture-burst"].num_groups == 10
     assert not by_chance["capture-burst"].accepted
@@ -300,8 +300,8 @@ def test_supported_groups_across_splits_are_reported(
 def test_test_images_do_not_affect_group_tests(related: tuple[Samples, ScanResult]) -> None:
     samples, scan = related
     is_training = np.array([i % NUM_VARIANTS == 0 for i in range(len(samples))])  # one of each original
-    found = evaluate_groupings(samples, scan, is_training)
-    assert not any(p.accepted for _, p in found)  # the evidence lies in the others
+    patterns = evaluate_groupings(samples, scan, is_training)
+    assert not any(p.accepted for _, p in patterns)  # the evidence lies in the others
 
 
 def test_given_groups_are_used_untested(shuffled: tuple[Samples, ScanResult]) -> None:
@@ -324,6 +324,6 @@ def test_groups_of_unlabeled_images_are_tested_as_one_class() -> None:
     names = [f"site{i // 4}_{i % 4}.jpg" for i in range(32)]
     files = [encode(image, quality=60 + 10 * (i % 4)) for i, image in enumerate(originals)]
     unlabeled, labeled = samples_of(names, [None] * 32), samples_of(names, ["x"] * 32)
-    found = [evaluate_groupings(s, scan_of(s, files), np.ones(32, dtype=bool)) for s in (unlabeled, labeled)]
-    assert [p for _, p in found[0]] == [p for _, p in found[1]]
-    assert found[0]
+    patterns = [evaluate_groupings(s, scan_of(s, files), np.ones(32, dtype=bool)) for s in (unlabeled, labeled)]
+    assert [p for _, p in patterns[0]] == [p for _, p in patterns[1]]
+    assert patterns[0]

@@ -127,8 +127,8 @@ def test_one_direction_is_a_condition_and_many_are_objects() -> None:
 
 
 def evaluate(samples: Samples, scan: ScanResult, **options: object) -> dict[str, GroupPattern]:
-    found = evaluate_groupings(samples, scan, np.ones(len(samples), dtype=bool), **options)  # type: ignore[arg-type]
-    return {p.pattern: p for _, p in found}
+    patterns = evaluate_groupings(samples, scan, np.ones(len(samples), dtype=bool), **options)  # type: ignore[arg-type]
+    return {p.pattern: p for _, p in patterns}
 
 
 def shaded(image: Image.Image, factor: float) -> Image.Image:
@@ -303,9 +303,9 @@ def test_times_pass_the_same_rules() -> None:
         for i, f in enumerate(scan.info)
         if f
     ]
-    found = evaluate(samples, replace(scan, info=tuple(info)))
-    assert found["capture-session"].status is GroupStatus.QUESTION_TOO_FEW_GROUPS
-    assert not any(p.is_used for p in found.values())
+    patterns = evaluate(samples, replace(scan, info=tuple(info)))
+    assert patterns["capture-session"].status is GroupStatus.QUESTION_TOO_FEW_GROUPS
+    assert not any(p.is_used for p in patterns.values())
 
 
 def tracks(is_shared: bool) -> tuple[Samples, ScanResult]:

@@ -158,8 +158,8 @@ def test_times_of_one_camera_at_a_time() -> None:
 )
 def test_common_names_give_proposals(names: list[str], wanted: list[int]) -> None:
     samples = samples_of([f"c{i % 2}/{n}" for i, n in enumerate(names)], [f"c{i % 2}" for i in range(len(names))])
-    found = [number_keys(g.keys).tolist() for g in propose_groups(samples)]
-    assert wanted in found
+    proposed = [number_keys(g.keys).tolist() for g in propose_groups(samples)]
+    assert wanted in proposed
 
 
 @pytest.mark.parametrize(

@@ -21,8 +21,8 @@ def pair(samples: Samples, a: int, b: int, kind: str = "bytes", similarity: floa
     )  # fmt: skip
 
 
-def report_of(samples: Samples, **found: object) -> DatasetReport:
-    return DatasetReport(len(samples), samples.layout, class_table(samples), {"JPEG": len(samples)}, **found)  # type: ignore[arg-type]
+def report_of(samples: Samples, **checks: object) -> DatasetReport:
+    return DatasetReport(len(samples), samples.layout, class_table(samples), {"JPEG": len(samples)}, **checks)  # type: ignore[arg-type]
 
 
 def pattern(text: str, **more: object) -> GroupPattern:
@@ -113,8 +113,8 @@ def test_two_labels_across_the_split(split_samples: Samples) -> None:
 
 def test_duplicates_stay_together() -> None:
     samples = samples_of([f"{i}.jpg" for i in range(6)], ["a", "b"] * 3)
-    found = report_of(samples, duplicates=(pair(samples, 0, 2),), near_duplicates=(pair(samples, 2, 5, "near", 0.98),))
-    applied = apply_report(samples, found)
+    report = report_of(samples, duplicates=(pair(samples, 0, 2),), near_duplicates=(pair(samples, 2, 5, "near", 0.98),))
+    applied = apply_report(samples, report)
     assert applied.groups is not None
     assert applied.groups.tolist() == [0, 1, 0, 2, 3, 0]
     (decision,) = (d for d in applied.decisions if d.setting == "groups.copies")
@@ -123,8 +123,8 @@ def test_duplicates_stay_together() -> None:
 
 def test_duplicates_stay_together_without_groups() -> None:
     samples = samples_of([f"{i}_x.jpg" for i in range(4)], ["a", "b"] * 2)
-    found = report_of(samples, duplicates=(pair(samples, 0, 2),), group_patterns=(pattern("^([^_]*)_"),))
-    applied = apply_report(samples, found, group_from="none")
+    report = report_of(samples, duplicates=(pair(samples, 0, 2),), group_patterns=(pattern("^([^_]*)_"),))
+    applied = apply_report(samples, report, group_from="none")
     assert applied.groups is not None
     assert applied.groups.tolist() == [0, 1, 0, 2]
 
@@ -150,8 +150,8 @@ def test_only_certain_duplicates_link_groups(similarity: float, ties: bool) -> N
 
 def test_accepted_pattern_is_used_and_reported() -> None:
     samples = samples_of([f"{i // 3}_{i}.jpg" for i in range(9)], ["a", "b", "a"] * 3)
-    found = report_of(samples, group_patterns=(pattern("^([^_]*)_", num_groups=3),))
-    applied = apply_report(samples, found)
+    report = report_of(samples, group_patterns=(pattern("^([^_]*)_", num_groups=3),))
+    applied = apply_report(samples, report)
     assert applied.groups is not None
     assert applied.groups.tolist() == [0, 0, 0, 1, 1, 1, 2, 2, 2]
     (decision,) = applied.decisions
@@ -159,7 +159,7 @@ def test_accepted_pattern_is_used_and_reported() -> None:
     assert decision.reason is DecisionReason.GROUPS_SUPPORTED_BY_IMAGES
     expected = {"num_groups": 3, "p_value": 0.001, "accuracy_independent": 0.91, "accuracy_grouped": 0.78}
     assert {name: decision.evidence[name] for name in expected} == expected
-    assert apply_report(samples, found, group_from="none").groups is None
+    assert apply_report(samples, report, group_from="none").groups is None
 
 
 def test_names_of_other_forms_stay_ungrouped() -> None:
@@ -174,19 +174,19 @@ def test_names_of_other_forms_stay_ungrouped() -> None:
 
 def test_a_pattern_that_is_not_in_use_groups_nothing() -> None:
     samples = samples_of([f"{i // 3}_{i}.jpg" for i in range(9)], ["a", "b", "a"] * 3)
-    found = report_of(samples, group_patterns=(pattern("^([^_]*)_", status=GroupStatus.ALTERNATIVE),))
-    assert apply_report(samples, found).groups is None
+    report = report_of(samples, group_patterns=(pattern("^([^_]*)_", status=GroupStatus.ALTERNATIVE),))
+    assert apply_report(samples, report).groups is None
 
 
 def test_requested_groups_override_detected_ones() -> None:
     samples = samples_of([f"{i // 3}_{i % 3}.jpg" for i in range(9)], ["a", "b", "a"] * 3)
-    found = report_of(samples, group_patterns=(pattern("^([^_]*)_"),))
-    applied = apply_report(samples, found, group_from=r"_(\d)\.")
+    report = report_of(samples, group_patterns=(pattern("^([^_]*)_"),))
+    applied = apply_report(samples, report, group_from=r"_(\d)\.")
     assert applied.groups is not None
     assert applied.groups.tolist() == [0, 1, 2] * 3
     assert applied.decisions[0].source == "cli"
     with pytest.raises(UsageError, match="--group-from"):
-        apply_report(samples, found, group_from="patient")
+        apply_report(samples, report, group_from="patient")
 
 
 def test_given_groups_override_pattern() -> None:
@@ -268,16 +268,16 @@ class TestBalance:
         labels = ["a"] * 12 + ["b"] * 12 + ["c"] * 3 + ["d"] * 12
         splits: list[str | None] = [*["train"] * 10, "test", "test"] * 2 + ["test"] * 3 + ["train"] * 12
         samples = samples_of([f"{i}.jpg" for i in range(39)], labels, splits)
-        found = find_class_problems(samples, np.ones(39, dtype=bool), None)
+        findings = find_class_problems(samples, np.ones(39, dtype=bool), None)
         only_in_test = Finding(FindingKind.CLASS_NOT_IN_TRAIN, Severity.ERROR, {"class": "c", "splits": ["test"]})
-        assert only_in_test in found
-        assert Finding(FindingKind.CLASS_NOT_IN_TEST, Severity.WARNING, {"class": "d"}) in found
+        assert only_in_test in findings
+        assert Finding(FindingKind.CLASS_NOT_IN_TEST, Severity.WARNING, {"class": "d"}) in findings
 
     def test_class_in_one_group_is_reported(self) -> None:
         samples = samples_of([f"{i}.jpg" for i in range(24)], ["a"] * 12 + ["b"] * 12)
         groups = np.array([*range(12), *[12] * 12])
-        found = find_class_problems(samples, np.ones(24, dtype=bool), groups)
-        assert found == [Finding(FindingKind.CLASS_IN_ONE_GROUP, Severity.WARNING, {"class": "b"})]
+        findings = find_class_problems(samples, np.ones(24, dtype=bool), groups)
+        assert findings == [Finding(FindingKind.CLASS_IN_ONE_GROUP, Severity.WARNING, {"class": "b"})]
 
     def test_ungrouped_images_are_not_a_group(self) -> None:
         """A pattern that matches the names of one class is not evidence about the other."""
@@ -287,11 +287,11 @@ class TestBalance:
 
     def test_small_and_uneven_classes(self) -> None:
         samples = samples_of([f"{i}.jpg" for i in range(41)], ["a"] * 31 + ["b"] * 9 + ["c"])
-        found = {f.kind: f.evidence for f in find_class_problems(samples, np.ones(41, dtype=bool), None)}
-        small = found[FindingKind.CLASS_TOO_SMALL]
+        findings = {f.kind: f.evidence for f in find_class_problems(samples, np.ones(41, dtype=bool), None)}
+        small = findings[FindingKind.CLASS_TOO_SMALL]
         assert (small["class"], small["count"]) == ("b", 9)
-        assert found[FindingKind.CLASS_WITH_ONE_IMAGE] == {"class": "c"}
-        uneven = found[FindingKind.CLASS_IMBALANCE]
+        assert findings[FindingKind.CLASS_WITH_ONE_IMAGE] == {"class": "c"}
+        uneven = findings[FindingKind.CLASS_IMBALANCE]
         assert (uneven["largest_class"], uneven["largest_count"]) == ("a", 31)
         assert (uneven["smallest_class"], uneven["smallest_count"]) == ("c", 1)
 

@@ -37,8 +37,8 @@ def test_what_leaks_where(splits: list[str | None], is_leak: bool) -> None:
 
 
 def test_leaks_are_transitive() -> None:
-    found = leaks(["train", "test", "test"], (0, 1, "near", 0.999), (1, 2, "bytes", 1.0))
-    assert found == [Pair(0, 1, "near", 0.999), Pair(0, 2, "near", 0.999)]
+    pairs = leaks(["train", "test", "test"], (0, 1, "near", 0.999), (1, 2, "bytes", 1.0))
+    assert pairs == [Pair(0, 1, "near", 0.999), Pair(0, 2, "near", 0.999)]
 
 
 def test_duplicate_without_split_links_leak() -> None:
@@ -46,17 +46,17 @@ def test_duplicate_without_split_links_leak() -> None:
 
 
 def test_train_precedes_val_and_most_similar_comes_first() -> None:
-    found = leaks(["val", "train", "train", "test"], (0, 3, "bytes", 1.0), (1, 3, "near", 0.98), (2, 3, "near", 0.999))
-    assert [p for p in found if 3 in (p.first, p.second)] == [Pair(2, 3, "near", 0.999)]
+    pairs = leaks(["val", "train", "train", "test"], (0, 3, "bytes", 1.0), (1, 3, "near", 0.98), (2, 3, "near", 0.999))
+    assert [p for p in pairs if 3 in (p.first, p.second)] == [Pair(2, 3, "near", 0.999)]
 
 
 def test_the_nearest_way_counts() -> None:
     """A direct duplicate is preferred, even if a longer path is more similar."""
-    found = leaks(
+    pairs = leaks(
         ["train", "train", "test", "test"],
         (0, 2, "near", 0.98), (1, 3, "bytes", 1.0), (2, 3, "bytes", 1.0),
     )  # fmt: skip
-    assert found == [Pair(0, 2, "near", 0.98), Pair(1, 3, "bytes", 1.0)]
+    assert pairs == [Pair(0, 2, "near", 0.98), Pair(1, 3, "bytes", 1.0)]
 
 
 @given(
@@ -68,7 +68,7 @@ def test_exactly_images_linked_to_earlier_split_leak(
 ) -> None:
     count = len(splits)
     pairs = {(min(a, b), max(a, b)): s for a, b, s in links if a != b and max(a, b) < count}
-    found = leaks(splits, *((a, b, "near", s) for (a, b), s in pairs.items()))
+    leaking = leaks(splits, *((a, b, "near", s) for (a, b), s in pairs.items()))
     order = {"train": 0, "val": 1, "test": 2}
     sets = components(count, list(pairs))
     expected = {
@@ -77,9 +77,9 @@ def test_exactly_images_linked_to_earlier_split_leak(
         if splits[i] is not None
         and any(s is not None and order[s] < order[splits[i]] for k, s in enumerate(splits) if sets[k] == sets[i])
     }
-    later = [max((p.first, p.second), key=lambda i: order[splits[i] or "train"]) for p in found]
+    later = [max((p.first, p.second), key=lambda i: order[splits[i] or "train"]) for p in leaking]
     assert sorted(later) == sorted(expected)  # each once
-    for p in found:
+    for p in leaking:
         assert p.first < p.second
         assert splits[p.first] != splits[p.second]
         assert sets[p.first] == sets[p.second]

@@ -61,29 +61,29 @@ CAT = Claim(label="cat", labels=frozenset({"cat", "dog"}))
     ],
 )
 def test_locations_of_row_files(tmp_path: Path, cell: str, file: str, claim: Claim, how: str | None) -> None:
-    found = PathFinder(str(put(tmp_path, file))).look_up(cell, "line 2", claim)
+    match = PathFinder(str(put(tmp_path, file))).look_up(cell, "line 2", claim)
     if how is None:
-        assert isinstance(found, Problem)
-        assert found.kind == "elsewhere"
-        assert file in found.detail
+        assert isinstance(match, Problem)
+        assert match.kind == "elsewhere"
+        assert file in match.detail
     else:
-        assert isinstance(found, PathMatch)
-        assert (found.how, found.file.name) == (how, file)
+        assert isinstance(match, PathMatch)
+        assert (match.how, match.file.name) == (how, file)
 
 
 def test_an_absolute_path_into_the_folder_is_at_its_place(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "b/1.png")
-    found = PathFinder(str(tmp_path)).look_up(str(tmp_path / "b" / "1.png"), "line 2")
-    assert isinstance(found, PathMatch)
-    assert (found.how, found.file.name) == ("exact", "b/1.png")
+    match = PathFinder(str(tmp_path)).look_up(str(tmp_path / "b" / "1.png"), "line 2")
+    assert isinstance(match, PathMatch)
+    assert (match.how, match.file.name) == ("exact", "b/1.png")
 
 
 def test_the_deepest_common_path_decides_between_files_of_one_name(tmp_path: Path) -> None:
     put(tmp_path, "x/1.png", "y/a/1.png", "z/1.png")
     finder = PathFinder(str(tmp_path))
-    found = finder.look_up("a/1.png", "line 2")
-    assert isinstance(found, PathMatch)
-    assert found.file.name == "y/a/1.png"
+    match = finder.look_up("a/1.png", "line 2")
+    assert isinstance(match, PathMatch)
+    assert match.file.name == "y/a/1.png"
     bare = finder.look_up("1.png", "line 3")
     assert isinstance(bare, Problem)
     assert bare.kind == "ambiguous"

@@ -84,7 +84,7 @@ ILL = replace(
 ORDER = [Severity.ERROR, Severity.WARNING, Severity.INFO]
 
 
-def found(report: DatasetReport, kind: FindingKind) -> list[Evidence]:
+def evidence_of(report: DatasetReport, kind: FindingKind) -> list[Evidence]:
     """Return the evidence of the findings of one kind."""
     return [f.evidence for f in dataset_findings(report) if f.kind is kind]
 
@@ -166,7 +166,7 @@ def test_a_healthy_dataset_has_no_findings() -> None:
     ],
 )
 def test_evidence_holds_the_numbers_and_the_names(kind: FindingKind, evidence: Evidence) -> None:
-    assert evidence in found(ILL, kind)
+    assert evidence in evidence_of(ILL, kind)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_a_group_question_is_not_a_second_finding() -> None:
 
 
 def test_a_shortcut_names_the_cue_the_class_and_examples() -> None:
-    (evidence,) = found(ILL, FindingKind.SHORTCUT)
+    (evidence,) = evidence_of(ILL, FindingKind.SHORTCUT)
     assert (evidence["what"], evidence["accuracy"], evidence["chance"]) == ("camera", 0.9, 0.33)
     (line,) = [line for line in finding_lines(dataset_findings(ILL)) if "camera" in line]
     for part in ("90.0 %", "33.0 %", "60.0 %", "`x`", "`s1`", "`s2`"):
@@ -203,7 +203,7 @@ def test_a_shortcut_names_the_cue_the_class_and_examples() -> None:
 def test_leaking_image_with_two_duplicates_counts_once() -> None:
     a, b = pair("t1", "x", splits=("train", "test")), pair("t2", "x", splits=("train", "test"))
     report = replace(HEALTHY, leaks=(replace(a, index_a=0, index_b=9), replace(b, index_a=1, index_b=9)))
-    (evidence,) = found(report, FindingKind.LEAKING_IMAGES)
+    (evidence,) = evidence_of(report, FindingKind.LEAKING_IMAGES)
     assert evidence["count"] == 1
     assert evidence["pairs"] == [["t1", "x"], ["t2", "x"]]
 
@@ -212,7 +212,7 @@ def test_leaking_image_with_two_duplicates_counts_once() -> None:
 def test_validation_images_are_the_headline_without_a_test_split(has_test: bool) -> None:
     counts = {"train": 6, "val": 2} | ({"test": 2} if has_test else {})
     report = replace(HEALTHY, classes={"x": counts}, leaks=(pair("v1", "v2", splits=("train", "val")),))
-    (evidence,) = found(report, FindingKind.LEAKING_IMAGES)
+    (evidence,) = evidence_of(report, FindingKind.LEAKING_IMAGES)
     assert evidence["is_headline"] is not has_test
 
 

@@ -35,8 +35,8 @@ def build(root: Path, change: Change, count: int = 40) -> list[Shortcut]:
     return list(find_shortcuts(scan_images(samples), samples.paths, samples.class_ids, samples.class_names))
 
 
-def flagged(found: list[Shortcut]) -> set[str]:
-    return {s.cue for s in found if s.is_flagged}
+def flagged(shortcuts: list[Shortcut]) -> set[str]:
+    return {s.cue for s in shortcuts if s.is_flagged}
 
 
 def test_clean_images_have_no_shortcuts(tmp_path: Path) -> None:
@@ -45,9 +45,9 @@ def test_clean_images_have_no_shortcuts(tmp_path: Path) -> None:
 
 def test_jpeg_quality_by_class(tmp_path: Path) -> None:
     quality = {"left": 40, "middle": 90, "right": 90}
-    found = build(tmp_path, lambda image, name, i: (image, {"quality": quality[name] + i % 3}))
-    assert "format" in flagged(found)
-    (shortcut,) = (s for s in found if s.cue == "format")
+    shortcuts = build(tmp_path, lambda image, name, i: (image, {"quality": quality[name] + i % 3}))
+    assert "format" in flagged(shortcuts)
+    (shortcut,) = (s for s in shortcuts if s.cue == "format")
     assert shortcut.accuracy > shortcut.chance + 0.2
     assert shortcut.given_away["left"] > 0.9
     assert shortcut.given_class is not None
@@ -61,9 +61,9 @@ def test_a_colored_border_in_one_class(tmp_path: Path) -> None:
             image.paste(inner, (4, 4))
         return image, {}
 
-    found = build(tmp_path, frame)
-    assert "border" in flagged(found)
-    (shortcut,) = (s for s in found if s.cue == "border")
+    shortcuts = build(tmp_path, frame)
+    assert "border" in flagged(shortcuts)
+    (shortcut,) = (s for s in shortcuts if s.cue == "border")
     assert shortcut.given_class == "right"
     assert 0 < len(shortcut.examples) <= 6
 
@@ -93,8 +93,8 @@ def test_the_folders_date(tmp_path: Path) -> None:
         os.utime(file, (day, day))
     samples = read(tmp_path)
     scan = scan_images(samples)
-    found = find_shortcuts(scan, samples.paths, samples.class_ids, samples.class_names)
-    assert "date" in flagged(list(found))
+    shortcuts = find_shortcuts(scan, samples.paths, samples.class_ids, samples.class_names)
+    assert "date" in flagged(list(shortcuts))
 
 
 def test_duplicates_do_not_vote_for_each_other(tmp_path: Path) -> None:

@@ -35,8 +35,8 @@ def test_class_folders(tmp_path: Path) -> None:
 )
 def test_split_folders_in_any_case(tmp_path: Path, train: str, val: str, test: str) -> None:
     put(tmp_path, f"{train}/a/1.png", f"{train}/b/2.png", f"{val}/a/3.png", f"{test}/b/4.png")
-    found = info(read(tmp_path))
-    assert [v[1] for _, v in sorted(found.items(), key=lambda kv: kv[0].rpartition("/")[2])] == [
+    rows = info(read(tmp_path))
+    assert [v[1] for _, v in sorted(rows.items(), key=lambda kv: kv[0].rpartition("/")[2])] == [
         "train",
         "train",
         "val",
@@ -105,8 +105,8 @@ def test_splits_next_to_other_folders_raise(tmp_path: Path) -> None:
 
 def test_layout_with_split_and_nothing_that_fits(tmp_path: Path) -> None:
     put(tmp_path, "p1/train/cat_01.png", "p2/test/dog_02.png")
-    found = info(read(tmp_path, layout="{group}/{split}/{label}_*"))
-    assert found == {"p1/train/cat_01.png": ("cat", "train", "p1"), "p2/test/dog_02.png": ("dog", "test", "p2")}
+    rows = info(read(tmp_path, layout="{group}/{split}/{label}_*"))
+    assert rows == {"p1/train/cat_01.png": ("cat", "train", "p1"), "p2/test/dog_02.png": ("dog", "test", "p2")}
     with pytest.raises(DataError, match=r"p1/train/cat_01\.png"):
         read(tmp_path, layout="{label}/*")
     with pytest.raises(UsageError, match=r"no \{label\}"):

@@ -16,7 +16,7 @@ def random_images(
 ) -> tuple[list[Boxes], list[Detections]]:
     """Return ground-truth boxes of all sizes, and detections that are near, doubled, missed, misclassified or false."""
     rng = np.random.default_rng(seed)
-    truth, found = [], []
+    truth, detections = [], []
     for _ in range(count):
         num = int(rng.integers(0, 8))
         side = np.exp(rng.uniform(np.log(8), np.log(200), (num, 2)))
@@ -39,12 +39,12 @@ def random_images(
         scores = rng.random(len(every))
         if ties:
             scores = np.round(scores * 4) / 4
-        found.append(Detections.of(every, scores, np.concatenate([near_class, rng.integers(0, num_classes, odd)])))
-    return truth, found
+        detections.append(Detections.of(every, scores, np.concatenate([near_class, rng.integers(0, num_classes, odd)])))
+    return truth, detections
 
 
 def reference(
-    truth: Sequence[Boxes], found: Sequence[Detections], num_classes: int, max_detections: int = 100
+    truth: Sequence[Boxes], all_detections: Sequence[Detections], num_classes: int, max_detections: int = 100
 ) -> dict[str, object]:
     """Return the tables of pycocotools, precision (T, R, K, A, M) and recall (T, K, A, M), and its twelve numbers.
 
@@ -69,7 +69,7 @@ def reference(
                     "iscrowd": int(crowd),
                 }
             )
-    for i, detections in enumerate(found, start=1):
+    for i, detections in enumerate(all_detections, start=1):
         for (x0, y0, x1, y1), score, k in zip(
             detections.xyxy.astype(np.float64).tolist(),
             detections.scores.astype(np.float64).tolist(),

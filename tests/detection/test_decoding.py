@@ -32,7 +32,7 @@ def some(seed: int, count: int = 200, classes: int = 3) -> tuple[np.ndarray, np.
 def test_decoding_matches_torchvision(seed: int) -> None:
     logits, boxes = some(seed)
     rules = DecodingSettings(min_score=0.05, iou=0.5, num_candidates=10_000, num_kept=10_000)
-    found = decode(logits, boxes, rules, plain_frame((128, 192), SPEC), (128, 192))
+    detections = decode(logits, boxes, rules, plain_frame((128, 192), SPEC), (128, 192))
     scores = torch.sigmoid(torch.from_numpy(logits.astype(np.float64)))
     place, kind = (scores > 0.05).nonzero(as_tuple=True)
     scaled = torch.from_numpy(boxes)[place] * torch.tensor([3.0, 2.0, 3.0, 2.0])
@@ -40,19 +40,19 @@ def test_decoding_matches_torchvision(seed: int) -> None:
     is_real = (scaled[:, 2:] > scaled[:, :2]).all(1)
     scaled, values, kind = scaled[is_real], scores[place, kind][is_real], kind[is_real]
     keep = batched_nms(scaled, values, kind, 0.5)
-    assert len(found) == len(keep)
-    np.testing.assert_allclose(found.xyxy, scaled[keep].numpy(), atol=1e-3)
-    np.testing.assert_allclose(found.scores, values[keep].numpy(), atol=1e-6)
-    assert found.class_ids.tolist() == kind[keep].tolist()
+    assert len(detections) == len(keep)
+    np.testing.assert_allclose(detections.xyxy, scaled[keep].numpy(), atol=1e-3)
+    np.testing.assert_allclose(detections.scores, values[keep].numpy(), atol=1e-6)
+    assert detections.class_ids.tolist() == kind[keep].tolist()
 
 
 def test_scores_are_sorted_and_in_range() -> None:
-    found = decode(*some(9), DecodingSettings(), plain_frame((64, 64), SPEC), (64, 64))
-    assert (np.diff(found.scores) <= 0).all()
-    assert found.scores.min() >= 0.01
-    assert found.scores.max() <= 1
-    assert found.xyxy.min() >= 0
-    assert found.xyxy.max() <= 64
+    detections = decode(*some(9), DecodingSettings(), plain_frame((64, 64), SPEC), (64, 64))
+    assert (np.diff(detections.scores) <= 0).all()
+    assert detections.scores.min() >= 0.01
+    assert detections.scores.max() <= 1
+    assert detections.xyxy.min() >= 0
+    assert detections.xyxy.max() <= 64
 
 
 def test_calibration_keeps_order() -> None:
@@ -67,8 +67,8 @@ def test_calibration_keeps_order() -> None:
 
 def test_limits() -> None:
     logits, boxes = some(3, count=500)
-    found = decode(logits, boxes, DecodingSettings(iou=1.0, num_kept=7), plain_frame((64, 64), SPEC), (64, 64))
-    assert len(found) == 7
+    detections = decode(logits, boxes, DecodingSettings(iou=1.0, num_kept=7), plain_frame((64, 64), SPEC), (64, 64))
+    assert len(detections) == 7
     none = decode(logits - 50, boxes, DecodingSettings(), plain_frame((64, 64), SPEC), (64, 64))
     assert len(none) == 0
     assert none.xyxy.shape == (0, 4)
@@ -96,11 +96,11 @@ def test_thousand_objects_are_kept() -> None:
     boxes = np.concatenate([near, near + 15.0], axis=1).astype(np.float32)
     logits = rng.normal(2.0, 1.0, (12_000, 1)).astype(np.float32)
     spec = ImageSpec(size_hw=(500, 800), resize_mode="squash")
-    found, is_limited = decode_with_limit(
+    detections, is_limited = decode_with_limit(
         logits, boxes, DecodingSettings(iou=0.4), plain_frame((500, 800), spec), (500, 800)
     )
     assert not is_limited
-    overlap = iou_matrix(np.concatenate([corner, corner + 15.0], axis=1), found.xyxy)
+    overlap = iou_matrix(np.concatenate([corner, corner + 15.0], axis=1), detections.xyxy)
     assert (overlap.max(axis=1) > 0.6).all()
     few, is_limited = decode_with_limit(
         logits, boxes, DecodingSettings(iou=0.4).limited(999), plain_frame((500, 800), spec), (500, 800)

@@ -114,9 +114,9 @@ def score(training: DetectTraining) -> float:
         logits, boxes = net(parts)
     frame = plain_frame((SIDE, SIDE), SPEC)
     pairs = zip(logits.numpy(), boxes.numpy(), strict=True)
-    found = [decode(raw, reach, DecodingSettings(), frame, (SIDE, SIDE)) for raw, reach in pairs]
+    detections = [decode(raw, reach, DecodingSettings(), frame, (SIDE, SIDE)) for raw, reach in pairs]
     truth = [source.boxes[i] for i in unseen]
-    value = evaluate_detections(truth, found, ("red", "blue"), draws=0, setup=USER_TEST_SPLIT).map50.value
+    value = evaluate_detections(truth, detections, ("red", "blue"), draws=0, setup=USER_TEST_SPLIT).map50.value
     assert value is not None
     return value
 

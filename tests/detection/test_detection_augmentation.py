@@ -38,22 +38,22 @@ def test_boxes_follow_object(image: bytes, fit: str) -> None:
     for view in range(1, 25):
         pixels = make_box_view(image, spec, augment, view_rng(digest, view, 3))
         assert pixels.shape == (*spec.size_hw, 3)
-        found = view_boxes(boxes, (300, 400), digest, spec, augment, view, 3)
+        boxes_in_view = view_boxes(boxes, (300, 400), digest, spec, augment, view, 3)
         seen = np.argwhere(pixels[..., 0] > 128)
-        if len(found.xyxy):
+        if len(boxes_in_view.xyxy):
             num_seen += 1
             (y0, x0), (y1, x1) = seen.min(0), seen.max(0) + 1
-            np.testing.assert_allclose(found.xyxy[0], [x0, y0, x1, y1], atol=1.6)
+            np.testing.assert_allclose(boxes_in_view.xyxy[0], [x0, y0, x1, y1], atol=1.6)
         elif len(seen) > 40:
-            assert len(found.ignored) == 1
+            assert len(boxes_in_view.ignored) == 1
     assert num_seen > 15
 
 
 def test_plain_view_is_image(image: bytes) -> None:
     augment = parse_augment(DEFAULT_AUGMENT)
     assert np.array_equal(make_box_view(image, SPEC, augment, None), read_image(image, SPEC))
-    found = view_boxes(Boxes.of([BOX], [0]), (300, 400), b"x" * 32, SPEC, augment, 0, 0)
-    np.testing.assert_allclose(found.xyxy[0], np.array(BOX) * [0.32, 0.32, 0.32, 0.32], atol=1e-4)
+    boxes_in_view = view_boxes(Boxes.of([BOX], [0]), (300, 400), b"x" * 32, SPEC, augment, 0, 0)
+    np.testing.assert_allclose(boxes_in_view.xyxy[0], np.array(BOX) * [0.32, 0.32, 0.32, 0.32], atol=1e-4)
 
 
 def test_view_depends_on_number_and_seed_only(image: bytes) -> None:
@@ -66,9 +66,9 @@ def test_view_depends_on_number_and_seed_only(image: bytes) -> None:
 
 def test_crowds_are_ignored() -> None:
     boxes = Boxes.of([BOX, (0, 0, 100, 100)], [0, 1], [False, True])
-    found = view_boxes(boxes, (300, 400), b"x" * 32, SPEC, parse_augment("none"), 1, 0)
-    assert found.class_ids.tolist() == [0]
-    assert len(found.ignored) == 1
+    boxes_in_view = view_boxes(boxes, (300, 400), b"x" * 32, SPEC, parse_augment("none"), 1, 0)
+    assert boxes_in_view.class_ids.tolist() == [0]
+    assert len(boxes_in_view.ignored) == 1
 
 
 def test_unsupported_augmentations_are_refused() -> None:

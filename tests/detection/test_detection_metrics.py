@@ -25,9 +25,9 @@ NAMES = ("a", "b", "c")
 @pytest.mark.parametrize("seed", range(12))
 @pytest.mark.parametrize("ties", [False, True])
 def test_metrics_match_reference(seed: int, ties: bool) -> None:
-    truth, found = random_images(seed, ties=ties)
-    ours = evaluate_detections(truth, found, NAMES, draws=0, setup=USER_TEST_SPLIT)
-    theirs = reference(truth, found, 3)
+    truth, detections = random_images(seed, ties=ties)
+    ours = evaluate_detections(truth, detections, NAMES, draws=0, setup=USER_TEST_SPLIT)
+    theirs = reference(truth, detections, 3)
     stats = np.asarray(theirs["stats"])
     mine = [
         ours.map50_95.value,
@@ -49,14 +49,14 @@ def test_metrics_match_reference(seed: int, ties: bool) -> None:
 
 @pytest.mark.parametrize("max_detections", [100, 130, 1000])
 def test_more_than_100_boxes_match_reference(max_detections: int) -> None:
-    truth, found = random_images(3, count=6, num_classes=1)
+    truth, detections = random_images(3, count=6, num_classes=1)
     rng = np.random.default_rng(0)
     corner = rng.uniform(0, 300, (140, 2))
     more = np.concatenate([corner, corner + rng.uniform(10, 90, (140, 2))], axis=1)
     truth[0] = Boxes.of(more, np.zeros(140))
-    found[0] = Detections.of(more + rng.normal(0, 3, more.shape), rng.random(140), np.zeros(140))
-    ours = evaluate_detections(truth, found, ("a",), draws=0, max_detections=max_detections, setup=USER_TEST_SPLIT)
-    theirs = reference(truth, found, 1, max_detections)
+    detections[0] = Detections.of(more + rng.normal(0, 3, more.shape), rng.random(140), np.zeros(140))
+    ours = evaluate_detections(truth, detections, ("a",), draws=0, max_detections=max_detections, setup=USER_TEST_SPLIT)
+    theirs = reference(truth, detections, 1, max_detections)
     precision = np.asarray(theirs["precision"])[:, :, 0, 0, -1]
     assert ours.map50.value == pytest.approx(precision[0].mean(), abs=1e-9)
     assert ours.map50_95.value == pytest.approx(precision.mean(), abs=1e-9)
@@ -70,8 +70,8 @@ def test_perfect_detector_scores_one(per_image: int) -> None:
     corner = 20.0 * np.stack([column, row], axis=-1).reshape(-1, 2)[:per_image]
     boxes = np.concatenate([corner, corner + 15.0], axis=1)
     truth = [Boxes.of(boxes, np.zeros(per_image))] * 2
-    found = [Detections.of(boxes, np.linspace(0.9, 0.5, per_image), np.zeros(per_image))] * 2
-    ours = evaluate_detections(truth, found, ("a",), draws=0, setup=USER_TEST_SPLIT)
+    detections = [Detections.of(boxes, np.linspace(0.9, 0.5, per_image), np.zeros(per_image))] * 2
+    ours = evaluate_detections(truth, detections, ("a",), draws=0, setup=USER_TEST_SPLIT)
     assert (ours.map50.value, ours.map50_95.value, ours.recall) == (1.0, 1.0, 1.0)
     assert ours.per_class[0].point is not None
     assert ours.per_class[0].point.recall == 1.0
@@ -80,11 +80,11 @@ def test_perfect_detector_scores_one(per_image: int) -> None:
 
 
 def test_weights_equal_repeated_images() -> None:
-    truth, found = random_images(5, count=8, num_classes=1)
+    truth, detections = random_images(5, count=8, num_classes=1)
     counts = [2, 0, 1, 3, 1, 0, 1, 1]
     repeated = [i for i, n in enumerate(counts) for _ in range(n)]
-    once = match_all(truth, found, 1)[0]
-    many = match_all([truth[i] for i in repeated], [found[i] for i in repeated], 1)[0]
+    once = match_all(truth, detections, 1)[0]
+    many = match_all([truth[i] for i in repeated], [detections[i] for i in repeated], 1)[0]
     weights = np.array(counts, dtype=np.float64)
     num_objects = float(once.num_objects[0] @ weights)
     assert num_objects == many.num_objects[0].sum()
@@ -98,22 +98,24 @@ def test_weights_equal_repeated_images() -> None:
 
 
 def test_intervals_contain_value_and_grow_with_groups() -> None:
-    truth, found = random_images(7, count=60)
-    alone = evaluate_detections(truth, found, NAMES, draws=200, setup=USER_TEST_SPLIT)
-    grouped = evaluate_detections(truth, found, NAMES, draws=200, groups=np.arange(60) // 10, setup=USER_TEST_SPLIT)
+    truth, detections = random_images(7, count=60)
+    alone = evaluate_detections(truth, detections, NAMES, draws=200, setup=USER_TEST_SPLIT)
+    grouped = evaluate_detections(
+        truth, detections, NAMES, draws=200, groups=np.arange(60) // 10, setup=USER_TEST_SPLIT
+    )
     assert alone.map50.low is not None
     assert alone.map50.high is not None
     assert alone.map50.value is not None
     assert 0 <= alone.map50.low < alone.map50.value < alone.map50.high <= 1
-    again = evaluate_detections(truth, found, NAMES, draws=200, setup=USER_TEST_SPLIT)
+    again = evaluate_detections(truth, detections, NAMES, draws=200, setup=USER_TEST_SPLIT)
     assert again.map50 == alone.map50
     assert grouped.num_groups == 6
     assert grouped.map50 != alone.map50
 
 
 def test_too_few_images_have_no_interval() -> None:
-    truth, found = random_images(1, count=4)
-    evaluation = evaluate_detections(truth, found, NAMES, setup=USER_TEST_SPLIT)
+    truth, detections = random_images(1, count=4)
+    evaluation = evaluate_detections(truth, detections, NAMES, setup=USER_TEST_SPLIT)
     assert evaluation.map50.low is None
     assert [f.kind for f in evaluation.findings] == [FindingKind.INTERVAL_NOT_MEASURABLE]
 
@@ -132,8 +134,8 @@ def test_perfect_and_missing_boxes() -> None:
 
 def test_absent_class_has_no_metrics() -> None:
     truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 6
-    found = [Detections.of([[0, 0, 50, 50], [60, 60, 90, 90]], [0.9, 0.8], [0, 1])] * 6
-    evaluation = evaluate_detections(truth, found, ("a", "b"), draws=20, setup=USER_TEST_SPLIT)
+    detections = [Detections.of([[0, 0, 50, 50], [60, 60, 90, 90]], [0.9, 0.8], [0, 1])] * 6
+    evaluation = evaluate_detections(truth, detections, ("a", "b"), draws=20, setup=USER_TEST_SPLIT)
     assert evaluation.per_class[1].ap50.value is None
     assert evaluation.map50.value == pytest.approx(1.0)
     assert evaluation.by_size["large"] is None
@@ -142,8 +144,10 @@ def test_absent_class_has_no_metrics() -> None:
 
 def test_best_threshold_separates_right_from_wrong() -> None:
     truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 10
-    found = [Detections.of([[0, 0, 50, 50], [100, 100, 150, 150]], [0.6 + 0.01 * i, 0.3], [0, 0]) for i in range(10)]
-    point = evaluate_detections(truth, found, ("a",), draws=0, setup=USER_TEST_SPLIT).per_class[0].point
+    detections = [
+        Detections.of([[0, 0, 50, 50], [100, 100, 150, 150]], [0.6 + 0.01 * i, 0.3], [0, 0]) for i in range(10)
+    ]
+    point = evaluate_detections(truth, detections, ("a",), draws=0, setup=USER_TEST_SPLIT).per_class[0].point
     assert point is not None
     assert point.threshold == pytest.approx(0.45)
     assert (point.precision, point.recall, point.f1) == (1.0, 1.0, 1.0)
@@ -152,18 +156,18 @@ def test_best_threshold_separates_right_from_wrong() -> None:
 def test_class_with_low_precision_has_no_threshold() -> None:
     truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 10
     wrong = [[100 + i, 100, 150 + i, 150] for i in range(60)]
-    found = [
+    detections = [
         Detections.of([*wrong, [0, 0, 50, 50]], [*np.linspace(0.5, 0.4, 60), 0.3 + 0.01 * i], [0] * 61)
         for i in range(10)
     ]
-    evaluation = evaluate_detections(truth, found, ("a",), draws=0, setup=USER_TEST_SPLIT)
+    evaluation = evaluate_detections(truth, detections, ("a",), draws=0, setup=USER_TEST_SPLIT)
     assert evaluation.per_class[0].point is None  # the best F1 would be at the end of all 610 boxes
     assert evaluation.confusion.thresholds == (0.5,)
 
 
 def test_confusion_counts_once() -> None:
     truth = [Boxes.of([[0, 0, 50, 50], [100, 0, 150, 50], [200, 0, 260, 60]], [0, 1, 0], [False, False, True])]
-    found = [
+    detections = [
         Detections.of(
             [[0, 0, 50, 50], [100, 0, 150, 52], [0, 2, 50, 50], [300, 300, 320, 320], [205, 5, 250, 50]],
             [0.9, 0.8, 0.7, 0.6, 0.5],
@@ -171,7 +175,7 @@ def test_confusion_counts_once() -> None:
         )
     ]
     limits = (0.1, 0.1)
-    evaluation = evaluate_detections(truth, found, ("a", "b"), draws=0, thresholds=limits, setup=USER_TEST_SPLIT)
+    evaluation = evaluate_detections(truth, detections, ("a", "b"), draws=0, thresholds=limits, setup=USER_TEST_SPLIT)
     counts = evaluation.confusion.counts
     assert counts.tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 0]]  # the one in the crowd is not counted
 

@@ -53,22 +53,22 @@ def test_large_objects_need_small_input() -> None:
 
 def test_second_detection_of_object_is_wrong() -> None:
     truth = Boxes.of([[0, 0, 10, 10], [20, 20, 30, 30]], [0, 1])
-    found = Detections.of([[0, 0, 10, 9], [0, 0, 10, 10], [20, 20, 30, 30]], [0.9, 0.8, 0.7], [0, 0, 0])
-    assert is_right(truth, found).tolist() == [True, False, False]
+    predicted = Detections.of([[0, 0, 10, 9], [0, 0, 10, 10], [20, 20, 30, 30]], [0.9, 0.8, 0.7], [0, 0, 0])
+    assert is_right(truth, predicted).tolist() == [True, False, False]
 
 
 def test_calibrated_scores_match_precision() -> None:
     rng = np.random.default_rng(0)
-    truth, found = [], []
+    truth, detections = [], []
     for _ in range(400):
         score = rng.uniform(0.05, 0.95)
         is_there = rng.random() < 1 / (1 + np.exp(-(2.0 * np.log(score / (1 - score)) + 1.0)))
         truth.append(Boxes.of([[0, 0, 10, 10]] if is_there else (), [0] if is_there else ()))
-        found.append(Detections.of([[0, 0, 10, 10]], [score], [0]))
-    slope, offset = fit_calibration(truth, found)
+        detections.append(Detections.of([[0, 0, 10, 10]], [score], [0]))
+    slope, offset = fit_calibration(truth, detections)
     assert slope == pytest.approx(2.0, abs=0.35)
     assert offset == pytest.approx(1.0, abs=0.35)
-    scores = np.array([recalibrate(f, slope, offset).scores[0] for f in found])
+    scores = np.array([recalibrate(f, slope, offset).scores[0] for f in detections])
     right = np.array([len(t) for t in truth])
     assert abs(scores.mean() - right.mean()) < 0.02
 
@@ -82,5 +82,5 @@ def test_few_detections_are_not_calibrated() -> None:
 def test_uninformative_scores_are_not_calibrated() -> None:
     rng = np.random.default_rng(1)
     truth = [Boxes.of([[0, 0, 10, 10]], [0]) if i % 2 else Boxes.of(()) for i in range(200)]
-    found = [Detections.of([[0, 0, 10, 10]], [0.9 - 0.8 * (i % 2) * rng.random()], [0]) for i in range(200)]
-    assert fit_calibration(truth, found) == (1.0, 0.0)
+    detections = [Detections.of([[0, 0, 10, 10]], [0.9 - 0.8 * (i % 2) * rng.random()], [0]) for i in range(200)]
+    assert fit_calibration(truth, detections) == (1.0, 0.0)

@@ -38,10 +38,10 @@ def test_softmax_and_its_logarithm_agree() -> None:
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
 def test_the_temperature_is_the_best_one(temperature: float) -> None:
     logits, ids = draw(3000)
-    found = fit_temperature(logits * temperature, ids)
-    assert found == pytest.approx(temperature, rel=0.08)
+    fitted = fit_temperature(logits * temperature, ids)
+    assert fitted == pytest.approx(temperature, rel=0.08)
     best = minimize_scalar(lambda t: nll(logits * temperature / t, ids), bounds=(0.05, 20), method="bounded")
-    assert found == pytest.approx(best.x, rel=1e-3)
+    assert fitted == pytest.approx(best.x, rel=1e-3)
 
 
 def test_vector_scaling_finds_the_minimum_that_scipy_finds() -> None:

@@ -21,14 +21,14 @@ def draw(num: int = 600, flips: int = 30, seed: int = 0) -> tuple[np.ndarray, np
 
 def test_planted_flips_come_first_and_are_about_as_many_as_called() -> None:
     p, given, flipped = draw()
-    found = find_label_errors_or_pairs(p, given)
-    first = [s.index for s in found.items[: 2 * len(flipped)]]
+    label_errors = find_label_errors_or_pairs(p, given)
+    first = [s.index for s in label_errors.items[: 2 * len(flipped)]]
     assert np.isin(flipped, first).mean() >= 0.95
-    assert 20 <= found.num_called <= 40
-    assert [s.error_probability for s in found.items] == sorted(
-        (s.error_probability for s in found.items), reverse=True
+    assert 20 <= label_errors.num_called <= 40
+    assert [s.error_probability for s in label_errors.items] == sorted(
+        (s.error_probability for s in label_errors.items), reverse=True
     )
-    for s in found.items:
+    for s in label_errors.items:
         assert s.given == given[s.index] != s.suggested
 
 
@@ -41,23 +41,23 @@ def test_twins_with_different_labels_come_first_and_agreeing_ones_do_not() -> No
     p, given, _ = draw(flips=0)
     a, b = np.flatnonzero(given == 0)[0], np.flatnonzero(given == 1)[0]
     same = np.flatnonzero(given == 2)[:2]
-    found = find_label_errors_or_pairs(p, given, twins=np.array([[a, b], same]))
-    assert {s.index for s in found.items[:2]} == {a, b}
-    assert found.items[0].twins
-    assert found.num_called >= 2
-    assert {s.suggested for s in found.items[:2]} == {0, 1}
-    assert not any(s.twins for s in found.items[2:])
+    label_errors = find_label_errors_or_pairs(p, given, twins=np.array([[a, b], same]))
+    assert {s.index for s in label_errors.items[:2]} == {a, b}
+    assert label_errors.items[0].twins
+    assert label_errors.num_called >= 2
+    assert {s.suggested for s in label_errors.items[:2]} == {0, 1}
+    assert not any(s.twins for s in label_errors.items[2:])
 
 
 def test_unmeasurable_samples_are_not_accused() -> None:
     p, given, flipped = draw()
     hidden = np.zeros(len(given), bool)
     hidden[flipped[:10]] = True
-    found = find_label_errors_or_pairs(p, given, unscorable=hidden, limit=600)
-    assert not set(flipped[:10]) & {s.index for s in found.items}
+    label_errors = find_label_errors_or_pairs(p, given, unscorable=hidden, limit=600)
+    assert not set(flipped[:10]) & {s.index for s in label_errors.items}
 
 
 def test_small_and_sure_data_do_not_fail() -> None:
-    found = find_label_errors_or_pairs(np.eye(3), np.array([0, 1, 2]), limit=2)
-    assert len(found.items) == 2
-    assert found.num_called == 0
+    label_errors = find_label_errors_or_pairs(np.eye(3), np.array([0, 1, 2]), limit=2)
+    assert len(label_errors.items) == 2
+    assert label_errors.num_called == 0

@@ -43,7 +43,7 @@ def head(rows: np.ndarray, ids: np.ndarray) -> LogisticRegression:
 
 def test_false_positive_rate_and_recall() -> None:
     world = World()
-    alarms, found = [], []
+    alarms, detected = [], []
     for seed in range(8):
         rows, ids = world.known(300)
         fresh, _ = world.known(300)
@@ -56,9 +56,9 @@ def test_false_positive_rate_and_recall() -> None:
         assert novelty.empirical <= 0.1
         alarms.append(novelty.is_ood(fresh, model.predict_proba(fresh)).mean())
         strange = world.strange(300)
-        found.append(novelty.is_ood(strange, model.predict_proba(strange)).mean())
+        detected.append(novelty.is_ood(strange, model.predict_proba(strange)).mean())
     assert 0.05 < np.mean(alarms) < 0.13
-    assert np.mean(found) > 0.9
+    assert np.mean(detected) > 0.9
 
 
 def test_json_round_trip() -> None:
@@ -239,7 +239,7 @@ def left_out_in_full(rows: np.ndarray, ids: np.ndarray, ood_fpr: float) -> tuple
     A third of the known images each to fit, to set the threshold on, and to be scored as known.
     """
     fold = draw_folds(ids, 3)
-    found = []
+    rates = []
     for left_out in np.unique(ids):
         fit, tune, known = (np.flatnonzero((ids != left_out) & (fold == f)) for f in range(3))
         strange = np.flatnonzero(ids == left_out)
@@ -258,8 +258,8 @@ def left_out_in_full(rows: np.ndarray, ids: np.ndarray, ood_fpr: float) -> tuple
             for index in (tune, known, strange)
         )
         threshold = threshold_of(of_tune, ood_fpr)
-        found.append((rank_auc(of_known, of_strange), (of_strange > threshold).mean(), (of_known > threshold).mean()))
-    auroc, noticed, alarms = np.mean(found, axis=0)
+        rates.append((rank_auc(of_known, of_strange), (of_strange > threshold).mean(), (of_known > threshold).mean()))
+    auroc, noticed, alarms = np.mean(rates, axis=0)
     return float(auroc), float(noticed), float(alarms)
 
 
@@ -280,8 +280,8 @@ def test_held_out_class_recall_equals_full_fit() -> None:
 @pytest.mark.parametrize("num", [3, 8, 20, 60, 2000])
 def test_the_quick_way_goes_with_any_number(num: int) -> None:
     rows, ids = World().known(num)
-    found = evaluate_held_out_classes(rows, ids)
-    assert found is None if num <= 20 else found.num_samples == min(num, 500)
+    evaluation = evaluate_held_out_classes(rows, ids)
+    assert evaluation is None if num <= 20 else evaluation.num_samples == min(num, 500)
     grouped = evaluate_held_out_classes(rows, ids, groups=np.arange(num) // 4)
     assert grouped is None if num <= 20 else grouped.num_samples <= 500
     assert evaluate_held_out_classes(rows, ids % 2) is None, "two classes cannot be left out"

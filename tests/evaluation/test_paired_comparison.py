@@ -27,23 +27,23 @@ def test_figures_and_difference_are_the_plain_ones() -> None:
     truth = np.repeat([0, 1, 2], [60, 30, 10])
     a, b = np.ones(100, dtype=bool), np.ones(100, dtype=bool)
     a[:20], b[:5], b[90:95] = False, False, False
-    found = compare_paired(predictions(truth, a), predictions(truth, b), truth, "xyz")
-    assert (found.accuracy.a, found.accuracy.b, found.accuracy.value) == pytest.approx((0.8, 0.9, 0.1))
-    assert found.balanced_accuracy.a == pytest.approx((40 / 60 + 2) / 3)
-    assert found.balanced_accuracy.b == pytest.approx((55 / 60 + 1 + 0.5) / 3)
-    assert (found.only_a, found.only_b) == (5, 15)
-    assert found.accuracy.low < 0.1 < found.accuracy.high
-    assert [c.only_b - c.only_a for c in found.per_class] == [15, 0, -5]
+    comparison = compare_paired(predictions(truth, a), predictions(truth, b), truth, "xyz")
+    assert (comparison.accuracy.a, comparison.accuracy.b, comparison.accuracy.value) == pytest.approx((0.8, 0.9, 0.1))
+    assert comparison.balanced_accuracy.a == pytest.approx((40 / 60 + 2) / 3)
+    assert comparison.balanced_accuracy.b == pytest.approx((55 / 60 + 1 + 0.5) / 3)
+    assert (comparison.only_a, comparison.only_b) == (5, 15)
+    assert comparison.accuracy.low < 0.1 < comparison.accuracy.high
+    assert [c.only_b - c.only_a for c in comparison.per_class] == [15, 0, -5]
     loss = -0.8 * np.log(0.8) - 0.2 * np.log(0.1)
-    assert found.log_loss.a == pytest.approx(loss)
+    assert comparison.log_loss.a == pytest.approx(loss)
 
 
 def test_equal_models_are_alike() -> None:
     truth = np.arange(30) % 3
     same = predictions(truth, truth > 0)
-    found = compare_paired(same, same, truth, "xyz")
-    assert found.verdict is ComparisonVerdict.UNDECIDED
-    assert (found.accuracy.value, found.accuracy.p_value, found.accuracy.num_needed) == (0.0, 1.0, None)
+    comparison = compare_paired(same, same, truth, "xyz")
+    assert comparison.verdict is ComparisonVerdict.UNDECIDED
+    assert (comparison.accuracy.value, comparison.accuracy.p_value, comparison.accuracy.num_needed) == (0.0, 1.0, None)
 
 
 def test_large_difference_is_detected() -> None:
@@ -64,9 +64,9 @@ def test_swapped_at_random_the_level_holds_with_and_without_groups() -> None:
         for draw in range(300):
             swap = rng.integers(0, 2, unit.max() + 1).astype(bool)[unit]
             a, b = np.where(swap, hits_b, hits_a), np.where(swap, hits_a, hits_b)
-            found = compare_paired(predictions(truth, a), predictions(truth, b), truth, "xyz", groups=given,
+            comparison = compare_paired(predictions(truth, a), predictions(truth, b), truth, "xyz", groups=given,
                                    num_draws=199, seed=draw)  # fmt: skip
-            called += found.verdict is not ComparisonVerdict.UNDECIDED
+            called += comparison.verdict is not ComparisonVerdict.UNDECIDED
         assert called <= 0.09 * 300  # 0.05 and three standard errors of 300 draws
 
 

@@ -38,11 +38,11 @@ def test_graph_equals_head(
     if has_flip:
         mirrored = run(graph_path, np.ascontiguousarray(pixels[..., ::-1]))
         blocks = {name: (block + mirrored[name]) / 2 for name, block in blocks.items()}
-    found = run(assemble_model(graph_path, head, has_flip=has_flip), pixels)
-    assert set(found) == {"logits", "embedding"}
-    assert np.abs(found["logits"] - head.logits(blocks)).max() < 2e-5
-    assert np.abs(found["logits"]).max() > 1
-    assert np.allclose(found["embedding"], blocks["embedding"], atol=1e-6)
+    outputs = run(assemble_model(graph_path, head, has_flip=has_flip), pixels)
+    assert set(outputs) == {"logits", "embedding"}
+    assert np.abs(outputs["logits"] - head.logits(blocks)).max() < 2e-5
+    assert np.abs(outputs["logits"]).max() > 1
+    assert np.allclose(outputs["embedding"], blocks["embedding"], atol=1e-6)
 
 
 def test_clipping_and_dead_rows_are_in_the_graph(graph_path: Path, pixels: NDArray[np.float32]) -> None:
@@ -63,8 +63,8 @@ def test_a_network_without_a_block_called_embedding(tmp_path: Path, pixels: NDAr
     graph = make_graph(tmp_path / "g.onnx", {"a": 4, "b": 6})
     head = make_head({"a": 4})
     for has_flip in (False, True):
-        found = run(assemble_model(graph, head, has_flip=has_flip), pixels)
-        assert found["embedding"].shape == (6, 4)
+        outputs = run(assemble_model(graph, head, has_flip=has_flip), pixels)
+        assert outputs["embedding"].shape == (6, 4)
 
 
 def test_unused_blocks_are_pruned(graph_path: Path, tmp_path: Path) -> None:
@@ -107,10 +107,10 @@ def test_same_bits_in_any_batch(tmp_path: Path, has_flip: bool, num_classes: int
 
 def test_direct_keeps_the_networks_own_logits(tmp_path: Path, pixels: NDArray[np.float32]) -> None:
     graph = make_graph(tmp_path / "g.onnx", {"stage1": 4, "embedding": 8, "logits": 9})
-    found = run(assemble_direct(graph), pixels)
+    outputs = run(assemble_direct(graph), pixels)
     expected = run(graph, pixels)
-    assert set(found) == {"logits", "embedding"}
-    assert np.array_equal(found["logits"], expected["logits"])
+    assert set(outputs) == {"logits", "embedding"}
+    assert np.array_equal(outputs["logits"], expected["logits"])
     assert set(run(assemble_direct(make_graph(tmp_path / "h.onnx", {"logits": 3})), pixels)) == {"logits"}
 
 

@@ -45,10 +45,10 @@ def found_in(folder: Path) -> tuple[list[ImageDetections], list[str]]:
 
 
 def test_table_has_rows_for_boxes_and_empty_images(tmp_path: Path) -> None:
-    found, names = found_in(tmp_path)
+    detections, names = found_in(tmp_path)
     assert names == ["a.png", "sub/b.jpg", "sub/empty.png", "gone.png"]
     stream = io.StringIO()
-    write_box_rows(stream, found, NAMES)
+    write_box_rows(stream, detections, NAMES)
     rows = list(csv.DictReader(io.StringIO(stream.getvalue())))
     assert tuple(rows[0]) == COLUMNS
     assert [r["label"] for r in rows] == ["cat", "'=dog, big", "'=dog, big", "", ""]
@@ -56,15 +56,15 @@ def test_table_has_rows_for_boxes_and_empty_images(tmp_path: Path) -> None:
     assert [rows[0][c] for c in ("xmin", "ymin", "xmax", "ymax")] == ["1.2", "2.6", "30.1", "40.4"]
     assert rows[3]["error"] == ""
     assert rows[4]["error"] == "there is no such file"
-    write_found_boxes(str(tmp_path / "out.csv"), "csv", found, names, NAMES)
+    write_found_boxes(str(tmp_path / "out.csv"), "csv", detections, names, NAMES)
     assert (tmp_path / "out.csv").read_text(encoding="utf-8") == stream.getvalue()
 
 
 @pytest.mark.parametrize("to", ["csv", "coco", "yolo", "voc"])
 def test_written_boxes_are_read_back(tmp_path: Path, to: str) -> None:
-    found, names = found_in(tmp_path / "images")
+    detections, names = found_in(tmp_path / "images")
     place = {"csv": "out.csv", "coco": "out.json"}.get(to, "out")
-    write_found_boxes(str(tmp_path / place), to, found, names, NAMES)
+    write_found_boxes(str(tmp_path / place), to, detections, names, NAMES)
     if to == "csv":  # its paths are as given
         samples = read_boxes(tmp_path / place, allow_external_paths=True)
     else:
@@ -82,8 +82,8 @@ def test_written_boxes_are_read_back(tmp_path: Path, to: str) -> None:
 
 
 def test_coco_holds_scores_and_sizes(tmp_path: Path) -> None:
-    found, names = found_in(tmp_path / "images")
-    write_found_boxes(str(tmp_path / "out.json"), "coco", found, names, NAMES)
+    detections, names = found_in(tmp_path / "images")
+    write_found_boxes(str(tmp_path / "out.json"), "coco", detections, names, NAMES)
     value = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert [i["file_name"] for i in value["images"]] == ["a.png", "sub/b.jpg", "sub/empty.png"]
     assert [round(a["score"], 3) for a in value["annotations"]] == [0.9, 0.4, 0.7]
@@ -101,9 +101,9 @@ def test_a_folder_with_files_is_never_written_over(tmp_path: Path) -> None:
             check_box_output(str(mine), to)
     with pytest.raises(UsageError, match="not written over"):
         check_drawing_folder(str(mine))
-    found, names = found_in(tmp_path / "images")
+    detections, names = found_in(tmp_path / "images")
     (tmp_path / "empty").mkdir()
-    write_found_boxes(str(tmp_path / "empty"), "yolo", found, names, NAMES)
+    write_found_boxes(str(tmp_path / "empty"), "yolo", detections, names, NAMES)
     assert (tmp_path / "empty" / "labels" / "a.txt").is_file()
 
 

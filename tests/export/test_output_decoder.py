@@ -24,8 +24,8 @@ def novelty(request: pytest.FixtureRequest) -> OodModel:
     rng = np.random.default_rng(5)
     rows = make_head().normalizer({name: rng.random((80, width), dtype=np.float32) for name, width in WIDTHS.items()})
     columns = np.arange(rows.shape[1]) < (WIDTHS["stage1"] if request.param else rows.shape[1])
-    found = fit_ood_model(rows[:, columns], rng.dirichlet(np.full(4, 0.5), 80), rng.integers(0, 4, 80))
-    return found.spread(columns) if request.param else found
+    ood = fit_ood_model(rows[:, columns], rng.dirichlet(np.full(4, 0.5), 80), rng.integers(0, 4, 80))
+    return ood.spread(columns) if request.param else ood
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "mirrored"])
@@ -43,7 +43,7 @@ def test_the_graph_gives_the_rest_that_training_computes(
     told_path: Path, novelty: OodModel, images: list[Path], tmp_path: Path
 ) -> None:
     runtime = Runtime(told_path)
-    probabilities, found = runtime.judge(images)
+    probabilities, result = runtime.judge(images)
     session = runtime._session(1, ("residual_norm",))
     names = list(WIDTHS)
     # The pooled features themselves, from the graph before the head was joined to it.
@@ -58,11 +58,11 @@ def test_the_graph_gives_the_rest_that_training_computes(
         mirrored = plain.run(names, {"pixels": np.ascontiguousarray(pixels[..., ::-1])})
         blocks = {n: (b + m) / 2 for (n, b), m in zip(blocks.items(), mirrored, strict=True)}
     expected = novelty.score(make_head().normalizer(blocks), probabilities)
-    np.testing.assert_allclose(found, expected, atol=1e-3)
-    assert np.ptp(found) > 0.5
+    np.testing.assert_allclose(result, expected, atol=1e-3)
+    assert np.ptp(result) > 0.5
     logits = make_head().logits(blocks)
     parity = check_parity(runtime, images, logits, expected_ood_scores=expected)
-    assert parity.max_ood_score_difference == pytest.approx(np.abs(found - expected).max(), abs=1e-6)
+    assert parity.max_ood_score_difference == pytest.approx(np.abs(result - expected).max(), abs=1e-6)
     with pytest.raises(BundleError, match="unusual"):
         check_parity(runtime, images, logits, expected_ood_scores=expected + 0.2)
     alone = np.concatenate([session.run(["residual_norm"], {"pixels": p[None]})[0] for p in pixels])

@@ -189,9 +189,9 @@ def test_order_is_kept_when_images_take_different_times(bundle_path: Path, tmp_p
         paths.append(tmp_path / f"{i}.png")
         image(i, (900, 700) if i % 7 == 0 else (30, 20)).save(paths[-1])
     expected = [Runtime(bundle_path, num_threads=1).predict(p)[0] for p in paths]
-    found = Runtime(bundle_path, num_threads=4).predict(paths, batch=1)
-    assert [p.file for p in found] == [str(p) for p in paths]
-    assert [p.label for p in found] == [p.label for p in expected]
+    predictions = Runtime(bundle_path, num_threads=4).predict(paths, batch=1)
+    assert [p.file for p in predictions] == [str(p) for p in paths]
+    assert [p.label for p in predictions] == [p.label for p in expected]
 
 
 def test_stopping_early_ends_the_threads(runtime: Runtime, images: list[Path]) -> None:
@@ -214,14 +214,14 @@ def test_a_source_that_fails_on_the_way_fails_the_call(runtime: Runtime, images:
 def test_calls_from_several_threads(bundle_path: Path, images: list[Path]) -> None:
     runtime = Runtime(bundle_path, num_threads=2)
     expected = runtime.predict_proba(images)
-    found: list[NDArray[np.float64]] = []
-    callers = [threading.Thread(target=lambda: found.append(runtime.predict_proba(images))) for _ in range(4)]
+    results: list[NDArray[np.float64]] = []
+    callers = [threading.Thread(target=lambda: results.append(runtime.predict_proba(images))) for _ in range(4)]
     for caller in callers:
         caller.start()
     for caller in callers:
         caller.join()
-    assert len(found) == 4
-    assert all(np.array_equal(expected, other) for other in found)
+    assert len(results) == 4
+    assert all(np.array_equal(expected, other) for other in results)
 
 
 def test_model_contradicting_bundle_is_refused(tmp_path: Path, graph_path: Path) -> None:

@@ -26,9 +26,9 @@ def test_put_and_get(tmp_path: Path) -> None:
     assert FeatureSpace(tmp_path / "s").put(digests, blocks)
     again = FeatureSpace(tmp_path / "s")
     assert len(again) == 10
-    found = again.get(digests[7])
-    assert found is not None
-    np.testing.assert_array_equal(found["b"], blocks["b"][7])
+    cached_rows = again.get(digests[7])
+    assert cached_rows is not None
+    np.testing.assert_array_equal(cached_rows["b"], blocks["b"][7])
     assert again.get(b"x" * 32) is None
 
 

@@ -30,7 +30,7 @@ CLASSES = tuple(f"class {i:03d} with a long name" for i in range(300))
 SPLITS = {"train": 1750, "val": 325, "test": 425}
 
 
-def found(kind: FindingKind, severity: Severity, **evidence: Any) -> FindingMade:
+def finding(kind: FindingKind, severity: Severity, **evidence: Any) -> FindingMade:
     return FindingMade(Finding(kind, severity, evidence))
 
 
@@ -50,7 +50,7 @@ def reading(num_boxes: int | None = None) -> list[Event]:
 def unreadable() -> list[Event]:
     """Return 40 kinds of bad file, 3 to 42 of each: 900 files."""
     return [
-        found(
+        finding(
             FindingKind.UNREADABLE_FILES, Severity.ERROR, problem=f"problem-{k}", count=42 - k,
             examples=[f"class {k:03d}/a rather long folder name/file {k}.jpg"], detail="it cannot be decoded",
         )
@@ -62,31 +62,31 @@ def dataset() -> list[Event]:
     """Return the findings of a check: leaks, conflicts, 900 bad files, small classes, imbalance, copies, odd files."""
     pair = ["test/a.jpg", "train/b.jpg"]
     small: list[Event] = [
-        found(FindingKind.CLASS_TOO_SMALL, Severity.WARNING, **{"class": name, "count": 3}, minimum=10, unit="images")
+        finding(FindingKind.CLASS_TOO_SMALL, Severity.WARNING, **{"class": name, "count": 3}, minimum=10, unit="images")
         for name in CLASSES[:280]
     ]
     odd: list[Event] = [
-        found(
+        finding(
             FindingKind.FILES_HANDLED, Severity.INFO, what=f"oddity {k}", count=2, detail="handled", examples=["o.jpg"]
         )
         for k in range(20)
     ]
     return [
-        found(
+        finding(
             FindingKind.LEAKING_IMAGES, Severity.ERROR, split="test", other_split="train", count=9, pairs=[pair],
             is_headline=True,
         ),
-        found(FindingKind.LABEL_CONFLICTS, Severity.ERROR, count=4, pairs=[["a.jpg", "cat", "b.jpg", "dog"]]),
+        finding(FindingKind.LABEL_CONFLICTS, Severity.ERROR, count=4, pairs=[["a.jpg", "cat", "b.jpg", "dog"]]),
         *unreadable(),
         *small,
-        found(
+        finding(
             FindingKind.CLASS_IMBALANCE, Severity.WARNING, largest_class=CLASSES[0], largest_count=600,
             smallest_class=CLASSES[9], smallest_count=3, unit="images", metric="balanced_accuracy",
         ),
-        found(FindingKind.DUPLICATE_IMAGES, Severity.INFO, pair_kind="bytes", count=17, pairs=[pair]),
-        found(FindingKind.PAGES_NOT_USED, Severity.WARNING, count=6, examples=["p.tif"]),
-        found(FindingKind.NARROW_CROP, Severity.WARNING, crop=0.4, cover=0.5),
-        found(
+        finding(FindingKind.DUPLICATE_IMAGES, Severity.INFO, pair_kind="bytes", count=17, pairs=[pair]),
+        finding(FindingKind.PAGES_NOT_USED, Severity.WARNING, count=6, examples=["p.tif"]),
+        finding(FindingKind.NARROW_CROP, Severity.WARNING, crop=0.4, cover=0.5),
+        finding(
             FindingKind.SHORTCUT, Severity.WARNING, what="camera", accuracy=0.9, chance=0.3, given_class=None,
             given_class_fraction=0.0, classes=[], examples=[],
         ),
@@ -137,7 +137,7 @@ def train() -> list[Event]:
             Stage.PROBE, 3.0,
             {"methods": ["ridge", "lda"], "num_blocks": 4, "log_loss": 0.276, "protocol": "leave_one_out"},
         ),
-        found(FindingKind.UNMEASURABLE_IMAGES, Severity.WARNING, count=40),
+        finding(FindingKind.UNMEASURABLE_IMAGES, Severity.WARNING, count=40),
         ScoreMeasured(SCORE),
         FileWritten("report", "runs/train1/report.html", {"num_images": 24}),
         RunFinished(
@@ -162,14 +162,16 @@ def evaluate() -> list[Event]:
     return [
         *reading(),
         *unreadable(),
-        found(FindingKind.INTERVAL_NOT_MEASURABLE, Severity.WARNING, num_units=4, minimum=6, unit="group"),
-        found(FindingKind.IMAGES_TRAINED_ON, Severity.WARNING, count=120, total=1600, accuracy=0.99),
-        found(
+        finding(FindingKind.INTERVAL_NOT_MEASURABLE, Severity.WARNING, num_units=4, minimum=6, unit="group"),
+        finding(FindingKind.IMAGES_TRAINED_ON, Severity.WARNING, count=120, total=1600, accuracy=0.99),
+        finding(
             FindingKind.CLASSES_NOT_IN_MODEL, Severity.WARNING, num_classes=12, classes=list(CLASSES[:5]), count=60,
             unit="image",
         ),
-        found(FindingKind.CLASSES_NOT_IN_DATA, Severity.INFO, num_classes=3, classes=list(CLASSES[5:8]), unit="image"),
-        found(
+        finding(
+            FindingKind.CLASSES_NOT_IN_DATA, Severity.INFO, num_classes=3, classes=list(CLASSES[5:8]), unit="image",
+        ),
+        finding(
             FindingKind.OOD_RATES, Severity.INFO, target=0.05,
             known={"value": 0.04, "low": 0.02, "high": 0.06, "num_samples": 416},
             new={"value": 0.5, "low": 0.4, "high": 0.6, "num_samples": 60},
@@ -182,11 +184,11 @@ def evaluate() -> list[Event]:
 def compare() -> list[Event]:
     return [
         *reading(),
-        found(FindingKind.IMAGES_TRAINED_ON, Severity.WARNING, count=120, total=1600),
+        finding(FindingKind.IMAGES_TRAINED_ON, Severity.WARNING, count=120, total=1600),
         *unreadable(),
-        found(FindingKind.SCORES_OUT_OF_FOLD, Severity.WARNING),
-        found(FindingKind.FEW_GROUPS, Severity.WARNING, num_groups=4),
-        found(FindingKind.DETECTABLE_DIFFERENCE, Severity.INFO, num_samples=425, difference=0.028),
+        finding(FindingKind.SCORES_OUT_OF_FOLD, Severity.WARNING),
+        finding(FindingKind.FEW_GROUPS, Severity.WARNING, num_groups=4),
+        finding(FindingKind.DETECTABLE_DIFFERENCE, Severity.INFO, num_samples=425, difference=0.028),
         RunsCompared(COMPARISON),
         FileWritten("comparison", "out/compare.json"),
         FileWritten("comparison", "out/compare.png"),
@@ -199,7 +201,7 @@ def predict() -> list[Event]:
         FindingMade(ReadingNote(ReadingKind.OTHER_FILES, 7, ("new",), {"extensions": {".txt": 5, ".md": 2}})),
         StageStarted(Stage.PREDICT, {"num_images": 2500}),
         StageFinished(Stage.PREDICT, 12.0, {"num_images": 2500, "num_failed": 900}),
-        found(FindingKind.OOD_IMAGES, Severity.INFO, count=113, total=2500),
+        finding(FindingKind.OOD_IMAGES, Severity.INFO, count=113, total=2500),
         *unreadable(),
         FileWritten("predictions", "predictions.csv"),
         RunFinished(13.0),
@@ -209,7 +211,7 @@ def predict() -> list[Event]:
 def detect() -> list[Event]:
     """Return the evaluation of a detector."""
     problems: list[Event] = [
-        found(
+        finding(
             FindingKind.ANNOTATIONS_NOT_USED, Severity.ERROR, problem=f"problem-{k}", count=40 - k, examples=["a.txt"],
             detail="line 3",
         )
@@ -218,14 +220,14 @@ def detect() -> list[Event]:
     return [
         DatasetRead("boxes", "YOLO text files", 2500, CLASSES, SPLITS, 9120),
         *problems,
-        found(
+        finding(
             FindingKind.ANNOTATIONS_CORRECTED, Severity.INFO, problem="over-edge", count=12, examples=["a.txt"],
             detail="line 3",
         ),
         StageStarted(Stage.SCAN),
         *unreadable(),
-        found(FindingKind.CROWDED_IMAGES, Severity.WARNING, count=3, limit=100),
-        found(FindingKind.IMAGES_TRAINED_ON, Severity.WARNING, count=120, total=1600),
+        finding(FindingKind.CROWDED_IMAGES, Severity.WARNING, count=3, limit=100),
+        finding(FindingKind.IMAGES_TRAINED_ON, Severity.WARNING, count=120, total=1600),
         ScoreMeasured(DETECTION),
         RunFinished(80.0),
     ]  # fmt: skip

@@ -22,8 +22,8 @@ QUESTION: Evidence = {
 
 def group(status: GroupStatus, **more: object) -> Evidence:
     """Return the evidence of a grouping."""
-    found = GroupPattern("^([^ ]*) ", "part 1 of the name", 28, status, 0.001, 0.2, 0.97, 0.11, **more)  # type: ignore[arg-type]
-    return dict(plain(asdict(found)))
+    group_pattern = GroupPattern("^([^ ]*) ", "part 1 of the name", 28, status, 0.001, 0.2, 0.97, 0.11, **more)  # type: ignore[arg-type]
+    return dict(plain(asdict(group_pattern)))
 
 
 EXAMPLES: dict[FindingKind, Evidence] = {

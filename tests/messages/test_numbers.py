@@ -68,7 +68,7 @@ NEVER_ONE = {
 def test_every_number_before_a_noun_is_pluralized() -> None:
     folders = ("commands", "data", "data/boxes", "detection", "evaluation", "export", "messages", "reports", "workflow")
     files = [SOURCE / "results.py", *(p for folder in folders for p in (SOURCE / folder).glob("*.py"))]
-    found = set()
+    texts = set()
     for path in files:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if not isinstance(node, ast.JoinedStr):
@@ -84,5 +84,5 @@ def test_every_number_before_a_noun_is_pluralized() -> None:
                     or re.search(r"\.[12]f", text)
                 )
                 if PLURAL.match(str(after.value)) and not is_text:
-                    found.add((str(path.relative_to(SOURCE)), value))
-    assert found == set(NEVER_ONE)
+                    texts.add((str(path.relative_to(SOURCE)), value))
+    assert texts == set(NEVER_ONE)

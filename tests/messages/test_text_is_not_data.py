@@ -149,10 +149,10 @@ def test_codes_in_events_are_fine(line: str) -> None:
 
 
 def test_no_code_outside_messages_parses_text() -> None:
-    found = {str(p.relative_to(SOURCE)): lines for p in CODE if (lines := parsed_text(p.read_text(encoding="utf-8")))}
-    assert found == {}
+    matches = {str(p.relative_to(SOURCE)): lines for p in CODE if (lines := parsed_text(p.read_text(encoding="utf-8")))}
+    assert matches == {}
 
 
 def test_events_carry_codes() -> None:
-    found = {str(p.relative_to(SOURCE)): lines for p in CODE if (lines := plain_notes(p.read_text(encoding="utf-8")))}
-    assert found == {}
+    matches = {str(p.relative_to(SOURCE)): lines for p in CODE if (lines := plain_notes(p.read_text(encoding="utf-8")))}
+    assert matches == {}

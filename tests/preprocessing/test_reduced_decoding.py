@@ -164,18 +164,18 @@ def test_a_photograph_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_reduced_image_is_never_smaller_than_asked() -> None:
     for size in ((1600, 1200), (1024, 512), (700, 3000), (513, 512), (100, 2000)):
-        found = decode_reduced(encode(draw_image(*size, "RGB"), "JPEG"), min_side=256, max_pixels=10**8)
-        assert min(found.image.size) >= min(256, *size)
-        assert found.size_hw == size[::-1]
+        decoded = decode_reduced(encode(draw_image(*size, "RGB"), "JPEG"), min_side=256, max_pixels=10**8)
+        assert min(decoded.image.size) >= min(256, *size)
+        assert decoded.size_hw == size[::-1]
     large = decode_reduced(encode(draw_image(1600, 1200, "RGB"), "JPEG"), min_side=256, max_pixels=10**8)
     assert large.image.size == (400, 300)
 
 
 @pytest.mark.parametrize("quality", [30, 50, 75, 90, 95, 100])
 def test_the_quality_of_a_photograph(quality: int) -> None:
-    found = decode_reduced(encode(draw_image(64, 64, "RGB"), "JPEG", quality=quality), min_side=64, max_pixels=10**8)
-    assert found.quality is not None
-    assert abs(found.quality - quality) <= 2
+    decoded = decode_reduced(encode(draw_image(64, 64, "RGB"), "JPEG", quality=quality), min_side=64, max_pixels=10**8)
+    assert decoded.quality is not None
+    assert abs(decoded.quality - quality) <= 2
     assert decode_reduced(encode(draw_image(64, 64, "RGB"), "PNG"), min_side=64, max_pixels=10**8).quality is None
 
 

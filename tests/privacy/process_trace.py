@@ -77,16 +77,16 @@ def run_traced(
     done = subprocess.run(
         list(command), env=environment, cwd=cwd, capture_output=True, text=True, check=False, timeout=300
     )
-    found: dict[str, set[str]] = {"lookup": set(), "connect": set(), "write": set()}
+    texts: dict[str, set[str]] = {"lookup": set(), "connect": set(), "write": set()}
     for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else ():
         kind, _, text = line.partition("\t")
-        found[kind].add(text)
+        texts[kind].add(text)
     return Trace(
         done.returncode,
         done.stdout + done.stderr,
-        frozenset(found["lookup"]),
-        frozenset(found["connect"]),
-        frozenset(Path(text) for text in found["write"]),
+        frozenset(texts["lookup"]),
+        frozenset(texts["connect"]),
+        frozenset(Path(text) for text in texts["write"]),
     )
 
 

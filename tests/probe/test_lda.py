@@ -55,8 +55,8 @@ def test_leave_one_out_equals_refit(decompose, shape, num_groups, is_weighted):
     spectrum, _, _ = decompose(rows, class_ids, weights)
     penalties = spectrum.trace * RELATIVE
     folds = folds_of(groups)
-    _, found = out_of_fold(spectrum, penalties, folds if num_groups else None)
-    for penalty, scores in zip(penalties, found, strict=True):
+    _, all_scores = out_of_fold(spectrum, penalties, folds if num_groups else None)
+    for penalty, scores in zip(penalties, all_scores, strict=True):
         for fold in folds:
             keep = without(fold, shape[0])
             expected = center(refit(rows, class_ids, weights, penalty, keep, rows[fold]))
@@ -78,11 +78,11 @@ def test_class_within_one_fold_is_never_predicted(decompose, shape, size):
     groups = np.where(np.arange(shape[0]) // size == 5 // size, 0, 1 + np.arange(shape[0]) // size)
     folds = folds_of(groups)
     fold = next(f for f in folds if 5 in f)
-    found = out_of_fold(spectrum, np.array([2.0]), None if size == 1 else folds)[1][0]
-    assert (found[fold, 3] == -np.inf).all()
-    assert np.isfinite(np.delete(found, fold, axis=0)).all()
+    result = out_of_fold(spectrum, np.array([2.0]), None if size == 1 else folds)[1][0]
+    assert (result[fold, 3] == -np.inf).all()
+    assert np.isfinite(np.delete(result, fold, axis=0)).all()
     expected = refit(rows, class_ids, weights, 2.0, without(fold, shape[0]), rows[fold])
-    np.testing.assert_allclose(center(found[fold])[:, :3], center(expected)[:, :3], atol=1e-6)
+    np.testing.assert_allclose(center(result[fold])[:, :3], center(expected)[:, :3], atol=1e-6)
 
 
 @pytest.mark.parametrize("decompose", [by_kernel, by_gram])
@@ -91,17 +91,17 @@ def test_coefficients_are_those_of_the_definition(decompose, shape):
     rows, class_ids, weights = toy(*shape, True)
     spectrum, directions, mean = decompose(rows, class_ids, weights)
     weight, bias = lda_coefficients(spectrum, 0.7)
-    found = (rows - mean) @ directions @ weight.T + bias
+    result = (rows - mean) @ directions @ weight.T + bias
     expected = refit(rows, class_ids, weights, 0.7, np.ones(len(rows), dtype=bool), rows)
-    np.testing.assert_allclose(center(found), center(expected), atol=1e-6)
+    np.testing.assert_allclose(center(result), center(expected), atol=1e-6)
 
 
 def test_class_shares_leave_out_the_sample_or_its_fold():
     class_ids = np.array([0, 0, 1, 1, 1, 2])
     weights = np.array([1.0, 1.0, 2.0, 2.0, 2.0, 1.0])
     masses = np.array([2.0, 6.0, 1.0])
-    found = log_shares(class_ids, masses, weights)
-    np.testing.assert_allclose(np.exp(found[0]), [1 / 8, 6 / 8, 1 / 8])
-    assert found[5, 2] == -np.inf
+    result = log_shares(class_ids, masses, weights)
+    np.testing.assert_allclose(np.exp(result[0]), [1 / 8, 6 / 8, 1 / 8])
+    assert result[5, 2] == -np.inf
     folds = [np.array([0, 2]), np.array([1, 3, 4]), np.array([5])]
     np.testing.assert_allclose(np.exp(log_shares(class_ids, masses, weights, folds)[2]), [1 / 6, 4 / 6, 1 / 6])

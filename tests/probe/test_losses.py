@@ -23,19 +23,21 @@ def mean_loss(logits, class_ids, weights):
 def test_multipliers_are_those_of_a_grid(has_offset):
     scores, class_ids, weights = toy()
     offset = np.log(np.full((200, 4), [0.1, 0.2, 0.3, 0.4])) if has_offset else None
-    found = best_multipliers(scores, class_ids, weights, offset)
+    multipliers = best_multipliers(scores, class_ids, weights, offset)
     grid = np.geomspace(0.01, 100, 4001)
     for i in range(3):
         added = 0.0 if offset is None else offset
         losses = [mean_loss(t * scores[i] + added, class_ids, weights) for t in grid]
-        assert found[i] == pytest.approx(grid[np.argmin(losses)], rel=0.03)  # targets are softened by 1/202
+        assert multipliers[i] == pytest.approx(grid[np.argmin(losses)], rel=0.03)  # targets are softened by 1/202
 
 
 def test_multipliers_do_not_ask_for_the_scale_of_the_scores():
     scores, class_ids, weights = toy()
-    found = best_multipliers(scores, class_ids, weights)
+    multipliers = best_multipliers(scores, class_ids, weights)
     for factor in (1e-3, 20.0):
-        np.testing.assert_allclose(best_multipliers(factor * scores, class_ids, weights) * factor, found, rtol=1e-3)
+        np.testing.assert_allclose(
+            best_multipliers(factor * scores, class_ids, weights) * factor, multipliers, rtol=1e-3
+        )
 
 
 def test_scores_that_separate_everything_get_a_finite_confidence():
@@ -48,8 +50,8 @@ def test_scores_that_separate_everything_get_a_finite_confidence():
 
 def test_uninformative_scores_get_zero_weight():
     _, class_ids, weights = toy()
-    found = best_multipliers(np.zeros((2, 200, 4)), class_ids, weights)
-    assert np.isfinite(found).all()
+    multipliers = best_multipliers(np.zeros((2, 200, 4)), class_ids, weights)
+    assert np.isfinite(multipliers).all()
 
 
 def test_the_mixture_is_that_of_a_grid_and_no_worse_than_its_parts():

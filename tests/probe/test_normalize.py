@@ -24,12 +24,12 @@ def blocks_of(num=50, seed=0):
 def test_it_is_standardizing_clipping_and_unit_rows_a_block():
     blocks = blocks_of()
     blocks["stage"][4, 2] = 1000.0  # an outlier beyond 5 deviations
-    found = fit_normalizer(blocks)(blocks)
+    normalized = fit_normalizer(blocks)(blocks)
     x = blocks["stage"].astype(np.float64)
     z = np.clip((x - x.mean(0)) / x.std(0), -5, 5)
-    np.testing.assert_allclose(found[:, :7], z / np.linalg.norm(z, axis=1, keepdims=True), atol=1e-5)
-    assert found.dtype == np.float32
-    assert found.shape == (50, 18)
+    np.testing.assert_allclose(normalized[:, :7], z / np.linalg.norm(z, axis=1, keepdims=True), atol=1e-5)
+    assert normalized.dtype == np.float32
+    assert normalized.shape == (50, 18)
 
 
 def test_a_nearly_dead_feature_is_not_blown_up():
@@ -47,10 +47,10 @@ def test_a_nearly_dead_feature_is_not_blown_up():
 def test_constant_features_are_silent_however_many(num_constant):
     blocks = blocks_of()
     blocks["stage"][:, :num_constant] = 0.3
-    found = fit_normalizer(blocks)(blocks)
-    assert np.isfinite(found).all()
-    np.testing.assert_allclose(found[:, :num_constant], 0.0, atol=1e-5)
-    assert np.abs(found[:, 7:]).max() > 0.1
+    normalized = fit_normalizer(blocks)(blocks)
+    assert np.isfinite(normalized).all()
+    np.testing.assert_allclose(normalized[:, :num_constant], 0.0, atol=1e-5)
+    assert np.abs(normalized[:, 7:]).max() > 0.1
 
 
 @settings(max_examples=25, deadline=None)
@@ -58,8 +58,8 @@ def test_constant_features_are_silent_however_many(num_constant):
 def test_rows_have_the_weight_of_the_block_as_length_whatever_the_scale(num, scale, shift, seed):
     rng = np.random.default_rng(seed)
     blocks = {"a": (shift + scale * rng.normal(size=(num + 1, 5))).astype(np.float32)}
-    found = fit_normalizer(blocks).restrict(("a",), (0.5,))(blocks)
-    np.testing.assert_allclose(np.linalg.norm(found, axis=1), 0.5, rtol=1e-4)
+    normalized = fit_normalizer(blocks).restrict(("a",), (0.5,))(blocks)
+    np.testing.assert_allclose(np.linalg.norm(normalized, axis=1), 0.5, rtol=1e-4)
 
 
 def test_a_image_alone_is_normalized_as_among_many():

@@ -54,9 +54,9 @@ def test_out_of_fold_logits_equal_refit(num, is_grouped, is_weighted):
         penalties = PENALTIES * chosen.space.totals.trace / space.totals.trace
         weight, bias = space.lift(*mixed_coefficients(space.totals, penalties, chosen.choice))
         expected = rows[fold] @ weight.T + bias
-        found = chosen.judged.logits[fold]
+        result = chosen.judged.logits[fold]
         expected = expected - expected.mean(1, keepdims=True)
-        np.testing.assert_allclose(found - found.mean(1, keepdims=True), expected, atol=1e-6)
+        np.testing.assert_allclose(result - result.mean(1, keepdims=True), expected, atol=1e-6)
 
 
 def test_chunked_fit_equals_full_fit(monkeypatch):

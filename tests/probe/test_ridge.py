@@ -36,8 +36,8 @@ def test_leave_one_out_scores_equal_refit(decompose, shape, num_groups, is_weigh
     spectrum, _, _ = decompose(rows, class_ids, weights)
     penalties = spectrum.trace * RELATIVE
     folds = folds_of(groups)
-    found, _ = out_of_fold(spectrum, penalties, folds if num_groups else None)
-    for penalty, scores in zip(penalties, found, strict=True):
+    all_scores, _ = out_of_fold(spectrum, penalties, folds if num_groups else None)
+    for penalty, scores in zip(penalties, all_scores, strict=True):
         for fold in folds:
             keep = np.ones(shape[0], dtype=bool)
             keep[fold] = False

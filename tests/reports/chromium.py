@@ -48,8 +48,8 @@ class Browser:
         self.complaints: list[str] = []
         self.requests: list[str] = []
         self._loaded = 0
-        found = self.call("Target.getTargets")["targetInfos"]
-        target = next(t["targetId"] for t in found if t["type"] == "page")
+        targets = self.call("Target.getTargets")["targetInfos"]
+        target = next(t["targetId"] for t in targets if t["type"] == "page")
         self._session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
         for domain in ("Page", "Runtime", "Log", "Network"):
             self.page(f"{domain}.enable")
@@ -87,9 +87,9 @@ class Browser:
 
     def run(self, script: str) -> Any:
         """Return the value of a script in the page."""
-        found = self.page("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
-        assert "exceptionDetails" not in found, found
-        return found["result"].get("value")
+        result = self.page("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
+        assert "exceptionDetails" not in result, result
+        return result["result"].get("value")
 
     def press(self, key: str, code: int) -> None:
         """Presses a key as a person would."""

@@ -68,14 +68,14 @@ def test_the_written_gradient_is_the_gradient(num_classes: int) -> None:
     blocks = {n: rng.gamma(2.0, size=(4, d)).astype(np.float64) for n, d in WIDTHS.items()}
     blocks["stage1"][0, 0] = 500.0  # beyond the clip: no gradient there
     for k in range(num_classes):
-        found = head_gradient(head, blocks, np.full(4, k))  # type: ignore[arg-type]
+        gradient = head_gradient(head, blocks, np.full(4, k))  # type: ignore[arg-type]
         for name, width in WIDTHS.items():
             for d in range(width):
                 up, down = ({n: v.copy() for n, v in blocks.items()} for _ in range(2))
                 up[name][:, d] += 1e-5
                 down[name][:, d] -= 1e-5
                 expected = (log_odds(head, up, k) - log_odds(head, down, k)) / 2e-5
-                np.testing.assert_allclose(found[name][:, d], expected, atol=1e-6, rtol=1e-4)
+                np.testing.assert_allclose(gradient[name][:, d], expected, atol=1e-6, rtol=1e-4)
 
 
 def test_the_map_is_where_the_class_gains() -> None:

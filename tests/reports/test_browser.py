@@ -26,9 +26,9 @@ VIEWS = [((1280, 900), "light"), ((390, 800), "dark"), ((1280, 900), "dark"), ((
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    found = open_browser()
-    yield found
-    found.close()
+    executable = open_browser()
+    yield executable
+    executable.close()
 
 
 @pytest.fixture(scope="module")
@@ -128,7 +128,7 @@ def test_axe_reports_no_violation(browser: Browser, page: Path, size: tuple[int,
     browser.run("document.querySelectorAll('details').forEach(d => { d.open = true })")
     browser.run("document.querySelectorAll('.cells').forEach(c => { c.hidden = false })")
     browser.run(Path(axe).read_text(encoding="utf-8") + "; 0")
-    found = browser.run(
+    result = browser.run(
         "axe.run().then(r => r.violations.map(v => v.id + ': ' + v.nodes.slice(0, 3).map(n => n.html.slice(0, 120))))"
     )
-    assert found == []
+    assert result == []

@@ -72,10 +72,10 @@ def kinds(findings: list[ReportFinding]) -> list[str]:
 
 @pytest.mark.parametrize("kind", CASES)
 def test_a_constructed_result_names_its_cause_first(kind: str) -> None:
-    found = comment_on(CASES[kind])
-    assert found[0].kind == kind
-    assert found[0].is_problem == (kind != "fine")
-    assert (kind == "fine") == (not any(f.is_problem for f in found))
+    findings = comment_on(CASES[kind])
+    assert findings[0].kind == kind
+    assert findings[0].is_problem == (kind != "fine")
+    assert (kind == "fine") == (not any(f.is_problem for f in findings))
 
 
 def test_no_other_cause_is_blamed_in_the_plain_cases() -> None:

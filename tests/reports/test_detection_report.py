@@ -27,15 +27,15 @@ NAMES = ["cat", "<b>dog</b>"]
 def facts(block: str = "test", **changes: Any) -> DetectionFacts:
     """Ten images: cats are found, half of the dogs are not."""
     truth = [Boxes.of([[10, 10, 60, 60], [70, 10, 120, 60]], [0, 1]) for _ in range(10)]
-    found = [
+    detections = [
         Detections.of([[11, 10, 60, 60], [70, 10, 120, 60], [10, 100, 60, 150]], [0.9, 0.8, 0.1], [0, 1, 0])
         if i % 2
         else Detections.of([[11, 10, 60, 60]], [0.9], [0])
         for i in range(10)
     ]
-    evaluation = detection_to_json(evaluate_detections(truth, found, NAMES, setup=USER_TEST_SPLIT, draws=100))
+    evaluation = detection_to_json(evaluate_detections(truth, detections, NAMES, setup=USER_TEST_SPLIT, draws=100))
     scored = [
-        ScoredImage(f"{i}.jpg", None, (160, 130), t, f) for i, (t, f) in enumerate(zip(truth, found, strict=True))
+        ScoredImage(f"{i}.jpg", None, (160, 130), t, f) for i, (t, f) in enumerate(zip(truth, detections, strict=True))
     ]
     values: dict[str, Any] = {
         "run": "train1",
@@ -147,8 +147,8 @@ def test_figures_are_drawn_from_data_or_omitted() -> None:
 def test_many_classes_are_drawn_as_an_image() -> None:
     names = [f"c{k}" for k in range(40)]
     truth = [Boxes.of([[10, 10, 60, 60]], [k]) for k in range(40)]
-    found = [Detections.of(b.xyxy, [0.9], b.class_ids) for b in truth]
-    block = detection_to_json(evaluate_detections(truth, found, names, draws=0, setup=USER_TEST_SPLIT))
+    detections = [Detections.of(b.xyxy, [0.9], b.class_ids) for b in truth]
+    block = detection_to_json(evaluate_detections(truth, detections, names, draws=0, setup=USER_TEST_SPLIT))
     report = summarize_detection(
         facts(metrics={"task": "detect", "class_names": names, "test": block}, scored=(), training=())
     )

@@ -44,8 +44,8 @@ NAMES_IGNORED = ("settings", "environment", "versions", "digests", "images", "cl
 
 
 def check(texts: Any) -> None:
-    found = [fault for text in texts for fault in faults(text)]
-    assert not found, "\n".join(sorted(set(found)))
+    wrong = [fault for text in texts for fault in faults(text)]
+    assert not wrong, "\n".join(sorted(set(wrong)))
 
 
 SCORES = [(None, None, None), (0.0, 0.0, 0.3), (1.0, 0.7, 1.0), (0.5, None, None), (0.5, 0.5, 0.5), (0.0004, 0.0, 0.02)]
@@ -111,7 +111,7 @@ def test_reports(facts: RunData, has_thumbs: bool) -> None:
 def detector(case: str) -> DetectionFacts:
     names = ("cat", "dog")
     box, nothing = [[10, 10, 60, 60]], Boxes.of([])
-    truth, found = {
+    truth, detections = {
         "nothing there": ([nothing] * 2, [Detections.of([])] * 2),
         "nothing found": ([Boxes.of(box, [0])] * 6, [Detections.of([])] * 6),
         "one error": ([Boxes.of(box, [0])], [Detections.of(box, [0.9], [1])]),
@@ -120,7 +120,7 @@ def detector(case: str) -> DetectionFacts:
             [Detections.of(box, [0.9], [i % 2]) for i in range(8)],
         ),
     }[case]
-    block = detection_to_json(evaluate_detections(truth, found, names, setup=USER_TEST_SPLIT, draws=20))
+    block = detection_to_json(evaluate_detections(truth, detections, names, setup=USER_TEST_SPLIT, draws=20))
     metrics = {"task": "detect", "class_names": names, "num_samples": len(truth), "num_boxes": 1, "test": block}
     health = {
         "problems": [{"kind": "box-outside", "name": "a.jpg", "detail": "outside"}],
@@ -128,7 +128,7 @@ def detector(case: str) -> DetectionFacts:
         "warnings": [],
     }
     scored = [
-        ScoredImage(f"{i}.jpg", None, (160, 130), t, f) for i, (t, f) in enumerate(zip(truth, found, strict=True))
+        ScoredImage(f"{i}.jpg", None, (160, 130), t, f) for i, (t, f) in enumerate(zip(truth, detections, strict=True))
     ]
     return DetectionFacts("train1", metrics, health=health, scored=scored, training=[("train", truth[0])])
 
@@ -155,10 +155,10 @@ def test_comparisons(count: int, needed: int | None, verdict: ComparisonVerdict)
     d = Difference(0.5, 0.5, -1e-9 if count else 0.0, -0.1, 0.1, 1.0, needed, 0.2)
     loss = Difference(0.7, 0.7, -1e-9, -0.1, 0.1, 0.01, needed, 0.2)
     per_class = (ClassDifference("a", count, None, None, count, count, 1.0),)
-    found = PairedComparison(verdict, "accuracy", count, count, True, d, d, loss, count, count, 1.0, per_class)  # type: ignore[arg-type]
-    numbers = comparison_json(found, ("old", "new"), EvaluationProtocol.K_FOLD, is_new_data=False)
+    comparison = PairedComparison(verdict, "accuracy", count, count, True, d, d, loss, count, count, 1.0, per_class)  # type: ignore[arg-type]
+    numbers = comparison_json(comparison, ("old", "new"), EvaluationProtocol.K_FOLD, is_new_data=False)
     check(text for _, text in comparison_lines(numbers))
-    check(finding_lines(comparison_findings(found)))
+    check(finding_lines(comparison_findings(comparison)))
 
 
 @pytest.mark.parametrize("k", [1, 2, 3])
@@ -213,10 +213,10 @@ def test_evaluations(count: int) -> None:
     truth = np.arange(count) % 2
     scored = evaluate(np.eye(2)[truth], truth, ("a", "b"), setup=USER_TEST_SPLIT)
     boxes = [Boxes.of([[0, 0, 50, 50]], [0])] * count
-    found = evaluate_detections(boxes, [Detections.of([])] * count, ("a", "b"), draws=0, setup=USER_TEST_SPLIT)
-    scores = (summarize_evaluation(evaluation_to_json(scored)), summarize_detections(detection_to_json(found)))
+    evaluation = evaluate_detections(boxes, [Detections.of([])] * count, ("a", "b"), draws=0, setup=USER_TEST_SPLIT)
+    scores = (summarize_evaluation(evaluation_to_json(scored)), summarize_detections(detection_to_json(evaluation)))
     check(text for score in scores for _, text in score_lines(score))
-    check(finding_lines([*scored.findings, *found.findings]))
+    check(finding_lines([*scored.findings, *evaluation.findings]))
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -167,9 +167,9 @@ def test_no_tick_says_another_number_than_its_place() -> None:
                 percent=True), True),
     ]  # fmt: skip
     for svg, is_percent in drawn:
-        found = re.findall(r'<text class="tick end" x="[\d.]+" y="([\d.]+)">([\d.,]+)', str(svg))
-        places, values = [float(y) for y, _ in found], [float(v.replace(",", "")) for _, v in found]
-        assert len(found) >= 3
+        ticks = re.findall(r'<text class="tick end" x="[\d.]+" y="([\d.]+)">([\d.,]+)', str(svg))
+        places, values = [float(y) for y, _ in ticks], [float(v.replace(",", "")) for _, v in ticks]
+        assert len(ticks) >= 3
         assert is_percent or all(v == int(v) for v in values)
         steps = np.diff(places) / np.diff(values)
         assert np.allclose(steps, steps[0], rtol=0.02)

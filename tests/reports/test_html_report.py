@@ -205,8 +205,8 @@ def test_a_file_that_is_no_image_leaves_its_place_empty(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no image")
     Image.new("RGBA", (30, 4000)).save(tmp_path / "b.png")
     paths = {0: str(tmp_path / "a.jpg"), 1: None, 2: str(tmp_path / "gone.jpg"), 3: str(tmp_path / "b.png")}
-    found = make_thumbs(paths, ImageSpec())
-    assert [found[i] is None for i in range(4)] == [True, True, True, False]
+    thumbs = make_thumbs(paths, ImageSpec())
+    assert [thumbs[i] is None for i in range(4)] == [True, True, True, False]
     assert make_thumbs({3: str(tmp_path / "b.png")}, ImageSpec(), max_bytes=10) == {3: None}
 
 

@@ -217,6 +217,6 @@ def test_report_of_moved_images(tmp_path: Path, make_images: Make) -> None:
     page = page_of(run)
     assert "this image is missing" in page
     assert run.metrics["headline"]["value"] is not None
-    found = command("report", run.folder, "--no-figures", "--data", tmp_path / "elsewhere")
-    assert found.returncode == 0
+    result = command("report", run.folder, "--no-figures", "--data", tmp_path / "elsewhere")
+    assert result.returncode == 0
     assert "this image is missing" not in page_of(run)

@@ -32,9 +32,9 @@ def arrange(train: list[int], test: list[int]) -> tuple[Any, Any, Any, Any]:
 
 def test_majority_baseline_uses_training_class() -> None:
     samples, features, split, fit = arrange([0] * 8 + [1, 2], [0, 1, 1, 1])
-    found = measure_baselines(samples, features, split, fit, split.where("test"))
-    assert found["majority"] == {"class_name": "b", "accuracy": 0.75, "balanced_accuracy": 0.5}
-    assert found["nearest_neighbor"]["accuracy"] == 1.0
+    baselines = measure_baselines(samples, features, split, fit, split.where("test"))
+    assert baselines["majority"] == {"class_name": "b", "accuracy": 0.75, "balanced_accuracy": 0.5}
+    assert baselines["nearest_neighbor"]["accuracy"] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -42,9 +42,9 @@ def test_majority_baseline_uses_training_class() -> None:
 )
 def test_baselines_use_held_out_part_only(scored: list[int], majority: float, nearest: float) -> None:
     samples, features, split, fit = arrange([0] * 8 + [1, 2], [1])
-    found = measure_baselines(samples, features, split, fit, np.array(scored))
-    assert found["majority"]["accuracy"] == pytest.approx(majority)
-    assert found["nearest_neighbor"]["accuracy"] == pytest.approx(nearest)
+    baselines = measure_baselines(samples, features, split, fit, np.array(scored))
+    assert baselines["majority"]["accuracy"] == pytest.approx(majority)
+    assert baselines["nearest_neighbor"]["accuracy"] == pytest.approx(nearest)
 
 
 def test_majority_baseline_matches_confusion(tmp_path: Path, make_images: Callable[..., Path]) -> None:

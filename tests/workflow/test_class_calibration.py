@@ -19,8 +19,8 @@ def fit() -> ProbeFit:
 
 
 def test_calibrated_head_is_unchanged(fit: ProbeFit) -> None:
-    found, _ = scale_classes(fit, IDS, None)
-    assert found is fit
+    scaled, _ = scale_classes(fit, IDS, None)
+    assert scaled is fit
 
 
 def test_miscalibrated_classes_are_rescaled(fit: ProbeFit) -> None:
@@ -34,22 +34,22 @@ def test_miscalibrated_classes_are_rescaled(fit: ProbeFit) -> None:
         oof_logits=fit.oof_logits * scale + shift,
         head=replace(fit.head, weight=fit.head.weight * scale[:, None], bias=fit.head.bias * scale + shift * t),
     )
-    found, decision = scale_classes(spoilt, IDS, None)
+    scaled, decision = scale_classes(spoilt, IDS, None)
     assert decision is not None
     assert decision.value == "vector_scaling"
     rows = np.arange(600)
     loss = {
         name: -log_softmax(f.oof_logits)[rows, IDS].mean()
-        for name, f in (("before", spoilt), ("after", found), ("sound", fit))
+        for name, f in (("before", spoilt), ("after", scaled), ("sound", fit))
     }
     assert loss["after"] < loss["before"] - 0.05
     assert loss["after"] == pytest.approx(loss["sound"], abs=0.02)
     np.testing.assert_allclose(
-        softmax(found.head.logits(BLOCKS)), softmax(fit.head.logits(BLOCKS)), atol=0.12, err_msg="the head itself"
+        softmax(scaled.head.logits(BLOCKS)), softmax(fit.head.logits(BLOCKS)), atol=0.12, err_msg="the head itself"
     )
-    assert found.candidate_names[-1] == "final"
-    assert len(found.candidate_names) == len(found.candidate_losses) == len(found.candidate_hits)
-    np.testing.assert_allclose(found.candidate_losses[-1].mean(), loss["after"], rtol=1e-5)
+    assert scaled.candidate_names[-1] == "final"
+    assert len(scaled.candidate_names) == len(scaled.candidate_losses) == len(scaled.candidate_hits)
+    np.testing.assert_allclose(scaled.candidate_losses[-1].mean(), loss["after"], rtol=1e-5)
 
 
 def test_too_few_images_skip_scaling() -> None:

@@ -137,8 +137,8 @@ class TestLeaks:
             assert all(name in log_of(leaky_run) for name in pair)
 
     def test_leaks_are_listed(self, leaky_run: headstart.Run) -> None:
-        found = {frozenset((p["a"], p["b"])) for p in read_json(leaky_run.folder / "dataset_report.json")["leaks"]}
-        assert found == {
+        leaks = {frozenset((p["a"], p["b"])) for p in read_json(leaky_run.folder / "dataset_report.json")["leaks"]}
+        assert leaks == {
             frozenset((f"train/{a}.jpg", f"test/{b}.jpg"))
             for a, b in (
                 ("stripes/001", "stripes/000"), ("stripes/002", "stripes/003"), ("discs/004", "discs/001"),
@@ -330,8 +330,8 @@ class TestRange:
         assert run.metrics["parity"]["max_difference"] < 1e-3
         files = sorted((tmp_path / "d" / "train").rglob("*.*"))
         assert read_image(files[0], spec).std() > 20  # not black
-        found = run.predict([str(f) for f in files])
-        assert np.mean([p.label == f.parent.name for p, f in zip(found, files, strict=True)]) > 0.9
+        predictions = run.predict([str(f) for f in files])
+        assert np.mean([p.label == f.parent.name for p, f in zip(predictions, files, strict=True)]) > 0.9
 
     def test_misnamed_16_bit_files_get_range(self, tmp_path: Path, make_images: Make) -> None:
         """Otherwise the images would be nearly black, and the report would state an unused range."""

@@ -39,12 +39,12 @@ def data(root: Path, truth: list[Boxes]) -> DetectionSamples:
     )
 
 
-def finished(root: Path, truth: list[Boxes], found: list[Detections], is_clean: list[bool]) -> dict[str, Any]:
+def finished(root: Path, truth: list[Boxes], detections: list[Detections], is_clean: list[bool]) -> dict[str, Any]:
     """Return the report of a run folder written by the training code."""
     samples = data(root, truth)
     resolved = SimpleNamespace(settings=SimpleNamespace(seed=0, detect=DetectSettings()))
     context: Any = SimpleNamespace(samples=samples, split=SimpleNamespace(groups=None), resolved=resolved, folder=root)
-    block = detector_outputs._Block(np.arange(len(truth)), found, np.array(is_clean), USER_TEST_SPLIT)
+    block = detector_outputs._Block(np.arange(len(truth)), detections, np.array(is_clean), USER_TEST_SPLIT)
     slope, offset, thresholds = detector_outputs._calibrate(context, {"test": block})
     scored = detector_outputs._score(context, {"test": block}, (slope, offset), thresholds["per_class"])
     detector_outputs._write_predictions(context, scored)
@@ -62,18 +62,18 @@ def finished(root: Path, truth: list[Boxes], found: list[Detections], is_clean: 
 
 def near_edges() -> tuple[list[Boxes], list[Detections]]:
     """Return correct and wrong boxes whose IoU and scores round to the same values."""
-    truth, found = [], []
+    truth, detections = [], []
     for i in range(12):
         truth.append(Boxes.of([[0, 0, 100, 100]], [i % 2]))
         height = 50.04 if i % 3 else 49.96  # an overlap of 0.5004 or 0.4996
         wrong = [120, 120, 180, 180]
-        found.append(Detections.of([[0, 0, 100, height], wrong], [NEAR[0], NEAR[1]], [i % 2, i % 2]))
-    return truth, found
+        detections.append(Detections.of([[0, 0, 100, height], wrong], [NEAR[0], NEAR[1]], [i % 2, i % 2]))
+    return truth, detections
 
 
 def test_report_and_metrics_count_same_errors(tmp_path: Path) -> None:
-    truth, found = near_edges()
-    made = finished(tmp_path, truth, found, [True] * 10 + [False] * 2)
+    truth, detections = near_edges()
+    made = finished(tmp_path, truth, detections, [True] * 10 + [False] * 2)
     report, metrics = made["report"], made["facts"].metrics["test"]
     errors = metrics["confusion"]["errors"]
     assert errors["num_images"] == 10
@@ -88,21 +88,21 @@ def test_report_and_metrics_count_same_errors(tmp_path: Path) -> None:
 
 
 def test_bundle_threshold_matches_metrics(tmp_path: Path) -> None:
-    truth, found = near_edges()
-    made = finished(tmp_path, truth, found, [True] * 12)
+    truth, detections = near_edges()
+    made = finished(tmp_path, truth, detections, [True] * 12)
     bundle = made["facts"].bundle["thresholds"]["per_class"]
     block = made["facts"].metrics["test"]
     assert block["confusion"]["thresholds"] == [bundle[name] for name in NAMES]
     for row in made["report"]["per_class"]:
         assert row["used_threshold"] == row["threshold"]["threshold"] == bundle[row["name"]]
         assert np.float32(row["used_threshold"]) == row["used_threshold"]
-        kept = [d.scores[d.class_ids == NAMES.index(row["name"])] >= row["used_threshold"] for d in found]
+        kept = [d.scores[d.class_ids == NAMES.index(row["name"])] >= row["used_threshold"] for d in detections]
         assert sum(int(k.sum()) for k in kept) == 6  # the first of each pair, not its neighbor
 
 
 def test_totals_without_stored_detections(tmp_path: Path) -> None:
-    truth, found = near_edges()
-    before = finished(tmp_path, truth, found, [True] * 12)["report"]
+    truth, detections = near_edges()
+    before = finished(tmp_path, truth, detections, [True] * 12)["report"]
     for damage in (b"no archive", None):
         if damage is None:
             (tmp_path / "scores.npz").unlink()
@@ -115,8 +115,8 @@ def test_totals_without_stored_detections(tmp_path: Path) -> None:
 
 
 def test_changed_labels_are_a_problem(tmp_path: Path) -> None:
-    truth, found = near_edges()
-    before = finished(tmp_path, truth, found, [True] * 12)["report"]
+    truth, detections = near_edges()
+    before = finished(tmp_path, truth, detections, [True] * 12)["report"]
     changed = data(tmp_path, [Boxes.of([]) for _ in truth])
     report = summarize_detection(read_detection_data(tmp_path, samples=changed))
     assert {**report["errors"], "shown": []} == {**before["errors"], "shown": []}
@@ -126,9 +126,9 @@ def test_changed_labels_are_a_problem(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("threshold", "precision", "recall"), [(0.0, 0.5, 1.0), (0.5, 1.0, 1.0), (0.9, None, 0.0)])
 def test_precision_and_recall_at_given_thresholds(threshold: float, precision: float | None, recall: float) -> None:
     truth = [Boxes.of([[0, 0, 50, 50]], [0])] * 6
-    found = [Detections.of([[0, 0, 50, 50], [60, 60, 90, 90]], [0.8, 0.3], [0, 0])] * 6
+    detections = [Detections.of([[0, 0, 50, 50], [60, 60, 90, 90]], [0.8, 0.3], [0, 0])] * 6
     evaluation = evaluate_detections(
-        truth, found, NAMES, draws=0, thresholds=(threshold, threshold), setup=USER_TEST_SPLIT
+        truth, detections, NAMES, draws=0, thresholds=(threshold, threshold), setup=USER_TEST_SPLIT
     )
     point = evaluation.per_class[0].point
     assert point is not None

@@ -40,38 +40,40 @@ def fit(
     )
 
 
-def price(found: AffordableTraining, num_images: int, prices: MeasuredCosts = PRICES, num_trainings: int = 1) -> float:
+def price(
+    training: AffordableTraining, num_images: int, prices: MeasuredCosts = PRICES, num_trainings: int = 1
+) -> float:
     """Return the seconds of the views and steps of a fit."""
-    return prices.view_s * found.num_views * found.num_images + prices.step_s * found.num_steps * num_trainings
+    return prices.view_s * training.num_views * training.num_images + prices.step_s * training.num_steps * num_trainings
 
 
 @pytest.mark.parametrize("num_images", [40, 131, 296, 427, 677, 1770, 20_000])
 @pytest.mark.parametrize("left_s", [6.0, 20.0, 60.0, 200.0, 400.0])
 def test_fit_uses_time_left(num_images: int, left_s: float) -> None:
     full_steps = max(800, 20 * num_images // 8)
-    found = fit(left_s, num_images, full_steps=full_steps)
-    assert found is not None
-    assert price(found, num_images) <= left_s
-    assert found.num_steps >= LEAST_STEPS
-    if found.num_steps < full_steps:
-        assert price(found, num_images) >= left_s - 0.2
+    trainings = fit(left_s, num_images, full_steps=full_steps)
+    assert trainings is not None
+    assert price(trainings, num_images) <= left_s
+    assert trainings.num_steps >= LEAST_STEPS
+    if trainings.num_steps < full_steps:
+        assert price(trainings, num_images) >= left_s - 0.2
 
 
 def test_more_time_gives_longer_training() -> None:
     fits = [fit(s, 400) for s in (5, 8, 12, 20, 30, 45, 60, 90, 120, 200)]
-    found = [f for f in fits if f is not None]
-    assert len(found) == len(fits)
-    assert [f.num_images for f in found] == sorted(f.num_images for f in found)
-    assert [f.num_views for f in found] == sorted(f.num_views for f in found)
-    assert found[0].num_images < 400 == found[-1].num_images
-    assert found[0].num_views == 1 < found[-1].num_views
+    trainings = [f for f in fits if f is not None]
+    assert len(trainings) == len(fits)
+    assert [f.num_images for f in trainings] == sorted(f.num_images for f in trainings)
+    assert [f.num_views for f in trainings] == sorted(f.num_views for f in trainings)
+    assert trainings[0].num_images < 400 == trainings[-1].num_images
+    assert trainings[0].num_views == 1 < trainings[-1].num_views
 
 
 def test_views_are_used_in_three_epochs() -> None:
     for left_s in (12.0, 25.0, 50.0, 100.0):
-        found = fit(left_s)
-        assert found is not None
-        assert found.num_steps / (160 / 8) >= 3 * found.num_views
+        trainings = fit(left_s)
+        assert trainings is not None
+        assert trainings.num_steps / (160 / 8) >= 3 * trainings.num_views
 
 
 def test_cached_views_are_free() -> None:

@@ -173,9 +173,9 @@ def test_bundle_matches_torch(run: headstart.Run) -> None:
 def test_load_returns_detector(run: headstart.Run, squares: Path) -> None:
     detector = headstart.load(run.folder)
     assert isinstance(detector, Detector)
-    found = detector.predict(squares, min_score=0.0)
-    assert len(found) == 20
-    one = found[0]
+    predictions = detector.predict(squares, min_score=0.0)
+    assert len(predictions) == 20
+    one = predictions[0]
     assert one.size_hw == (60, 90)
     assert one.error is None
     assert len(one.detections)
@@ -184,7 +184,7 @@ def test_load_returns_detector(run: headstart.Run, squares: Path) -> None:
     again = detector.predict([array, Image.open(squares / "00.png")], min_score=0.0)
     for other in again:
         np.testing.assert_allclose(other.detections.scores, one.detections.scores, atol=1e-5)
-    assert set(found.rows()[0]) == {"file", "label", "score", "xmin", "ymin", "xmax", "ymax"}
+    assert set(predictions.rows()[0]) == {"file", "label", "score", "xmin", "ymin", "xmax", "ymax"}
 
 
 def test_thresholds_are_default_min_score(run: headstart.Run, squares: Path) -> None:
@@ -198,8 +198,10 @@ def test_thresholds_are_default_min_score(run: headstart.Run, squares: Path) -> 
 def test_unreadable_images_keep_their_position(run: headstart.Run, squares: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     good = str(squares / "01.png")
-    found = DetectorRuntime(str(run.folder), num_threads=2).predict([str(tmp_path / "bad.jpg"), good, "/gone.png"])
-    assert [f.error is None for f in found] == [False, True, False]
+    predictions = DetectorRuntime(str(run.folder), num_threads=2).predict(
+        [str(tmp_path / "bad.jpg"), good, "/gone.png"]
+    )
+    assert [f.error is None for f in predictions] == [False, True, False]
 
 
 def test_detector_is_refused_as_classifier(run: headstart.Run) -> None:

@@ -17,17 +17,17 @@ SPEEDS = [{"view_s": 0.02, "image_s": 0.03}] * 2 + [{"view_s": 0.02, "image_s": 
 
 
 def plans() -> list[FinetunePlan]:
-    found = []
+    all_plans = []
     for cut in ("stage6", "stage7"):
         plan = default_plan("finetune", cut, 200, 4)
-        found += [plan, plan.with_(augment="none", num_views=1)]
-    return found
+        all_plans += [plan, plan.with_(augment="none", num_views=1)]
+    return all_plans
 
 
 def fit(seconds: float, num: int = 200, **settings: object) -> tuple[int, int, int, float] | None:
     resolved = resolve({"data": "x", "budget": "5m", **settings}, source="python")
-    found = _fit(resolved, plans(), SPEEDS, num, seconds, 0)
-    return None if found is None else (len(found[0]), *found[1:])
+    choice = _fit(resolved, plans(), SPEEDS, num, seconds, 0)
+    return None if choice is None else (len(choice[0]), *choice[1:])
 
 
 def test_more_time_gives_longer_trial() -> None:
@@ -40,16 +40,16 @@ def test_more_time_gives_longer_trial() -> None:
 
 def test_chosen_trial_fits() -> None:
     for seconds in (15, 30, 60, 120, 240, 480):
-        found = fit(seconds)
-        assert found is not None
-        assert found[3] <= seconds
+        choice = fit(seconds)
+        assert choice is not None
+        assert choice[3] <= seconds
 
 
 def test_several_candidates_need_min_epochs() -> None:
     for seconds in range(10, 400, 10):
-        found = fit(seconds)
-        if found is not None and found[0] > 1:
-            assert found[1] >= 8
+        choice = fit(seconds)
+        if choice is not None and choice[0] > 1:
+            assert choice[1] >= 8
 
 
 def test_too_little_time_gives_none() -> None:
@@ -58,18 +58,18 @@ def test_too_little_time_gives_none() -> None:
 
 
 def test_explicit_epochs_are_kept() -> None:
-    found = fit(400, epochs=5)
-    assert found is not None
-    assert found[1] == 5
+    choice = fit(400, epochs=5)
+    assert choice is not None
+    assert choice[1] == 5
 
 
 def test_head_refit_is_counted() -> None:
     resolved = resolve({"data": "x", "budget": "5m", "epochs": 5}, source="python")
     seconds = []
     for has_refit in (False, True):
-        found = _fit(resolved, [p.with_(refit_head=has_refit) for p in plans()], SPEEDS, 200, 400, 0)
-        assert found is not None
-        seconds.append(found[3])
+        choice = _fit(resolved, [p.with_(refit_head=has_refit) for p in plans()], SPEEDS, 200, 400, 0)
+        assert choice is not None
+        seconds.append(choice[3])
     assert seconds[0] < seconds[1] < 1.1 * seconds[0]
     speed = {"view_s": 0.0, "image_s": 0.01}
     whole = default_plan("full", "stem", 1000, 4)

@@ -232,8 +232,8 @@ def test_threads_are_used_only_if_faster(monkeypatch: pytest.MonkeyPatch) -> Non
             return clock[0]
 
         monkeypatch.setattr(finetune_resources.time, "monotonic", tick)
-        found, speedup = measure_threads(2)
-        assert found == expected
+        num_threads, speedup = measure_threads(2)
+        assert num_threads == expected
         assert speedup == pytest.approx(speed, rel=0.01)
 
 

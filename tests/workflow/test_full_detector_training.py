@@ -89,9 +89,9 @@ def test_images_are_decoded_once(images: list[str], own_cache: Path, decodes: li
     kept = train(images, EventStream())
     assert len(decodes) - num_without == 6 + 2  # once for the views, once as prediction sees it
     assert [part.name for part in cache_info(own_cache)] == ["decoded"]
-    found = train(images, EventStream())
+    retrained = train(images, EventStream())
     assert len(decodes) - num_without == 6 + 2
-    for weights in (kept, found):
+    for weights in (kept, retrained):
         assert all(np.array_equal(weights[name], without[name]) for name in without)
 
 

@@ -51,11 +51,11 @@ def command(capsys: pytest.CaptureFixture[str]) -> Iterator[Callable[..., Done]]
 
 def state_of(root: Path) -> dict[str, tuple[int, int, int]]:
     """Return every file and folder with its size, mode and time."""
-    found = {}
+    state = {}
     for path in sorted(root.rglob("*")):
         status = path.lstat()
-        found[str(path)] = (status.st_size, status.st_mode, status.st_mtime_ns)
-    return found
+        state[str(path)] = (status.st_size, status.st_mode, status.st_mtime_ns)
+    return state
 
 
 @pytest.fixture(scope="module")
@@ -285,12 +285,12 @@ def findings_of(done: Done) -> list[dict[str, object]]:
 def test_check_reports_training_errors(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
     root = tmp_path / "d"
     shutil.copytree(healthy / "discs", root / "discs")
-    found = findings_of(command("check", root, "--pixels-only", "--json", "-"))
-    assert {"kind": "single_class", "class": "discs"} in found
+    findings = findings_of(command("check", root, "--pixels-only", "--json", "-"))
+    assert {"kind": "single_class", "class": "discs"} in findings
     (root / "lonely").mkdir()
     shutil.copy(healthy / "stripes" / "001.jpg", root / "lonely")
-    found = findings_of(command("check", root, "--pixels-only", "--json", "-"))
-    assert {"kind": "class_with_one_image", "class": "lonely"} in found
+    findings = findings_of(command("check", root, "--pixels-only", "--json", "-"))
+    assert {"kind": "class_with_one_image", "class": "lonely"} in findings
 
 
 def test_unknown_sheet_format(command: Callable[..., Done], leaky: Path, tmp_path: Path) -> None:
@@ -406,11 +406,11 @@ def test_odd_names_are_escaped(command: Callable[..., Done], healthy: Path, tmp_
 
 
 def test_notebook_display(healthy: Path, leaky: Path, tmp_path: Path) -> None:
-    found = headstart.check(leaky, use_network=False, json_file=tmp_path / "h.json")
-    assert found._repr_html_().count("<tr>") == len(repr(found).splitlines())
-    assert [f.kind for f in found.findings][:2] == [FindingKind.LEAKING_IMAGES, FindingKind.LABEL_CONFLICTS]
-    assert "test/discs/003.jpg" in repr(found).splitlines()[1]
-    table = found.to_pandas()
+    findings = headstart.check(leaky, use_network=False, json_file=tmp_path / "h.json")
+    assert findings._repr_html_().count("<tr>") == len(repr(findings).splitlines())
+    assert [f.kind for f in findings.findings][:2] == [FindingKind.LEAKING_IMAGES, FindingKind.LABEL_CONFLICTS]
+    assert "test/discs/003.jpg" in repr(findings).splitlines()[1]
+    table = findings.to_pandas()
     assert len(table) == 3
     assert set(table.columns) >= {"a", "b", "kind", "similarity"}
     assert headstart.check(healthy, use_network=False).to_pandas().empty

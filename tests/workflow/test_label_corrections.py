@@ -66,8 +66,8 @@ def test_flipped_test_label_comes_last(tmp_path: Path) -> None:
 
 def findings(events: EventStream) -> dict[FindingKind, Evidence]:
     """Return the evidence of each finding by kind."""
-    found = (event.finding for event in events.history if isinstance(event, FindingMade))
-    return {finding.kind: finding.evidence for finding in found if isinstance(finding, Finding)}
+    made = (event.finding for event in events.history if isinstance(event, FindingMade))
+    return {finding.kind: finding.evidence for finding in made if isinstance(finding, Finding)}
 
 
 def fill(path: Path, rows: list[dict[str, str]], actions: dict[str, str]) -> str:

@@ -90,8 +90,8 @@ def test_moved_images_are_found_with_data_option(run: Run, data: Path, tmp_path:
     assert "missing" in report.data["learning"]["curve"]
     assert "The data are not at the path of the run" in report.path.read_text(encoding="utf-8")
     shutil.copytree(data, tmp_path / "new")
-    found = make_report(copy, data=tmp_path / "new", figures=False, curve=False, attributions=False)
-    assert found.data["problems"] == []
+    remade = make_report(copy, data=tmp_path / "new", figures=False, curve=False, attributions=False)
+    assert remade.data["problems"] == []
     with pytest.raises(DataError):
         make_report(copy, data=tmp_path / "nowhere")
 

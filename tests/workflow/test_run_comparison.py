@@ -67,11 +67,11 @@ def some_hits(share: float, num: int = 300, seed: int = 0) -> np.ndarray:
 def test_clear_gain_is_better(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", some_hits(0.6))
     b = write_run(tmp_path / "b", some_hits(0.9, seed=1))
-    found = compare_runs(a, b)
-    assert found.verdict == "better"
-    assert found.numbers["accuracy"]["value"] > 0
+    comparison = compare_runs(a, b)
+    assert comparison.verdict == "better"
+    assert comparison.numbers["accuracy"]["value"] > 0
     assert compare_runs(b, a).verdict == "worse"
-    assert (found.numbers["num_samples"], found.numbers["protocol"]) == (300, "test_split")
+    assert (comparison.numbers["num_samples"], comparison.numbers["protocol"]) == (300, "test_split")
 
 
 def test_undecided_comparison_names_needed_images(tmp_path: Path) -> None:
@@ -80,9 +80,9 @@ def test_undecided_comparison_names_needed_images(tmp_path: Path) -> None:
     b_hits = base < 0.82
     b_hits[:20] = ~b_hits[:20]
     c = write_run(tmp_path / "c", b_hits)
-    found = compare_runs(a, c)
-    assert found.verdict is ComparisonVerdict.UNDECIDED
-    assert found.numbers["accuracy"]["num_needed"] > found.numbers["num_samples"] == 200
+    comparison = compare_runs(a, c)
+    assert comparison.verdict is ComparisonVerdict.UNDECIDED
+    assert comparison.numbers["accuracy"]["num_needed"] > comparison.numbers["num_samples"] == 200
     assert compare_runs(a, a).numbers["accuracy"]["num_needed"] is None
     assert b.is_dir()
 
@@ -91,9 +91,9 @@ def test_images_are_matched_by_content(tmp_path: Path) -> None:
     hits_a, hits_b = some_hits(0.7), some_hits(0.9, seed=2)
     a = write_run(tmp_path / "a", hits_a)
     b = write_run(tmp_path / "b", hits_b, order=np.random.default_rng(3).permutation(300))
-    found = compare_runs(a, b)
-    assert found.numbers["only_a"] == int((hits_a & ~hits_b).sum())
-    assert found.numbers["only_b"] == int((hits_b & ~hits_a).sum())
+    comparison = compare_runs(a, b)
+    assert comparison.numbers["only_a"] == int((hits_a & ~hits_b).sum())
+    assert comparison.numbers["only_b"] == int((hits_b & ~hits_a).sum())
 
 
 def test_classes_are_matched_by_name(tmp_path: Path) -> None:
@@ -102,8 +102,8 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
     swapped = ("owl", "cat", "dog")
     truth = np.array([swapped.index(NAMES[i % 3]) for i in range(300)])
     b = write_run(tmp_path / "b", hits, names=swapped, truth=truth)
-    found = compare_runs(a, b)
-    assert found.numbers["accuracy"]["value"] == 0.0
+    comparison = compare_runs(a, b)
+    assert comparison.numbers["accuracy"]["value"] == 0.0
 
 
 def test_different_test_sets_are_refused(tmp_path: Path) -> None:
@@ -132,10 +132,10 @@ def test_different_classes_or_labels_are_refused(tmp_path: Path) -> None:
 def test_cross_validated_comparison_is_marked(tmp_path: Path) -> None:
     a = write_run(tmp_path / "a", some_hits(0.6), split="train")
     b = write_run(tmp_path / "b", some_hits(0.9, seed=1), split="train")
-    found = compare_runs(a, b)
-    assert found.numbers["is_out_of_fold"]
-    assert FindingKind.SCORES_OUT_OF_FOLD in {f.kind for f in found.findings}
-    assert found.numbers["protocol"] == "k_fold"
+    comparison = compare_runs(a, b)
+    assert comparison.numbers["is_out_of_fold"]
+    assert FindingKind.SCORES_OUT_OF_FOLD in {f.kind for f in comparison.findings}
+    assert comparison.numbers["protocol"] == "k_fold"
     (a / "scores.npz").unlink()
     with pytest.raises(DataError, match="no stored scores"):
         compare_runs(a, b)
@@ -143,10 +143,10 @@ def test_cross_validated_comparison_is_marked(tmp_path: Path) -> None:
 
 def test_comparison_is_written(tmp_path: Path) -> None:
     a, b = write_run(tmp_path / "<a>", some_hits(0.6)), write_run(tmp_path / "$b$", some_hits(0.9, seed=1))
-    found = compare_runs(a, b)
-    written = write_comparison(tmp_path / "out", found)
+    comparison = compare_runs(a, b)
+    written = write_comparison(tmp_path / "out", comparison)
     assert json.loads(written[0].read_text())["verdict"] == "better"
     assert written[1].read_bytes()[:4] == b"\x89PNG"
-    assert "<a>" not in found._repr_html_()
-    assert "&lt;a&gt;" in found._repr_html_()
-    assert "McNemar" in repr(found)
+    assert "<a>" not in comparison._repr_html_()
+    assert "&lt;a&gt;" in comparison._repr_html_()
+    assert "McNemar" in repr(comparison)

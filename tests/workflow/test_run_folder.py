@@ -110,10 +110,8 @@ def test_marker_lists_resumes(tmp_path: Path) -> None:
             assert (marker["started"], marker["command"]) == (first["started"], first["command"])
             assert len(marker["resumed"]) == count
             raise KeyboardInterrupt
-    found = environment(0, marker)
-    began, again, ended = (
-        datetime.fromisoformat(t) for t in (found["started"], marker["resumed"][0], found["finished"])
-    )
+    info = environment(0, marker)
+    began, again, ended = (datetime.fromisoformat(t) for t in (info["started"], marker["resumed"][0], info["finished"]))
     assert began.tzinfo is not None
     assert timedelta(seconds=60) <= ended - began < timedelta(seconds=70)
     assert timedelta(seconds=30) <= ended - again < timedelta(seconds=40)

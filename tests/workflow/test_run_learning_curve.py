@@ -26,12 +26,12 @@ def section(seed: int, *, step: float = 0.0, error: float = 0.1) -> dict[str, ob
 @pytest.mark.parametrize("error", [0.0, 0.05, 0.5])
 def test_gain_is_difference_of_printed_numbers(step: float, error: float) -> None:
     for seed in range(5):
-        found = section(seed, step=step if error else 0.0, error=error)
-        now, twice, gain = (found[k] for k in ("now", "twice", "gain"))
+        result = section(seed, step=step if error else 0.0, error=error)
+        now, twice, gain = (result[k] for k in ("now", "twice", "gain"))
         assert gain == pytest.approx(twice - now, abs=1e-9)
-        assert found["low"] <= gain <= found["high"]
+        assert result["low"] <= gain <= result["high"]
         assert round(100 * gain, 1) == pytest.approx(round(100 * twice, 1) - round(100 * now, 1), abs=1e-6)
-        forecast = next(s for s in found["series"] if s["name"] == "forecast")
+        forecast = next(s for s in result["series"] if s["name"] == "forecast")
         assert forecast["y"][0] == pytest.approx(now, abs=5e-4)
         assert forecast["y"][1] == pytest.approx(twice, abs=5e-4)
 

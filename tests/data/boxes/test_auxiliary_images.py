@@ -41,12 +41,12 @@ def put_preview(path: Path, image: Path) -> None:
 
 
 def put_yolo(root: Path, images: str = "images/", count: int = COUNT) -> list[Path]:
-    found = []
+    image_paths = []
     for i in range(count):
-        found.append(put_image(root / f"{images}pic{i}.jpg", SIZE, seed=i))
+        image_paths.append(put_image(root / f"{images}pic{i}.jpg", SIZE, seed=i))
         place = root / (f"labels/pic{i}.txt" if images == "images/" else f"{images}pic{i}.txt")
         put_text(place, "0 0.3 0.5 0.4 0.5\n")
-    return found
+    return image_paths
 
 
 @pytest.mark.parametrize(

@@ -81,12 +81,12 @@ def test_unpaired_and_damaged_files(tmp_path: Path) -> None:
     put_image(tmp_path / "other.png", seed=8)
     put_text(tmp_path / "other.xml", "<project><annotation/></project>")
     samples = read_boxes(tmp_path)
-    found = kinds(samples.problems)
-    assert ("no-image", "alone.xml") in found
-    assert ("no-annotation", "unknown.png") in found
-    assert ("unreadable-image", "broken.png") in found
-    assert ("bad-xml", "open.xml") in found
-    assert ("bad-xml", "other.xml") in found
+    problem_kinds = kinds(samples.problems)
+    assert ("no-image", "alone.xml") in problem_kinds
+    assert ("no-annotation", "unknown.png") in problem_kinds
+    assert ("unreadable-image", "broken.png") in problem_kinds
+    assert ("bad-xml", "open.xml") in problem_kinds
+    assert ("bad-xml", "other.xml") in problem_kinds
     assert samples.names == ("good.png",)
     assert inspect_box_dataset(samples).is_misleading
 
@@ -125,8 +125,8 @@ def test_json_with_nan_loses_the_box_not_the_file(tmp_path: Path) -> None:
     assert "NaN" in place.read_text()
     samples = read_boxes(tmp_path)
     assert samples.boxes[0].xyxy.tolist() == [[10, 20, 50, 60]]
-    found = [k for k, _ in kinds(samples.problems)]
-    assert found == sorted(
+    problem_kinds = [k for k, _ in kinds(samples.problems)]
+    assert problem_kinds == sorted(
         ["not-a-number"] * 2 + ["no-class", "no-image", "no-image", "no-box", "no-box"] + ["bad-json"] * 4
     )
 
@@ -166,14 +166,14 @@ def test_yolo_lines_of_every_wrong_kind(tmp_path: Path) -> None:
     put_text(tmp_path / "labels/lost.txt", "0 0.3 0.5 0.4 0.5\n")
     put_text(tmp_path / "data.yaml", "train: images\nnames: [cat, unused]\n")
     samples = read_boxes(tmp_path)
-    found = [k for k, _ in kinds(samples.problems)]
-    assert found.count("not-a-share") == 2
-    assert found.count("no-class") == 3
-    assert found.count("bad-line") == 3
-    assert found.count("not-a-number") == 1
-    assert found.count("no-area") == 1
-    assert found.count("no-image") == 1
-    assert found.count("unused-class") == 1
+    problem_kinds = [k for k, _ in kinds(samples.problems)]
+    assert problem_kinds.count("not-a-share") == 2
+    assert problem_kinds.count("no-class") == 3
+    assert problem_kinds.count("bad-line") == 3
+    assert problem_kinds.count("not-a-number") == 1
+    assert problem_kinds.count("no-area") == 1
+    assert problem_kinds.count("no-image") == 1
+    assert problem_kinds.count("unused-class") == 1
     assert len(samples.boxes[0]) == 5
     assert len(samples.boxes[1]) == 0
 

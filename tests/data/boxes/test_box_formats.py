@@ -256,6 +256,6 @@ def test_unknown_format_lists_known_ones(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", BOX_FORMATS)
 def test_formats_are_converted_to_corners(name: str) -> None:
     corners = true_boxes(3)
-    found = BOX_FORMATS[name].to_corners(written(corners, name), np.array([WIDTH, HEIGHT], dtype=np.float64))
-    np.testing.assert_allclose(found, corners)
+    result = BOX_FORMATS[name].to_corners(written(corners, name), np.array([WIDTH, HEIGHT], dtype=np.float64))
+    np.testing.assert_allclose(result, corners)
     assert BOX_FORMATS[name].name == name
