@@ -94,7 +94,8 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.GROUPS_IN_QUESTION: {"questions": [{"pattern": "^(.)_", "status": "question_too_few_groups"}]},
     DecisionReason.GROUPS_PER_IMAGE: {},
     DecisionReason.GROUPS_SUPPORTED_BY_IMAGES: {
-        "pattern_meaning": "part 1 of the name", "num_groups": 18, "p_value": 0.001, "accuracy_independent": 0.91,
+        "grouping": {"grouped_by": "column", "name": "patient"}, "num_groups": 18,
+        "p_value": 0.001, "accuracy_independent": 0.91,
         "accuracy_grouped": 0.78,
     },
     DecisionReason.GROUPS_SWITCHED_OFF: {},
@@ -122,7 +123,7 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.NO_PILOT_GAIN: PILOTS,
     DecisionReason.ONE_THREAD_PER_CORE: {},
     DecisionReason.PENALTIES_COMPARED: {"log_loss": 0.0197, "num_candidates": 18, **LOO},
-    DecisionReason.PHASES_CANNOT_BE_CUT: {"cut": "stage6", "detail": "training cannot begin at `stage7`."},
+    DecisionReason.PHASES_CANNOT_BE_CUT: {"cut": "stage6", "wanted_cuts": ["stage7", "stage6"]},
     DecisionReason.PHASES_FIT_CACHE: PHASES,
     DecisionReason.PHASES_TOO_LARGE: PHASES,
     DecisionReason.PILOTS_COMPARED: PILOTS,

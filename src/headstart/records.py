@@ -22,6 +22,7 @@ from headstart.types import (
     Finding,
     GroupStatus,
     ReadingNote,
+    SplitReason,
 )
 
 __all__ = [
@@ -218,7 +219,7 @@ class GroupPattern:
 
     Attributes:
         pattern: Value of `--group-from` for it.
-        meaning: Description.
+        grouping: Origin of its groups (see `GroupCandidate`).
         num_groups: Groups of at least two training images.
         status: Decision and reason.
         p_value: p-value of the permutation test within classes.
@@ -231,7 +232,7 @@ class GroupPattern:
     """
 
     pattern: str
-    meaning: str
+    grouping: Evidence
     num_groups: int
     status: GroupStatus
     p_value: float
@@ -330,7 +331,7 @@ class Split:
         source: `given` (the person's own), `file` (a saved manifest) or `made` (by us).
         setup: Evaluation setup of the test split, or None.
         seed: Random seed.
-        reason: Reason of the split.
+        reason: Code of how the split came about.
         evidence: Numbers and names behind the reason.
     """
 
@@ -339,7 +340,7 @@ class Split:
     source: Literal["given", "file", "made"]
     setup: EvaluationSetup | None
     seed: int
-    reason: str = ""
+    reason: SplitReason = SplitReason.GIVEN
     evidence: Evidence = field(default_factory=dict)
 
     def where(self, name: SplitName) -> NDArray[np.int64]:

@@ -26,6 +26,7 @@ __all__ = [
     "ReadingKind",
     "ReadingNote",
     "Severity",
+    "SplitReason",
     "SplitSource",
 ]
 
@@ -353,6 +354,20 @@ class SplitSource(StrEnum):
 
     USER = "user"
     MADE = "made"
+
+
+class SplitReason(StrEnum):
+    """Stable codes of how a split came about; each has a message in `headstart.messages.notes`."""
+
+    ALL_TRAIN = "all_train"
+    FOLDS = "folds"
+    GIVEN = "given"
+    HELD_OUT = "held_out"
+    NOT_SPLIT = "not_split"
+    REPAIR_MOVED = "repair_moved"
+    REPAIR_REDRAWN = "repair_redrawn"
+    TEST_NOT_SCORABLE = "test_not_scorable"
+    VAL_IS_SCORED = "val_is_scored"
 
 
 @dataclass(frozen=True, slots=True)

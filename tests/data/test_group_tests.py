@@ -232,7 +232,7 @@ def test_proposed_patterns_can_be_requested(shape: list[str], rows: list[list[st
         keyed = [i for i, k in enumerate(proposal.keys) if k is not None]
         tested = number_keys([proposal.keys[i] for i in keyed])
         again = number_keys([str(asked[i]) for i in keyed])
-        assert tested.tolist() == again.tolist(), (proposal.pattern, proposal.meaning)
+        assert tested.tolist() == again.tolist(), (proposal.pattern, proposal.grouping)
 
 
 @pytest.mark.parametrize("group_from", ["NONE", "none"])

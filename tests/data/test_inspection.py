@@ -27,7 +27,7 @@ def report_of(samples: Samples, **checks: object) -> DatasetReport:
 
 def pattern(text: str, **more: object) -> GroupPattern:
     values: dict[str, object] = {
-        "pattern": text, "meaning": "part 1 of the name", "num_groups": 2, "p_value": 0.001,
+        "pattern": text, "grouping": {"grouped_by": "column", "name": "patient"}, "num_groups": 2, "p_value": 0.001,
         "nearness": 0.3, "accuracy_independent": 0.91, "accuracy_grouped": 0.78, "status": GroupStatus.APPLIED,
     }  # fmt: skip
     return GroupPattern(**(values | more))  # type: ignore[arg-type]

@@ -40,9 +40,12 @@ def pair(
     return ImagePair(a, b, kind, 0.99, split_a, split_b, *labels, 2 * k, 2 * k + 1)
 
 
+NAME_PART = {"grouped_by": "name_part", "position": 1, "value": "7", "example": "7_1.jpg"}
+
+
 def pattern(**more: object) -> GroupPattern:
     values: dict[str, object] = {
-        "pattern": "^(.*?)_", "meaning": "part 1 of the name (`7` in `7_1.jpg`)", "num_groups": 28,
+        "pattern": "^(.*?)_", "grouping": NAME_PART, "num_groups": 28,
         "p_value": 0.001, "nearness": 0.2, "accuracy_independent": 0.91, "accuracy_grouped": 0.78,
         "status": GroupStatus.APPLIED,
     }  # fmt: skip
@@ -65,7 +68,7 @@ ILL = replace(
     group_patterns=(
         pattern(),
         pattern(pattern="visit", status=GroupStatus.ALTERNATIVE, num_groups=60),
-        pattern(pattern="^(.)", status=GroupStatus.REJECTED_NO_SIMILARITY, p_value=0.6, meaning="part 2"),
+        pattern(pattern="^(.)", status=GroupStatus.REJECTED_NO_SIMILARITY, p_value=0.6),
     ),
     shortcuts=(Shortcut("camera", 0.9, 0.33, "x", 0.6, ("x",), ("s1", "s2")),),
     overlap_fraction={"crop": 0.4, "cover": 0.5, "squash": 1.0, "pad": 1.0},
@@ -242,8 +245,10 @@ def test_odd_names_stay_on_one_printable_line() -> None:
         leaks=(odd,),
         label_conflicts=(odd,),
         group_patterns=(
-            pattern(meaning=f"part 1 of the name `{ODD}`", pattern="^\n(.)"),
-            pattern(meaning=f"part 2 of the name `{ODD}`", pattern="^\n(.)", status=GroupStatus.ALTERNATIVE),
+            pattern(grouping={"grouped_by": "name_parts", "values": [ODD, ODD], "example": ODD}, pattern="^\n(.)"),
+            pattern(
+                grouping={**NAME_PART, "value": ODD, "example": ODD}, pattern="^\n(.)", status=GroupStatus.ALTERNATIVE
+            ),
         ),
         shortcuts=(Shortcut("camera", 1.0, 0.5, ODD, 0.6, (ODD,), (ODD,)),),
         findings=(Finding(FindingKind.SINGLE_CLASS, Severity.WARNING, {"class": ODD}),),

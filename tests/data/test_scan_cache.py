@@ -336,7 +336,7 @@ def test_report_round_trips() -> None:
         group_patterns=(
             GroupPattern(
                 "^(.)",
-                "part 1",
+                {"grouped_by": "name_part", "position": 1, "value": "7", "example": "7_1.jpg"},
                 2,
                 GroupStatus.QUESTION_TOO_FEW_GROUPS,
                 0.001,

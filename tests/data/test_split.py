@@ -18,6 +18,7 @@ from headstart.types import (
     DecisionReason,
     EvaluationProtocol,
     EvaluationSetup,
+    SplitReason,
     SplitSource,
 )
 
@@ -115,7 +116,8 @@ def test_class_in_one_group_is_listed() -> None:
     samples = make(["a"] * 10 + ["b"] * 10)
     groups = np.array([*range(10), *[10] * 10])
     split = make_split(samples, groups=groups, test_size=0.2)
-    assert "`b` cannot be scored" in split.reason
+    assert split.reason is SplitReason.HELD_OUT
+    assert split.evidence == {"num_held_out": 2, "unscorable_classes": ["b"]}
     assert set(split.assignment[10:]) == {"train"}
 
 
@@ -187,8 +189,8 @@ def test_invalid_manifests_raise(tmp_path: Path) -> None:
     split = read_split(path, samples)
     assert split.assignment.tolist() == ["train", "test", ""]
     assert split.setup == USER_VALIDATION_SPLIT
-    assert "1 of its images are not here" in split.reason
-    assert "1 image" in split.reason
+    assert split.reason is SplitReason.VAL_IS_SCORED
+    assert split.evidence == {"num_missing": 1, "num_not_listed": 1}
     for text, message in [
         ("image,set\na,train\n", "no columns"),
         ("image,split\na/000.png,third\n", "expected train, val or test"),

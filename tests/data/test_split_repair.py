@@ -12,7 +12,7 @@ from headstart.data.split import make_split, read_split, write_split
 from headstart.data.split_repair import repair_split
 from headstart.errors import DataError
 from headstart.records import Samples, Split
-from headstart.types import USER_TEST_SPLIT
+from headstart.types import USER_TEST_SPLIT, SplitReason
 
 
 def given_split(splits: list[str], labels: list[str] | None = None) -> tuple[Samples, Split]:
@@ -26,7 +26,7 @@ def test_a_group_goes_where_most_of_it_is() -> None:
     groups = np.array([0, 0, 0, 1, 1, 1, 2])
     repaired = repair_split(samples, split, groups)
     assert repaired.assignment.tolist() == ["train", "train", "train", "test", "test", "test", "test"]
-    assert (repaired.reason, repaired.evidence["num_moved"]) == ("repair_moved", 2)
+    assert (repaired.reason, repaired.evidence["num_moved"]) == (SplitReason.REPAIR_MOVED, 2)
 
 
 def test_ties_go_to_training() -> None:
@@ -71,7 +71,7 @@ def test_groups_are_redrawn_if_one_side_would_be_empty(scored: str) -> None:
     groups = np.arange(20) % 5  # each with three in training and one that is scored
     out = np.arange(20) == 7
     repaired = repair_split(samples, split, groups, out)
-    assert (repaired.reason, repaired.evidence["test_share"]) == ("repair_redrawn", 0.25)
+    assert (repaired.reason, repaired.evidence["test_share"]) == (SplitReason.REPAIR_REDRAWN, 0.25)
     assert repaired.assignment[7] == ""
     sides = [set(repaired.assignment[(groups == g) & ~out]) for g in range(5)]
     assert sorted(map(sorted, sides)) == [["test"]] + [["train"]] * 4
@@ -100,7 +100,7 @@ def test_repair_keeps_groups_whole_and_moves_nothing_else(splits: list[str], see
         repaired = repair_split(samples, split, groups)
     except DataError:
         return
-    if repaired.reason == "repair_redrawn":
+    if repaired.reason == SplitReason.REPAIR_REDRAWN:
         assert all(len(set(repaired.assignment[groups == g])) == 1 for g in set(groups.tolist()))
         assert set(repaired.assignment) == {"train", "test"}
         return

@@ -13,16 +13,17 @@ from headstart.records import GroupEvidence, GroupPattern, Shortcut
 from headstart.serialization import plain
 from headstart.types import Evidence, Finding, FindingKind, GroupStatus, Severity
 
+NAME_PART: Evidence = {"grouped_by": "name_part", "position": 1, "value": "7", "example": "7_1.jpg"}
 QUESTION: Evidence = {
     "status": GroupStatus.QUESTION_TOO_FEW_GROUPS.value, "pattern": "^([^ ]*) ",
-    "pattern_meaning": "part 1 of the name", "num_groups": 3, "accuracy_independent": 0.97, "accuracy_grouped": 0.11,
+    "grouping": NAME_PART, "num_groups": 3, "accuracy_independent": 0.97, "accuracy_grouped": 0.11,
     **asdict(GroupEvidence(100, 3, 2.5, {"class": 1.2, "split": 1.1, "camera": 1.0}, 0.5, 1, 9, 0.001, 0.2)),
 }  # fmt: skip
 
 
 def group(status: GroupStatus, **more: object) -> Evidence:
     """Return the evidence of a grouping."""
-    group_pattern = GroupPattern("^([^ ]*) ", "part 1 of the name", 28, status, 0.001, 0.2, 0.97, 0.11, **more)  # type: ignore[arg-type]
+    group_pattern = GroupPattern("^([^ ]*) ", NAME_PART, 28, status, 0.001, 0.2, 0.97, 0.11, **more)  # type: ignore[arg-type]
     return dict(plain(asdict(group_pattern)))
 
 
@@ -61,7 +62,7 @@ EXAMPLES: dict[FindingKind, Evidence] = {
     FindingKind.DUPLICATE_IMAGES: {"pair_kind": "bytes", "count": 5, "pairs": [["a.png", "b.png"]] * 5},
     FindingKind.FILES_HANDLED: {"what": "rotated", "count": 4, "detail": "turned upright", "examples": ["a.jpg"]},
     FindingKind.FILES_NOT_USED: {"problem": "missing", "count": 1, "examples": ["a.jpg"], "detail": "no such file"},
-    FindingKind.GROUPS_ACROSS_SPLITS: {"num_groups": 2, "pattern_meaning": "column `patient`", "share_of_scored": 0.5},
+    FindingKind.GROUPS_ACROSS_SPLITS: {"num_groups": 2, "grouping": NAME_PART, "share_of_scored": 0.5},
     FindingKind.GROUPS_APPLIED: group(GroupStatus.APPLIED),
     FindingKind.GROUPS_IN_QUESTION: QUESTION,
     FindingKind.GROUPS_NOT_APPLIED: group(GroupStatus.ALTERNATIVE),

@@ -26,7 +26,12 @@ EXAMPLES: dict[NoteKind, Evidence] = {
     NoteKind.NO_COPIES_TO_DRAW: {"path": "pairs.png"},
     NoteKind.BOX_SIZES: {"width": 416, "height": 416, "num_boxes": {"0-8": 12, "8-16": 40}},
     NoteKind.CACHE_NOT_WRITTEN: {"what": "decoded images", "reason": "no space left on device"},
-    NoteKind.DATASET_SPLIT: {"source": "user", "num_images": {"train": 2000, "val": 300, "test": 431}},
+    NoteKind.DATASET_SPLIT: {
+        "source": "file",
+        "reason": "given",
+        "num_images": {"train": 2000, "val": 300, "test": 431},
+        "num_missing": 9,
+    },
     NoteKind.FINE_TUNING_SKIPPED: {"why": "budget", "left_seconds": 12.3},
     NoteKind.RESIZE_MODE_NOT_MEASURED: {"resize_mode": "crop"},
     NoteKind.OVERFITTING: {"phase": "fold1", "epoch": 3, "least_val_loss": 0.21, "last_val_loss": 0.9},

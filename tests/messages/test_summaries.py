@@ -15,9 +15,11 @@ LONG = "a\n\x1b[31m" + "very long name " * 20
 def lengthened(evidence: Evidence) -> Evidence:
     """Replace the names in the evidence by a long one with control characters."""
     changed = dict(evidence)
-    for key in ("class", "largest_class", "smallest_class", "given_class", "pattern_meaning", "meaning", "message"):
+    for key in ("class", "largest_class", "smallest_class", "given_class", "message"):
         if key in changed:
             changed[key] = LONG
+    if "grouping" in changed:
+        changed["grouping"] = {"grouped_by": "name_parts", "values": [LONG, LONG], "example": LONG}
     for key in ("examples", "pairs"):
         if key in changed:
             values = changed[key]

@@ -223,7 +223,7 @@ def test_evaluations(count: int) -> None:
 def test_lines_of_the_check(count: int) -> None:
     pair = ImagePair("a", "b", "near", 0.99, "train", "test", "x", "y", 0, 1)
     for shares, status in itertools.product(((None, None), (0.0, 1.0)), GroupStatus):
-        pattern = GroupPattern("^(.)", "part 1", count, status, 0.001, 0.1, *shares)
+        pattern = GroupPattern("^(.)", {"grouped_by": "folder"}, count, status, 0.001, 0.1, *shares)
         unreadable = (Problem("a", "empty", "the file is empty"),) * count
         health = DatasetReport(
             2, "class folders", {"a": {"none": count}}, {"PNG": count}, unreadable,

@@ -23,7 +23,7 @@ def arrange(train: list[int], test: list[int]) -> tuple[Any, Any, Any, Any]:
     samples: Samples = SimpleNamespace(class_ids=labels, class_names=NAMES)  # type: ignore[assignment]
     rows = labels[:, None].astype(np.float32)
     features: Features = SimpleNamespace(blocks={"embedding": rows})  # type: ignore[assignment]
-    split = Split(np.array(["train"] * len(train) + ["test"] * len(test)), None, "given", "given", 0, "")
+    split = Split(np.array(["train"] * len(train) + ["test"] * len(test)), None, "given", None, 0)
     head = SimpleNamespace(normalizer=lambda blocks: blocks["embedding"])
     hits = np.ones(len(train), dtype=bool)
     hits[0] = False

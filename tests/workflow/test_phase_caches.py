@@ -107,7 +107,8 @@ def test_network_without_later_cut_uses_earliest_cut(tmp_path: Path) -> None:
     assert fit_to_disk(context, trainer, PLAN, 1000) == PLAN  # type: ignore[arg-type]
     assert not trainer.sources.phases.is_on
     decision = context.decided["finetune.phases"]
-    assert (decision.reason, decision.evidence["cut"]) == (DecisionReason.PHASES_CANNOT_BE_CUT, "stage6")
+    assert decision.reason is DecisionReason.PHASES_CANNOT_BE_CUT
+    assert decision.evidence == {"cut": "stage6", "wanted_cuts": ["stage7", "stage6"]}
 
 
 def test_no_phases_without_cache_or_unfreezing() -> None:

@@ -156,7 +156,6 @@ def test_few_images_have_no_threshold(tmp_path: Path, make_images: Make) -> None
     assert run.metrics["ood"]["threshold"] is None
     (event,) = [e for e in events_of(run.folder, "stage_finished") if e["stage"] == "uncertainty"]
     assert event["evidence"]["ood"]["threshold"] is None
-    assert "19" in run.metrics["ood"]["sentence"]
     assert "too few for an OOD threshold" in (run.folder / "report.html").read_text(encoding="utf-8")
     first = run.predict(data)[0]
     assert first.ood_score is not None

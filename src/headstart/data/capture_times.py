@@ -21,7 +21,6 @@ def propose_capture_groups(scan: ScanResult) -> list[GroupCandidate]:
     candidates = []
     for pattern, pause in TIMES.items():
         keys = tuple(keys_by_time(times_taken, cameras, pause))
-        meaning = f"images of one camera at most {pause:g} seconds apart (EXIF)"
         if is_plausible_grouping(keys):
-            candidates.append(GroupCandidate(pattern, meaning, keys, "time"))
+            candidates.append(GroupCandidate(pattern, {"grouped_by": "capture_time", "seconds": pause}, keys, "time"))
     return candidates

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from headstart.records import Samples
+from headstart.types import Evidence
 
 __all__ = ["GroupCandidate", "inside_class_folders", "is_plausible_grouping", "propose_groups"]
 
@@ -44,7 +45,9 @@ class GroupCandidate:
 
     Attributes:
         pattern: Value for `--group-from`.
-        meaning: Description with an example.
+        grouping: Origin of the keys: `grouped_by` (`column`, `layout`, `name_part`, `name_parts`, `capture_time`,
+            `folder`, `template` or `expression`) with its names; `in_class_folders` is true for numbers that restart
+            in each class folder.
         keys: (N,) key of each sample, None without one.
         source: `name`, `column`, `time`, `inferred` (from nested folders), `given` (by a table or `--layout`) or
             `asked` (with `--group-from`).
@@ -52,7 +55,7 @@ class GroupCandidate:
     """
 
     pattern: str
-    meaning: str
+    grouping: Evidence
     keys: tuple[str | None, ...]
     source: str
     is_counter: bool = False
@@ -103,7 +106,7 @@ def inside_class_folders(samples: Samples, proposal: GroupCandidate) -> GroupCan
         return None
     body = re.sub(r"\[\^(\\?.)\]\*", r"[^\1/]*", proposal.pattern.removeprefix("^"))
     keys = tuple(None if k is None else f"{p}\0{k}" for p, k in zip(parents, proposal.keys, strict=True))
-    return GroupCandidate(f"([^/]*)/{body}[^/]*$", f"{proposal.meaning} inside each class folder", keys, "name")
+    return GroupCandidate(f"([^/]*)/{body}[^/]*$", {**proposal.grouping, "in_class_folders": True}, keys, "name")
 
 
 def _given_groups(samples: Samples) -> list[GroupCandidate]:
@@ -111,7 +114,7 @@ def _given_groups(samples: Samples) -> list[GroupCandidate]:
     if not any(keys):
         return []
     source = "inferred" if samples.has_inferred_groups else "given"
-    return [GroupCandidate("group", f"the groups of the {samples.layout or 'data'}", keys, source)]
+    return [GroupCandidate("group", {"grouped_by": "layout", "name": samples.layout}, keys, source)]
 
 
 def _columns(samples: Samples) -> list[GroupCandidate]:
@@ -121,7 +124,7 @@ def _columns(samples: Samples) -> list[GroupCandidate]:
         # A fractional number is a measurement, not an identifier.
         if any(k and re.fullmatch(r"[+-]?\d+\.\d+(e[+-]?\d+)?", k, re.IGNORECASE) for k in keys):
             continue
-        candidates.append(GroupCandidate(column, f"the column `{column}`", keys, "column"))
+        candidates.append(GroupCandidate(column, {"grouped_by": "column", "name": column}, keys, "column"))
     return candidates
 
 
@@ -163,17 +166,16 @@ def _fields(
         keys = tuple(None if f is None else f[k] for f in fields)
         pattern = "^" + "".join(_part(texts, t, inner, shown) for t in range(k)) + _part(texts, k, inner, shown, True)
         pattern += _end(texts, k, width)
-        meaning = f"part {k + 1} of the file name (`{shown[k]}` in `{example}`)"
-        candidates.append(GroupCandidate(pattern, meaning, keys, "name", _is_counter(keys)))
+        grouping: Evidence = {"grouped_by": "name_part", "position": k + 1, "value": shown[k], "example": example}
+        candidates.append(GroupCandidate(pattern, grouping, keys, "name", _is_counter(keys)))
         earlier = [t for t in range(k) if telling[t]]
         if earlier and k < width - 1:
             keys = tuple(None if f is None else "\0".join(f[t] for t in (*earlier, k)) for f in fields)
             pattern = "^" + "".join(_part(texts, t, inner, shown, t in earlier) for t in range(k))
             pattern += _part(texts, k, inner, shown, True) + _end(texts, k, width)
-            together = " and ".join(f"`{shown[t]}`" for t in (*earlier, k))
-            candidates.append(
-                GroupCandidate(pattern, f"the parts {together} of the file name `{example}`", keys, "name")
-            )
+            values_of = [shown[t] for t in (*earlier, k)]
+            grouping = {"grouped_by": "name_parts", "values": values_of, "example": example}
+            candidates.append(GroupCandidate(pattern, grouping, keys, "name"))
     return candidates
 
 

@@ -204,7 +204,7 @@ class _GroupTester:
         sizes = np.bincount(groups[self.rows][groups[self.rows] >= 0], minlength=1)
         pattern = GroupPattern(
             pattern=proposal.pattern,
-            meaning=proposal.meaning,
+            grouping=proposal.grouping,
             num_groups=int((sizes > 1).sum()),
             status=status,
             p_value=likeness.p_value,

@@ -25,7 +25,6 @@ from headstart.data.leaks import find_leaks
 from headstart.data.pixel_comparison import SamePixels
 from headstart.data.shortcuts import find_shortcuts
 from headstart.limits import MAX_PIXELS
-from headstart.messages.decisions_data import grouping_message
 from headstart.records import DatasetReport, Decision, GroupPattern, ImagePair, Remark, Samples, Shortcut
 from headstart.types import DecisionReason, Evidence, Finding, FindingKind, GroupStatus, JsonValue, Severity
 
@@ -204,7 +203,8 @@ def _requested_groups(samples: Samples, group_from: str | None) -> GroupCandidat
     groups, decision = group_ids(samples, group_from)
     if groups is None:
         return None
-    return GroupCandidate(group_from, grouping_message(decision.evidence), tuple(map(str, groups.tolist())), "asked")
+    grouping = {key: decision.evidence[key] for key in ("grouped_by", "name")}
+    return GroupCandidate(group_from, grouping, tuple(map(str, groups.tolist())), "asked")
 
 
 def _chosen_groups(
@@ -225,7 +225,7 @@ def _chosen_groups(
     tested = next((g for g in proposals if g is not None and g.pattern == used.pattern), None)
     groups = group_ids(samples, used.pattern)[0] if tested is None else number_groups(list(tested.keys))
     evidence: Evidence = {
-        "pattern_meaning": used.meaning,
+        "grouping": used.grouping,
         "num_groups": used.num_groups,
         "p_value": used.p_value,
         "accuracy_independent": used.accuracy_independent,
@@ -327,7 +327,7 @@ def _straddling(patterns: Sequence[tuple[NDArray[np.int64], GroupPattern]]) -> l
             Severity.ERROR,
             {
                 "num_groups": p.evidence.num_straddling,
-                "pattern_meaning": p.meaning,
+                "grouping": p.grouping,
                 "share_of_scored": p.evidence.straddling_fraction,
             },
         )
@@ -353,7 +353,7 @@ def _questions(patterns: Sequence[tuple[NDArray[np.int64], GroupPattern]]) -> li
             {
                 "status": p.status.value,
                 "pattern": p.pattern,
-                "pattern_meaning": p.meaning,
+                "grouping": p.grouping,
                 "num_groups": p.num_groups,
                 "accuracy_independent": p.accuracy_independent,
                 "accuracy_grouped": p.accuracy_grouped,

@@ -28,7 +28,7 @@ from headstart.types import DecisionReason, Finding, FindingKind, GroupStatus, S
 
 __all__ = ["ScanCache", "digest_of", "report_from_note"]
 
-_VERSION = 3  # of the cache format; files of other versions are ignored
+_VERSION = 4  # of the cache format; files of other versions are ignored
 _LIMIT_BYTES = 2 << 30
 _MOST_NOTES = 8
 _CHUNK = 256

@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import os
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +19,9 @@ from headstart.csv_cells import escape_formula, unescape_formula
 from headstart.data.folders import split_name
 from headstart.data.grouping import group_ids, number_groups
 from headstart.errors import DataError, UsageError
-from headstart.messages.numbers import pluralize, pluralize_is
+from headstart.messages.numbers import pluralize
 from headstart.records import Samples, Split
-from headstart.types import EvaluationProtocol, EvaluationSetup, SplitSource
+from headstart.types import EvaluationProtocol, EvaluationSetup, Evidence, SplitReason, SplitSource
 
 __all__ = ["group_ids", "make_split", "read_split", "write_split"]
 
@@ -62,8 +63,7 @@ def make_split(
         return _own_split(np.array([s.split or "train" for s in samples]), groups, out, seed, "given")
     assignment = np.where(out, "", "train").astype("<U5")
     if test_size is None:
-        reason = "no split; evaluation is out of fold"
-        return Split(assignment, groups, "made", None, seed, reason)
+        return Split(assignment, groups, "made", None, seed, SplitReason.NOT_SPLIT)
     if not 0 < test_size < 1:
         raise UsageError(f"--test-size must be between 0 and 1, not {test_size:g}.", hint="e.g. --test-size 0.2")
     is_test, unscored = _hold_out(samples.class_ids, groups, test_size, seed, out)
@@ -75,13 +75,12 @@ def make_split(
             hint="leave --test-size out; the score is then measured out of fold",
         )
     assignment[is_test] = "test"
-    whole = "" if groups is None else ", groups kept whole"
-    reason = f"{int(is_test.sum()):,} of {pluralize(int((~out).sum()), 'image')} held out, by class{whole}, seed {seed}"
-    if unscored:
-        names = ", ".join(f"`{samples.class_names[k]}`" for k in unscored[:5])
-        reason += f"; {names} cannot be scored: all its images are one group"
+    evidence: Evidence = {
+        "num_held_out": int(is_test.sum()),
+        "unscorable_classes": [samples.class_names[k] for k in unscored],
+    }
     setup = EvaluationSetup(EvaluationProtocol.TEST_SPLIT, held_out_fraction=test_size, split_source=SplitSource.MADE)
-    return Split(assignment, groups, "made", setup, seed, reason)
+    return Split(assignment, groups, "made", setup, seed, SplitReason.HELD_OUT, evidence)
 
 
 def _smallest_group(
@@ -115,7 +114,7 @@ def write_split(path: str | Path, samples: Samples, split: Split) -> None:
 def read_split(path: str | Path, samples: Samples) -> Split:
     """Read a manifest for these samples.
 
-    Images that it does not list are excluded and counted in the reason.
+    Images that it does not list are excluded and counted in the evidence, like its rows without an image.
 
     Raises:
         DataError: The file is unreadable, has no `image` and `split` column, an unknown split, or lists
@@ -161,9 +160,8 @@ def read_split(path: str | Path, samples: Samples) -> Split:
     extra = sum(s.name not in listed for s in samples)
     groups = number_groups(keys) if any(keys) else None
     made = _own_split(assignment, groups, assignment == "", 0, "file")
-    more = [f"{missing} of its images are not here"] if missing else []
-    more += [f"{pluralize_is(extra, 'image')} not listed and excluded"] if extra else []
-    return Split(made.assignment, groups, "file", made.setup, 0, "; ".join([f"read from {shown}", *more]))
+    evidence: Evidence = {"num_missing": missing, "num_not_listed": extra}
+    return replace(made, groups=groups, evidence=evidence)
 
 
 def _own_split(
@@ -176,13 +174,12 @@ def _own_split(
         raise DataError("The data have a split but no training images.", hint="add a folder (or split value) `train`")
     protocol: EvaluationProtocol | None
     if counts["test"]:
-        protocol, reason = EvaluationProtocol.TEST_SPLIT, "your own split"
+        protocol, reason = EvaluationProtocol.TEST_SPLIT, SplitReason.GIVEN
     elif counts["val"]:
         assignment[assignment == "val"] = "test"
-        protocol = EvaluationProtocol.VALIDATION_SPLIT
-        reason = "your own split; it has no test images, so the validation images are scored"
+        protocol, reason = EvaluationProtocol.VALIDATION_SPLIT, SplitReason.VAL_IS_SCORED
     else:
-        protocol, reason = None, "all images are for training; the score is measured out of fold"
+        protocol, reason = None, SplitReason.ALL_TRAIN
     setup = None if protocol is None else EvaluationSetup(protocol, split_source=SplitSource.USER)
     return Split(assignment, groups, "file" if source == "file" else "given", setup, seed, reason)
 

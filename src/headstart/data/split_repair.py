@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from headstart.data.split import make_split
 from headstart.errors import DataError
 from headstart.records import Samples, Split
-from headstart.types import JsonValue
+from headstart.types import JsonValue, SplitReason
 
 __all__ = ["repair_split"]
 
@@ -34,7 +34,7 @@ def repair_split(
         excluded: (N,) images that belong to no split.
 
     Returns:
-        The new split; its reason is `repair_moved` or `repair_redrawn`, and its evidence holds the number of images
+        The new split; its reason is REPAIR_MOVED or REPAIR_REDRAWN, and its evidence holds the number of images
         moved (`num_moved`) and the classes that a side has lost (`lost_classes`).
 
     Raises:
@@ -55,7 +55,7 @@ def repair_split(
         fraction = float((split.assignment == scored).sum() / (split.assignment != "").sum())
         assignment = _redraw(samples, groups, before == "", fraction, split.seed)
         evidence: dict[str, JsonValue] = {"num_moved": int((assignment != before).sum()), "test_share": fraction}
-        return Split(assignment, groups, "made", split.setup, split.seed, "repair_redrawn", evidence)
+        return Split(assignment, groups, "made", split.setup, split.seed, SplitReason.REPAIR_REDRAWN, evidence)
     lost: dict[str, JsonValue] = {
         side: sorted(_classes(samples, before == side) - _classes(samples, assignment == side))
         for side in ("train", scored)
@@ -64,7 +64,7 @@ def repair_split(
         "num_moved": int((assignment != before).sum()),
         "lost_classes": {side: names for side, names in lost.items() if names},
     }
-    return Split(assignment, groups, "made", split.setup, split.seed, "repair_moved", evidence)
+    return Split(assignment, groups, "made", split.setup, split.seed, SplitReason.REPAIR_MOVED, evidence)
 
 
 def _redraw(

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from headstart.messages.decisions_data import grouping_message
 from headstart.messages.numbers import percent
 from headstart.messages.shortcuts import cue_name, shortcut_message
 from headstart.messages.values import count, with_example
@@ -68,13 +69,13 @@ def _groups_applied(e: Mapping[str, Any]) -> str:
     why = f", within-group similarity above chance (p = {e['p_value']:.3g})" if e["source"] == "guessed" else ""
     off = "" if e["source"] == "asked" else "; --group-from none disables them"
     number = count(e["num_groups"], "group")
-    return f"{number} from {e['meaning']} are kept together{why}{_accuracies(e)}{off}"
+    return f"{number} from {grouping_message(e['grouping'])} are kept together{why}{_accuracies(e)}{off}"
 
 
 def _groups_not_applied(e: Mapping[str, Any]) -> str:
     return (
-        f"candidate groups from {e['meaning']} ({count(e['num_groups'], 'group')}, p = {e['p_value']:.3g}) are not used"
-        f"{_accuracies(e)}; --group-from {shlex.quote(e['pattern'])} applies them"
+        f"candidate groups from {grouping_message(e['grouping'])} ({count(e['num_groups'], 'group')}, "
+        f"p = {e['p_value']:.3g}) are not used{_accuracies(e)}; --group-from {shlex.quote(e['pattern'])} applies them"
     )
 
 
@@ -83,7 +84,9 @@ def _groups_rejected(e: Mapping[str, Any]) -> str:
         "rejected_counter_prefix": "the prefix of a camera's or program's counter",
         "rejected_no_similarity": f"within-group similarity at chance (p = {e['p_value']:.2g})",
     }.get(e["status"], e["status"])
-    return f"candidate groups from {e['meaning']} ({count(e['num_groups'], 'group')}) rejected: {why}"
+    return (
+        f"candidate groups from {grouping_message(e['grouping'])} ({count(e['num_groups'], 'group')}) rejected: {why}"
+    )
 
 
 def _shortcut(e: Mapping[str, Any]) -> str:

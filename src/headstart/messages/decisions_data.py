@@ -13,15 +13,25 @@ __all__ = ["DATA_REASONS", "grouping_message"]
 
 
 def grouping_message(e: Mapping[str, Any]) -> str:
-    """Return the source of the groups, e.g. ``column `patient` ``, from the evidence of `GROUPS_ASKED_FOR`."""
-    name = quote(str(e["name"]))
-    return {
-        "capture_time": "capture time",
-        "column": f"column {name}",
-        "expression": f"expression {name}",
-        "folder": "folder of each image",
-        "template": f"pattern {name}",
-    }[e["grouped_by"]]
+    """Return the origin of groups, e.g. ``column `patient` ``; see `GroupCandidate.grouping`."""
+    inside = " inside each class folder" if e.get("in_class_folders") else ""
+    return _GROUPINGS[e["grouped_by"]](e) + inside
+
+
+def _capture_time(e: Mapping[str, Any]) -> str:
+    return f"images of one camera at most {e['seconds']:g} seconds apart (EXIF)" if "seconds" in e else "capture time"
+
+
+_GROUPINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "capture_time": _capture_time,
+    "column": lambda e: f"column {quote(e['name'])}",
+    "expression": lambda e: f"expression {quote(e['name'])}",
+    "folder": lambda e: "folder of each image",
+    "layout": lambda e: f"groups of the {e['name'] or 'data'}",
+    "name_part": lambda e: f"part {e['position']} of the file name ({quote(e['value'])} in {quote(e['example'])})",
+    "name_parts": lambda e: f"parts {' and '.join(map(quote, e['values']))} of the file name {quote(e['example'])}",
+    "template": lambda e: f"pattern {quote(e['name'])}",
+}
 
 
 def _groups_asked_for(e: Mapping[str, Any]) -> str:
@@ -43,7 +53,9 @@ def _groups_supported(e: Mapping[str, Any]) -> str:
             f"{percent(e['accuracy_grouped'], 0)} with leave-one-group-out"
         )
     groups = pluralize(e["num_groups"], "group")
-    return f"{groups} by {e['pattern_meaning']}, supported by image similarity (p = {e['p_value']:.3g}){scores}"
+    return (
+        f"{groups} by {grouping_message(e['grouping'])}, supported by image similarity (p = {e['p_value']:.3g}){scores}"
+    )
 
 
 def _duplicates_kept_together(e: Mapping[str, Any]) -> str:

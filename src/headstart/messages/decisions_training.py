@@ -93,7 +93,9 @@ TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = 
     ),
     DecisionReason.NO_BUDGET: lambda e: "no budget for fine-tuning; --budget 5m tries it",
     DecisionReason.NO_PILOT_GAIN: lambda e: f"no pilot lowers the log-loss of the probe: {_pilots(e)}",
-    DecisionReason.PHASES_CANNOT_BE_CUT: lambda e: f"all phases train from {e['cut']}: {e['detail'].rstrip('.')}",
+    DecisionReason.PHASES_CANNOT_BE_CUT: lambda e: (
+        f"all phases train from {e['cut']}: the network cannot be cut at {', '.join(e['wanted_cuts'])}"
+    ),
     DecisionReason.PHASES_FIT_CACHE: lambda e: f"each phase trains from its own cached activations: {_phase_sizes(e)}",
     DecisionReason.PHASES_TOO_LARGE: lambda e: (
         f"all phases train from {e['cut']}: {_megabytes(e['room_bytes'])} free, needed: {_phase_sizes(e)}"

@@ -8,6 +8,7 @@ from typing import Any
 
 from headstart.events import FileWritten
 from headstart.messages.values import count, names, shorten_path
+from headstart.types import SplitReason
 
 __all__ = ["demo_message", "file_message", "relative_path"]
 
@@ -47,7 +48,7 @@ def _sheet(e: Mapping[str, Any]) -> str:
 def _split(e: Mapping[str, Any]) -> str:
     """Return the changes of a repaired split."""
     text = f"{count(e['num_left_out'], 'image')} excluded, {count(e['num_moved'], 'image')} moved"
-    if e["repair"] == "repair_redrawn":
+    if e["repair"] == SplitReason.REPAIR_REDRAWN:
         text += ", groups reassigned"
     for side, lost in e.get("lost_classes", {}).items():
         text += f"; no {side} image left of {names(lost, shown=2, width=12)}"

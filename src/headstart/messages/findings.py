@@ -8,6 +8,7 @@ from typing import Any
 
 from headstart.messages.box_problems import BOX_PROBLEM_MESSAGES
 from headstart.messages.dataset import DATASET_MESSAGES
+from headstart.messages.decisions_data import grouping_message
 from headstart.messages.evaluation import EVALUATION_MESSAGES
 from headstart.messages.numbers import percent, pluralize
 from headstart.types import Finding, FindingKind, GroupStatus
@@ -88,7 +89,7 @@ def _files_not_used(e: Mapping[str, Any]) -> str:
 
 def _groups_across_splits(e: Mapping[str, Any]) -> str:
     return (
-        f"{pluralize(e['num_groups'], 'group')} ({e['pattern_meaning']}) in several splits, with "
+        f"{pluralize(e['num_groups'], 'group')} ({grouping_message(e['grouping'])}) in several splits, with "
         f"{percent(e['share_of_scored'], 0)} of the scored images: the score is not valid for new groups"
     )
 
@@ -102,8 +103,8 @@ def _groups_in_question(e: Mapping[str, Any]) -> str:
             f"{percent(e['accuracy_grouped'], 0)} with leave-one-group-out"
         )
     return (
-        f"images with the same {e['pattern_meaning']} ({pluralize(e['num_groups'], 'group')}) are similar, but these "
-        f"groups are not applied: {reason}{scores}. If they show the same object, use --group-from "
+        f"images with the same {grouping_message(e['grouping'])} ({pluralize(e['num_groups'], 'group')}) are similar, "
+        f"but these groups are not applied: {reason}{scores}. If they show the same object, use --group-from "
         f"{shlex.quote(e['pattern'])}; if not, --group-from none"
     )
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from headstart.events import Note
 from headstart.messages.numbers import percent
-from headstart.messages.values import count, quote, shorten
-from headstart.types import NoteKind
+from headstart.messages.values import count, names, quote, shorten
+from headstart.types import NoteKind, SplitReason
 
 __all__ = ["note_message", "note_to_json"]
 
@@ -33,6 +33,31 @@ def _box_sizes(e: Mapping[str, Any]) -> str:
     return f"shorter side of boxes at {e['width']} x {e['height']} px: {', '.join(parts)}"
 
 
+_SPLITS: Mapping[SplitReason, str] = {
+    SplitReason.ALL_TRAIN: "no test images, scored out of fold",
+    SplitReason.FOLDS: "scored by cross-validation",
+    SplitReason.GIVEN: "your own",
+    SplitReason.HELD_OUT: "held out by class",
+    SplitReason.NOT_SPLIT: "no test images, scored out of fold",
+    SplitReason.REPAIR_MOVED: "your own, groups moved",
+    SplitReason.REPAIR_REDRAWN: "drawn again",
+    SplitReason.TEST_NOT_SCORABLE: "no test image can be scored, scored out of fold",
+    SplitReason.VAL_IS_SCORED: "your own, the validation images are scored",
+}
+
+
+def _split(e: Mapping[str, Any]) -> str:
+    text = ", ".join(f"{name} {number:,}" for name, number in e["num_images"].items())
+    text = f"split ({_SPLITS[SplitReason(e['reason'])]}): {text}"
+    if e.get("num_missing"):
+        text += f"; {count(e['num_missing'], 'listed image')} missing"
+    if e.get("num_not_listed"):
+        text += f"; {count(e['num_not_listed'], 'unlisted image')} excluded"
+    if e.get("unscorable_classes"):
+        text += f"; one group each, not scored: {names(e['unscorable_classes'], shown=3)}"
+    return text
+
+
 _SKIPPED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "budget": lambda e: f"{e['left_seconds']:.0f} s left of the budget, too short; the probe is kept",
     "no_gain": lambda e: "no pilot beats the probe; the probe is kept",
@@ -44,9 +69,7 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
     NoteKind.COVERAGE_NOT_KEPT: lambda e: (
         f"the model has no prediction sets at {percent(e['asked'], 0)}; those at {percent(e['used'], 0)} are used"
     ),
-    NoteKind.DATASET_SPLIT: lambda e: (
-        f"split ({e['source']}): {', '.join(f'{name} {number:,}' for name, number in e['num_images'].items())}"
-    ),
+    NoteKind.DATASET_SPLIT: _split,
     NoteKind.DATA_MOVED: lambda e: (
         "the data are not at the path of the run: no images in the report (set --data FOLDER)"
     ),

@@ -9,6 +9,7 @@ from typing import Any, TypeAlias, TypeVar
 
 from headstart.messages.box_problems import BOX_PROBLEM_SUMMARIES
 from headstart.messages.dataset import DATASET_SUMMARIES
+from headstart.messages.decisions_data import grouping_message
 from headstart.messages.evaluation import EVALUATION_MESSAGES, EVALUATION_SUMMARIES
 from headstart.messages.findings import finding_message
 from headstart.messages.reading import reading_message
@@ -221,9 +222,11 @@ _SUMMARIES: dict[FindingKind | ReadingKind, Callable[[Sequence[Mapping[str, Any]
         f"{count(es[0]['num_groups'], 'group')} on both sides of your split "
         f"({es[0]['share_of_scored']:.0%} of the scored images)"
     ),
-    FindingKind.GROUPS_APPLIED: lambda es: f"{count(es[0]['num_groups'], 'group')} kept together ({es[0]['meaning']})",
+    FindingKind.GROUPS_APPLIED: lambda es: (
+        f"{count(es[0]['num_groups'], 'group')} kept together ({grouping_message(es[0]['grouping'])})"
+    ),
     FindingKind.GROUPS_NOT_APPLIED: lambda es: (
-        f"{count(es[0]['num_groups'], 'candidate group')} not used ({es[0]['meaning']})"
+        f"{count(es[0]['num_groups'], 'candidate group')} not used ({grouping_message(es[0]['grouping'])})"
     ),
     FindingKind.MIXED_PIXEL_TYPES: lambda es: (
         f"{es[0]['num_float']:,} floating-point and {es[0]['num_integer']:,} 16-bit images share one value range"

@@ -15,6 +15,7 @@ from importlib import resources
 from typing import Any
 
 from headstart.errors import MissingExtraError
+from headstart.messages.decisions_data import grouping_message
 from headstart.messages.numbers import percent, pluralize
 from headstart.reports import svg_charts
 from headstart.reports.thumbs import data_uri
@@ -62,6 +63,7 @@ def render(
         "count": _count,
         "ticks": _ticks,
         "sentence": _sentence,
+        "grouping": grouping_message,
     }
     return environment.get_template(template).render(
         r=report,

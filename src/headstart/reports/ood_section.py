@@ -46,4 +46,4 @@ def coverage_section(facts: RunData) -> dict[str, Any]:
 
 def _measured(facts: RunData, name: str) -> dict[str, Any] | None:
     measured = facts.extra.get(name)
-    return {k: v for k, v in dict(measured).items() if k != "sentence"} if measured else None
+    return dict(measured) if measured else None

@@ -15,10 +15,21 @@ from headstart.data.inspection import apply_report
 from headstart.data.sources import read
 from headstart.data.split import make_split, read_split
 from headstart.errors import DataError
+from headstart.events import EventStream
 from headstart.records import DatasetReport, Decision, Features, Samples, Split, SplitName
+from headstart.types import Evidence, JsonValue, NoteKind, SplitReason
 
-__all__ = ["ReadSamples", "SplitDataset", "check_classes", "read_samples", "split_dataset", "without_classes"]
+__all__ = [
+    "ReadSamples",
+    "SplitDataset",
+    "check_classes",
+    "note_split",
+    "read_samples",
+    "split_dataset",
+    "without_classes",
+]
 
+_SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 _MIN_PER_CLASS = 2  # leave-one-out needs another sample of the class
 
 
@@ -113,14 +124,13 @@ def split_dataset(
         leave_out=excluded | leaking,
     )
     if manifest is not None:
-        split = replace(split, source="file", setup=manifest.setup, reason=manifest.reason)
+        split = replace(manifest, assignment=split.assignment, groups=split.groups, seed=split.seed)
     given = {s.split for s in samples}
     scored = "test" if "test" in given else "val"
     if scored == "test" and not (applied.test & ~excluded & _in_split(samples, "test")).any():
         # Otherwise the user's validation images would be taken for test images.
         assignment = np.where(split.assignment == "test", "val", split.assignment).astype("<U5")
-        reason = "none of your test images can be scored; the score is out-of-fold"
-        split = replace(split, assignment=assignment, setup=None, reason=reason)
+        split = replace(split, assignment=assignment, setup=None, reason=SplitReason.TEST_NOT_SCORABLE)
     leaking_ids = np.flatnonzero(leaking & _in_split(samples, scored))
     keep = np.flatnonzero(split.assignment != "")
     if len(keep) < len(samples):
@@ -137,6 +147,19 @@ def split_dataset(
         leaking_features=features.take(leaking_ids),
         decisions=applied.decisions,
     )
+
+
+def note_split(split: Split, events: EventStream) -> None:
+    """Emit the number of images of each part, and how the split came about; warn if a split file does not fit."""
+    num_images: Evidence = {name: len(index) for name in _SPLITS if len(index := split.where(name))}
+    evidence: dict[str, JsonValue] = {
+        "source": split.source,
+        "reason": split.reason.value,
+        "num_images": num_images,
+        **split.evidence,
+    }
+    is_incomplete = bool(split.evidence.get("num_missing") or split.evidence.get("num_not_listed"))
+    (events.warn if is_incomplete else events.note)(NoteKind.DATASET_SPLIT, **evidence)
 
 
 def check_classes(samples: Samples, split: Split) -> None:

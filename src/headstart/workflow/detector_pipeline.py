@@ -30,7 +30,8 @@ from headstart.preprocessing.augmentation import parse_augment
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.records import Decision, Split, SplitName
 from headstart.system import Clock, available_cores, file_digest
-from headstart.types import DecisionReason, Evidence, Finding, FindingKind, NoteKind, Severity
+from headstart.types import DecisionReason, Evidence, Finding, FindingKind, NoteKind, Severity, SplitReason
+from headstart.workflow.dataset_split import note_split
 from headstart.workflow.detect_types import DetectorRunContext
 from headstart.workflow.devices import check_device
 from headstart.workflow.journal import JOURNAL, Journal
@@ -46,7 +47,6 @@ __all__ = ["train_detector"]
 
 Ids = NDArray[np.int64]
 _SCORED: tuple[SplitName, ...] = ("val", "test")
-_SPLITS: tuple[SplitName, ...] = ("train", *_SCORED)
 _PAIRS_KEPT = 10  # leaking pairs in the evidence of a finding
 
 
@@ -150,9 +150,8 @@ def _prepare(
     is_leaking = (applied.test_including_leaks & ~applied.test & (split.source != "made"))[keep]
     groups = None if split.groups is None else split.groups[keep]
     samples = samples.take(keep)
-    split = Split(split.assignment[keep], groups, split.source, split.setup, split.seed, split.reason)
-    numbers: Evidence = {name: len(index) for name in _SPLITS if len(index := split.where(name))}
-    events.note(NoteKind.DATASET_SPLIT, source=split.source, num_images=numbers)
+    split = replace(split, assignment=split.assignment[keep], groups=groups)
+    note_split(split, events)
     leaking, findings = _find_leaks(split, is_leaking, report, events)
     _check(samples, split)
     spec, decisions = _spec(resolved, samples, split)
@@ -220,11 +219,11 @@ def _split(
     settings = resolved.settings
     if manifest is not None:
         made = split_boxes(samples, groups=groups, leave_out=excluded)
-        return replace(made, source="file", setup=manifest.setup, reason=manifest.reason)
+        return replace(manifest, assignment=made.assignment, groups=made.groups, seed=made.seed)
     if settings.folds is not None and settings.test_size is None and not any(samples.split):
         assignment = np.where(excluded, "", "train").astype("<U5")
-        reason = f"{settings.folds}-fold cross-validation scores every image"
-        return Split(assignment, groups, "made", None, settings.seed, reason)
+        evidence: Evidence = {"folds": settings.folds}
+        return Split(assignment, groups, "made", None, settings.seed, SplitReason.FOLDS, evidence)
     return split_boxes(samples, groups=groups, test_size=settings.test_size, seed=settings.seed, leave_out=excluded)
 
 

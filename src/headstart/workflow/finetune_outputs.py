@@ -21,7 +21,7 @@ from headstart.features.engines import OnnxEngine
 from headstart.features.extraction import embed_files
 from headstart.features.graph_weights import refill_graph
 from headstart.probe.linear import LinearHead
-from headstart.records import Evaluation, Features, Split
+from headstart.records import Evaluation, Features
 from headstart.training.network import interpolate
 from headstart.training.plan import FinetunePlan
 from headstart.training.probe_comparison import ProbeComparison
@@ -290,7 +290,7 @@ def _write(
     assignment = split.assignment[kept].copy()
     is_oof = np.isin(kept, tuned.scored) & (assignment == "train")
     groups = None if split.groups is None else split.groups[kept]
-    shown = Split(assignment, groups, split.source, split.setup, split.seed, split.reason)
+    shown = replace(split, assignment=assignment, groups=groups)
     row_of = {int(s): i for i, s in enumerate(tuned.scored)}
     rows = tuned.comparison.logits[[row_of[int(s)] for s in kept[is_oof]]]
     fit = replace(fitted.fit, oof_logits=rows, setup=tuned.setup)

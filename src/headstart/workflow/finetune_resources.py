@@ -67,9 +67,9 @@ def _decide_phases(context: ProbeRunContext, trainer: FinetuneTrainer, plan: Fin
         return
     try:
         sizes = [size * num * (plan.num_views + 1) for size in sources.phase_bytes(plan)]
-    except (UsageError, WeightsError) as error:  # the network cannot be cut at a later stage
+    except (UsageError, WeightsError):  # the network cannot be cut at a later stage
         rows.is_on = False
-        problem: Evidence = {"cut": plan.train_from, "detail": error.message}
+        problem: Evidence = {"cut": plan.train_from, "wanted_cuts": [cut for _, cut in cuts]}
         context.decide([Decision("finetune.phases", "one", DecisionReason.PHASES_CANNOT_BE_CUT, evidence=problem)])
         return
     room = sources.cache.room_bytes()

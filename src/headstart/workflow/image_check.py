@@ -238,7 +238,7 @@ def save_repaired_split(
     except OSError as error:
         raise UsageError(f"cannot write `{out}` ({error.strerror or error}).") from error
     num_excluded = int((split.assignment == "").sum())
-    evidence = {"num_left_out": num_excluded, "repair": split.reason, **split.evidence}
+    evidence = {"num_left_out": num_excluded, "repair": split.reason.value, **split.evidence}
     events.emit(FileWritten("split", out, evidence))
 
 

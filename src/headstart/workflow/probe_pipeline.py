@@ -20,7 +20,14 @@ from headstart.training.probe_comparison import refuse_finetuned_features
 from headstart.types import DecisionReason, Evidence, JsonValue, ReadingKind
 from headstart.workflow.class_weights import class_factors
 from headstart.workflow.dataset_inspector import DatasetInspector
-from headstart.workflow.dataset_split import ReadSamples, check_classes, read_samples, split_dataset, without_classes
+from headstart.workflow.dataset_split import (
+    ReadSamples,
+    check_classes,
+    note_split,
+    read_samples,
+    split_dataset,
+    without_classes,
+)
 from headstart.workflow.devices import check_device
 from headstart.workflow.feature_extraction import (
     FeatureExtractor,
@@ -138,6 +145,7 @@ def fit_probe_on_dataset(context: ProbeRunContext, data: ReadSamples, started: f
     dataset = split_dataset(samples, features, report, settings, data.manifest)
     del inspector, features  # frees memory for fitting
     context.decide(dataset.decisions)
+    note_split(dataset.split, events)
     check_classes(dataset.samples, dataset.split)
     train = dataset.split.where("train")
     class_names, class_ids = dataset.samples.class_names, dataset.samples.class_ids[train]

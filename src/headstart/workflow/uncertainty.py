@@ -21,7 +21,6 @@ from headstart.evaluation.ood import HeldOutClassResult, OodModel, fit_ood_model
 from headstart.evaluation.principal_directions import leading_directions, squared_residual
 from headstart.evaluation.softmax import softmax
 from headstart.export.prediction_writers import join_prediction_set
-from headstart.messages.numbers import percent
 from headstart.probe.blas_threads import one_blas_thread
 from headstart.probe.linear import LinearHead
 from headstart.probe.probe import ProbeFit
@@ -276,26 +275,7 @@ def _novelty_json(
                 for k, (auc, detected) in held_out_class.per_class.items()
             ],
         }
-    section["sentence"] = _novelty_sentence(section, len(class_names))
     return section
-
-
-def _novelty_sentence(section: dict[str, Any], num_classes: int) -> str:
-    ood_fpr = f"{100 * section['ood_fpr']:g}"
-    if section["threshold"] is None:
-        return (
-            "OOD detection: too few images to choose a threshold "
-            f"(--ood-fpr {ood_fpr}% needs {math.ceil(1 / section['ood_fpr']) - 1})."
-        )
-    test, left = section["test"], section["left_out"]
-    alarms = test["false_alarms"]["value"] if test else section["out_of_fold"]["false_alarms"]
-    images = "test images" if test else "out-of-fold images"
-    text = f"OOD detection: false-positive rate {percent(alarms)} on {images} (target <= {ood_fpr} %)"
-    if left is not None:
-        text += f"; held-out-class recall {percent(left['detected'], 0)}"
-    elif num_classes < 3:
-        text += "; held-out-class recall needs at least three classes"
-    return text + "."
 
 
 def _coverage_json(
@@ -310,7 +290,7 @@ def _coverage_json(
     section: dict[str, Any] = {
         "coverage": sets.coverage,
         "is_guaranteed": sets.is_guaranteed,
-        "fitted_on": "validation images" if sets.is_guaranteed else "out of fold",
+        "fitted_on": "val" if sets.is_guaranteed else "out_of_fold",
         "num_fitted": num_fitted,
         "empirical": asdict(sets.empirical),
         "mean_size": sets.mean_size,
@@ -332,12 +312,6 @@ def _coverage_json(
             "single_fraction": float((inside.sum(axis=1) == 1).mean()),
             "empty_fraction": float((~inside.any(axis=1)).mean()),
         }
-    shown = section["test"] or section
-    kind = "guaranteed" if sets.is_guaranteed else "target"
-    section["sentence"] = (
-        f"prediction sets: coverage {percent(shown['empirical']['value'])} ({kind} {100 * sets.coverage:g} %), "
-        f"mean size {shown['mean_size']:.2f}."
-    )
     return section
 
 
