@@ -43,7 +43,7 @@ def test_train_output(trained: tuple[Path, subprocess.CompletedProcess[str]]) ->
     assert any(line.startswith("Next") and "headstart predict" in line for line in lines)
 
 
-def test_the_screen_stays_short_whatever_the_data_hold(
+def test_screen_has_at_most_twelve_lines(
     tmp_path: Path, make_images: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Thirty classes of two images and twelve kinds of bad files: at most 12 lines of 100 characters."""
@@ -132,7 +132,7 @@ def test_evaluate_as_json(trained: tuple[Path, subprocess.CompletedProcess[str]]
         (["cache", "clear", "everything"], 2, "no part"),
     ],
 )
-def test_mistakes_get_a_sentence_and_a_code(
+def test_errors_have_message_and_exit_code(
     arguments: list[str], code: int, words: str, photos: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()
@@ -155,7 +155,7 @@ def test_doctor_output() -> None:
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are POSIX")
 @pytest.mark.parametrize("stop", [pytest.param(signal.SIGINT, marks=pytest.mark.long), signal.SIGKILL])
-def test_stopped_in_the_middle_the_next_run_gives_the_same(
+def test_interrupted_run_is_repeated_exactly(
     stop: signal.Signals,
     tmp_path: Path,
     make_images: Callable[..., Path],

@@ -32,26 +32,26 @@ def test_command_line_beats_file_beats_default(tmp_path: Path) -> None:
      ("img_size", 256, "image_size"), ("train.size", 256, "image_size"),
      ("threads", 3, "num_threads"), ("test-size", 0.3, "test_size")],
 )  # fmt: skip
-def test_spellings_of_other_tools(name: str, value: object, ours: str) -> None:
+def test_aliases_of_other_tools(name: str, value: object, ours: str) -> None:
     assert getattr(resolve({"data": "d", name: value}).settings, ours) == value
     overridden = resolve({"data": "d"}, overrides=[f"{name}={value}"])
     assert getattr(overridden.settings, ours) == value
 
 
-def test_one_setting_under_two_names_must_agree() -> None:
+def test_conflicting_aliases_raise() -> None:
     with pytest.raises(SettingError, match="given twice"):
         resolve({"data": "d", "image_size": 224, "imgsz": 256})
     assert resolve({"data": "d", "image_size": 224, "imgsz": 224}).settings.image_size == 224
 
 
-def test_unknown_names_are_errors_with_the_nearest_name() -> None:
+def test_unknown_names_suggest_nearest() -> None:
     with pytest.raises(SettingError) as caught:
         resolve({"data": "d", "sede": 3})
     assert caught.value.hint == "did you mean `seed`?"
     assert caught.value.exit_code == 2
 
 
-def test_every_spelling_means_a_setting_and_no_answer_hides_one() -> None:
+def test_every_alias_is_a_setting() -> None:
     assert set(ALIASES.values()) <= set(known_names())
     assert not set(ANSWERS) & (set(ALIASES) | set(known_names()))
 
@@ -63,13 +63,13 @@ def test_every_spelling_means_a_setting_and_no_answer_hides_one() -> None:
      ("exist-ok", "--out"), ("gpus", "--device"), ("early_stopping", "--patience"),
      ("pretrained", "--strategy scratch"), ("fliplr", "--augment")],
 )  # fmt: skip
-def test_words_of_other_tools_are_answered_with_the_right_word(name: str, right_word: str) -> None:
+def test_foreign_option_error_names_setting(name: str, right_word: str) -> None:
     with pytest.raises(SettingError, match="no setting called") as caught:
         resolve({"data": "d", "strategy": "finetune", name: 1})
     assert right_word in str(caught.value.hint)
 
 
-def test_the_nearest_name_is_looked_for_in_its_own_group() -> None:
+def test_nearest_name_is_of_same_group() -> None:
     with pytest.raises(SettingError) as caught:
         resolve({"data": "d", "finetune.head_rl": 1})
     assert caught.value.hint == "did you mean `finetune.head_lr`?"
@@ -91,7 +91,7 @@ def test_every_setting_is_documented() -> None:
     assert untold == []
 
 
-def test_optimizers_and_schedules_are_those_that_there_are() -> None:
+def test_optimizer_and_schedule_choices() -> None:
     from headstart.training.optim import OPTIMIZERS, SCHEDULES
 
     for name, there in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES)):
@@ -121,7 +121,7 @@ def test_settings_without_effect_are_refused(strategy: str, given: dict[str, obj
     assert caught.value.hint
 
 
-def test_settings_that_do_something_together_are_taken() -> None:
+def test_effective_combinations_are_accepted() -> None:
     for given in (
         {"finetune.monitor": "val_accuracy", "patience": 3},
         {"schedule": "onecycle", "finetune.warmup": 0.4},
@@ -140,7 +140,7 @@ def test_setting_names_use_user_spelling() -> None:
         resolve({"data": "d", "budget": "0"})
 
 
-def test_shares_may_be_per_cent_and_balanced_is_a_word_for_equal_weights() -> None:
+def test_percent_and_balanced_are_accepted() -> None:
     settings = resolve({"data": "d", "test_size": "20%", "class_weight": "balanced"}).settings
     assert (settings.test_size, settings.probe.class_weights) == (0.2, "auto")
     assert TrainSettings(data="d", test_size=0.2).test_size == 0.2
@@ -161,7 +161,7 @@ def test_invalid_values_are_reported(name: str, value: object) -> None:
         resolve({"data": "d", name: value})
 
 
-def test_lengths_of_time() -> None:
+def test_durations() -> None:
     assert [parse_minutes(t) for t in ("90s", "5m", "1.5h", "2")] == [1.5, 5.0, 90.0, 2.0]
 
 
@@ -179,7 +179,7 @@ def test_resolved_file_round_trip(tmp_path: Path) -> None:
     assert again.settings == first.settings
 
 
-def test_a_reason_says_why_a_value_was_chosen_and_never_what_the_setting_means() -> None:
+def test_reasons_are_not_descriptions() -> None:
     resolved = resolve({"data": "d", "resize_mode": "auto", "epochs": 3, "strategy": "head"})
     evidence = {"log_loss": {"crop": 0.4, "squash": 0.3}, "num_compared": 9, "protocol": "leave_one_out"}
     resolved = resolved.with_decisions(
@@ -209,7 +209,7 @@ def test_explicit_settings_are_kept(tmp_path: Path) -> None:
     assert resolve({}, config_file=file).settings == first.settings
 
 
-def test_a_file_may_ask_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_reads_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("data: ${IMAGES_AT}/all\n")
     monkeypatch.setenv("IMAGES_AT", "there")
@@ -220,14 +220,14 @@ def test_a_file_may_ask_the_environment(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("value", ["5,1", "3,3", "1", "a,b", "nan,1"])
-def test_a_range_rises(value: str) -> None:
+def test_range_must_increase(value: str) -> None:
     with pytest.raises(SettingError, match=r"^`intensity_range` cannot be"):
         resolve({"data": "d", "range": value})
     assert resolve({"data": "d", "range": "1,5"}).settings.intensity_range == (1.0, 5.0)
 
 
 @pytest.mark.parametrize("text", ["- a\n- b\n", "a: [", "\x00"])
-def test_broken_files_are_reported(tmp_path: Path, text: str) -> None:
+def test_invalid_files_raise(tmp_path: Path, text: str) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(text)
     with pytest.raises(SettingError, match=r"s\.yaml"):

@@ -14,7 +14,7 @@ from headstart.data.boxes.reader import read_boxes
 from headstart.demo import write_synthetic_boxes
 
 
-def test_synthetic_images_are_a_healthy_data_set(tmp_path: Path) -> None:
+def test_synthetic_dataset_has_no_findings(tmp_path: Path) -> None:
     made = write_synthetic_boxes(tmp_path, count=20)
     read = read_boxes(tmp_path)
     assert read.class_names == ("monocrystalline", "polycrystalline")
@@ -28,7 +28,7 @@ def test_synthetic_images_are_a_healthy_data_set(tmp_path: Path) -> None:
     assert not health.images.near_duplicates
 
 
-def test_a_cell_is_where_its_box_says(tmp_path: Path) -> None:
+def test_boxes_match_cells(tmp_path: Path) -> None:
     made = write_synthetic_boxes(tmp_path, count=8)
     inside, outside = [], []
     for path, boxes in zip(made.paths, made.boxes, strict=True):
@@ -43,7 +43,7 @@ def test_a_cell_is_where_its_box_says(tmp_path: Path) -> None:
     assert np.mean(inside) > 4 * np.mean(outside)  # the ground is blurred, the cells are not
 
 
-def test_the_same_seed_makes_the_same_images(tmp_path: Path) -> None:
+def test_seed_determines_images(tmp_path: Path) -> None:
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         write_synthetic_boxes(tmp_path / name, count=3, seed=seed)
     first, same, other = ((tmp_path / n / "JPEGImages" / "0001.jpg").read_bytes() for n in "abc")

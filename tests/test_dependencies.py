@@ -160,7 +160,7 @@ def eager(body: list[ast.stmt]) -> Iterator[ast.stmt]:
             yield from eager([*node.body, *node.orelse])
 
 
-def test_a_missing_extra_is_the_one_that_declares_the_module() -> None:
+def test_missing_extra_declares_module() -> None:
     """In `try: import X / except ImportError: raise MissingExtraError(what, extra)` the extra declares X."""
     checked = 0
     for path, tree in SOURCES.items():

@@ -48,7 +48,7 @@ def test_json_holds_codes_and_plain_numbers() -> None:
     assert json.loads(json.dumps(value))
 
 
-def test_json_lines_are_one_object_a_line_even_with_odd_names() -> None:
+def test_json_lines_with_unusual_names() -> None:
     out = io.StringIO()
     stream = EventStream([JsonLines(out)])
     stream.find(Finding(FindingKind.SINGLE_CLASS, Severity.ERROR, {"class": "a\nb\udce9"}))
@@ -57,7 +57,7 @@ def test_json_lines_are_one_object_a_line_even_with_odd_names() -> None:
     assert [r["finding"]["evidence"]["class"] for r in rows] == ["a\nb\udce9", "c"]
 
 
-def test_progress_is_throttled_and_the_last_unit_always_reported() -> None:
+def test_progress_is_throttled_except_last() -> None:
     seen: list[Event] = []
     report = EventStream([seen.append]).progress(Stage.FEATURES, pause=100.0)
     for done in range(1, 1001):
@@ -72,7 +72,7 @@ def test_progress_states_rate_and_time_left() -> None:
     assert Progress(Stage.FEATURES, 0, 10, "image", 1.0).seconds_left is None
 
 
-def test_a_cancelled_pipeline_stops_at_the_next_progress() -> None:
+def test_cancelled_pipeline_stops_at_next_progress() -> None:
     token = CancelToken()
     stream = EventStream(cancel=token)
     report = stream.progress(Stage.FEATURES)

@@ -93,7 +93,7 @@ def test_every_layer_exists() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(SOURCE)))
-def test_imports_go_down_only(path: Path) -> None:
+def test_imports_only_from_lower_layers(path: Path) -> None:
     own = own_layer(path)
     assert own in LAYERS, f"the layer `{own}` is unknown: add it to LAYERS"
     for module, line in imports_of(path):
@@ -117,7 +117,7 @@ def loaded_by(statement: str) -> set[str]:
     return set(done.stdout.split())
 
 
-def test_importing_the_package_is_nearly_free() -> None:
+def test_package_import_is_light() -> None:
     assert not loaded_by("import headstart") & {"torch", "numpy", "PIL", "typer", "pydantic", "onnxruntime"}
 
 
@@ -126,7 +126,7 @@ def test_help_imports_nothing_heavy() -> None:
     assert not loaded_by("import headstart.cli") & heavy
 
 
-def test_no_module_is_imported_in_a_circle() -> None:
+def test_no_import_cycles() -> None:
     graph = {path: [m for m, _ in imports_of(path) if m.startswith("headstart.")] for path in FILES}
     names = {p: "headstart." + ".".join(p.relative_to(SOURCE).with_suffix("").parts) for p in FILES}
     by_name = {name.removesuffix(".__init__"): path for path, name in names.items()}

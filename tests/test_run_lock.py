@@ -18,7 +18,7 @@ sys.stdin.read()
 """
 
 
-def test_another_process_is_kept_away_until_this_one_ends_however_it_ends(tmp_path: Path) -> None:
+def test_lock_is_held_until_process_ends(tmp_path: Path) -> None:
     child = subprocess.Popen(
         [sys.executable, "-c", CHILD, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )

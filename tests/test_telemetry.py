@@ -87,7 +87,7 @@ def test_onnxruntime_is_imported_with_its_own_switch_off(monkeypatch: pytest.Mon
     import_onnxruntime()  # an older version
 
 
-def test_the_hub_imported_first_is_switched_off(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hub_imported_first_is_disabled(monkeypatch: pytest.MonkeyPatch) -> None:
     constants: Any = ModuleType("huggingface_hub.constants")
     constants.HF_HUB_DISABLE_TELEMETRY = False
     monkeypatch.setitem(sys.modules, "huggingface_hub.constants", constants)
@@ -96,7 +96,7 @@ def test_the_hub_imported_first_is_switched_off(monkeypatch: pytest.MonkeyPatch)
     assert constants.HF_HUB_DISABLE_TELEMETRY is True
 
 
-def test_the_doctor_shows_that_telemetry_is_off(cache_root: Path) -> None:
+def test_doctor_reports_telemetry_off(cache_root: Path) -> None:
     from headstart.workflow.system_check import check_machine
 
     shown = " ".join(check_machine()[0])
@@ -128,25 +128,25 @@ class TestMatplotlib:
     def _installed(self) -> None:
         pytest.importorskip("matplotlib")
 
-    def test_its_font_list_lies_in_the_cache(self, tmp_path: Path) -> None:
+    def test_matplotlib_font_list_is_in_cache(self, tmp_path: Path) -> None:
         assert draw(tmp_path / "home") == ["large"]
         assert list((tmp_path / "home").iterdir()) == []
         assert list((tmp_path / "cache" / "matplotlib").glob("fontlist*.json"))
 
-    def test_your_own_settings_still_apply(self, tmp_path: Path) -> None:
+    def test_user_settings_apply(self, tmp_path: Path) -> None:
         own = tmp_path / "home" / ".config" / "matplotlib"
         own.mkdir(parents=True)
         (own / "matplotlibrc").write_text("axes.titlesize: small\n", encoding="utf-8")
         assert draw(tmp_path / "home") == [".config/matplotlib/matplotlibrc", "small"]
         assert list((tmp_path / "cache" / "matplotlib").glob("fontlist*.json"))
 
-    def test_a_folder_of_yours_is_used(self, tmp_path: Path) -> None:
+    def test_user_config_folder_is_used(self, tmp_path: Path) -> None:
         (tmp_path / "mine").mkdir()
         assert draw(tmp_path / "home", MPLCONFIGDIR=str(tmp_path / "mine")) == ["large"]
         assert list((tmp_path / "mine").glob("fontlist*.json"))
         assert not (tmp_path / "cache").exists()
 
-    def test_without_a_cache_folder_it_lies_in_the_temporary_folder_for_a_while(self, tmp_path: Path) -> None:
+    def test_font_list_is_temporary_without_cache(self, tmp_path: Path) -> None:
         (tmp_path / "file").touch()
         (tmp_path / "tmp").mkdir()
         given = {"HEADSTART_CACHE": str(tmp_path / "file" / "cache"), "TMPDIR": str(tmp_path / "tmp")}
@@ -154,12 +154,12 @@ class TestMatplotlib:
         assert list((tmp_path / "home").iterdir()) == []
         assert list((tmp_path / "tmp").iterdir()) == []
 
-    def test_the_environment_is_left_as_it_was(self, tmp_path: Path) -> None:
+    def test_environment_is_restored(self, tmp_path: Path) -> None:
         code = DRAW + "import os\nprint(os.environ.get('MPLCONFIGDIR'))"
         assert draw(tmp_path / "home", code) == ["None"]
 
 
-def test_kernels_that_cuda_compiles_lie_in_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cuda_kernels_are_compiled_into_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path))
     monkeypatch.setenv("CUDA_CACHE_PATH", "")
     dependencies.prepare_cuda()
@@ -188,7 +188,7 @@ def imports_without_preparation(path: Path) -> list[tuple[int, str]]:
     return imports
 
 
-def test_no_module_imports_them_another_way() -> None:
+def test_every_import_is_prepared() -> None:
     strangers = {
         str(p.relative_to(SOURCE)): imports for p in SOURCE.rglob("*.py") if (imports := imports_without_preparation(p))
     }

@@ -41,11 +41,11 @@ def test_spellings_of_keras_work(spelling):
         ("vgg16_bn.tv_in1k", "vgg16_bn"),
     ],
 )
-def test_case_dash_and_underscore_do_not_matter(spelling, name):
+def test_names_ignore_case_dashes_and_underscores(spelling, name):
     assert find_card(spelling).name == name
 
 
-def test_every_listed_network_is_found_by_each_of_its_spellings_and_by_no_other():
+def test_every_spelling_matches_exactly_one_network():
     seen = {}
     for card in list_cards():
         for spelling in (card.name, card.title, *card.aliases):
@@ -97,7 +97,7 @@ def test_non_convolutional_network_raises(name):
         find_card(name)
 
 
-def test_exact_library_name_is_always_found():
+def test_exact_library_name_matches():
     for key in library_table():
         assert find_card(key).name == key
 

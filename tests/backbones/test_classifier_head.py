@@ -87,7 +87,7 @@ def test_flatten_keeps_every_position(small):
     assert head.output.in_features == 1024 * 2 * 2
 
 
-def test_gem_lies_between_mean_and_maximum():
+def test_gem_is_between_mean_and_maximum():
     maps = torch.rand(2, 5, 4, 4)
     head = ClassifierHead(HeadSpec(pool="gem"), [(5, 4, 4)], 5)
     pooled = head._pooled(maps)

@@ -57,7 +57,7 @@ GOLDEN = {
 }  # fmt: skip
 
 
-def test_every_listed_network_has_its_published_parameter_count():
+def test_parameter_counts_match_publications():
     for card in list_cards():
         assert card.stages_size == card.image_spec().size_hw[0], card.name
         if card.name in TORCHVISION:
@@ -176,7 +176,7 @@ def test_too_small_image_raises():
 
 
 @pytest.mark.long
-def test_stages_are_found_for_at_least_95_of_100_networks_of_timm():
+def test_stages_are_detected_for_95_percent_of_timm():
     import random
 
     from headstart.backbones.library_builder import timm_names

@@ -53,7 +53,7 @@ def test_layer_table_of_resnet18(resnet18):
         summarize(resnet18, depth="atom")
 
 
-def test_frozen_parts_and_a_new_head_show_in_the_totals():
+def test_totals_include_frozen_parts_and_new_head():
     backbone = empty("resnet18")
     backbone.freeze("stage4")
     table = summarize(backbone, attach_head(backbone, 10, "hidden=256,dropout=0.5"), "stage")
@@ -102,7 +102,7 @@ def test_diagram_shows_frozen_and_new_parts(resnet18, tmp_path):
 
 
 @pytest.mark.parametrize("name", ["vgg16", pytest.param("resnet101", marks=pytest.mark.long)])
-def test_diagram_is_no_wider_than_a_page_and_not_empty(name, tmp_path):
+def test_diagram_fits_page_width(name, tmp_path):
     path = draw_diagram(empty(name, 64), tmp_path / "net.png")
     with Image.open(path) as image:
         assert image.width <= 2400

@@ -84,7 +84,7 @@ def test_changed_store_file_raises(small_file):
         load_backbone(f"{SMALL}.mine", offline=True)
 
 
-def test_weights_are_carried_to_a_machine_without_a_network(tmp_path, monkeypatch):
+def test_weights_are_copied_to_an_offline_machine(tmp_path, monkeypatch):
     (entry,) = fetch_weights(["EfficientNet-Lite0"], tmp_path / "carry")
     assert entry["license"] == "Apache-2.0"
     assert entry["sha256"] == find_card("efficientnet_lite0").digest
@@ -110,7 +110,7 @@ def test_folder_without_valid_manifest_raises(tmp_path):
         import_weights(tmp_path / "some.pth")
 
 
-def test_a_local_file_is_loaded_by_its_path(small_file, small_network):
+def test_local_file_is_loaded_by_path(small_file, small_network):
     backbone = load_backbone(SMALL, weights=str(small_file))
     assert same(backbone.module, small_network)
     assert backbone.card.source == "file:mine.pth"
@@ -201,7 +201,7 @@ def test_truncated_and_foreign_checkpoints_raise(small_file, tmp_path):
         read_tensors(tmp_path / "nothing.pth")
 
 
-def test_a_background_class_is_dropped():
+def test_background_class_is_dropped():
     class Net(torch.nn.Module):
         def __init__(self):
             super().__init__()

@@ -163,7 +163,7 @@ def test_offline_fails_without_requests(served, hub_card, setting, monkeypatch):
     assert served.requests == []
 
 
-def test_address_of_torchvision_through_a_mirror_into_its_own_cache(served, url_card):
+def test_torchvision_address_uses_mirror_and_torch_cache(served, url_card):
     card, content = url_card
     name = library_address(card).rpartition("/")[2]
     served.files[f"models/{name}"] = content

@@ -67,7 +67,7 @@ def small_set(root: Path, per_class: int = 4) -> Path:
     return root
 
 
-def test_the_folder_has_at_least_forty_kinds_of_bad_file() -> None:
+def test_folder_has_forty_kinds_of_bad_file() -> None:
     assert len(bad_files()) >= 40
     assert len({kind for kind, _ in bad_files().values()}) >= 15
 
@@ -145,7 +145,7 @@ def test_each_kind_of_bad_file_is_one_finding_and_one_line(zoo: Zoo) -> None:
     json.dumps(value, allow_nan=False, ensure_ascii=False).encode("utf-8")
 
 
-def test_files_that_vanish_while_reading(tmp_path: Path) -> None:
+def test_files_vanish_while_reading(tmp_path: Path) -> None:
     root = small_set(tmp_path)
     samples = read(root)
     (root / "a" / "1.jpg").unlink()
@@ -159,7 +159,7 @@ def test_files_that_vanish_while_reading(tmp_path: Path) -> None:
     assert sum(report.formats.values()) == 6
 
 
-def test_a_folder_that_vanishes_while_reading(tmp_path: Path) -> None:
+def test_folder_vanishes_while_reading(tmp_path: Path) -> None:
     root = small_set(tmp_path)
     samples = read(root)
     for file in (root / "b").iterdir():
@@ -239,7 +239,7 @@ def test_odd_names_of_bad_and_copied_files(tmp_path: Path) -> None:
 
 
 @posix
-def test_loops_of_links_end(tmp_path: Path) -> None:
+def test_link_loops_end(tmp_path: Path) -> None:
     root = small_set(tmp_path)
     (root / "a" / "again").symlink_to(root / "a")
     (root / "b" / "up").symlink_to(root)
@@ -265,7 +265,7 @@ def test_thousands_of_empty_files_give_one_line(tmp_path: Path) -> None:
     assert len(line) < 300
 
 
-def test_a_lifted_limit_lets_a_large_image_in(tmp_path: Path) -> None:
+def test_raised_pixel_limit_accepts_large_image(tmp_path: Path) -> None:
     root = small_set(tmp_path)
     put(root, "a/large.png", encode(scene(50, (400, 300)), "PNG"))
     tight = inspect_dataset(read(root), max_pixels=100_000, num_threads=1)
@@ -274,7 +274,7 @@ def test_a_lifted_limit_lets_a_large_image_in(tmp_path: Path) -> None:
     assert not inspect_dataset(read(root), max_pixels=120_000, num_threads=1).unreadable
 
 
-def test_nothing_but_bad_files(tmp_path: Path) -> None:
+def test_only_bad_files(tmp_path: Path) -> None:
     for k, (_, make) in enumerate(list(bad_files().values())[:12]):
         (tmp_path / "ab"[k % 2]).mkdir(exist_ok=True)
         make(tmp_path / "ab"[k % 2] / f"{k}.jpg")

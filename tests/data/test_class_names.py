@@ -57,14 +57,14 @@ def test_evidence_decides(lines: list[str], images: list[tuple[int, str]], names
         (["cat", "", "dog", "cow"], rows(0, 2)),  # the blank line is class 1, or nothing
     ],
 )
-def test_without_evidence_the_user_decides(lines: list[str], images: list[tuple[int, str]]) -> None:
+def test_missing_evidence_needs_option(lines: list[str], images: list[tuple[int, str]]) -> None:
     with pytest.raises(UsageError) as caught:
         name_classes({"classes.txt": lines}, images, "train.txt")
     assert "classes.txt" in str(caught.value)
     assert "--first-id none" in str(caught.value)
 
 
-def test_the_option_names_the_start() -> None:
+def test_option_sets_first_number() -> None:
     images = rows(1, 2, 4)
     assert named(NAMES, images, first_id=0) == ({1: "paper", 2: "card", 4: "trash"}, "option")
     assert named(NAMES, images, first_id=1) == ({1: "glass", 2: "paper", 4: "metal"}, "option")
@@ -78,7 +78,7 @@ def test_paths_that_contradict_the_only_option_raise() -> None:
     assert named(NAMES, images, first_id=0)[0] == {0: "glass", 1: "paper", 2: "card"}
 
 
-def test_a_file_with_too_few_names_is_reported_and_not_used() -> None:
+def test_names_file_with_too_few_names_is_ignored() -> None:
     assert named(["cat", "dog"], rows(0, 2)) == ({}, "ids_without_name")
 
 
@@ -90,7 +90,7 @@ def test_two_files_of_names_must_agree() -> None:
     assert name_classes(files, rows(0, 1), "train.txt").names == {0: "cat", 1: "dog"}
 
 
-def test_lists_of_one_folder_are_counted_together(tmp_path: Path) -> None:
+def test_lists_of_one_folder_share_numbers(tmp_path: Path) -> None:
     put(tmp_path, "p/1.png", "p/2.png", "p/3.png")
     (tmp_path / "train.txt").write_text("p/1.png 1\np/2.png 2\n")
     (tmp_path / "test.txt").write_text("p/3.png 0\n")
@@ -117,7 +117,7 @@ def test_names_in_folders_of_images_decide(tmp_path: Path) -> None:
         assert notes_of(samples)[ReadingKind.NAMES_FROM_FILE].evidence["num_agreeing"] == 6
 
 
-def test_names_that_are_images_names_too_are_no_list(tmp_path: Path) -> None:
+def test_image_names_are_not_a_list_of_names(tmp_path: Path) -> None:
     put(tmp_path, "0.png", "1.png")
     (tmp_path / "train.txt").write_text("0.png 1\n1.png 0\n")
     (tmp_path / "classes.txt").write_text("0 cat\n1 dog\n")

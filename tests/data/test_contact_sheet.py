@@ -58,7 +58,7 @@ def test_unreadable_images_are_tiles_with_reason(tmp_path: Path, make_images: Ca
     assert (sheet == (170, 30, 30)).all(-1).sum() > 200
 
 
-def test_odd_names_are_drawn_without_harm() -> None:
+def test_unusual_names_are_drawn() -> None:
     tiles = [
         Tile(None, "a\nb\udcff" * 30, "the\x00 file " * 40),
         image_tile(np.zeros((5, 900, 3), np.uint8), "Ω漢字"),

@@ -82,14 +82,14 @@ def subset(scan: ScanResult, rows: NDArray[np.int64] | list[int]) -> ScanResult:
         ("dark", 0.9),
     ],
 )
-def test_planted_duplicates_are_found(planted: Planted, kind: str, least: float) -> None:
+def test_planted_duplicates_are_detected(planted: Planted, kind: str, least: float) -> None:
     reported = {frozenset((p.first, p.second)) for p in (*planted.exact, *planted.near)}
     hits = [pair in reported for pair, k in planted.kind_of.items() if k == kind]
     assert len(hits) == PER_KIND
     assert np.mean(hits) >= least
 
 
-def test_every_pair_that_is_reported_was_planted(planted: Planted) -> None:
+def test_only_planted_pairs_are_reported(planted: Planted) -> None:
     for pair in (*planted.exact, *planted.near):
         assert frozenset((pair.first, pair.second)) in planted.kind_of, pair
         assert pair.first < pair.second
@@ -183,7 +183,7 @@ def test_embeddings_propose_but_pixels_decide() -> None:
     assert find_duplicates(scan, embeddings=same, num_threads=1)[:2] == ([], [])
 
 
-def test_embeddings_may_have_rows_that_are_missing() -> None:
+def test_missing_embedding_rows_are_accepted() -> None:
     files = [encode(scene(s)) for s in (1, 2, 1, 3)]
     files[2] = encode(scene(1), quality=60)
     scan = scan_of(samples_of(list("abcd")), files)
@@ -266,7 +266,7 @@ def test_components() -> None:
     assert set(components(20_001, chain[::-1]).tolist()) == {0}
 
 
-def test_nearest_finds_what_comparing_all_would_find() -> None:
+def test_nearest_matches_brute_force() -> None:
     rng = np.random.default_rng(1)
     count, duplicates = 21_000, 300
     rows = rng.normal(size=(count, 24)).astype(np.float32)
@@ -300,7 +300,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, count: int) -> int:
     return compared
 
 
-def test_vectors_are_not_compared_with_all_others(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_number_of_compared_vectors_is_subquadratic(monkeypatch: pytest.MonkeyPatch) -> None:
     """Counted, not timed: about N to the power of 1.5, where all pairs would be N squared."""
     few, many = counted(monkeypatch, 20_500), counted(monkeypatch, 41_000)
     assert many < 0.15 * 41_000**2
@@ -342,7 +342,7 @@ def test_agreement_of_details() -> None:
     assert correlate_details(known, known.take(np.roll(np.arange(8), 1))).max() < 1.0
 
 
-def test_alignment_finds_the_window() -> None:
+def test_alignment_locates_crop() -> None:
     image = scene(3, (400, 300))
     whole = np.asarray(image.convert("L").resize((96, 96), Image.Resampling.BICUBIC))[None]
     left, top, right, bottom = 20, 12, 380, 288

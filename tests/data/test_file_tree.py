@@ -23,7 +23,7 @@ def put(root: Path, *names: str, data: bytes = PNG) -> None:
 
 
 @posix
-def test_loops_of_links_end_and_nothing_is_walked_twice(tmp_path: Path) -> None:
+def test_link_loops_end_and_files_are_listed_once(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "b/2.png")
     (tmp_path / "a" / "again").symlink_to(tmp_path)
     (tmp_path / "b" / "self").symlink_to(tmp_path / "b" / "self")
@@ -71,7 +71,7 @@ def test_permission_denied_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert [(p.name, p.kind) for p in tree.problems] == [("secret", "permission")]
 
 
-def test_a_folder_that_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_folder_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path, "a/1.png", "gone/2.png")
     scandir = os.scandir
 
@@ -84,13 +84,13 @@ def test_a_folder_that_vanishes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert [(p.name, p.kind) for p in walk_files(str(tmp_path)).problems] == [("gone", "missing")]
 
 
-def test_the_root_itself_cannot_be_read(tmp_path: Path) -> None:
+def test_unreadable_root_raises(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="none"):
         walk_files(str(tmp_path / "none"))
 
 
 @posix
-def test_pipes_and_broken_links_are_reported_and_not_opened(tmp_path: Path) -> None:
+def test_pipes_and_broken_links_are_reported(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png")
     os.mkfifo(tmp_path / "a" / "pipe.png")
     (tmp_path / "a" / "dead.png").symlink_to(tmp_path / "a" / "gone.png")

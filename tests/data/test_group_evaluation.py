@@ -124,7 +124,7 @@ def test_embeddings_alone_can_support_a_proposal(shuffled: tuple[Samples, ScanRe
     assert best.is_used
 
 
-def test_the_effect_is_measured_by_the_given_score(related: tuple[Samples, ScanResult]) -> None:
+def test_effect_uses_given_score(related: tuple[Samples, ScanResult]) -> None:
     samples, scan = related
     asked: list[NDArray[np.int64] | None] = []
 
@@ -155,7 +155,7 @@ def test_duplicates_stay_together_while_effect_is_measured(related: tuple[Sample
     assert min(len(np.unique(g)) for g in asked if g is not None) == NUM_ORIGINALS - 1
 
 
-def test_without_a_score_no_effect_is_claimed(related: tuple[Samples, ScanResult]) -> None:
+def test_no_effect_without_score(related: tuple[Samples, ScanResult]) -> None:
     for score in (None, lambda groups: float("nan")):
         (_, best), *_ = evaluate(*related, score=score)
         assert (best.accuracy_independent, best.accuracy_grouped) == (None, None)
@@ -235,7 +235,7 @@ def bursts(is_alike: bool) -> tuple[Samples, ScanResult]:
     return samples, scan_of(samples, files)
 
 
-def test_bursts_by_the_time_of_capture() -> None:
+def test_bursts_are_grouped_by_capture_time() -> None:
     patterns = {p.pattern: p for _, p in evaluate(*bursts(is_alike=True), score=flattering)}
     assert patterns["capture-burst"].num_groups == 10
     assert patterns["capture-burst"].accepted
@@ -265,7 +265,7 @@ def test_capture_time_can_be_requested(tmp_path_factory: pytest.TempPathFactory)
     assert scan_images(samples, num_threads=1).info[0] is not None
 
 
-def test_a_leak_is_never_claimed_from_names_alone(shuffled: tuple[Samples, ScanResult]) -> None:
+def test_names_alone_are_no_leak(shuffled: tuple[Samples, ScanResult]) -> None:
     """Both sides of a split share meaningless numbers in their names: no leak, no warning."""
     samples, _ = shuffled
     split = samples_of(

@@ -80,7 +80,7 @@ def status(evidence: GroupEvidence, **changes: object) -> GroupStatus:
         ({}, {"independent": 0.28, "grouped": 0.25}, GroupStatus.ALTERNATIVE),  # there was no skill to lose
     ],
 )
-def test_the_first_rule_that_fails_gives_the_status(
+def test_first_failing_rule_gives_status(
     evidence: Mapping[str, object], changes: Mapping[str, object], wanted: GroupStatus
 ) -> None:
     assert status(replace(GOOD, **evidence), **changes) is wanted  # type: ignore[arg-type]
@@ -112,7 +112,7 @@ def test_only_certain_duplicates_merge_groups() -> None:
     assert count == 4
 
 
-def test_one_direction_is_a_condition_and_many_are_objects() -> None:
+def test_one_direction_is_a_condition_several_are_objects() -> None:
     rng = np.random.default_rng(0)
     groups, classes = np.arange(120) % 12, np.arange(120) % 2
     noise = rng.normal(size=(120, 30))
@@ -213,7 +213,7 @@ def test_enough_groups_are_applied() -> None:
     assert pattern.evidence.num_independent == 8
 
 
-def test_a_score_at_the_baseline_is_a_question_with_both_scores() -> None:
+def test_score_at_baseline_is_a_question() -> None:
     samples, scan = places(8, 6, "room{}_{:04}")
 
     def score(groups: NDArray[np.int64] | None) -> float:
@@ -335,12 +335,12 @@ def test_numbers_restarting_per_class_are_groups_within_class() -> None:
     assert len(np.unique(applied.groups)) == 15
 
 
-def test_numbers_that_mean_the_same_in_all_classes_are_not_split_by_class() -> None:
+def test_shared_numbers_are_not_split_by_class() -> None:
     (pattern,) = evaluate(*tracks(is_shared=True)).values()
     assert (pattern.status, pattern.num_groups) == (GroupStatus.QUESTION_TOO_FEW_GROUPS, 5)
 
 
-def test_likeness_across_classes() -> None:
+def test_similarity_across_classes() -> None:
     rng = np.random.default_rng(0)
     groups, classes = np.arange(120) % 5, np.arange(120) // 40
     noise, shared, own = (rng.normal(size=(n, 20)) for n in (120, 5, 15))
@@ -413,7 +413,7 @@ def boxed(
     )
 
 
-def test_camera_prefixes_of_images_with_boxes_are_no_groups_across_the_split() -> None:
+def test_camera_prefixes_of_boxed_images_are_no_groups() -> None:
     """`IMG_2383.JPG` next to `DSC_2390.JPG`: two cameras, each in its own places."""
     samples, scan = places(2, 20, "{}_{}")
     names = [f"{('IMG', 'DSC')[i // 20]}_{2383 + 7 * i}.JPG" for i in range(40)]
@@ -427,7 +427,7 @@ def test_camera_prefixes_of_images_with_boxes_are_no_groups_across_the_split() -
     assert apply_box_report(data, report).groups is None
 
 
-def test_the_class_in_the_names_of_images_with_boxes_is_a_question() -> None:
+def test_class_in_names_of_boxed_images_is_a_question() -> None:
     """`apple_1.jpg`: the name contains the class, and images of one class look alike."""
     samples, scan = places(8, 8, "{}_{}", "a")
     fruits = ("apple", "banana", "cherry", "date", "elder", "fig", "grape", "hazel")

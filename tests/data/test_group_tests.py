@@ -37,7 +37,7 @@ def test_real_groups_are_detected_and_permuted_ones_are_not() -> None:
     assert abs(permuted.nearness) < 0.05
 
 
-def test_the_class_is_no_evidence() -> None:
+def test_class_is_no_evidence() -> None:
     """Groups that only repeat the class: images of a class are similar anyway."""
     classes = np.repeat(np.arange(4), 30)
     vectors = clustered(classes, 5.0)
@@ -102,7 +102,7 @@ def test_coarser_groups_must_explain_more_than_finer_ones() -> None:
     assert permutation_test(real, fine, classes, within=made_up).p_value < 0.01
 
 
-def test_the_test_is_repeatable_and_bounded() -> None:
+def test_test_is_repeatable_and_bounded() -> None:
     groups = np.arange(9000) // 3
     vectors = clustered(groups, 0.5, width=6)
     classes = np.zeros(9000, dtype=np.int64)
@@ -129,7 +129,7 @@ def test_numbers_of_keys() -> None:
     assert number_groups(["b", None, "a", "b", ""]).tolist() == [0, 1, 2, 0, 3]
 
 
-def test_times_of_one_camera_at_a_time() -> None:
+def test_times_are_compared_per_camera() -> None:
     taken = [100.0, 105.0, 114.0, 200.0, 101.0, None]
     cameras = ["x", "x", "x", "x", "y", "x"]
     keys = keys_by_time(taken, cameras, 10.0)
@@ -177,7 +177,7 @@ def test_uninformative_names_give_no_proposals(names: list[str]) -> None:
     assert propose_groups(samples) == []
 
 
-def test_the_class_in_the_name_is_no_group() -> None:
+def test_class_in_name_is_no_group() -> None:
     labels = ["cat", "dog"] * 20
     names = [f"{label}/{label.upper()}_{i}.jpg" for i, label in enumerate(labels)]
     assert propose_groups(samples_of(names, labels)) == []
@@ -243,7 +243,7 @@ def test_groups_can_be_switched_off(group_from: str) -> None:
     assert decision.source == "cli"
 
 
-def test_an_expression_over_the_whole_path() -> None:
+def test_expression_matches_full_path() -> None:
     samples = samples_of(["x/p1/1.jpg", "y/p1/2.jpg", "x/p2/3.jpg"], ["x", "y", "x"])
     ids, _ = group_ids(samples, r"/(p\d)/")
     assert ids is not None

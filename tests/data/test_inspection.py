@@ -51,7 +51,7 @@ def test_clean_dataset_changes_nothing(split_samples: Samples) -> None:
     assert where(applied.test_including_leaks) == where(applied.test) == [4, 5, 6, 7, 8, 9]
 
 
-def test_leaking_images_leave_the_headline_but_not_the_score_including_leaks(split_samples: Samples) -> None:
+def test_leaking_images_are_excluded_from_headline_only(split_samples: Samples) -> None:
     leaks = (pair(split_samples, 0, 6), pair(split_samples, 1, 9, "near", 0.98))
     applied = apply_report(
         split_samples, report_of(split_samples, leaks=leaks, duplicates=leaks[:1], near_duplicates=leaks[1:])
@@ -61,7 +61,7 @@ def test_leaking_images_leave_the_headline_but_not_the_score_including_leaks(spl
     assert where(applied.excluded) == []  # training keeps its own
 
 
-def test_the_later_split_is_the_one_that_leaks(split_samples: Samples) -> None:
+def test_image_in_later_split_leaks(split_samples: Samples) -> None:
     applied = apply_report(split_samples, report_of(split_samples, leaks=(pair(split_samples, 4, 7),)))
     assert where(applied.test_including_leaks & ~applied.test) == [7]
 
@@ -172,7 +172,7 @@ def test_names_of_other_forms_stay_ungrouped() -> None:
     assert applied.groups.tolist() == [*np.repeat(np.arange(6), 4), *range(6, 18)]
 
 
-def test_a_pattern_that_is_not_in_use_groups_nothing() -> None:
+def test_unused_pattern_groups_nothing() -> None:
     samples = samples_of([f"{i // 3}_{i}.jpg" for i in range(9)], ["a", "b", "a"] * 3)
     report = report_of(samples, group_patterns=(pattern("^([^_]*)_", status=GroupStatus.ALTERNATIVE),))
     assert apply_report(samples, report).groups is None
@@ -196,7 +196,7 @@ def test_given_groups_override_pattern() -> None:
     assert applied.groups.tolist() == [0, 1] * 3
 
 
-def test_applied_is_aligned_with_the_samples(split_samples: Samples) -> None:
+def test_applied_report_aligns_with_samples(split_samples: Samples) -> None:
     applied = apply_report(split_samples, report_of(split_samples, duplicates=(pair(split_samples, 0, 2),)))
     assert isinstance(applied, AppliedReport)
     assert applied.groups is not None
@@ -207,7 +207,7 @@ def test_applied_is_aligned_with_the_samples(split_samples: Samples) -> None:
 class TestInspect:
     """The report on images in memory."""
 
-    def test_it_finds_a_conflict_and_counts_everything(self) -> None:
+    def test_conflicts_and_counts(self) -> None:
         files = [encode(scene(i)) for i in range(24)]
         files[13] = encode(scene(2), quality=50)  # under another label
         files[5] = files[3]

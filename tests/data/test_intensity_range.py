@@ -43,7 +43,7 @@ def chosen(
 
 
 @pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
-def test_the_bit_depth_in_use(bits: int) -> None:
+def test_range_is_used_bit_depth(bits: int) -> None:
     top = 2**bits - 1
     files = [deep(values(s, 0.02 * top, rest * top)) for s, rest in zip(range(8), [0.9, 0.7, 1, 0.8] * 2, strict=True)]
     value_range, decision = chosen(files)
@@ -53,7 +53,7 @@ def test_the_bit_depth_in_use(bits: int) -> None:
     assert decision.value == [0, top]
 
 
-def test_dark_images_with_one_hot_pixel_get_robust_ends() -> None:
+def test_hot_pixel_gives_robust_range() -> None:
     """The bit depth in use would make them all black."""
     files = []
     for s in range(12):
@@ -70,7 +70,7 @@ def test_dark_images_with_one_hot_pixel_get_robust_ends() -> None:
     assert decision.evidence["largest_value"] == 40_000
 
 
-def test_one_odd_image_does_not_move_the_ends() -> None:
+def test_outlier_image_does_not_change_range() -> None:
     files = [floating(values(s, -2, 3)) for s in range(30)]
     plain, _ = chosen(files)
     odd, _ = chosen([*files, floating(values(50, -4000, 9000)), floating(values(51, -2, 3))])
@@ -82,11 +82,11 @@ def test_one_odd_image_does_not_move_the_ends() -> None:
 
 
 @pytest.mark.parametrize("top", [1.0, 255.0, 65535.0])
-def test_floats_that_lie_in_a_usual_range(top: float) -> None:
+def test_floats_in_a_usual_range(top: float) -> None:
     assert chosen([floating(values(s, 0.01 * top, 0.97 * top)) for s in range(6)])[0] == (0, top)
 
 
-def test_small_floats_are_not_taken_for_zero_to_one() -> None:
+def test_small_floats_are_not_zero_to_one() -> None:
     value_range, _ = chosen([floating(values(s, 0, 0.01)) for s in range(6)])
     assert value_range is not None
     assert value_range[1] < 0.02
@@ -122,7 +122,7 @@ def test_one_range_for_all_images() -> None:
     assert means[3] > 5 * means[0]
 
 
-def test_ordinary_images_need_none() -> None:
+def test_8_bit_images_need_no_range() -> None:
     assert chosen([encode(scene(s)) for s in range(4)]) == (None, None)
     assert choose_range(samples_of([]), scan_of(samples_of([]), [])) == (None, None)
 
@@ -152,7 +152,7 @@ def test_images_of_one_value() -> None:
     assert decision.reason is DecisionReason.VALUE_RANGE_CONSTANT
 
 
-def test_values_that_are_no_numbers_do_not_count() -> None:
+def test_nan_values_are_ignored() -> None:
     files = []
     for s in range(6):
         array = values(s, 0, 0.9)
@@ -178,7 +178,7 @@ def test_values_that_are_no_numbers_do_not_count() -> None:
         ("a.png", b"\x89PNG", False),
     ],
 )
-def test_whether_there_may_be_deep_images(tmp_path: Path, name: str, data: bytes, may_be: bool) -> None:
+def test_may_have_deep_images(tmp_path: Path, name: str, data: bytes, may_be: bool) -> None:
     path = tmp_path / name
     path.write_bytes(data)
     assert has_16_bit([str(path)]) == may_be

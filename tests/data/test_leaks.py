@@ -31,7 +31,7 @@ def leaks(splits: list[str | None], *pairs: tuple[int, int, str, float]) -> list
         ([None, None], False),
     ],
 )
-def test_what_leaks_where(splits: list[str | None], is_leak: bool) -> None:
+def test_leaks_by_split(splits: list[str | None], is_leak: bool) -> None:
     for order in (splits, splits[::-1]):
         assert leaks(order, (0, 1, "bytes", 1.0)) == ([Pair(0, 1, "bytes", 1.0)] if is_leak else [])
 
@@ -50,7 +50,7 @@ def test_train_precedes_val_and_most_similar_comes_first() -> None:
     assert [p for p in pairs if 3 in (p.first, p.second)] == [Pair(2, 3, "near", 0.999)]
 
 
-def test_the_nearest_way_counts() -> None:
+def test_direct_duplicate_is_preferred() -> None:
     """A direct duplicate is preferred, even if a longer path is more similar."""
     pairs = leaks(
         ["train", "train", "test", "test"],

@@ -71,14 +71,14 @@ def test_locations_of_row_files(tmp_path: Path, cell: str, file: str, claim: Cla
         assert (match.how, match.file.name) == (how, file)
 
 
-def test_an_absolute_path_into_the_folder_is_at_its_place(tmp_path: Path) -> None:
+def test_absolute_path_in_folder_matches_exactly(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "b/1.png")
     match = PathFinder(str(tmp_path)).look_up(str(tmp_path / "b" / "1.png"), "line 2")
     assert isinstance(match, PathMatch)
     assert (match.how, match.file.name) == ("exact", "b/1.png")
 
 
-def test_the_deepest_common_path_decides_between_files_of_one_name(tmp_path: Path) -> None:
+def test_longest_common_path_wins(tmp_path: Path) -> None:
     put(tmp_path, "x/1.png", "y/a/1.png", "z/1.png")
     finder = PathFinder(str(tmp_path))
     match = finder.look_up("a/1.png", "line 2")
@@ -110,14 +110,14 @@ def test_rows_without_image_are_reported_and_others_kept(tmp_path: Path) -> None
     assert notes_of(samples)[ReadingKind.FOUND_ELSEWHERE].count == 2
 
 
-def test_a_folder_of_another_class_is_not_searched(tmp_path: Path) -> None:
+def test_folder_of_other_class_is_not_searched(tmp_path: Path) -> None:
     put(tmp_path, "cat/1.png", "dog/2.png", "dog/3.png")
     samples = read(table(tmp_path, "t.csv", "1.png,cat", "2.png,cat", "3.png,Dog"))
     assert {s.name: s.label for s in samples} == {"cat/1.png": "cat", "dog/3.png": "Dog"}
     assert kinds(samples) == {"2.png": "elsewhere"}
 
 
-def test_two_paths_are_never_one_file(tmp_path: Path) -> None:
+def test_two_paths_never_share_a_file(tmp_path: Path) -> None:
     put(tmp_path, "1.png", "2.png", "3.png")
     samples = read(
         table(tmp_path, "t.csv", "a/1.png,x", "b/1.png,y", "2.png,x", "old/2.png,y", "a/3.png,y", "a/3.png,y")
@@ -131,7 +131,7 @@ def test_two_paths_are_never_one_file(tmp_path: Path) -> None:
     assert second.kind == "ambiguous"
 
 
-def test_folders_give_the_splits_that_a_table_does_not_name(tmp_path: Path) -> None:
+def test_folders_give_missing_splits(tmp_path: Path) -> None:
     put(tmp_path, "train/1.png", "train/2.png", "test/3.png")
     for rows in (["train/1.png,a", "train/2.png,b", "test/3.png,a"], ["1.png,a", "2.png,b", "3.png,a"]):
         samples = read(table(tmp_path, "labels.csv", *rows))
@@ -149,7 +149,7 @@ def test_one_split_in_the_folders_is_no_split(tmp_path: Path) -> None:
     assert [s.split for s in samples] == [None, None]
 
 
-def test_paths_of_another_machine_are_found_by_their_end(tmp_path: Path) -> None:
+def test_foreign_paths_match_by_suffix(tmp_path: Path) -> None:
     put(tmp_path, "pics/a/1.png", "pics/b/1.png")
     place = table(tmp_path, "t.csv", r"C:\me\pics\a\1.png,a", r"C:\me\pics\b\1.png,b")
     samples = read(place)
@@ -157,7 +157,7 @@ def test_paths_of_another_machine_are_found_by_their_end(tmp_path: Path) -> None
     assert notes_of(samples)[ReadingKind.FOUND_ELSEWHERE].count == 2
 
 
-def test_rows_of_two_tables_are_never_one_file(tmp_path: Path) -> None:
+def test_rows_of_two_tables_never_share_a_file(tmp_path: Path) -> None:
     put(tmp_path, "1.png", "2.png", "3.png")
     table(tmp_path, "train.csv", "a/1.png,x", "2.png,y")
     table(tmp_path, "test.csv", "b/1.png,x", "3.png,y")

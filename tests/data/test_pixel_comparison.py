@@ -34,7 +34,7 @@ def one_off(image: Image.Image) -> Image.Image:
 
 
 @pytest.mark.parametrize("form", ["PNG", "BMP", "TIFF", "PPM"])
-def test_other_files_of_the_same_pixels(tmp_path: Path, form: str) -> None:
+def test_same_pixels_in_other_files(tmp_path: Path, form: str) -> None:
     assert equal(tmp_path, encode(IMAGE, "PNG"), encode(IMAGE, form))
     assert not equal(tmp_path, encode(IMAGE, "PNG"), encode(one_off(IMAGE), form))
 
@@ -46,7 +46,7 @@ def test_gray_and_color_files_of_one_gray_image(tmp_path: Path) -> None:
     assert not equal(tmp_path, encode(one_off(gray), "PNG"), encode(gray.convert("RGB"), "PNG"))
 
 
-def test_sixteen_bits_are_all_compared(tmp_path: Path) -> None:
+def test_all_16_bits_are_compared(tmp_path: Path) -> None:
     deep = np.asarray(IMAGE.convert("L"), dtype=np.uint16) * 256
     low = deep + 1  # only the lowest bit differs: the same on a screen
     files = [encode(Image.fromarray(a), "PNG") for a in (deep, low)]

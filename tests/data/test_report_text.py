@@ -92,7 +92,7 @@ def evidence_of(report: DatasetReport, kind: FindingKind) -> list[Evidence]:
     return [f.evidence for f in dataset_findings(report) if f.kind is kind]
 
 
-def test_every_part_of_a_check_becomes_a_finding() -> None:
+def test_every_check_result_is_a_finding() -> None:
     kinds = Counter(f.kind for f in dataset_findings(ILL))
     assert kinds == {
         FindingKind.LEAKING_IMAGES: 2,
@@ -111,7 +111,7 @@ def test_every_part_of_a_check_becomes_a_finding() -> None:
     assert errors == {FindingKind.LEAKING_IMAGES, FindingKind.LABEL_CONFLICTS, FindingKind.UNREADABLE_FILES}
 
 
-def test_each_finding_has_one_line_and_the_most_severe_come_first() -> None:
+def test_one_line_per_finding_most_severe_first() -> None:
     findings = dataset_findings(ILL)
     lines = finding_lines(findings)
     ranked = sorted(findings, key=lambda f: ORDER.index(f.severity))
@@ -130,7 +130,7 @@ def test_notes_of_the_reader_are_ranked_with_the_findings() -> None:
     assert len(lines) == len(dataset_findings(ILL)) + 2
 
 
-def test_a_healthy_dataset_has_no_findings() -> None:
+def test_clean_dataset_has_no_findings() -> None:
     assert dataset_findings(HEALTHY) == []
 
 
@@ -168,7 +168,7 @@ def test_a_healthy_dataset_has_no_findings() -> None:
         (FindingKind.NARROW_CROP, {"crop": 0.4, "cover": 0.5}),
     ],
 )
-def test_evidence_holds_the_numbers_and_the_names(kind: FindingKind, evidence: Evidence) -> None:
+def test_evidence_has_numbers_and_names(kind: FindingKind, evidence: Evidence) -> None:
     assert evidence in evidence_of(ILL, kind)
 
 
@@ -180,7 +180,7 @@ def test_evidence_holds_the_numbers_and_the_names(kind: FindingKind, evidence: E
         (FindingKind.GROUPS_REJECTED, (28, 0.6, 0.91, 0.78), ("28", "0.6")),
     ],
 )
-def test_groups_have_their_numbers_and_the_option(
+def test_group_finding_has_numbers_and_option(
     kind: FindingKind, numbers: tuple[float, ...], parts: tuple[str, ...]
 ) -> None:
     (finding,) = [f for f in dataset_findings(ILL) if f.kind is kind]
@@ -190,12 +190,12 @@ def test_groups_have_their_numbers_and_the_option(
     assert all(part in line for part in parts)
 
 
-def test_a_group_question_is_not_a_second_finding() -> None:
+def test_group_question_is_one_finding() -> None:
     question = pattern(status=GroupStatus.QUESTION_TOO_FEW_GROUPS)
     assert dataset_findings(replace(HEALTHY, group_patterns=(question,))) == []
 
 
-def test_a_shortcut_names_the_cue_the_class_and_examples() -> None:
+def test_shortcut_has_cue_class_and_examples() -> None:
     (evidence,) = evidence_of(ILL, FindingKind.SHORTCUT)
     assert (evidence["what"], evidence["accuracy"], evidence["chance"]) == ("camera", 0.9, 0.33)
     (line,) = [line for line in finding_lines(dataset_findings(ILL)) if "camera" in line]
@@ -212,14 +212,14 @@ def test_leaking_image_with_two_duplicates_counts_once() -> None:
 
 
 @pytest.mark.parametrize("has_test", [True, False])
-def test_validation_images_are_the_headline_without_a_test_split(has_test: bool) -> None:
+def test_headline_is_validation_without_test_split(has_test: bool) -> None:
     counts = {"train": 6, "val": 2} | ({"test": 2} if has_test else {})
     report = replace(HEALTHY, classes={"x": counts}, leaks=(pair("v1", "v2", splits=("train", "val")),))
     (evidence,) = evidence_of(report, FindingKind.LEAKING_IMAGES)
     assert evidence["is_headline"] is not has_test
 
 
-def test_many_are_counted_and_few_listed() -> None:
+def test_long_lists_are_counted() -> None:
     pairs = tuple(pair(f"a{k}", f"b{k}", "bytes", ("train", "test"), ("u", "v"), k) for k in range(1500))
     report = replace(HEALTHY, duplicates=pairs, leaks=pairs, label_conflicts=pairs)
     findings = dataset_findings(report)

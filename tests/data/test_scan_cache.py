@@ -134,7 +134,7 @@ def test_equivalent_paths_share_a_cache(tmp_path: Path, monkeypatch: pytest.Monk
         assert len(ScanCache(tmp_path, place)) == 6
 
 
-def test_notes_are_few_and_the_newest(tmp_path: Path) -> None:
+def test_only_newest_notes_are_kept(tmp_path: Path) -> None:
     samples, files = photos()
     scan = scanned(samples, files, None)
     for k in range(12):
@@ -241,7 +241,7 @@ def test_other_version_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert (len(cache), cache.note("key")) == (0, None)
 
 
-def test_full_disk_is_harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples, files = photos()
     fresh = scanned(samples, files, None)
     before = ScanCache(tmp_path, "photos")
@@ -262,7 +262,7 @@ def test_full_disk_is_harmless(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert ScanCache(tmp_path, "photos").note("old") == 1
 
 
-def test_missing_cache_folder_is_harmless(tmp_path: Path) -> None:
+def test_missing_cache_folder_is_ignored(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     samples, files = photos()
     cache = ScanCache(tmp_path / "file", "photos")
@@ -312,7 +312,7 @@ def test_cache_file_is_private_and_without_pickle(tmp_path: Path) -> None:
     assert b"photos" not in cache.path.read_bytes()  # no names of files or folders
 
 
-def test_rows_of_unknown_files_are_an_error(tmp_path: Path) -> None:
+def test_rows_of_unknown_files_raise(tmp_path: Path) -> None:
     samples, files = photos()
     cache = ScanCache(tmp_path, "photos")
     scan = scanned(samples, files, None)

@@ -53,7 +53,7 @@ def test_jpeg_quality_by_class(tmp_path: Path) -> None:
     assert shortcut.given_class is not None
 
 
-def test_a_colored_border_in_one_class(tmp_path: Path) -> None:
+def test_colored_border_in_one_class(tmp_path: Path) -> None:
     def frame(image: Image.Image, name: str, i: int) -> tuple[Image.Image, dict[str, object]]:
         if name == "right":
             inner = image.resize((88, 64))
@@ -77,7 +77,7 @@ def test_noise_in_half_of_one_class(tmp_path: Path) -> None:
     assert "noise" in flagged(build(tmp_path, noise))
 
 
-def test_the_camera_by_class(tmp_path: Path) -> None:
+def test_camera_by_class(tmp_path: Path) -> None:
     def camera(image: Image.Image, name: str, i: int) -> tuple[Image.Image, dict[str, object]]:
         exif = Image.Exif()
         exif[0x010F] = "Maker A" if name == "left" else "Maker B"
@@ -86,7 +86,7 @@ def test_the_camera_by_class(tmp_path: Path) -> None:
     assert "camera" in flagged(build(tmp_path, camera))
 
 
-def test_the_folders_date(tmp_path: Path) -> None:
+def test_folder_dates(tmp_path: Path) -> None:
     build(tmp_path, lambda image, name, i: (image, {}))
     for file in tmp_path.rglob("*.jpg"):
         day = 86400 * (100 if file.parent.name == "left" else 200)

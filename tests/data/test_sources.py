@@ -69,14 +69,14 @@ def test_class_and_group_folders(tmp_path: Path) -> None:
     assert not read(tmp_path, layout="{label}/{group}/*").has_inferred_groups
 
 
-def test_the_same_few_names_under_every_top_folder_are_the_classes(tmp_path: Path) -> None:
+def test_repeated_subfolder_names_are_classes(tmp_path: Path) -> None:
     names = [f"patient{i:02}/{kind}/{j}.png" for i in range(6) for kind in ("benign", "malign") for j in range(2)]
     samples = read(put(tmp_path, *names))
     assert samples.class_names == ("benign", "malign")
     assert samples.items[0].group == "patient00"
 
 
-def test_a_group_in_two_classes_is_one_group(tmp_path: Path) -> None:
+def test_group_in_two_classes_is_one_group(tmp_path: Path) -> None:
     put(tmp_path, "cat/site1/1.png", "cat/site2/2.png", "dog/site1/3.png", "dog/site2/4.png")
     assert {s.group for s in read(tmp_path)} == {"site1", "site2"}
 
@@ -103,7 +103,7 @@ def test_splits_next_to_other_folders_raise(tmp_path: Path) -> None:
         read(tmp_path)
 
 
-def test_layout_with_split_and_nothing_that_fits(tmp_path: Path) -> None:
+def test_layout_without_match_raises(tmp_path: Path) -> None:
     put(tmp_path, "p1/train/cat_01.png", "p2/test/dog_02.png")
     rows = info(read(tmp_path, layout="{group}/{split}/{label}_*"))
     assert rows == {"p1/train/cat_01.png": ("cat", "train", "p1"), "p2/test/dog_02.png": ("dog", "test", "p2")}
@@ -123,7 +123,7 @@ def test_label_in_the_file_name(tmp_path: Path, pattern: str) -> None:
     assert notes_of(samples)[ReadingKind.UNLABELED_IMAGES].examples == ("readme1.png",)
 
 
-def test_label_pattern_that_cannot_work(tmp_path: Path) -> None:
+def test_invalid_label_pattern_raises(tmp_path: Path) -> None:
     put(tmp_path, "cat_1.png")
     with pytest.raises(UsageError, match="capture group"):
         read(tmp_path, label_pattern="[a-z]+")
@@ -133,7 +133,7 @@ def test_label_pattern_that_cannot_work(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("separator", [",", ";", "\t", "|"])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "cp1252"])
-def test_tables_as_spreadsheets_write_them(tmp_path: Path, separator: str, encoding: str) -> None:
+def test_tables_of_spreadsheets(tmp_path: Path, separator: str, encoding: str) -> None:
     put(tmp_path, "pics/ä 1.png", "pics/2.png")
     rows = [
         ("Filename", "Class", "Split", "Group"),
@@ -183,7 +183,7 @@ def test_image_with_two_labels_is_kept_twice(tmp_path: Path) -> None:
         ("image,label,split\n1.png,red,third\n", "expected train, val or test"),
     ],
 )
-def test_tables_that_cannot_be_used(tmp_path: Path, text: str, message: str) -> None:
+def test_unusable_tables_raise(tmp_path: Path, text: str, message: str) -> None:
     put(tmp_path, "1.png")
     (tmp_path / "t.csv").write_text(text)
     with pytest.raises(DataError, match=message):
@@ -224,7 +224,7 @@ def test_links_that_leave_the_folder(tmp_path: Path) -> None:
         read(tmp_path / "in" / "t.csv")
 
 
-def test_unique_file_name_is_found(tmp_path: Path) -> None:
+def test_unique_file_name_matches(tmp_path: Path) -> None:
     put(tmp_path, "images/1.png", "images/x/2.png", "images/y/2.png")
     (tmp_path / "t.csv").write_text("image_id,label\n1,a\n2.png,b\n")
     samples = read(tmp_path / "t.csv")
@@ -295,7 +295,7 @@ def test_list_files(tmp_path: Path) -> None:
         read(tmp_path / "all.txt")
 
 
-def test_lists_one_a_split_with_names_of_the_numbers(tmp_path: Path) -> None:
+def test_one_list_per_split_with_class_names(tmp_path: Path) -> None:
     put(tmp_path, "p/1.png", "p/2.png")
     (tmp_path / "train.txt").write_text("p/1.png 0\n")
     (tmp_path / "test.txt").write_text("p/2.png 1\n")
@@ -369,7 +369,7 @@ def test_zip_members_never_escape(tmp_path: Path, cache: Path, name: str) -> Non
     assert not list(tmp_path.rglob("evil.png"))
 
 
-def test_zip_that_is_damaged_or_a_bomb(tmp_path: Path, cache: Path) -> None:
+def test_damaged_zip_and_zip_bomb(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "z.zip").write_bytes(b"PK\x03\x04 no more")
     with pytest.raises(DataError, match="unpack"):
         read(tmp_path / "z.zip")
@@ -411,7 +411,7 @@ def test_zip_problems_are_reported_for_the_zip(tmp_path: Path, cache: Path) -> N
         read(tmp_path / "none.zip")
 
 
-def test_a_full_disk_stops_unpacking(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_full_disk_stops_unpacking(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     put(tmp_path / "src", "1.png")
     with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
         file.write(tmp_path / "src" / "1.png", "a/1.png")
@@ -481,7 +481,7 @@ def test_unicode_forms_are_one_class(tmp_path: Path) -> None:
     assert read(tmp_path).class_names == ("caf\u00e9", "tea")
 
 
-def test_nothing_is_written_next_to_the_data(tmp_path: Path) -> None:
+def test_data_folder_is_unchanged(tmp_path: Path) -> None:
     put(tmp_path, "a/1.png", "b/2.png")
     (tmp_path / "labels.csv").write_text("image,label\na/1.png,a\nb/2.png,b\n")
     before = sorted((str(p), p.stat().st_mtime_ns) for p in tmp_path.rglob("*"))

@@ -48,7 +48,7 @@ def test_nothing_is_held_out_by_default() -> None:
         (["train"] * 4, ["train"] * 4, None),
     ],
 )
-def test_own_split_is_kept(given_: list[str | None], expected: list[str], setup: EvaluationSetup | None) -> None:
+def test_user_split_is_kept(given_: list[str | None], expected: list[str], setup: EvaluationSetup | None) -> None:
     split = make_split(make(["a", "b", "a", "b"], given_), groups=None)
     assert split.assignment.tolist() == expected
     assert (split.source, split.setup) == ("given", setup)
@@ -83,7 +83,7 @@ def test_held_out_is_stratified_and_seeded() -> None:
     st.lists(st.integers(1, 6), min_size=8, max_size=40),
     st.floats(0.05, 0.6),
 )
-def test_groups_stay_whole_and_every_class_stays_in_training(
+def test_groups_stay_together_and_training_has_every_class(
     seed: int, num_classes: int, sizes: list[int], share: float
 ) -> None:
     rng = np.random.default_rng(seed)

@@ -21,7 +21,7 @@ def given_split(splits: list[str], labels: list[str] | None = None) -> tuple[Sam
     return samples, Split(np.array(splits, dtype="<U5"), None, "given", USER_TEST_SPLIT, 0)
 
 
-def test_a_group_goes_where_most_of_it_is() -> None:
+def test_group_moves_to_its_largest_split() -> None:
     samples, split = given_split(["train", "train", "test", "test", "test", "train", "test"])
     groups = np.array([0, 0, 0, 1, 1, 1, 2])
     repaired = repair_split(samples, split, groups)
@@ -93,7 +93,7 @@ def test_one_sided_split_is_unchanged() -> None:
     seed=st.integers(0, 10_000),
     num_groups=st.integers(1, 8),
 )
-def test_repair_keeps_groups_whole_and_moves_nothing_else(splits: list[str], seed: int, num_groups: int) -> None:
+def test_repair_moves_only_divided_groups(splits: list[str], seed: int, num_groups: int) -> None:
     samples, split = given_split(splits)
     groups = np.random.default_rng(seed).integers(0, num_groups, len(splits))
     try:

@@ -16,7 +16,7 @@ from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=60))
-def test_auc_equals_scikit_learn_with_ties(rows: list[tuple[int, bool]]) -> None:
+def test_auc_matches_scikit_learn(rows: list[tuple[int, bool]]) -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     score = np.array([s for s, _ in rows], dtype=np.float64)
     is_positive = np.array([p for _, p in rows])
@@ -28,7 +28,7 @@ def test_auc_equals_scikit_learn_with_ties(rows: list[tuple[int, bool]]) -> None
     assert 0 <= estimate.low <= estimate.value <= estimate.high <= 1
 
 
-def test_auc_one_has_an_interval_that_narrows_with_more_samples() -> None:
+def test_interval_of_perfect_auc_narrows_with_samples() -> None:
     lows = []
     for num in (5, 20, 200):
         estimate = roc_auc(np.arange(2.0 * num), np.arange(2 * num) >= num)
@@ -39,7 +39,7 @@ def test_auc_one_has_an_interval_that_narrows_with_more_samples() -> None:
     assert lows[-1] > 0.97
 
 
-def test_groups_widen_the_interval_and_too_few_have_none() -> None:
+def test_groups_widen_or_suppress_interval() -> None:
     rng = np.random.default_rng(0)
     groups = np.repeat(np.arange(20), 10)
     is_positive = groups % 2 == 0
@@ -52,7 +52,7 @@ def test_groups_widen_the_interval_and_too_few_have_none() -> None:
 
 
 @pytest.mark.parametrize("present", [0, 1])
-def test_one_class_absent_is_not_defined(present: int) -> None:
+def test_absent_class_has_no_auc(present: int) -> None:
     truth = np.full(8, present)
     scores = binary_scores(np.linspace(0, 1, 8), truth, np.zeros(8, np.int64), 1)
     absent = "sensitivity" if present == 0 else "specificity"
@@ -60,7 +60,7 @@ def test_one_class_absent_is_not_defined(present: int) -> None:
     assert scores["sensitivity" if present else "specificity"]["value"] == (0.0 if present else 1.0)
 
 
-def test_evaluation_holds_the_recalls_of_the_two_classes() -> None:
+def test_evaluation_has_sensitivity_and_specificity() -> None:
     rng = np.random.default_rng(1)
     truth = (rng.random(200) < 0.3).astype(np.int64)
     p = np.clip(0.3 + 0.3 * truth + 0.2 * rng.normal(size=200), 0, 1)
@@ -76,7 +76,7 @@ def test_evaluation_holds_the_recalls_of_the_two_classes() -> None:
     assert "binary" not in evaluate(scores, truth, ["a", "b"], setup=USER_TEST_SPLIT).extra
 
 
-def test_training_images_and_unmeasurable_classes_have_no_interval_or_auc() -> None:
+def test_training_and_unscorable_images_have_no_interval() -> None:
     truth = np.array([0] * 20 + [1] * 20)
     scores = np.eye(2)[truth] * 0.8 + 0.1
     trained = evaluate(scores, truth, ["a", "b"], setup=RESUBSTITUTION, positive="b").extra["binary"]

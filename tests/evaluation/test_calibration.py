@@ -36,7 +36,7 @@ def test_softmax_and_its_logarithm_agree() -> None:
 
 
 @pytest.mark.parametrize("temperature", [0.4, 1.0, 2.5])
-def test_the_temperature_is_the_best_one(temperature: float) -> None:
+def test_temperature_minimizes_log_loss(temperature: float) -> None:
     logits, ids = draw(3000)
     fitted = fit_temperature(logits * temperature, ids)
     assert fitted == pytest.approx(temperature, rel=0.08)
@@ -44,7 +44,7 @@ def test_the_temperature_is_the_best_one(temperature: float) -> None:
     assert fitted == pytest.approx(best.x, rel=1e-3)
 
 
-def test_vector_scaling_finds_the_minimum_that_scipy_finds() -> None:
+def test_vector_scaling_matches_scipy() -> None:
     logits, ids = draw(400, classes=3)
     logits = logits * np.array([0.5, 1.0, 2.0]) + np.array([1.0, 0.0, -1.0])
     scale, shift = fit_vector_scaling(logits, ids)
@@ -59,7 +59,7 @@ def test_vector_scaling_finds_the_minimum_that_scipy_finds() -> None:
     np.testing.assert_allclose(np.r_[scale, shift], best.x, atol=0.02)
 
 
-def test_separable_logits_neither_fail_nor_overflow() -> None:
+def test_separable_logits_are_finite() -> None:
     ids = np.arange(60) % 3
     logits = np.eye(3)[ids] * 8.0
     assert 0.05 <= fit_temperature(logits, ids) <= 1.0
@@ -76,7 +76,7 @@ def test_calibrated_logits_stay_nearly_unchanged() -> None:
     np.testing.assert_allclose(c.scale, 1.0, atol=0.1)
 
 
-def test_vector_scaling_is_taken_where_classes_are_shifted_and_data_allow() -> None:
+def test_vector_scaling_is_chosen_for_shifted_classes() -> None:
     logits, ids = draw(2000)
     spoiled = logits + np.array([2.0, 0.0, 0.0, -2.0])
     c = calibrate(spoiled, ids)
@@ -86,14 +86,14 @@ def test_vector_scaling_is_taken_where_classes_are_shifted_and_data_allow() -> N
     assert calibrate(spoiled[:100], ids[:100]).kind != "vector"
 
 
-def test_brier_of_the_sure_and_of_the_ignorant() -> None:
+def test_brier_of_certain_and_uniform() -> None:
     ids = np.array([0, 1])
     assert brier(np.eye(2), ids) == 0.0
     assert brier(np.eye(2)[::-1], ids) == 2.0
     assert brier(np.full((2, 2), 0.5), ids) == 0.5
 
 
-def test_the_error_is_debiased() -> None:
+def test_calibration_error_is_debiased() -> None:
     """Calibrated logits: the plain figure says 0.04 at 500 samples, the debiased one much less."""
     plain, debiased = [], []
     for seed in range(40):
@@ -105,7 +105,7 @@ def test_the_error_is_debiased() -> None:
     assert np.mean(debiased) < 0.5 * np.mean(plain)
 
 
-def test_a_planted_error_lies_in_the_interval() -> None:
+def test_interval_contains_planted_error() -> None:
     """Confidence 0.9, right 80 %: off by 0.1."""
     rng = np.random.default_rng(0)
     held = 0
@@ -118,14 +118,14 @@ def test_a_planted_error_lies_in_the_interval() -> None:
     assert held >= 180
 
 
-def test_groups_widen_the_interval_of_the_error() -> None:
+def test_groups_widen_interval() -> None:
     logits, ids = draw(400)
     p = softmax(logits * 3)
     a, b = calibration_error(p, ids), calibration_error(p, ids, effect=4.0)
     assert b.high - b.low > a.high - a.low
 
 
-def test_the_diagram_holds_every_sample_once_and_rises() -> None:
+def test_diagram_bins_every_sample() -> None:
     logits, ids = draw(777)
     bars = reliability_diagram(softmax(logits), ids)
     assert sum(bar.num_samples for bar in bars) == 777

@@ -18,7 +18,7 @@ def draw(num: int, rng: np.random.Generator, classes: int = 3) -> tuple[np.ndarr
 
 @pytest.mark.parametrize("coverage", [0.8, 0.9, 0.95])
 @pytest.mark.parametrize("num", [40, 300])
-def test_new_images_are_covered_as_promised(coverage: float, num: int) -> None:
+def test_coverage_on_new_images(coverage: float, num: int) -> None:
     rng = np.random.default_rng(0)
     held = []
     for _ in range(60):
@@ -28,7 +28,7 @@ def test_new_images_are_covered_as_promised(coverage: float, num: int) -> None:
     assert coverage - 0.012 <= np.mean(held) <= coverage + 0.03
 
 
-def test_every_class_is_covered_where_there_are_enough_images() -> None:
+def test_coverage_per_class() -> None:
     """One class is much harder than the others: floors of its own keep it covered."""
     rng = np.random.default_rng(1)
 
@@ -47,7 +47,7 @@ def test_every_class_is_covered_where_there_are_enough_images() -> None:
     assert not few.is_per_class.all()
 
 
-def test_realised_coverage_is_reported_with_its_interval_and_not_called_guaranteed() -> None:
+def test_empirical_coverage_has_interval_without_guarantee() -> None:
     rng = np.random.default_rng(2)
     sets = fit_prediction_sets(*draw(500, rng), coverage=0.9)
     assert sets.empirical.low <= 0.9 <= sets.empirical.high
@@ -56,7 +56,7 @@ def test_realised_coverage_is_reported_with_its_interval_and_not_called_guarante
     assert 0 <= sets.empty_fraction + sets.single_fraction <= 1
 
 
-def test_too_few_images_for_a_floor_let_everything_in() -> None:
+def test_too_few_images_give_full_sets() -> None:
     rng = np.random.default_rng(3)
     p, ids = draw(8, rng)
     sets = fit_prediction_sets(p, ids, coverage=0.9)
@@ -65,7 +65,7 @@ def test_too_few_images_for_a_floor_let_everything_in() -> None:
     assert sets.empirical.value == 1.0
 
 
-def test_a_new_group_is_covered() -> None:
+def test_coverage_of_new_group() -> None:
     """Groups with their own difficulty and of very uneven size."""
     rng = np.random.default_rng(4)
 
@@ -97,6 +97,6 @@ def test_set_sizes() -> None:
 
 
 @pytest.mark.parametrize("coverage", [0.0, 1.0, -1.0, float("nan")])
-def test_impossible_coverage_is_refused(coverage: float) -> None:
+def test_invalid_coverage_raises(coverage: float) -> None:
     with pytest.raises(ValueError, match="coverage"):
         fit_prediction_sets(*draw(30, np.random.default_rng(0)), coverage=coverage)

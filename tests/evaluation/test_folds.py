@@ -12,7 +12,7 @@ from headstart.evaluation.folds import draw_folds
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(2, 80), st.integers(2, 12), st.integers(1, 5), st.integers(0, 5))
-def test_every_fold_is_used_and_groups_stay_whole(num: int, count: int, classes: int, seed: int) -> None:
+def test_folds_are_used_and_keep_groups(num: int, count: int, classes: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, classes, num)
     groups = rng.integers(0, max(2, num // 3), num)
@@ -24,7 +24,7 @@ def test_every_fold_is_used_and_groups_stay_whole(num: int, count: int, classes:
         assert len(set(fold[groups == g])) == 1
 
 
-def test_classes_are_even_and_the_seed_decides() -> None:
+def test_folds_are_stratified_and_seeded() -> None:
     ids = np.repeat([0, 1, 2], [50, 30, 10])
     fold = draw_folds(ids, 5, seed=1)
     for f in range(5):
@@ -33,6 +33,6 @@ def test_classes_are_even_and_the_seed_decides() -> None:
     assert (fold != draw_folds(ids, 5, seed=2)).any()
 
 
-def test_one_group_cannot_be_folded() -> None:
+def test_one_group_raises() -> None:
     with pytest.raises(ValueError, match="at least 2"):
         draw_folds(np.array([0, 1]), 5, groups=np.array([3, 3]))

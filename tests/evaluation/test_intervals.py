@@ -12,7 +12,7 @@ from headstart.evaluation.intervals import effective_sample_size, estimate_propo
 
 
 @given(st.integers(1, 3000), st.floats(0, 1))
-def test_wilson_equals_scipy(num: int, share: float) -> None:
+def test_wilson_matches_scipy(num: int, share: float) -> None:
     k = round(num * share)
     reference = stats.binomtest(k, num).proportion_ci(method="wilson")
     low, high = wilson_interval(k / num, num)
@@ -21,13 +21,13 @@ def test_wilson_equals_scipy(num: int, share: float) -> None:
 
 
 @given(st.floats(0, 1), st.floats(0.3, 1e5))
-def test_wilson_stays_in_bounds_and_holds_the_share(share: float, n_eff: float) -> None:
+def test_wilson_is_bounded_and_contains_proportion(share: float, n_eff: float) -> None:
     low, high = wilson_interval(share, n_eff)
     assert 0 <= low <= share <= high <= 1
 
 
 @pytest.mark.parametrize(("share", "num"), [(1.1, 5), (-0.1, 5), (float("nan"), 5), (0.5, 0), (0.5, float("nan"))])
-def test_impossible_shares_are_refused(share: float, num: float) -> None:
+def test_invalid_proportions_raise(share: float, num: float) -> None:
     with pytest.raises(ValueError):
         wilson_interval(share, num)
 
@@ -42,7 +42,7 @@ def test_duplicates_do_not_increase_effective_sample_size() -> None:
     assert copied.ratio * 500 == pytest.approx(100, rel=0.05)
 
 
-def test_groups_of_one_are_no_groups() -> None:
+def test_groups_of_one_change_nothing() -> None:
     hits = np.random.default_rng(0).random(50) < 0.8
     a = effective_sample_size(hits, None, is_out_of_fold=True)
     b = effective_sample_size(hits, np.arange(50), is_out_of_fold=True)
@@ -64,6 +64,6 @@ def test_few_groups_widen_or_suppress_interval() -> None:
     assert five.high is None
 
 
-def test_fraction_of_no_samples() -> None:
+def test_proportion_of_no_samples() -> None:
     worth = effective_sample_size(np.zeros(0, bool), None, is_out_of_fold=False)
     assert estimate_proportion(None, 0, worth).value is None

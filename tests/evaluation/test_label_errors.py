@@ -19,7 +19,7 @@ def draw(num: int = 600, flips: int = 30, seed: int = 0) -> tuple[np.ndarray, np
     return softmax(logits), given, flipped
 
 
-def test_planted_flips_come_first_and_are_about_as_many_as_called() -> None:
+def test_planted_flips_rank_first() -> None:
     p, given, flipped = draw()
     label_errors = find_label_errors_or_pairs(p, given)
     first = [s.index for s in label_errors.items[: 2 * len(flipped)]]
@@ -32,12 +32,12 @@ def test_planted_flips_come_first_and_are_about_as_many_as_called() -> None:
         assert s.given == given[s.index] != s.suggested
 
 
-def test_clean_labels_call_few() -> None:
+def test_clean_labels_give_few_errors() -> None:
     p, given, _ = draw(flips=0)
     assert find_label_errors_or_pairs(p, given).num_called <= 6
 
 
-def test_twins_with_different_labels_come_first_and_agreeing_ones_do_not() -> None:
+def test_conflicting_duplicates_rank_first() -> None:
     p, given, _ = draw(flips=0)
     a, b = np.flatnonzero(given == 0)[0], np.flatnonzero(given == 1)[0]
     same = np.flatnonzero(given == 2)[:2]
@@ -49,7 +49,7 @@ def test_twins_with_different_labels_come_first_and_agreeing_ones_do_not() -> No
     assert not any(s.twins for s in label_errors.items[2:])
 
 
-def test_unmeasurable_samples_are_not_accused() -> None:
+def test_unscorable_samples_are_not_listed() -> None:
     p, given, flipped = draw()
     hidden = np.zeros(len(given), bool)
     hidden[flipped[:10]] = True
@@ -57,7 +57,7 @@ def test_unmeasurable_samples_are_not_accused() -> None:
     assert not set(flipped[:10]) & {s.index for s in label_errors.items}
 
 
-def test_small_and_sure_data_do_not_fail() -> None:
+def test_few_certain_samples() -> None:
     label_errors = find_label_errors_or_pairs(np.eye(3), np.array([0, 1, 2]), limit=2)
     assert len(label_errors.items) == 2
     assert label_errors.num_called == 0

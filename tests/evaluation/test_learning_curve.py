@@ -22,7 +22,7 @@ def draw(seed: int, num: int = 400) -> tuple[np.ndarray, np.ndarray]:
     return np.array([(hard > error(n)).astype(float) for n in SIZES]), ids
 
 
-def test_a_power_law_is_carried_on_without_bias_and_within_the_interval() -> None:
+def test_forecast_of_power_law_is_unbiased() -> None:
     held, gains = [], []
     truth = [error(400) - error(800), error(400) - error(1600)]
     for seed in range(60):
@@ -37,7 +37,7 @@ def test_a_power_law_is_carried_on_without_bias_and_within_the_interval() -> Non
     assert np.mean(held) > 0.9
 
 
-def test_a_flat_curve_promises_little_and_a_steep_one_more() -> None:
+def test_gain_grows_with_slope() -> None:
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 3, 400)
     hard = rng.random(400)
@@ -47,14 +47,14 @@ def test_a_flat_curve_promises_little_and_a_steep_one_more() -> None:
     assert steep.gains[0][0] > 0.05
 
 
-def test_perfect_scores_stay_within_bounds_and_are_not_sure() -> None:
+def test_perfect_scores_have_bounded_intervals() -> None:
     curve = forecast_curve(SIZES, np.ones((4, 400)), np.zeros(400, int), 2)
     assert curve.points[-1].value > 0.99
     assert curve.forecast[0].high <= 1.0
     assert np.isfinite(curve.gains[0]).all()
 
 
-def test_classes_get_their_own_gain_and_tiny_ones_none() -> None:
+def test_gain_per_class() -> None:
     rng = np.random.default_rng(0)
     ids = np.r_[np.zeros(200, int), np.ones(195, int), np.full(5, 2)]
     hard = rng.random(400)
@@ -64,21 +64,21 @@ def test_classes_get_their_own_gain_and_tiny_ones_none() -> None:
     assert curve.per_class[0][0] > curve.per_class[1][0] + 0.02
 
 
-def test_a_flattered_last_point_can_be_put_right() -> None:
+def test_selection_bias_is_corrected() -> None:
     hits, ids = draw(0)
     plain, corrected = (forecast_curve(SIZES, hits, ids, 3, bias=b) for b in (0.0, 0.03))
     assert corrected.points[-1].value == pytest.approx(plain.points[-1].value - 0.03, abs=1e-3)
     assert corrected.forecast[0].value < plain.forecast[0].value
 
 
-def test_groups_widen_the_points() -> None:
+def test_groups_widen_intervals() -> None:
     hits, ids = draw(1)
     alone = forecast_curve(SIZES, np.repeat(hits, 4, axis=1), np.repeat(ids, 4), 3)
     grouped = forecast_curve(SIZES, np.repeat(hits, 4, axis=1), np.repeat(ids, 4), 3, groups=np.arange(1600) // 4)
     assert grouped.points[0].high - grouped.points[0].low > 1.5 * (alone.points[0].high - alone.points[0].low)
 
 
-def test_parts_are_nested_disjoint_and_keep_groups() -> None:
+def test_subsets_are_nested_and_keep_groups() -> None:
     ids = np.arange(240) % 3
     groups = np.arange(240) // 4
     parts = nested_parts(ids, groups=groups, num_parts=8)
@@ -93,12 +93,12 @@ def test_parts_are_nested_disjoint_and_keep_groups() -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 6])
-def test_odd_numbers_of_parts_are_refused(count: int) -> None:
+def test_odd_number_of_subsets_raises(count: int) -> None:
     with pytest.raises(ValueError, match="power of two"):
         nested_parts(np.arange(20) % 2, num_parts=count)
 
 
 @pytest.mark.parametrize("sizes", [[10, 20], [10, 10, 20], [30, 20, 10]])
-def test_too_few_or_unordered_sizes_are_refused(sizes: list[int]) -> None:
+def test_invalid_sizes_raise(sizes: list[int]) -> None:
     with pytest.raises(ValueError, match="three growing sizes"):
         forecast_curve(np.array(sizes), np.ones((len(sizes), 20)), np.zeros(20, int), 1)

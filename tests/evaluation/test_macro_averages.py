@@ -9,7 +9,7 @@ from headstart.evaluation.intervals import wilson_interval
 from headstart.evaluation.macro_averages import balanced_accuracy, f1_macro
 
 
-def test_even_classes_are_worth_all_their_samples() -> None:
+def test_balanced_classes_keep_sample_size() -> None:
     counts = np.array([[180, 20], [20, 180]])
     share, n = balanced_accuracy(counts)
     assert share == pytest.approx(0.9)
@@ -19,27 +19,27 @@ def test_even_classes_are_worth_all_their_samples() -> None:
     assert n == pytest.approx(400, rel=0.05)
 
 
-def test_a_small_class_makes_the_mean_worth_less() -> None:
+def test_small_class_reduces_effective_sample_size() -> None:
     _, even = balanced_accuracy(np.array([[90, 10], [10, 90]]))
     _, odd = balanced_accuracy(np.array([[171, 19], [1, 9]]))
     assert odd < 0.4 * even
 
 
-def test_a_perfect_score_is_not_sure() -> None:
+def test_perfect_score_has_interval() -> None:
     for figure in (balanced_accuracy, f1_macro):
         share, n = figure(np.diag([30, 30, 30]))
         assert share == 1.0
         assert 0.9 < wilson_interval(share, n)[0] < 0.98
 
 
-def test_classes_without_samples_are_left_out() -> None:
+def test_classes_without_samples_are_ignored() -> None:
     counts = np.array([[9, 1, 0], [2, 8, 0], [0, 0, 0]])
     assert balanced_accuracy(counts)[0] == pytest.approx(0.85)
     assert f1_macro(counts)[0] == pytest.approx(f1_macro(counts[:2, :2])[0])
 
 
 @pytest.mark.parametrize("figure", [balanced_accuracy, f1_macro])
-def test_the_intervals_hold(figure) -> None:
+def test_interval_coverage(figure) -> None:
     """Ten uneven classes, 100 images: within 92 to 98 % of 1,500 draws."""
     rng = np.random.default_rng(0)
     prior = np.geomspace(1, 5, 10) / np.geomspace(1, 5, 10).sum()

@@ -31,12 +31,12 @@ def draw(num: int = 300, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
     return logits, truth
 
 
-def test_softmax_is_a_distribution_even_at_extremes() -> None:
+def test_softmax_of_extreme_logits() -> None:
     p = softmax(np.array([[1e4, -1e4, 0.0], [-np.inf, 0.0, 0.0]]))
     np.testing.assert_allclose(p, [[1, 0, 0], [0, 0.5, 0.5]])
 
 
-def test_scores_equal_scikit_learn() -> None:
+def test_scores_match_scikit_learn() -> None:
     logits, truth = draw()
     e = evaluate(logits, truth, NAMES, setup=USER_TEST_SPLIT, is_logits=True)
     predicted = logits.argmax(axis=1)
@@ -56,7 +56,7 @@ def test_scores_equal_scikit_learn() -> None:
             assert 0 <= share.low <= share.value <= share.high <= 1
 
 
-def test_probabilities_and_logits_say_the_same() -> None:
+def test_probabilities_and_logits_give_equal_scores() -> None:
     logits, truth = draw()
     a = evaluate(logits, truth, NAMES, setup=USER_TEST_SPLIT, is_logits=True)
     b = evaluate(softmax(logits), truth, NAMES, setup=USER_TEST_SPLIT)
@@ -64,28 +64,28 @@ def test_probabilities_and_logits_say_the_same() -> None:
     assert a.log_loss == pytest.approx(b.log_loss)
 
 
-def test_logits_called_probabilities_are_refused() -> None:
+def test_logits_as_probabilities_raise() -> None:
     logits, truth = draw()
     with pytest.raises(ValueError, match="is_logits"):
         evaluate(logits, truth, NAMES, setup=USER_TEST_SPLIT)
 
 
 @pytest.mark.parametrize("bad", [-1, 4])
-def test_a_class_id_out_of_range_is_refused(bad: int) -> None:
+def test_class_id_out_of_range_raises(bad: int) -> None:
     logits, truth = draw(10)
     truth[3] = bad
     with pytest.raises(ValueError, match="class ids"):
         evaluate(logits, truth, NAMES, setup=USER_TEST_SPLIT, is_logits=True)
 
 
-def test_empty_and_misshapen_inputs_are_refused() -> None:
+def test_invalid_shapes_raise() -> None:
     with pytest.raises(ValueError, match="nothing to evaluate"):
         evaluate(np.zeros((0, 2)), np.zeros(0, int), ["a", "b"], setup=USER_TEST_SPLIT)
     with pytest.raises(ValueError, match="shape"):
         evaluate(np.zeros((3, 2)), np.zeros(3, int), ["a", "b", "c"], setup=USER_TEST_SPLIT)
 
 
-def test_json_is_plain_and_has_the_promised_keys() -> None:
+def test_json_keys() -> None:
     logits, truth = draw()
     block = json.loads(
         json.dumps(evaluation_to_json(evaluate(logits, truth, NAMES, setup=USER_VALIDATION_SPLIT, is_logits=True)))
@@ -97,7 +97,7 @@ def test_json_is_plain_and_has_the_promised_keys() -> None:
     assert set(block["per_class"][0]["f1"]) == {"value", "low", "high"}
 
 
-def test_out_of_fold_is_worth_less_than_a_test_set() -> None:
+def test_out_of_fold_interval_is_wider() -> None:
     logits, truth = draw()
     test = evaluate(
         logits,
@@ -112,7 +112,7 @@ def test_out_of_fold_is_worth_less_than_a_test_set() -> None:
     assert oof.accuracy.high - oof.accuracy.low > test.accuracy.high - test.accuracy.low
 
 
-def test_training_images_get_no_interval() -> None:
+def test_training_images_have_no_interval() -> None:
     logits, truth = draw()
     e = evaluate(logits, truth, NAMES, setup=RESUBSTITUTION, is_logits=True)
     assert e.accuracy.value is not None
@@ -120,7 +120,7 @@ def test_training_images_get_no_interval() -> None:
     assert [f.kind for f in e.findings] == [FindingKind.SCORES_OF_TRAINING_IMAGES]
 
 
-def test_a_class_without_images_has_no_recall_and_does_not_lower_the_mean() -> None:
+def test_class_without_images_is_excluded_from_balanced_accuracy() -> None:
     logits = np.eye(3)[[0, 0, 1, 1]] * 9
     e = evaluate(logits, np.array([0, 0, 1, 1]), ["a", "b", "c"], setup=USER_TEST_SPLIT, is_logits=True)
     assert e.per_class[2].recall.value is None
@@ -156,7 +156,7 @@ def test_group_metrics_and_few_groups() -> None:
     assert total == pytest.approx((logits.argmax(axis=1) == truth).sum())
 
 
-def test_choosing_among_noise_lowers_the_reported_share() -> None:
+def test_selection_bias_lowers_accuracy() -> None:
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 2, 80)
     losses = rng.exponential(size=(30, 80))

@@ -91,13 +91,13 @@ def test_scores_stay_finite() -> None:
 
 
 @pytest.mark.parametrize("ood_fpr", [0.0, 1.0, -0.1])
-def test_impossible_shares_are_refused(ood_fpr: float) -> None:
+def test_invalid_fractions_raise(ood_fpr: float) -> None:
     rows, ids = World().known(20)
     with pytest.raises(ValueError, match="false-positive rate"):
         fit_ood_model(rows, np.full((20, 5), 0.2), ids, ood_fpr=ood_fpr)
 
 
-def test_the_leading_directions_are_those_of_the_exact_decomposition() -> None:
+def test_leading_directions_match_svd() -> None:
     rows, _ = World().known(300)
     mean, directions = leading_directions(rows, 10)
     exact = np.linalg.svd(rows - rows.mean(axis=0), full_matrices=False)[2][:10].T
@@ -108,14 +108,14 @@ def test_the_leading_directions_are_those_of_the_exact_decomposition() -> None:
     np.testing.assert_allclose(rest, ((full - full @ exact @ exact.T) ** 2).sum(axis=1), rtol=1e-2)
 
 
-def test_few_images_leave_a_rest() -> None:
+def test_few_images_leave_a_residual() -> None:
     rows, _ = World().known(20)
     mean, directions = leading_directions(rows)
     assert directions.shape == (WIDTH, 10)
     assert (squared_residual(rows, mean, directions) > 0).all()
 
 
-def test_area_under_the_curve_equals_scikit_learn() -> None:
+def test_auc_matches_scikit_learn() -> None:
     rng = np.random.default_rng(0)
     known, novel = np.round(rng.normal(size=80), 1), np.round(rng.normal(0.5, 1, size=50), 1)
     expected = roc_auc_score(np.r_[np.zeros(80), np.ones(50)], np.r_[known, novel])
@@ -141,7 +141,7 @@ def test_training_residuals_are_out_of_fold(num: int, copies: int) -> None:
     assert abs(ours.mean() - new.mean()) < 0.25 * abs(naive.mean() - new.mean())
 
 
-def test_leverages_of_a_group_equal_those_of_its_rows_alone() -> None:
+def test_group_leverages_match_rows() -> None:
     rng = np.random.default_rng(1)
     rows = rng.normal(size=(800, 80))
     mean, directions = leading_directions(rows)
@@ -162,7 +162,7 @@ def test_intermediate_false_positive_rates_are_conservative() -> None:
         rule.threshold(1.0)
 
 
-def test_without_rows_the_doubt_alone_tells() -> None:
+def test_score_without_features_uses_confidence() -> None:
     rows, ids = World().known(300)
     p = head(rows, ids).predict_proba(rows)
     novelty = fit_ood_model(None, p, ids)
@@ -172,7 +172,7 @@ def test_without_rows_the_doubt_alone_tells() -> None:
     assert 0 < (novelty.scores > novelty.threshold).mean() <= 0.05
 
 
-def test_with_groups_a_new_group_is_refused_as_seldom_as_promised() -> None:
+def test_false_positive_rate_of_new_group() -> None:
     """Groups of very different size, each shifted as a whole: by images alone too many would be refused."""
     rng = np.random.default_rng(0)
     by_group, by_image = [], []
@@ -211,7 +211,7 @@ def test_too_few_groups_are_reported() -> None:
         {"thresholds": [[0.1, True]]},
     ],
 )
-def test_numbers_from_outside_that_do_not_fit_are_refused(change: dict[str, object]) -> None:
+def test_invalid_json_raises(change: dict[str, object]) -> None:
     good = {"ood_center": 0.1, "ood_scale": 1.0, "residual_center": 0.2, "residual_scale": 1.0, "ood_fpr": 0.05,
             "thresholds": [[0.05, 2.0], [0.1, 1.5]]}  # fmt: skip
     assert OodRule.from_json(good).threshold() == 2.0
@@ -219,7 +219,7 @@ def test_numbers_from_outside_that_do_not_fit_are_refused(change: dict[str, obje
         OodRule.from_json({**good, **change})
 
 
-def test_floors_from_outside_that_do_not_fit_are_refused() -> None:
+def test_invalid_floors_raise() -> None:
     good = {"coverage": 0.9, "is_guaranteed": False, "thresholds": {"0.9": [0.1, 0.2], "0.5": [0.4, 0.5]}}
     rule = PredictionSetRule.from_json(good, 2)
     assert rule.at()[0] == 0.9
@@ -278,7 +278,7 @@ def test_held_out_class_recall_equals_full_fit() -> None:
 
 
 @pytest.mark.parametrize("num", [3, 8, 20, 60, 2000])
-def test_the_quick_way_goes_with_any_number(num: int) -> None:
+def test_held_out_class_evaluation_with_any_count(num: int) -> None:
     rows, ids = World().known(num)
     evaluation = evaluate_held_out_classes(rows, ids)
     assert evaluation is None if num <= 20 else evaluation.num_samples == min(num, 500)

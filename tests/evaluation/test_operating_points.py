@@ -15,12 +15,12 @@ from headstart.evaluation.operating_points import (
 
 
 @pytest.mark.parametrize(("errors", "num"), [(0, 10), (3, 50), (10, 10), (1, 1000)])
-def test_clopper_pearson_equals_scipy(errors: int, num: int) -> None:
+def test_clopper_pearson_matches_scipy(errors: int, num: int) -> None:
     reference = stats.binomtest(errors, num, alternative="less").proportion_ci(0.95, method="exact").high
     assert clopper_pearson_upper(errors, num) == pytest.approx(reference, abs=1e-9)
 
 
-def test_risk_over_coverage_by_hand() -> None:
+def test_risk_coverage_curve() -> None:
     share, error, threshold = risk_coverage(np.array([0.9, 0.5, 0.9, 0.7]), np.array([True, False, True, False]))
     np.testing.assert_allclose(share, [0.5, 0.75, 1.0])
     np.testing.assert_allclose(error, [0.0, 1 / 3, 0.5])
@@ -32,7 +32,7 @@ def draw(num: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     return confidence, rng.random(num) < confidence
 
 
-def test_the_bound_holds_for_the_point_that_is_taken() -> None:
+def test_bound_holds_for_chosen_point() -> None:
     rng = np.random.default_rng(0)
     broken = taken = 0
     test = draw(50_000, rng)
@@ -53,14 +53,14 @@ def test_no_guarantee_with_too_few_images() -> None:
     assert accept_above(confidence, hits, groups=np.arange(400) % 3)[0.1] is None
 
 
-def test_out_of_fold_promises_less() -> None:
+def test_out_of_fold_bound_is_wider() -> None:
     confidence, hits = draw(500, np.random.default_rng(2))
     a = accept_above(confidence, hits, targets=(0.1,), is_out_of_fold=False)[0.1]
     b = accept_above(confidence, hits, targets=(0.1,), is_out_of_fold=True)[0.1]
     assert a.num_accepted >= b.num_accepted
 
 
-def test_recall_at_false_alarms_keeps_within_the_rate() -> None:
+def test_recall_at_fpr_respects_rate() -> None:
     rng = np.random.default_rng(3)
     is_positive = rng.random(600) < 0.3
     score = np.round(rng.normal(size=600) + 2 * is_positive, 1)  # many ties
@@ -73,6 +73,6 @@ def test_recall_at_false_alarms_keeps_within_the_rate() -> None:
     assert points[-1].recall == 1.0
 
 
-def test_one_kind_of_image_is_refused() -> None:
+def test_one_class_raises() -> None:
     with pytest.raises(ValueError, match="images of others"):
         recall_at_false_alarms(np.ones(3), np.ones(3, bool))

@@ -14,7 +14,7 @@ def predictions(truth: np.ndarray, hits: np.ndarray, k: int = 3) -> np.ndarray:
     return np.eye(k)[chosen] * 0.7 + 0.1
 
 
-def test_mcnemar_by_hand() -> None:
+def test_mcnemar_exact_p_value() -> None:
     assert mcnemar(0, 0) == 1.0
     assert mcnemar(4, 4) == 1.0
     assert mcnemar(0, 1) == pytest.approx(0.5)  # 2 * (1/2 - 1/4)
@@ -23,7 +23,7 @@ def test_mcnemar_by_hand() -> None:
     assert 0 < mcnemar(300, 700) < 1e-20
 
 
-def test_figures_and_difference_are_the_plain_ones() -> None:
+def test_scores_and_difference() -> None:
     truth = np.repeat([0, 1, 2], [60, 30, 10])
     a, b = np.ones(100, dtype=bool), np.ones(100, dtype=bool)
     a[:20], b[:5], b[90:95] = False, False, False
@@ -38,7 +38,7 @@ def test_figures_and_difference_are_the_plain_ones() -> None:
     assert comparison.log_loss.a == pytest.approx(loss)
 
 
-def test_equal_models_are_alike() -> None:
+def test_equal_models_are_undecided() -> None:
     truth = np.arange(30) % 3
     same = predictions(truth, truth > 0)
     comparison = compare_paired(same, same, truth, "xyz")
@@ -54,7 +54,7 @@ def test_large_difference_is_detected() -> None:
     assert compare_paired(strong, weak, truth, "xyz").verdict == "worse"
 
 
-def test_swapped_at_random_the_level_holds_with_and_without_groups() -> None:
+def test_false_positive_rate_with_and_without_groups() -> None:
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 3, 150)
     groups = np.arange(150) // 10
@@ -70,7 +70,7 @@ def test_swapped_at_random_the_level_holds_with_and_without_groups() -> None:
         assert called <= 0.09 * 300  # 0.05 and three standard errors of 300 draws
 
 
-def test_groups_that_fail_together_weaken_the_verdict() -> None:
+def test_correlated_groups_raise_p_value() -> None:
     truth = np.arange(120) % 3
     a, b = np.ones(120, dtype=bool), np.ones(120, dtype=bool)
     a[:20] = False  # one group of twenty, seen as twenty images or as one
@@ -82,7 +82,7 @@ def test_groups_that_fail_together_weaken_the_verdict() -> None:
     assert together.accuracy.detectable > alone.accuracy.detectable
 
 
-def test_out_of_fold_is_weaker() -> None:
+def test_out_of_fold_raises_p_value() -> None:
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 3, 200)
     a, b = predictions(truth, rng.random(200) < 0.80), predictions(truth, rng.random(200) < 0.85)
@@ -93,7 +93,7 @@ def test_out_of_fold_is_weaker() -> None:
     assert folded.accuracy.num_needed > apart.accuracy.num_needed  # type: ignore[operator]
 
 
-def test_more_images_are_needed_for_a_smaller_difference() -> None:
+def test_smaller_difference_needs_more_images() -> None:
     rng = np.random.default_rng(4)
     truth = rng.integers(0, 3, 2000)
     base = rng.random(2000)
@@ -106,7 +106,7 @@ def test_more_images_are_needed_for_a_smaller_difference() -> None:
     assert needed[0] > needed[1] > 0  # type: ignore[operator]
 
 
-def test_mismatched_inputs_are_refused() -> None:
+def test_mismatched_inputs_raise() -> None:
     with pytest.raises(ValueError, match="one row"):
         compare_paired(np.ones((3, 2)) / 2, np.ones((2, 2)) / 2, np.zeros(3, dtype=int), "xy")
     with pytest.raises(ValueError, match="no images"):

@@ -8,17 +8,17 @@ import pytest
 from headstart.evaluation.selection_bias import selection_bias
 
 
-def test_one_candidate_was_not_chosen() -> None:
+def test_one_candidate_has_no_bias() -> None:
     assert selection_bias(np.ones((1, 9)), np.ones((1, 9), bool)) == 0.0
 
 
-def test_equal_candidates_cannot_flatter() -> None:
+def test_equal_candidates_have_no_bias() -> None:
     rng = np.random.default_rng(0)
     loss = np.repeat(rng.exponential(size=(1, 200)), 8, axis=0)
     assert selection_bias(loss, loss < 0.7) == 0.0
 
 
-def test_the_bias_of_choosing_among_equals_is_found_on_average() -> None:
+def test_bias_estimate_matches_simulation() -> None:
     """20 coins of chance 0.7, the best of 100 throws reported: the correction takes back most of the gain."""
     rng = np.random.default_rng(0)
     plain, corrected = [], []
@@ -32,7 +32,7 @@ def test_the_bias_of_choosing_among_equals_is_found_on_average() -> None:
     assert abs(np.mean(corrected) - 0.7) < 0.5 * (np.mean(plain) - 0.7)
 
 
-def test_the_same_seed_gives_the_same_bias_and_groups_are_drawn_whole() -> None:
+def test_seed_determines_bias_and_groups_are_resampled() -> None:
     rng = np.random.default_rng(3)
     losses = rng.exponential(size=(6, 90))
     hits = losses < 0.7

@@ -45,7 +45,7 @@ def test_graph_equals_head(
     assert np.allclose(outputs["embedding"], blocks["embedding"], atol=1e-6)
 
 
-def test_clipping_and_dead_rows_are_in_the_graph(graph_path: Path, pixels: NDArray[np.float32]) -> None:
+def test_graph_clips_and_handles_constant_rows(graph_path: Path, pixels: NDArray[np.float32]) -> None:
     """Far outside of the training data, and exactly on its mean."""
     blocks = run(graph_path, pixels * 1000)
     head = make_head()
@@ -59,7 +59,7 @@ def test_clipping_and_dead_rows_are_in_the_graph(graph_path: Path, pixels: NDArr
     assert np.allclose(logits, on_mean.bias / on_mean.temperature)
 
 
-def test_a_network_without_a_block_called_embedding(tmp_path: Path, pixels: NDArray[np.float32]) -> None:
+def test_network_without_embedding_block(tmp_path: Path, pixels: NDArray[np.float32]) -> None:
     graph = make_graph(tmp_path / "g.onnx", {"a": 4, "b": 6})
     head = make_head({"a": 4})
     for has_flip in (False, True):
@@ -105,7 +105,7 @@ def test_same_bits_in_any_batch(tmp_path: Path, has_flip: bool, num_classes: int
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
-def test_direct_keeps_the_networks_own_logits(tmp_path: Path, pixels: NDArray[np.float32]) -> None:
+def test_direct_model_keeps_network_logits(tmp_path: Path, pixels: NDArray[np.float32]) -> None:
     graph = make_graph(tmp_path / "g.onnx", {"stage1": 4, "embedding": 8, "logits": 9})
     outputs = run(assemble_direct(graph), pixels)
     expected = run(graph, pixels)
@@ -131,7 +131,7 @@ def test_mismatch_is_reported(graph_path: Path, tmp_path: Path) -> None:
         assemble_model(model.SerializeToString(), make_head())
 
 
-def test_weights_of_a_graph(graph_path: Path) -> None:
+def test_graph_weights(graph_path: Path) -> None:
     weights = graph_weights(graph_path)
     assert set(weights) == {f"{name}.weight" for name in WIDTHS}  # the axes are a constant, no weight
     assert weights["stage2.weight"].shape == (7, 5, 3, 3)

@@ -48,7 +48,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.long
-def test_predict_works_without_the_training_part(python: Path, bundle_path: Path, images: list[Path]) -> None:
+def test_predict_works_in_base_install(python: Path, bundle_path: Path, images: list[Path]) -> None:
     from headstart.export.runtime import Runtime
 
     folder = python.parents[2]

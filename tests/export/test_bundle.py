@@ -64,7 +64,7 @@ def test_weights_are_those_of_head_and_network(bundle_path: Path, graph_path: Pa
 
 
 @pytest.mark.parametrize("prefix", ["", "bundle/", "runs/train1/bundle/", "./odd name/"])
-def test_zip_of_a_bundle_or_a_run(bundle_path: Path, tmp_path: Path, prefix: str) -> None:
+def test_zip_of_bundle_or_run(bundle_path: Path, tmp_path: Path, prefix: str) -> None:
     expected = read_bundle(bundle_path)
     bundle = read_bundle(zipped(bundle_path, tmp_path / "b.zip", prefix))
     assert bundle.model == expected.model
@@ -77,7 +77,7 @@ def test_run_folder(bundle_path: Path) -> None:
     assert read_bundle(bundle_path.parent).model == read_bundle(str(bundle_path)).model
 
 
-def test_a_zip_lands_nowhere(bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zip_members_are_not_extracted(bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Members with hostile names are never opened; nothing is written at all."""
     target = zipped(bundle_path, tmp_path / "b.zip")
     with zipfile.ZipFile(target, "a") as archive:
@@ -98,7 +98,7 @@ def test_file_paths_in_bundle_are_not_followed(copy: Path, tmp_path: Path) -> No
     assert read_bundle(copy).class_names == CLASSES  # unknown names are never opened
 
 
-def test_a_zip_bomb_is_stopped(bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_zip_bomb_raises(bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(bundle_members.LIMITS, "bundle.json", 1000)
     with pytest.raises(BundleError, match="larger than a bundle's may be"):
         read_bundle(zipped(bundle_path, tmp_path / "b.zip"))
@@ -106,7 +106,7 @@ def test_a_zip_bomb_is_stopped(bundle_path: Path, tmp_path: Path, monkeypatch: p
         read_bundle(bundle_path)
 
 
-def test_two_bundles_in_a_zip(bundle_path: Path, tmp_path: Path) -> None:
+def test_zip_with_two_bundles_raises(bundle_path: Path, tmp_path: Path) -> None:
     target = zipped(bundle_path, tmp_path / "b.zip", "a/")
     with zipfile.ZipFile(target, "a") as archive:
         archive.writestr("b/bundle.json", "{}")
@@ -132,7 +132,7 @@ def test_missing_file_is_reported(copy: Path, tmp_path: Path, name: str) -> None
 
 
 @pytest.mark.parametrize("name", FILES[1:])
-def test_a_changed_byte_is_found_when_the_file_is_used(copy: Path, name: str) -> None:
+def test_changed_byte_raises_on_use(copy: Path, name: str) -> None:
     path = copy / name
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
@@ -143,14 +143,14 @@ def test_a_changed_byte_is_found_when_the_file_is_used(copy: Path, name: str) ->
 
 
 @pytest.mark.parametrize("length", [0, 1, 21, 1000, -1, -10, -30])
-def test_a_truncated_zip(bundle_path: Path, tmp_path: Path, length: int) -> None:
+def test_truncated_zip_raises(bundle_path: Path, tmp_path: Path, length: int) -> None:
     target = zipped(bundle_path, tmp_path / "b.zip")
     target.write_bytes(target.read_bytes()[:length])
     with pytest.raises(BundleError, match=r"b\.zip"):
         read_bundle(target)
 
 
-def test_a_newer_schema_is_refused_with_the_remedy(copy: Path) -> None:
+def test_newer_schema_raises_with_fix(copy: Path) -> None:
     change_info(copy, schema=SCHEMA + 1, task="something new", pixels={"unknown": 1})
     with pytest.raises(BundleError, match="newer headstart") as caught:
         read_bundle(copy)
@@ -188,7 +188,7 @@ def test_a_newer_schema_is_refused_with_the_remedy(copy: Path) -> None:
         {"task": "segment"},
     ],
 )
-def test_values_that_do_not_fit_are_refused(copy: Path, changes: dict[str, object]) -> None:
+def test_invalid_values_raise(copy: Path, changes: dict[str, object]) -> None:
     change_info(copy, **changes)
     with pytest.raises(BundleError) as caught:
         read_bundle(copy)
@@ -196,13 +196,13 @@ def test_values_that_do_not_fit_are_refused(copy: Path, changes: dict[str, objec
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '"x"', "[" * 100_000, "\xff\xfe"])
-def test_non_object_json_is_refused(copy: Path, text: str) -> None:
+def test_non_object_json_raises(copy: Path, text: str) -> None:
     (copy / "bundle.json").write_text(text, encoding="latin-1")
     with pytest.raises(BundleError, match="damaged"):
         read_bundle(copy)
 
 
-def test_non_bundle_is_refused(tmp_path: Path) -> None:
+def test_non_bundle_raises(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="no model at"):
         read_bundle(tmp_path / "nothing")
     with pytest.raises(BundleError, match="neither a run nor a bundle"):
@@ -212,7 +212,7 @@ def test_non_bundle_is_refused(tmp_path: Path) -> None:
         read_bundle(tmp_path / "cat.jpg")
 
 
-def test_an_existing_folder_is_not_overwritten(bundle_path: Path, graph_path: Path) -> None:
+def test_existing_folder_is_not_overwritten(bundle_path: Path, graph_path: Path) -> None:
     before = {p.name: p.read_bytes() for p in bundle_path.iterdir()}
     with pytest.raises(UsageError, match="not overwritten"):
         write_bundle(bundle_path, graph_path=graph_path, head=make_head(), spec=SPEC, class_names=CLASSES)
@@ -274,7 +274,7 @@ for i in range(100000):
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is POSIX's")
-def test_killed_at_any_moment_it_is_whole_or_absent(tmp_path: Path, graph_path: Path) -> None:
+def test_killed_writer_leaves_complete_or_no_bundle(tmp_path: Path, graph_path: Path) -> None:
     for attempt in range(3):
         folder = tmp_path / str(attempt)
         folder.mkdir()
@@ -297,7 +297,7 @@ def test_killed_at_any_moment_it_is_whole_or_absent(tmp_path: Path, graph_path: 
         assert not list(folder.glob(f".{again.name}.*"))
 
 
-def test_amending_keeps_the_rest(copy: Path) -> None:
+def test_amend_keeps_other_keys(copy: Path) -> None:
     amend_bundle(copy, parity={"num_files": 3}, score={"accuracy": 0.5})
     bundle = read_bundle(copy)
     assert bundle.info["parity"] == {"num_files": 3}
@@ -319,7 +319,7 @@ def test_direct_bundle(tmp_path: Path) -> None:
     assert not any(name.startswith("head.") for name in bundle.weights())
 
 
-def test_reserved_keys_cannot_be_given(tmp_path: Path, graph_path: Path) -> None:
+def test_reserved_keys_raise(tmp_path: Path, graph_path: Path) -> None:
     with pytest.raises(ValueError, match="schema"):
         write_bundle(
             tmp_path / "b", graph_path=graph_path, head=make_head(), spec=SPEC, class_names=CLASSES, meta={"schema": 9}

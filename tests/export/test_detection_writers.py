@@ -91,7 +91,7 @@ def test_coco_holds_scores_and_sizes(tmp_path: Path) -> None:
     assert [c["id"] for c in value["categories"]] == [1, 2]
 
 
-def test_a_folder_with_files_is_never_written_over(tmp_path: Path) -> None:
+def test_folder_with_files_is_not_overwritten(tmp_path: Path) -> None:
     mine = tmp_path / "labels"
     mine.mkdir()
     assert check_box_output(str(mine), "yolo") == "yolo"  # an empty one is fine
@@ -117,7 +117,7 @@ def test_a_folder_with_files_is_never_written_over(tmp_path: Path) -> None:
         (None, "tfrecord", "no format"),
     ],
 )
-def test_a_place_that_does_not_fit_is_refused_before_any_work(
+def test_invalid_output_raises_early(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, out: str | None, to: str | None, words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -125,14 +125,14 @@ def test_a_place_that_does_not_fit_is_refused_before_any_work(
         check_box_output(out, to)
 
 
-def test_the_format_is_seen_from_the_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_format_follows_extension(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     assert check_box_output(None, None) == "csv"
     assert check_box_output("x.csv", None) == "csv"
     assert check_box_output("x.json", None) == "coco"
 
 
-def test_images_are_drawn_upright_in_full_size(tmp_path: Path) -> None:
+def test_images_are_drawn_upright_at_full_size(tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (80, 40), (255, 255, 255)).save(tmp_path / "a.png", exif=exif)
@@ -148,7 +148,7 @@ def test_images_are_drawn_upright_in_full_size(tmp_path: Path) -> None:
     assert draw_found(gone, str(tmp_path / "drawn"), "gone.png", NAMES, ImageSpec()) is None
 
 
-def test_captions_stay_inside_the_image() -> None:
+def test_captions_stay_in_image() -> None:
     image = Image.new("RGB", (60, 40), (255, 255, 255))
     drawn = draw_boxes(image, np.array([[40, 0, 60, 20]]), ["a long name \n\ud800"], [(0, 0, 0)])
     assert drawn.size == image.size

@@ -18,7 +18,7 @@ from headstart.export.detector_runtime import check_detector, open_decoding, upr
 from headstart.preprocessing.image_spec import ImageError
 
 
-def test_it_needs_no_torch() -> None:
+def test_runtime_needs_no_torch() -> None:
     code = "import headstart.detector, sys; print(' '.join(m for m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "onnxruntime" in loaded or "numpy" in loaded
@@ -35,7 +35,7 @@ def draw_jpeg(orientation: int | None) -> bytes:
 
 
 @pytest.mark.parametrize(("orientation", "size"), [(None, (30, 40)), (1, (30, 40)), (3, (30, 40)), (6, (40, 30))])
-def test_images_are_measured_upright(orientation: int | None, size: tuple[int, int]) -> None:
+def test_image_size_follows_exif_orientation(orientation: int | None, size: tuple[int, int]) -> None:
     data = draw_jpeg(orientation)
     assert upright_size(data, 10**6) == size
     with Image.open(io.BytesIO(data)) as image:
@@ -55,7 +55,7 @@ class Bundle:
     path: str = "bundle"
 
 
-def test_rules_are_read_back() -> None:
+def test_decoding_settings_round_trip() -> None:
     rules = DecodingSettings(slope=0.7, offset=-0.2)
     assert open_decoding(Bundle({"decoding": rules.to_json()})) == rules  # type: ignore[arg-type]
 
@@ -64,7 +64,7 @@ def test_rules_are_read_back() -> None:
     "change",
     [{"slope": -1.0}, {"iou": 0}, {"min_score": 1.0}, {"num_kept": 10**9}, {"offset": float("nan")}, {"slope": "1"}],
 )
-def test_rules_out_of_range_are_refused(change: dict[str, Any]) -> None:
+def test_invalid_decoding_settings_raise(change: dict[str, Any]) -> None:
     with pytest.raises(BundleError, match="damaged"):
         open_decoding(Bundle({"decoding": DecodingSettings().to_json() | change}))  # type: ignore[arg-type]
 
@@ -88,7 +88,7 @@ class Session:
         return self.outputs
 
 
-def test_a_model_that_is_no_detector_is_refused() -> None:
+def test_non_detector_raises() -> None:
     good = [Value("logits", ["B", 20, 3]), Value("boxes", ["B", 20, 4])]
     check_detector(Session(good), (64, 64), 3)
     for outputs, size, classes in (

@@ -36,7 +36,7 @@ def names(*given: str, stdin: bytes = b"") -> list[str]:
     return [item.name if isinstance(item, Problem) else item.replace(os.sep, "/") for item in items]
 
 
-def test_a_folder_gives_its_images_in_natural_order(folder: Path) -> None:
+def test_folder_is_in_natural_order(folder: Path) -> None:
     assert names("in") == ["in/[odd] name.webp", "in/p2.JPG", "in/p10.jpg", "in/sub/a.png"]
     (note,) = expand_inputs(["in"]).notes
     assert (note.kind, note.count, note.evidence) == (ReadingKind.OTHER_FILES, 1, {"extensions": {".txt": 1}})
@@ -56,7 +56,7 @@ def test_globs(folder: Path) -> None:
         names("in/*.gif")
 
 
-def test_a_list_on_stdin(folder: Path) -> None:
+def test_list_on_stdin(folder: Path) -> None:
     assert names("-", stdin=b"in/p10.jpg\r\n\nin/sub\n") == ["in/p10.jpg", "in/sub/a.png"]
     assert names("-", stdin=b"\xef\xbb\xbfin/p10.jpg\n") == ["in/p10.jpg"]
     assert names("-", stdin=b"in/p10.jpg\0new\nline.png\0") == ["in/p10.jpg", "new\nline.png"]
@@ -65,7 +65,7 @@ def test_a_list_on_stdin(folder: Path) -> None:
         names("-", "-")
 
 
-def test_empty_input_is_refused(folder: Path) -> None:
+def test_empty_input_raises(folder: Path) -> None:
     with pytest.raises(DataError, match="list is empty"):
         names("-", stdin=b"\n")
     (folder / "empty").mkdir()
@@ -96,7 +96,7 @@ def test_external_links_are_reported_and_followed_on_request(folder: Path) -> No
 
 
 @pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="file names are Unicode there")
-def test_names_that_are_no_unicode(folder: Path) -> None:
+def test_non_unicode_names(folder: Path) -> None:
     raw = os.fsencode(folder / "in") + b"/caf\xe9.png"
     Path(os.fsdecode(raw)).write_bytes(b"x")
     assert os.fsencode(expand_inputs([folder / "in"])[1]) == raw

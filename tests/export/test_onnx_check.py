@@ -21,19 +21,19 @@ def model(graph_path: Path) -> Any:
     return onnx.load(str(graph_path))
 
 
-def test_an_ordinary_model_passes(model: Any) -> None:
+def test_valid_model_passes(model: Any) -> None:
     model.graph.node[0].domain = "ai.onnx"
     check_model(model.SerializeToString())
 
 
-def test_weights_in_other_files_are_refused(model: Any, tmp_path: Path) -> None:
+def test_external_weights_raise(model: Any, tmp_path: Path) -> None:
     onnx.save(model, str(tmp_path / "m.onnx"), save_as_external_data=True, size_threshold=0, location="weights.bin")
     with pytest.raises(BundleError, match="weights in other files"):
         check_model((tmp_path / "m.onnx").read_bytes())
 
 
 @pytest.mark.parametrize("field", ["external_data", "data_location"])
-def test_either_mark_of_external_data_is_enough(model: Any, field: str) -> None:
+def test_each_external_data_field_raises(model: Any, field: str) -> None:
     tensor = model.graph.initializer[0]
     if field == "external_data":
         entry = tensor.external_data.add()
@@ -44,7 +44,7 @@ def test_either_mark_of_external_data_is_enough(model: Any, field: str) -> None:
         check_model(model.SerializeToString())
 
 
-def test_external_data_in_a_constant_is_refused(model: Any) -> None:
+def test_external_data_in_constant_raises(model: Any) -> None:
     tensor = onnx.numpy_helper.from_array(np.zeros(2, np.float32), "c")
     tensor.data_location = onnx.TensorProto.EXTERNAL
     model.graph.node.append(onnx.helper.make_node("Constant", [], ["c"], value=tensor))
@@ -53,7 +53,7 @@ def test_external_data_in_a_constant_is_refused(model: Any) -> None:
 
 
 @pytest.mark.parametrize("where", ["node", "opset"])
-def test_foreign_operators_are_refused(model: Any, where: str) -> None:
+def test_foreign_operators_raise(model: Any, where: str) -> None:
     if where == "node":
         model.graph.node[0].domain = "com.microsoft"
     else:
@@ -62,7 +62,7 @@ def test_foreign_operators_are_refused(model: Any, where: str) -> None:
         check_model(model.SerializeToString())
 
 
-def test_functions_branches_and_training_are_refused(model: Any) -> None:
+def test_functions_branches_and_training_raise(model: Any) -> None:
     def spoilt(change: Any) -> bytes:
         other = onnx.ModelProto()
         other.CopyFrom(model)
@@ -91,7 +91,7 @@ def test_functions_branches_and_training_are_refused(model: Any) -> None:
             check_model(spoilt(change))
 
 
-def test_tricks_with_the_wire_format_are_refused(model: Any) -> None:
+def test_malformed_wire_format_raises(model: Any) -> None:
     data = model.SerializeToString()
     # Field 25 (functions) whose number hides behind bits that a 32-bit reader drops.
     hidden = bytes([0xCA, 0x81, 0x80, 0x80, 0x10]) + b"\x00"
@@ -101,7 +101,7 @@ def test_tricks_with_the_wire_format_are_refused(model: Any) -> None:
             check_model(trick)
 
 
-def test_every_truncation_is_refused_or_harmless(model: Any) -> None:
+def test_truncated_model_raises_or_is_complete(model: Any) -> None:
     """Cut anywhere: our error or (where the cut falls between two fields behind the graph) a whole model."""
     data = model.SerializeToString()
     accepted = []
@@ -116,13 +116,13 @@ def test_every_truncation_is_refused_or_harmless(model: Any) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_noise_gives_our_error_only(noise: bytes) -> None:
+def test_random_bytes_raise_own_error(noise: bytes) -> None:
     with pytest.raises(BundleError):
         check_model(noise)
 
 
 @given(st.data())
-def test_flipped_bytes_give_our_error_or_pass(data: st.DataObject) -> None:
+def test_flipped_bytes_raise_own_error_or_pass(data: st.DataObject) -> None:
     graph = onnx.helper.make_graph([onnx.helper.make_node("Relu", ["x"], ["y"])], "g", [], [])
     raw = bytearray(onnx.helper.make_model(graph).SerializeToString())
     for _ in range(data.draw(st.integers(1, 4))):

@@ -39,7 +39,7 @@ def told_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathF
     )  # fmt: skip
 
 
-def test_the_graph_gives_the_rest_that_training_computes(
+def test_graph_residual_norm_matches_training(
     told_path: Path, novelty: OodModel, images: list[Path], tmp_path: Path
 ) -> None:
     runtime = Runtime(told_path)
@@ -69,7 +69,7 @@ def test_the_graph_gives_the_rest_that_training_computes(
     np.testing.assert_array_equal(alone, session.run(["residual_norm"], {"pixels": pixels})[0])
 
 
-def test_predictions_carry_it_and_failures_do_not(told_path: Path, images: list[Path], tmp_path: Path) -> None:
+def test_predictions_have_ood_score_and_errors_do_not(told_path: Path, images: list[Path], tmp_path: Path) -> None:
     runtime = Runtime(told_path)
     probabilities, novelty = runtime.judge([*images, tmp_path / "missing.png"])
     assert np.isnan(novelty[-1])
@@ -116,7 +116,7 @@ def test_missing_bundle_feature_raises(bundle_path: Path, told_path: Path, image
         {"prediction_sets": 7},
     ],
 )
-def test_numbers_that_do_not_fit_are_refused(told_path: Path, tmp_path: Path, change: dict[str, object]) -> None:
+def test_invalid_numbers_raise(told_path: Path, tmp_path: Path, change: dict[str, object]) -> None:
     folder = tmp_path / "bundle"
     shutil.copytree(told_path, folder)
     info = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))

@@ -33,14 +33,14 @@ def test_agreement_is_measured(runtime: Runtime, images: list[Path], logits: np.
     assert parity.max_difference < 1e-9
 
 
-def test_a_difference_fails_and_names_the_file(runtime: Runtime, images: list[Path], logits: np.ndarray) -> None:
+def test_difference_raises_with_file(runtime: Runtime, images: list[Path], logits: np.ndarray) -> None:
     logits[4, 1] += 20
     with pytest.raises(BundleError, match="image4") as caught:
         check_parity(runtime, images, logits)
     assert caught.value.exit_code == 1
 
 
-def test_swapped_classes_fail(runtime: Runtime, images: list[Path], logits: np.ndarray) -> None:
+def test_swapped_classes_raise(runtime: Runtime, images: list[Path], logits: np.ndarray) -> None:
     with pytest.raises(BundleError, match="does not say what training said"):
         check_parity(runtime, images, logits[:, [1, 0, 2, 3]])
 
@@ -50,24 +50,20 @@ def test_small_differences_are_measured_and_pass(runtime: Runtime, images: list[
     assert 1e-7 < check_parity(runtime, images, logits).max_difference < 1e-3
 
 
-def test_files_that_were_unreadable_in_training_are_passed_over(
-    runtime: Runtime, images: list[Path], logits: np.ndarray
-) -> None:
+def test_unreadable_files_are_skipped(runtime: Runtime, images: list[Path], logits: np.ndarray) -> None:
     logits[2] = np.nan
     logits[5, 0] = np.nan
     assert check_parity(runtime, images, logits).num_files == 7
 
 
-def test_files_that_are_gone_are_counted(
-    runtime: Runtime, images: list[Path], logits: np.ndarray, tmp_path: Path
-) -> None:
+def test_missing_files_are_counted(runtime: Runtime, images: list[Path], logits: np.ndarray, tmp_path: Path) -> None:
     parity = check_parity(runtime, [tmp_path / "gone.png", *images[1:]], logits)
     assert (parity.num_files, parity.num_unreadable) == (8, 1)
     with pytest.raises(BundleError, match="can be read now"):
         check_parity(runtime, [tmp_path / "gone.png"] * 9, logits)
 
 
-def test_it_is_bounded_in_number_and_time(runtime: Runtime, images: list[Path], logits: np.ndarray) -> None:
+def test_number_and_time_are_bounded(runtime: Runtime, images: list[Path], logits: np.ndarray) -> None:
     many, expected = list(images) * 50, np.tile(logits, (50, 1))
     assert check_parity(runtime, many, expected).num_files == 200
     assert check_parity(runtime, many, expected, max_files=30).num_files == 30

@@ -47,7 +47,7 @@ def run(*arguments: object, stdin: bytes = b"", code: int = 0) -> tuple[str, str
     return out, err
 
 
-def test_rows_on_stdout_without_any_heavy_import(bundle_path: Path, images: list[Path]) -> None:
+def test_stdout_rows_without_heavy_imports(bundle_path: Path, images: list[Path]) -> None:
     out, err = run("predict", bundle_path, images[0].parent, "--top", 2)
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["file"] for row in rows] == [str(p) for p in images]
@@ -55,7 +55,7 @@ def test_rows_on_stdout_without_any_heavy_import(bundle_path: Path, images: list
     assert "error" not in err
 
 
-def test_python_needs_no_more(bundle_path: Path, images: list[Path]) -> None:
+def test_python_api_without_heavy_imports(bundle_path: Path, images: list[Path]) -> None:
     """Without the command line (whose library brings pydantic) not even that, nor typer."""
     program = blocked([*HEAVY, "pydantic", "typer", "rich"]) + (
         "from headstart.export.runtime import Runtime\n"
@@ -69,9 +69,7 @@ def test_python_needs_no_more(bundle_path: Path, images: list[Path]) -> None:
     assert done.stdout.strip().split("|") == [p.label for p in Runtime(bundle_path).predict(images)]
 
 
-def test_a_file_that_cannot_be_read_gets_a_row_and_exit_code_1(
-    bundle_path: Path, images: list[Path], tmp_path: Path
-) -> None:
+def test_unreadable_file_gets_error_row_and_exit_code_1(bundle_path: Path, images: list[Path], tmp_path: Path) -> None:
     target = tmp_path / "o.jsonl"
     names = "\n".join(map(str, [images[0], tmp_path / "missing.png", images[1]])).encode()
     out, err = run("predict", bundle_path.parent, "-", "--out", target, stdin=names, code=1)

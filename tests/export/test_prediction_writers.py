@@ -64,7 +64,7 @@ def test_json_lines_have_the_same_columns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("label", ["=1+1", "+x", "-x", "@x", "\tx", "\rx", "'=x", "a,b", 'a"b', "a\nb", "<b>", "Ω"])
-def test_names_survive_the_csv_and_run_nowhere(tmp_path: Path, label: str) -> None:
+def test_csv_names_round_trip_and_formulas_are_escaped(tmp_path: Path, label: str) -> None:
     prediction = Prediction(label, label, 1.0, ((label, 1.0),), error=label)
     write_rows(tmp_path / "o.csv", [prediction])
     with open(tmp_path / "o.csv", encoding="utf-8", newline="") as stream:
@@ -75,12 +75,12 @@ def test_names_survive_the_csv_and_run_nowhere(tmp_path: Path, label: str) -> No
 
 
 @given(st.text(st.characters(exclude_categories=["Cs"]), max_size=20))
-def test_any_text_survives(text: str) -> None:
+def test_any_text_round_trips(text: str) -> None:
     (row,) = csv.DictReader(io.StringIO(written([Prediction(text, text, 1.0, ((text, 1.0),))], 1), newline=""))
     assert unescape_formula(row["file"]) == unescape_formula(row["label"]) == text
 
 
-def test_names_that_are_no_unicode(tmp_path: Path) -> None:
+def test_non_unicode_names(tmp_path: Path) -> None:
     odd = Prediction("caf\udce9.png", "x", 1.0, (("x", 1.0),))
     write_rows(tmp_path / "o.csv", [odd])
     assert b"caf\xe9.png" in (tmp_path / "o.csv").read_bytes()
@@ -88,7 +88,7 @@ def test_names_that_are_no_unicode(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "o.jsonl").read_text(encoding="utf-8"))["file"] == odd.file
 
 
-def test_whole_or_not_at_all(tmp_path: Path) -> None:
+def test_output_is_written_atomically(tmp_path: Path) -> None:
     target = tmp_path / "o.csv"
     write_rows(target, [GOOD])
     before = target.read_bytes()
@@ -113,7 +113,7 @@ def test_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 @pytest.mark.parametrize(("name", "words"), [("o.txt", "neither"), ("x/o.csv", "does not exist"), ("d.csv", "folder")])
-def test_a_file_that_cannot_be_is_refused_before_any_work(tmp_path: Path, name: str, words: str) -> None:
+def test_invalid_output_raises_early(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "d.csv").mkdir()
     with pytest.raises(UsageError, match=words):
         check_output(tmp_path / name)

@@ -28,7 +28,7 @@ def runtime(bundle_path: Path) -> Runtime:
 
 @pytest.mark.parametrize("num_threads", [1, 2, 3])
 @pytest.mark.parametrize("batch", [1, 2, 5, 16])
-def test_same_answer_whatever_the_batch_and_the_threads(
+def test_result_does_not_depend_on_batch_and_threads(
     bundle_path: Path, images: list[Path], num_threads: int, batch: int
 ) -> None:
     alone = np.concatenate([Runtime(bundle_path, num_threads=1).predict_proba(p) for p in images])
@@ -37,7 +37,7 @@ def test_same_answer_whatever_the_batch_and_the_threads(
     assert np.abs(together - alone).max() < 1e-6
 
 
-def test_prediction_is_the_networks_on_the_contracts_pixels(runtime: Runtime, images: list[Path]) -> None:
+def test_prediction_matches_numpy_reference(runtime: Runtime, images: list[Path]) -> None:
     """Against numpy: pixels of the contract, the raw graph through the head."""
     import onnxruntime
 
@@ -83,7 +83,7 @@ def test_images_in_memory_equal_files(runtime: Runtime, images: list[Path], tmp_
     assert [p.file for p in runtime.predict([arrays[0], lossless[0], opened[1]])] == ["#0", str(lossless[0]), "#2"]
 
 
-def test_in_memory_orientation_and_transparency_count(runtime: Runtime, tmp_path: Path) -> None:
+def test_in_memory_orientation_and_transparency_are_applied(runtime: Runtime, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image(1, (80, 40)).save(tmp_path / "turned.png", exif=exif)
@@ -150,22 +150,22 @@ def test_non_image_raises(runtime: Runtime, source: Any, words: str) -> None:
     assert words in caught.value.message
 
 
-def test_a_image_without_pixels_gets_a_row(runtime: Runtime) -> None:
+def test_image_without_pixels_gets_error_row(runtime: Runtime) -> None:
     assert "no pixels" in str(runtime.predict(np.zeros((0, 5, 3), np.uint8))[0].error)
 
 
 @pytest.mark.parametrize("options", [{"top": 0}, {"batch": 0}, {"channel_order": "rbg"}])
-def test_options_are_checked_at_once(runtime: Runtime, images: list[Path], options: dict[str, Any]) -> None:
+def test_invalid_options_raise_early(runtime: Runtime, images: list[Path], options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
         runtime.iter_predict(images, **options)
 
 
-def test_threads_are_at_least_one(bundle_path: Path) -> None:
+def test_num_threads_is_at_least_one(bundle_path: Path) -> None:
     with pytest.raises(UsageError):
         Runtime(bundle_path, num_threads=0)
 
 
-def test_many_are_streamed(bundle_path: Path, images: list[Path]) -> None:
+def test_inputs_are_streamed(bundle_path: Path, images: list[Path]) -> None:
     """Never more than a few chunks are taken before answers come out."""
     taken = 0
 
@@ -183,7 +183,7 @@ def test_many_are_streamed(bundle_path: Path, images: list[Path]) -> None:
     assert ahead <= 3 * (2 * 2 + 2)
 
 
-def test_order_is_kept_when_images_take_different_times(bundle_path: Path, tmp_path: Path) -> None:
+def test_order_is_kept(bundle_path: Path, tmp_path: Path) -> None:
     paths = []
     for i in range(21):
         paths.append(tmp_path / f"{i}.png")
@@ -194,14 +194,14 @@ def test_order_is_kept_when_images_take_different_times(bundle_path: Path, tmp_p
     assert [p.label for p in predictions] == [p.label for p in expected]
 
 
-def test_stopping_early_ends_the_threads(runtime: Runtime, images: list[Path]) -> None:
+def test_stopping_early_ends_threads(runtime: Runtime, images: list[Path]) -> None:
     stream = runtime.iter_predict((p for _ in range(100) for p in images), batch=2)
     next(stream)
     stream.close()  # type: ignore[attr-defined]
     assert not [t for t in threading.enumerate() if t.name.startswith("headstart")]
 
 
-def test_a_source_that_fails_on_the_way_fails_the_call(runtime: Runtime, images: list[Path]) -> None:
+def test_failing_source_raises(runtime: Runtime, images: list[Path]) -> None:
     def source() -> Iterator[Path]:
         yield from images
         raise RuntimeError("the camera is gone")
@@ -224,7 +224,7 @@ def test_calls_from_several_threads(bundle_path: Path, images: list[Path]) -> No
     assert all(np.array_equal(expected, other) for other in results)
 
 
-def test_model_contradicting_bundle_is_refused(tmp_path: Path, graph_path: Path) -> None:
+def test_model_contradicting_bundle_raises(tmp_path: Path, graph_path: Path) -> None:
     """A hostile or broken bundle with right digests: our error, never a traceback of ONNX Runtime."""
     from dataclasses import replace
 
@@ -242,7 +242,7 @@ def test_model_contradicting_bundle_is_refused(tmp_path: Path, graph_path: Path)
     assert "upgrade onnxruntime" in str(caught.value.hint)
 
 
-def test_a_model_that_fails_while_it_runs(tmp_path: Path) -> None:
+def test_failing_model_raises(tmp_path: Path) -> None:
     graph = onnx.load(str(make_graph(tmp_path / "g.onnx", {"logits": 2})))
     graph.graph.node[-1].output[0] = "before"
     graph.graph.initializer.append(onnx.numpy_helper.from_array(np.array([7, 2]), "shape"))
@@ -265,7 +265,7 @@ def test_embedding(runtime: Runtime, images: list[Path], tmp_path: Path) -> None
         Runtime(only).embed(images)
 
 
-def test_it_travels_to_another_process(runtime: Runtime, images: list[Path]) -> None:
+def test_runtime_can_be_pickled(runtime: Runtime, images: list[Path]) -> None:
     other = pickle.loads(pickle.dumps(runtime))
     assert other.predict(images) == runtime.predict(images)
 

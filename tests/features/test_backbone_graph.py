@@ -112,7 +112,7 @@ def test_folder_depends_on_every_input() -> None:
     assert len(folders) == 16
 
 
-def test_at_another_size_there_is_no_file_to_cut_from(tmp_path: Path) -> None:
+def test_other_image_size_has_no_shared_file(tmp_path: Path) -> None:
     graph = FrozenGraph("graph.onnx", "tiny", BLOCKS, SPEC, "abc", {}, {})
     assert graph.at(SPEC.with_(resize_mode="squash")) is graph
     other = graph.at(SPEC.with_(size_hw=(40, 20)))

@@ -46,7 +46,7 @@ def test_order_and_values_do_not_depend_on_threads(files: list[str]) -> None:
         np.testing.assert_array_equal(one.blocks[name], many.blocks[name])
 
 
-def test_nothing_is_computed_twice(files: list[str], tmp_path: Path) -> None:
+def test_cached_features_are_not_recomputed(files: list[str], tmp_path: Path) -> None:
     engine = CountingEngine()
     first, computed = embed_files(files, engine, SPEC, space=FeatureSpace(tmp_path))
     assert computed == engine.seen == len(files)
@@ -82,7 +82,7 @@ def test_nothing_readable_gives_no_blocks(tmp_path: Path) -> None:
     assert (features.blocks, computed, features.is_ok.any()) == ({}, 0, False)
 
 
-def test_progress_ends_at_the_end(files: list[str]) -> None:
+def test_progress_reaches_total(files: list[str]) -> None:
     calls: list[tuple[int, int]] = []
     embed_files(files, CountingEngine(), SPEC, progress=lambda done, total: calls.append((done, total)))
     assert calls[-1] == (len(files), len(files))

@@ -26,7 +26,7 @@ def test_every_reason_has_a_message_and_an_example() -> None:
 
 
 @pytest.mark.parametrize("reason", DecisionReason)
-def test_a_reason_is_rendered_from_its_evidence(reason: DecisionReason) -> None:
+def test_reason_is_rendered_from_evidence(reason: DecisionReason) -> None:
     text = reason_message(Decision("x", 1, reason, evidence=json.loads(json.dumps(plain(EXAMPLES[reason])))))
     assert text == text.strip()
     assert not text.endswith(".")
@@ -34,7 +34,7 @@ def test_a_reason_is_rendered_from_its_evidence(reason: DecisionReason) -> None:
     assert len(text) <= (150 if reason in LONG else 100)
 
 
-def test_values_and_reasons_stand_in_one_line() -> None:
+def test_value_and_reason_share_one_line() -> None:
     penalty = Decision(
         "probe.ridge_penalty",
         1.0e-3,
@@ -59,7 +59,7 @@ def test_values_and_reasons_stand_in_one_line() -> None:
         (False, False, "no clear difference"),
     ],
 )
-def test_a_verdict_says_whether_fine_tuning_is_better(is_better: bool, is_worse: bool, end: str) -> None:
+def test_verdict_states_whether_finetuning_is_better(is_better: bool, is_worse: bool, end: str) -> None:
     evidence = EXAMPLES[DecisionReason.TUNED_COMPARED_WITH_PROBE]
     text = verdict_message({**evidence, "is_better": is_better, "is_worse": is_worse})
     assert text.endswith(end)

@@ -102,7 +102,7 @@ def test_every_kind_has_a_message(kind: FindingKind) -> None:
 
 @pytest.mark.parametrize("source", ["guessed", "inferred", "given", "asked"])
 @pytest.mark.parametrize("is_measured", [True, False])
-def test_groups_have_their_numbers_where_they_were_measured(source: str, is_measured: bool) -> None:
+def test_measured_groups_have_numbers(source: str, is_measured: bool) -> None:
     evidence = group(GroupStatus.APPLIED, source=source)
     if not is_measured:
         evidence |= {"accuracy_independent": None, "accuracy_grouped": None}
@@ -121,13 +121,13 @@ def test_every_rejection_has_a_reason(status: GroupStatus) -> None:
 
 
 @pytest.mark.parametrize("status", [s for s in GroupStatus if s.is_question])
-def test_every_group_question_has_a_reason_both_scores_and_two_options(status: GroupStatus) -> None:
+def test_group_questions_have_reason_scores_and_options(status: GroupStatus) -> None:
     text = finding_message(Finding(FindingKind.GROUPS_IN_QUESTION, Severity.INFO, {**QUESTION, "status": status.value}))
     for part in ("97 %", "11 %", "--group-from '^([^ ]*) '", "--group-from none"):
         assert part in text
 
 
-def test_json_holds_the_code_the_evidence_and_the_message() -> None:
+def test_json_has_code_evidence_and_message() -> None:
     finding = Finding(FindingKind.CLASS_NOT_IN_TRAIN, Severity.ERROR, {"class": "a", "splits": ["val"]})
     assert json.loads(json.dumps(finding_to_json(finding))) == {
         "kind": "class_not_in_train",
@@ -137,5 +137,5 @@ def test_json_holds_the_code_the_evidence_and_the_message() -> None:
     }
 
 
-def test_the_comment_words_every_question_about_groups() -> None:
+def test_comment_covers_every_group_question() -> None:
     assert set(comment._GROUP_DOUBTS) == {status for status in GroupStatus if status.is_question}

@@ -68,7 +68,7 @@ def shown(note: Note, verbosity: Verbosity) -> list[str]:
 @pytest.mark.parametrize(
     ("severity", "least"), [(Severity.INFO, Verbosity.VERBOSE), (Severity.WARNING, Verbosity.NORMAL)]
 )
-def test_severity_says_when_a_note_is_shown(severity: Severity, least: Verbosity) -> None:
+def test_severity_decides_visibility(severity: Severity, least: Verbosity) -> None:
     note = Note(NoteKind.CACHE_NOT_WRITTEN, severity, EXAMPLES[NoteKind.CACHE_NOT_WRITTEN])
     for verbosity in Verbosity:
         assert len(shown(note, verbosity)) == (verbosity >= least)

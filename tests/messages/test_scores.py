@@ -46,7 +46,7 @@ def test_baselines_and_hardest_class_share_one_line() -> None:
     assert numbers(lines[1][1]) == ["36", "1", "83", "50"]
 
 
-def test_two_classes_state_auc_sensitivity_specificity_and_the_positive_class() -> None:
+def test_binary_score_has_auc_sensitivity_and_specificity() -> None:
     two = {
         **PLAIN,
         "positive": "defect",
@@ -60,7 +60,7 @@ def test_two_classes_state_auc_sensitivity_specificity_and_the_positive_class() 
     assert numbers(lines[2][1]) == ["36", "1", "83"]
 
 
-def test_undefined_scores_of_two_classes_are_no_numbers() -> None:
+def test_undefined_binary_scores_have_no_numbers() -> None:
     none = {"value": None, "low": None, "high": None}
     text = binary_message({"roc_auc": none, "sensitivity": none, "specificity": {**none, "value": 0.5}})
     assert numbers(text) == ["50"]
@@ -86,7 +86,7 @@ def test_fully_leaking_split_is_reported() -> None:
     assert len(score_lines({**boxes, "is_leaky": True})) == 2
 
 
-def test_a_detector_states_the_score_with_leaking_images_too() -> None:
+def test_detector_score_including_leaks_is_shown() -> None:
     boxes = {"task": "detect", "metric": "map50", "value": 0.5, "low": 0.4, "high": 0.6, "protocol": "test_split",
              "num_images": 40, "leaky": {"value": 0.7, "low": None, "high": None, "num_leaks": 3}}  # fmt: skip
     assert numbers(score_lines(boxes)[-1][1]) == ["70.0", "3"]

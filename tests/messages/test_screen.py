@@ -102,7 +102,7 @@ def test_names_with_control_characters_stay_on_one_line() -> None:
     assert len(lines) == 1
 
 
-def test_a_failing_listener_does_not_hide_behind_the_stream() -> None:
+def test_failing_listener_raises() -> None:
     def broken(event: Event) -> None:
         raise ValueError
 
@@ -126,9 +126,7 @@ class Terminal(io.StringIO):
         (Terminal, Verbosity.QUIET, False),
     ],
 )
-def test_epochs_are_a_live_line_on_a_terminal_and_plain_text_with_verbose_only(
-    stream: type[io.StringIO], verbosity: Verbosity, is_shown: bool
-) -> None:
+def test_epochs_are_live_on_terminal_only(stream: type[io.StringIO], verbosity: Verbosity, is_shown: bool) -> None:
     out = stream()
     screen = Screen(out, verbosity=verbosity)
     for epoch in range(1, 4):
@@ -191,7 +189,7 @@ def long_story(*, has_boxes: bool) -> list[Event]:
 
 
 @pytest.mark.parametrize("has_boxes", [False, True])
-def test_a_training_with_much_to_tell_has_at_most_twelve_lines(has_boxes: bool) -> None:
+def test_long_training_has_at_most_twelve_lines(has_boxes: bool) -> None:
     lines = shown(long_story(has_boxes=has_boxes))
     assert all(line.count("`") % 2 == 0 and not re.search(r"[^ .]\.\.\.$", line) for line in lines), "\n".join(lines)
     assert len(lines) <= 12

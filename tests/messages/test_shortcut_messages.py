@@ -20,7 +20,7 @@ def test_every_cue_has_a_name() -> None:
 
 @pytest.mark.parametrize("cue", CUES)
 @pytest.mark.parametrize("given", [None, "a"])
-def test_a_line_has_no_empty_part(cue: str, given: str | None) -> None:
+def test_line_has_no_empty_part(cue: str, given: str | None) -> None:
     share, names = (0.0, ()) if given is None else (0.6, ("a/1.jpg",))
     shortcut = Shortcut(cue, 1.0, 0.5, given, share, (), names)
     text = shortcut_message(asdict(shortcut))

@@ -40,7 +40,7 @@ def test_each_kind_gives_one_short_line(kind: FindingKind, is_long: bool, number
 
 
 @pytest.mark.parametrize("most", [1, 2, 3])
-def test_all_kinds_together_fit_and_the_details_are_last(most: int) -> None:
+def test_all_kinds_fit_with_details_last(most: int) -> None:
     findings = [Finding(kind, Severity.WARNING, lengthened(EXAMPLES[kind])) for kind in FindingKind]
     lines = summarize_findings(findings, most=most, width=WIDTH, details="headstart check photos")
     assert len(lines) == most

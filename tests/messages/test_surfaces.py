@@ -87,7 +87,7 @@ def test_verbose_shows_every_finding(surface: str) -> None:
 
 
 @pytest.mark.parametrize("surface", STORIES)
-def test_a_terminal_shows_the_same_text(surface: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_terminal_shows_same_text(surface: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")  # rich without colors
     assert [line.rstrip() for line in screen(surface, stream=Terminal())] == screen(surface)
 

@@ -102,7 +102,7 @@ def plain_notes(source: str) -> list[int]:
         "sorted(rows, key=lambda row: row.text)",
     ],
 )
-def test_a_planted_parser_of_text_is_found(line: str) -> None:
+def test_planted_text_parser_is_detected(line: str) -> None:
     assert parsed_text(line) == [1]
 
 
@@ -131,7 +131,7 @@ def test_codes_and_other_strings_may_be_compared(line: str) -> None:
         "Finding('leak', Severity.ERROR)",
     ],
 )
-def test_a_planted_text_in_an_event_is_found(line: str) -> None:
+def test_planted_text_in_event_is_detected(line: str) -> None:
     assert plain_notes(line) == [1]
 
 

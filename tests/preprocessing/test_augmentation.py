@@ -61,7 +61,7 @@ def test_every_part_changes_something(part: str, fit: str) -> None:
     assert (view != read_image(data, spec)).mean() > 0.01
 
 
-def test_a_flip_is_a_flip() -> None:
+def test_flip_mirrors_columns() -> None:
     data = as_file()
     view = make_view(data, SPEC, parse_augment("flip=1"), view_rng(b"d" * 32, 1, 0))
     np.testing.assert_array_equal(view, read_image(data, SPEC)[:, ::-1])
@@ -84,7 +84,7 @@ def test_invalid_augmentation_raises(text: str, word: str) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"nonsense", as_file()[:200]])
-def test_damaged_files_are_image_errors(data: bytes) -> None:
+def test_damaged_files_raise(data: bytes) -> None:
     with pytest.raises(ImageError):
         make_view(data, SPEC, STRONG, view_rng(b"a" * 32, 1, 0))
 

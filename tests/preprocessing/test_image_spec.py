@@ -81,7 +81,7 @@ def test_every_mode_becomes_rgb(mode: str) -> None:
         assert np.abs(pixels.astype(int) - reference).max() <= 3
 
 
-def test_one_range_for_deep_images() -> None:
+def test_deep_images_use_one_range() -> None:
     dim = Image.fromarray(np.full((20, 20), 1000, np.uint16))
     assert read_image(encode(dim), SPEC).max() == 4  # 0-65535 unless a range is stated
     ranged = SPEC.with_(intensity_range=(0, 2000))
@@ -128,7 +128,7 @@ def test_draft_decoding_never_falls_below_the_target() -> None:
     ],
     ids=["empty", "text", "half a PNG", "half a JPEG"],
 )
-def test_bad_files_are_named_never_replaced(tmp_path: Path, content: bytes, kind: str) -> None:
+def test_bad_files_raise_with_name(tmp_path: Path, content: bytes, kind: str) -> None:
     file = tmp_path / "bad.png"
     file.write_bytes(content)
     with pytest.raises(ImageError) as caught:

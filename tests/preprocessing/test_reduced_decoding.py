@@ -128,7 +128,7 @@ def test_any_size_spec_and_orientation(
     ],
     ids=["empty", "half", "head", "text", "mangled"],
 )
-def test_the_same_error_for_bad_files(spoil: Callable[[bytes], bytes]) -> None:
+def test_bad_files_raise_same_error(spoil: Callable[[bytes], bytes]) -> None:
     for form in ("JPEG", "PNG", "TIFF"):
         assert_same(spoil(encode(draw_image(300, 200, "RGB"), form)), ImageSpec(size_hw=(64, 64)), 64)
 
@@ -145,13 +145,13 @@ def test_many_images_in_one_file() -> None:
         assert_same(data, ImageSpec(size_hw=(64, 64)), 64)
 
 
-def test_a_transparent_palette_and_a_progressive_photograph() -> None:
+def test_transparent_palette_and_progressive_jpeg() -> None:
     spec = ImageSpec(size_hw=(64, 64), background=(0, 200, 0))
     assert_same(encode(draw_image(90, 70, "P"), "PNG", transparency=3), spec, 64)
     assert_same(encode(draw_image(800, 600, "RGB"), "JPEG", progressive=True, quality=60), spec, 64)
 
 
-def test_a_photograph_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_photograph_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both need the same scale in almost all cases."""
     decoded = []
     monkeypatch.setattr(reduced_room, "read_image", lambda *a: decoded.append(a) or read_image(*a))
@@ -162,7 +162,7 @@ def test_a_photograph_is_decoded_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert not decoded
 
 
-def test_a_reduced_image_is_never_smaller_than_asked() -> None:
+def test_reduced_image_is_at_least_requested_size() -> None:
     for size in ((1600, 1200), (1024, 512), (700, 3000), (513, 512), (100, 2000)):
         decoded = decode_reduced(encode(draw_image(*size, "RGB"), "JPEG"), min_side=256, max_pixels=10**8)
         assert min(decoded.image.size) >= min(256, *size)
@@ -172,7 +172,7 @@ def test_a_reduced_image_is_never_smaller_than_asked() -> None:
 
 
 @pytest.mark.parametrize("quality", [30, 50, 75, 90, 95, 100])
-def test_the_quality_of_a_photograph(quality: int) -> None:
+def test_jpeg_quality(quality: int) -> None:
     decoded = decode_reduced(encode(draw_image(64, 64, "RGB"), "JPEG", quality=quality), min_side=64, max_pixels=10**8)
     assert decoded.quality is not None
     assert abs(decoded.quality - quality) <= 2

@@ -108,9 +108,7 @@ def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-def test_train_and_predict_leave_nothing_and_ask_nobody(
-    tracer: Path, photos: Path, cache_root: Path, tmp_path: Path
-) -> None:
+def test_train_and_predict_write_and_send_nothing(tracer: Path, photos: Path, cache_root: Path, tmp_path: Path) -> None:
     before = snapshot(photos)
     machine = Machine(tmp_path, tracer, cache_root)
     trace = machine.run("train", photos, "--offline", "--out", "run", out=("run",))
@@ -167,7 +165,7 @@ class TestEveryCommand:
         machine.run("report", "detector", out=("detector",))
         assert snapshot(boxes) == before
 
-    def test_the_machine_and_the_networks(self, machine: Machine) -> None:
+    def test_doctor_and_models(self, machine: Machine) -> None:
         machine.run("doctor", "--prepare", "--backbone", "efficientnet_lite0")
         machine.run("cache", "info")
         machine.run("models")
@@ -175,9 +173,7 @@ class TestEveryCommand:
         machine.run("--help")
         machine.run("train", "--help")
 
-    def test_from_python_with_worker_processes_and_for_longer(
-        self, machine: Machine, photos: Path, tmp_path: Path
-    ) -> None:
+    def test_python_with_worker_processes(self, machine: Machine, photos: Path, tmp_path: Path) -> None:
         script = tmp_path / "use.py"
         script.write_text(LONG_USE, encoding="utf-8")
         machine.python(script, "run", photos / "discs")

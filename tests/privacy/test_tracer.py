@@ -38,7 +38,7 @@ subprocess.run([sys.executable, "-c", child], stderr=subprocess.DEVNULL)
 """
 
 
-def test_look_ups_connections_and_written_files_are_seen(tracer: Path, tmp_path: Path) -> None:
+def test_lookups_connections_and_writes_are_traced(tracer: Path, tmp_path: Path) -> None:
     home = tmp_path / "home"
     home.mkdir()
     trace = run_traced(tracer, [sys.executable, "-c", OFFENDER], home=home, cwd=tmp_path)
@@ -50,7 +50,7 @@ def test_look_ups_connections_and_written_files_are_seen(tracer: Path, tmp_path:
     assert trace.changed_outside(home) == set()
 
 
-def test_all_files_that_onnxruntime_writes_by_default_are_seen(tracer: Path, tmp_path: Path) -> None:
+def test_default_onnxruntime_files_are_traced(tracer: Path, tmp_path: Path) -> None:
     """Nothing switches its telemetry off here; what lies in the home folder afterwards was seen being written."""
     pytest.importorskip("onnxruntime")
     home = tmp_path / "home"

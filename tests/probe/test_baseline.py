@@ -10,7 +10,7 @@ from headstart.probe.baseline import majority_class, nearest_neighbor_hits
 
 
 @pytest.mark.parametrize("is_grouped", [False, True])
-def test_hits_are_those_of_looking_at_every_pair(is_grouped, monkeypatch):
+def test_nearest_neighbor_matches_brute_force(is_grouped, monkeypatch):
     monkeypatch.setattr(baseline, "_CHUNK", 17)
     rng = np.random.default_rng(0)
     rows, class_ids = rng.normal(size=(60, 3)).astype(np.float32), rng.integers(0, 3, 60)
@@ -24,7 +24,7 @@ def test_hits_are_those_of_looking_at_every_pair(is_grouped, monkeypatch):
     assert nearest_neighbor_hits(rows, class_ids, groups).tolist() == expected
 
 
-def test_of_very_many_images_an_even_part_is_looked_among(monkeypatch):
+def test_large_data_is_subsampled(monkeypatch):
     monkeypatch.setattr(baseline, "_MOST_KNOWN", 50)
     class_ids = np.arange(1000) // 500
     rows = (10.0 * class_ids[:, None] + np.random.default_rng(0).normal(size=(1000, 2))).astype(np.float32)
@@ -32,7 +32,7 @@ def test_of_very_many_images_an_even_part_is_looked_among(monkeypatch):
 
 
 @pytest.mark.parametrize(("labels", "best"), [([0, 1, 1, 2], 1), ([2, 2, 0, 0], 0), ([3], 3)])
-def test_the_best_constant_answer_is_the_most_frequent_class(labels, best):
+def test_constant_baseline_is_most_frequent_class(labels, best):
     labels = np.array(labels)
     assert majority_class(labels) == best
     hits = [(labels == k).mean() for k in range(4)]

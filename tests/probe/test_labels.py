@@ -27,13 +27,13 @@ THREE = np.arange(30) % 3
         ((THREE, 3, None, np.ones(2)), DataError, "3 positive numbers"),
     ],
 )
-def test_unscorable_labels_are_refused(arguments, error, message):
+def test_unscorable_labels_raise(arguments, error, message):
     with pytest.raises(error, match=message) as caught:
         check_labels(*arguments)
     assert type(caught.value) is error
 
 
-def test_classes_without_samples_are_left_out():
+def test_classes_without_samples_are_ignored():
     labels, present = check_labels(np.array([1, 4, 4, 1]), 6, None, np.array([9, 1, 9, 9, 3, 9.0]))
     assert present.tolist() == [1, 4]
     assert labels.class_ids.tolist() == [0, 1, 1, 0]
@@ -53,7 +53,7 @@ def test_unscorable_samples_equal_brute_force(seed):
 
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 10_000), st.booleans())
-def test_parts_keep_groups_whole_and_lose_nobody(seed, is_grouped):
+def test_parts_keep_groups_and_all_samples(seed, is_grouped):
     rng = np.random.default_rng(seed)
     ids = np.r_[np.arange(4).repeat(2), rng.integers(0, 4, 92)]
     groups = np.r_[np.arange(8), rng.integers(0, 25, 92)] if is_grouped else None

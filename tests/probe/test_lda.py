@@ -87,7 +87,7 @@ def test_class_within_one_fold_is_never_predicted(decompose, shape, size):
 
 @pytest.mark.parametrize("decompose", [by_kernel, by_gram])
 @pytest.mark.parametrize("shape", [(40, 90), (90, 25)], ids=["N<D", "N>D"])
-def test_coefficients_are_those_of_the_definition(decompose, shape):
+def test_coefficients_match_definition(decompose, shape):
     rows, class_ids, weights = toy(*shape, True)
     spectrum, directions, mean = decompose(rows, class_ids, weights)
     weight, bias = lda_coefficients(spectrum, 0.7)
@@ -96,7 +96,7 @@ def test_coefficients_are_those_of_the_definition(decompose, shape):
     np.testing.assert_allclose(center(result), center(expected), atol=1e-6)
 
 
-def test_class_shares_leave_out_the_sample_or_its_fold():
+def test_class_priors_exclude_sample_or_fold():
     class_ids = np.array([0, 0, 1, 1, 1, 2])
     weights = np.array([1.0, 1.0, 2.0, 2.0, 2.0, 1.0])
     masses = np.array([2.0, 6.0, 1.0])

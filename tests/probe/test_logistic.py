@@ -28,7 +28,7 @@ def decision(fit):
     return next(d for d in fit.decisions if d.setting == "probe.logistic")
 
 
-def test_it_is_tried_from_eight_images_a_feature_on_and_not_beyond_its_budget():
+def test_logistic_is_tried_within_feature_and_time_limits():
     assert why_not_tried(1_000, 125, 10) is None
     reasons = {
         (3_000, 1_904, 10): DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_FEATURE,
@@ -43,7 +43,7 @@ def test_it_is_tried_from_eight_images_a_feature_on_and_not_beyond_its_budget():
         assert (evidence["num_samples"], evidence["num_features"], evidence["num_classes"]) == numbers
 
 
-def test_it_is_mixed_in_where_it_helps_and_the_estimate_holds():
+def test_helpful_logistic_is_mixed_in():
     blocks, class_ids = digits(700)
     plain = fit_probe(blocks, class_ids, 10, logistic=False)
     mixed = fit_probe(blocks, class_ids, 10)
@@ -88,7 +88,7 @@ def test_grouped_duplicates_do_not_help():
 
 
 @pytest.mark.parametrize("num_classes", [2, 3])
-def test_classes_of_one_image_and_missing_in_a_fold_do_not_stop_it(num_classes):
+def test_rare_classes_are_accepted(num_classes):
     blocks, class_ids = digits(81)
     class_ids = np.r_[class_ids[:-1] % 2, num_classes - 1]
     fit = fit_probe(blocks, class_ids, num_classes, logistic=True)
@@ -98,7 +98,7 @@ def test_classes_of_one_image_and_missing_in_a_fold_do_not_stop_it(num_classes):
     assert not fit.candidate_hits[:, fit.unscorable].any()
 
 
-def test_without_scikit_learn_auto_goes_on_and_asking_for_it_names_the_extra(monkeypatch):
+def test_missing_scikit_learn(monkeypatch):
     blocks, class_ids = digits(520)
     for name in ("sklearn", "sklearn.linear_model"):
         monkeypatch.setitem(sys.modules, name, None)

@@ -20,7 +20,7 @@ def mean_loss(logits, class_ids, weights):
 
 
 @pytest.mark.parametrize("has_offset", [False, True])
-def test_multipliers_are_those_of_a_grid(has_offset):
+def test_multipliers_match_grid_search(has_offset):
     scores, class_ids, weights = toy()
     offset = np.log(np.full((200, 4), [0.1, 0.2, 0.3, 0.4])) if has_offset else None
     multipliers = best_multipliers(scores, class_ids, weights, offset)
@@ -31,7 +31,7 @@ def test_multipliers_are_those_of_a_grid(has_offset):
         assert multipliers[i] == pytest.approx(grid[np.argmin(losses)], rel=0.03)  # targets are softened by 1/202
 
 
-def test_multipliers_do_not_ask_for_the_scale_of_the_scores():
+def test_multipliers_do_not_depend_on_scale():
     scores, class_ids, weights = toy()
     multipliers = best_multipliers(scores, class_ids, weights)
     for factor in (1e-3, 20.0):
@@ -40,7 +40,7 @@ def test_multipliers_do_not_ask_for_the_scale_of_the_scores():
         )
 
 
-def test_scores_that_separate_everything_get_a_finite_confidence():
+def test_separable_scores_have_finite_multiplier():
     class_ids = np.arange(60) % 3
     scores = np.eye(3)[class_ids][None]
     multiplier = best_multipliers(scores, class_ids, np.ones(60))
@@ -54,7 +54,7 @@ def test_uninformative_scores_get_zero_weight():
     assert np.isfinite(multipliers).all()
 
 
-def test_the_mixture_is_that_of_a_grid_and_no_worse_than_its_parts():
+def test_mixture_matches_grid_search():
     scores, class_ids, weights = toy(noise=1.5)
     parts = scores[:2]
     mix = best_mixture(parts, class_ids, weights, np.array([0.5, 0.5]))
@@ -73,7 +73,7 @@ def test_harmful_part_gets_zero_weight():
     assert mix[0] > 0.5
 
 
-def test_samples_of_weight_zero_are_not_seen():
+def test_samples_of_weight_zero_are_ignored():
     scores, class_ids, weights = toy()
     weights[150:] = 0.0
     spoilt = scores.copy()

@@ -21,7 +21,7 @@ def blocks_of(num=50, seed=0):
     }
 
 
-def test_it_is_standardizing_clipping_and_unit_rows_a_block():
+def test_normalization_matches_definition():
     blocks = blocks_of()
     blocks["stage"][4, 2] = 1000.0  # an outlier beyond 5 deviations
     normalized = fit_normalizer(blocks)(blocks)
@@ -32,7 +32,7 @@ def test_it_is_standardizing_clipping_and_unit_rows_a_block():
     assert normalized.shape == (50, 18)
 
 
-def test_a_nearly_dead_feature_is_not_blown_up():
+def test_nearly_constant_feature_is_not_amplified():
     blocks = blocks_of()
     blocks["stage"][:, 0] = 1.0
     blocks["stage"][9, 0] = 1.01  # one image moves it: standardized plainly this is z = 7
@@ -44,7 +44,7 @@ def test_a_nearly_dead_feature_is_not_blown_up():
 
 
 @pytest.mark.parametrize("num_constant", [1, 6, 7])
-def test_constant_features_are_silent_however_many(num_constant):
+def test_constant_features_are_zero(num_constant):
     blocks = blocks_of()
     blocks["stage"][:, :num_constant] = 0.3
     normalized = fit_normalizer(blocks)(blocks)
@@ -55,14 +55,14 @@ def test_constant_features_are_silent_however_many(num_constant):
 
 @settings(max_examples=25, deadline=None)
 @given(st.integers(1, 40), st.floats(1e-3, 1e3), st.floats(-100, 100), st.integers(0, 999))
-def test_rows_have_the_weight_of_the_block_as_length_whatever_the_scale(num, scale, shift, seed):
+def test_row_norm_is_block_weight(num, scale, shift, seed):
     rng = np.random.default_rng(seed)
     blocks = {"a": (shift + scale * rng.normal(size=(num + 1, 5))).astype(np.float32)}
     normalized = fit_normalizer(blocks).restrict(("a",), (0.5,))(blocks)
     np.testing.assert_allclose(np.linalg.norm(normalized, axis=1), 0.5, rtol=1e-4)
 
 
-def test_a_image_alone_is_normalized_as_among_many():
+def test_single_row_matches_batch():
     blocks = blocks_of(5000)
     normalizer = fit_normalizer(blocks)
     many = normalizer(blocks)
@@ -70,7 +70,7 @@ def test_a_image_alone_is_normalized_as_among_many():
     np.testing.assert_array_equal(alone[0], many[4321])
 
 
-def test_it_is_carried_as_json_and_arrays():
+def test_json_and_arrays_round_trip():
     blocks = blocks_of()
     normalizer = fit_normalizer(blocks).restrict(("stage", "embedding"), (0.5, 1.0))
     again = Normalizer.from_json(json.loads(json.dumps(normalizer.to_json())), normalizer.arrays())
@@ -79,7 +79,7 @@ def test_it_is_carried_as_json_and_arrays():
         Normalizer.from_json(normalizer.to_json(), {"mean": np.zeros(3), "scale": np.ones(3)})
 
 
-def test_a_part_of_the_blocks_needs_no_others():
+def test_subset_needs_no_other_blocks():
     blocks = blocks_of()
     whole = fit_normalizer(blocks)
     part = whole.restrict(("embedding",), (1.0,))
@@ -94,14 +94,14 @@ def test_a_part_of_the_blocks_needs_no_others():
         (lambda b: b.clear(), "no features"),
     ],
 )
-def test_damaged_features_are_reported(spoil, message):
+def test_non_finite_features_raise(spoil, message):
     blocks = blocks_of()
     spoil(blocks)
     with pytest.raises(DataError, match=message):
         fit_normalizer(blocks)
 
 
-def test_missing_and_misshapen_blocks_are_reported():
+def test_invalid_blocks_raise():
     normalizer = fit_normalizer(blocks_of())
     with pytest.raises(DataError, match="`embedding` are missing"):
         normalizer({"stage": np.zeros((2, 7), dtype=np.float32)})

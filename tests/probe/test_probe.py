@@ -74,7 +74,7 @@ def test_chunked_fit_equals_full_fit(monkeypatch):
     np.testing.assert_array_equal(chosen.judged.hits, whole.hits)
 
 
-def test_the_parts_of_a_fit_agree_with_each_other():
+def test_fit_is_consistent():
     blocks, class_ids = toy(80)
     fit = fit_probe(blocks, class_ids, 3)
     num = len(fit.candidate_names)
@@ -99,7 +99,7 @@ def test_the_parts_of_a_fit_agree_with_each_other():
     }
 
 
-def test_the_same_seed_gives_the_same_fit_to_the_last_bit():
+def test_seed_determines_fit():
     blocks, class_ids = toy(1500, sizes={"stage": 30, "embedding": 40})
     a, b = (fit_probe(blocks, class_ids, 3, seed=5) for _ in range(2))
     np.testing.assert_array_equal(a.head.weight, b.head.weight)
@@ -122,7 +122,7 @@ def test_noise_stages_are_dropped(num, is_noise_early):
     assert told.evidence["num_compared"] == min(num, 512) if num > 1024 else num
 
 
-def test_estimate_is_the_truth_on_new_images():
+def test_estimate_matches_new_images():
     gaps = []
     for seed in range(30):
         blocks, class_ids = toy(60, signal=0.25, seed=seed)
@@ -171,7 +171,7 @@ def test_single_group_class_counts_as_wrong():
     assert not grouped.candidate_hits[:, 7].any()
 
 
-def test_a_class_without_samples_is_never_predicted():
+def test_class_without_samples_is_never_predicted():
     blocks, class_ids = toy(60, num_classes=2)
     fit = fit_probe(blocks, 2 * class_ids, 4)
     everywhere, _ = toy(500, signal=5.0, seed=3)
@@ -182,7 +182,7 @@ def test_a_class_without_samples_is_never_predicted():
     assert (logits[:, [1, 3]].max(1) < logits.min(1, where=np.array([1, 0, 1, 0], bool), initial=np.inf) - 10).all()
 
 
-def test_weights_of_classes_shift_the_errors():
+def test_class_weights_shift_errors():
     rng = np.random.default_rng(0)
     class_ids = np.r_[np.zeros(180, dtype=int), np.ones(20, dtype=int)]
     blocks = {"embedding": (0.4 * class_ids[:, None] + rng.normal(size=(200, 10))).astype(np.float32)}
@@ -202,7 +202,7 @@ def test_weights_of_classes_shift_the_errors():
     ],
     ids=["3 images", "2 a class", "N<K", "200 classes"],
 )
-def test_the_smallest_collections_go_through(num, class_ids):
+def test_smallest_datasets(num, class_ids):
     blocks, _ = toy(num + 4, num_classes=2)
     class_ids = np.array(class_ids)
     fit = fit_probe(take(blocks, np.arange(num)), class_ids, int(class_ids.max()) + 1)
@@ -219,7 +219,7 @@ def test_constant_features_predict_most_frequent_class(num):
     assert fit.candidate_hits[-1].mean() == pytest.approx((num - 10) / num)
 
 
-def test_refusals_reach_the_caller():
+def test_invalid_input_raises():
     blocks, class_ids = toy(30)
     with pytest.raises(InvalidEvaluationError, match="one group"):
         fit_probe(blocks, class_ids, 3, groups=np.zeros(30, dtype=int))

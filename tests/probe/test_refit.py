@@ -18,7 +18,7 @@ def toy(num=60, num_classes=3, seed=0):
 
 @pytest.mark.parametrize("factors", [None, np.array([1.0, 3.0, 0.5])], ids=["plain", "weighted"])
 @pytest.mark.parametrize("num", [12, 60], ids=["N<D", "N>D"])
-def test_on_the_probes_own_rows_it_is_the_probe(num, factors):
+def test_refit_on_same_rows_is_the_probe(num, factors):
     blocks, ids = toy(num)
     fit = fit_probe(blocks, ids, 3, class_weights=factors, logistic=False)
     weight, bias = refit_head(fit.head, fit.head.normalizer(blocks), ids, fit.choice, class_weights=factors)
@@ -27,7 +27,7 @@ def test_on_the_probes_own_rows_it_is_the_probe(num, factors):
     np.testing.assert_allclose(bias - bias.mean(), constant - constant.mean(), atol=1e-4 * np.abs(constant).max())
 
 
-def test_it_follows_features_that_have_moved():
+def test_refit_follows_changed_features():
     blocks, ids = toy()
     fit = fit_probe(blocks, ids, 3, logistic=False)
     turned = np.linalg.qr(np.random.default_rng(1).normal(size=(16, 16)))[0].astype(np.float32)
@@ -38,7 +38,7 @@ def test_it_follows_features_that_have_moved():
     assert ((rows @ old_weight.T + old_bias).argmax(1) == ids).mean() < 0.7
 
 
-def test_a_class_without_images_keeps_its_place():
+def test_class_without_images_keeps_its_index():
     blocks, ids = toy()
     fit = fit_probe(blocks, ids, 4, logistic=False)
     weight, bias = refit_head(fit.head, fit.head.normalizer(blocks), ids, fit.choice)

@@ -48,7 +48,7 @@ def test_leave_one_out_scores_equal_refit(decompose, shape, num_groups, is_weigh
 
 @pytest.mark.parametrize("decompose", [by_kernel, by_gram])
 @pytest.mark.parametrize("shape", [(40, 90), (90, 25)], ids=["N<D", "N>D"])
-def test_coefficients_are_those_of_the_normal_equations(decompose, shape):
+def test_coefficients_match_normal_equations(decompose, shape):
     rows, class_ids, weights = toy(*shape, True)
     spectrum, directions, mean = decompose(rows, class_ids, weights)
     penalty = 0.01 * spectrum.trace

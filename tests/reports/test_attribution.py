@@ -62,7 +62,7 @@ def log_odds(head: LinearHead, blocks: dict[str, np.ndarray], k: int) -> np.ndar
 
 
 @pytest.mark.parametrize("num_classes", [2, 3, 6])
-def test_the_written_gradient_is_the_gradient(num_classes: int) -> None:
+def test_analytic_gradient_matches_autograd(num_classes: int) -> None:
     rng = np.random.default_rng(num_classes)
     head, _ = random_head(rng, num_classes)
     blocks = {n: rng.gamma(2.0, size=(4, d)).astype(np.float64) for n, d in WIDTHS.items()}
@@ -78,7 +78,7 @@ def test_the_written_gradient_is_the_gradient(num_classes: int) -> None:
                 np.testing.assert_allclose(gradient[name][:, d], expected, atol=1e-6, rtol=1e-4)
 
 
-def test_the_map_is_where_the_class_gains() -> None:
+def test_map_locates_class_evidence() -> None:
     rng = np.random.default_rng(1)
     head, _ = random_head(rng)
     model, _, _ = network(rng)
@@ -105,7 +105,7 @@ def test_control_shuffles_weights() -> None:
     assert mean_similarity(list(real), list(control)) < 0.5
 
 
-def test_a_network_without_maps_is_refused() -> None:
+def test_network_without_maps_raises() -> None:
     head, _ = random_head(np.random.default_rng(3))
     helper, kinds = onnx.helper, onnx.TensorProto
     names = list(WIDTHS)
@@ -127,7 +127,7 @@ def test_rank_correlation_of_flat_and_equal_maps() -> None:
     assert rank_correlation(ramp, np.zeros((3, 4))) == 0.0
 
 
-def test_the_painted_map_is_bright_where_the_map_is() -> None:
+def test_overlay_is_bright_at_map_maximum() -> None:
     image = np.full((80, 60, 3), 120, dtype=np.uint8)
     attribution = np.zeros((7, 7))
     attribution[1, 5] = 1.0
@@ -140,7 +140,7 @@ def test_the_painted_map_is_bright_where_the_map_is() -> None:
 
 
 @pytest.mark.long
-def test_the_map_equals_captums_grad_cam() -> None:
+def test_map_matches_captum_grad_cam() -> None:
     import torch
     from captum.attr import LayerGradCam
 

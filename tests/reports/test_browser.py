@@ -65,7 +65,7 @@ def page(make_facts: Callable[..., RunData], tmp_path_factory: pytest.TempPathFa
 
 
 @pytest.mark.parametrize(("size", "scheme"), VIEWS, ids=lambda v: str(v))
-def test_it_opens_silently_and_fits(browser: Browser, page: Path, size: tuple[int, int], scheme: str) -> None:
+def test_report_opens_without_errors_and_fits(browser: Browser, page: Path, size: tuple[int, int], scheme: str) -> None:
     browser.open(page, size=size, scheme=scheme)
     assert browser.run("document.querySelectorAll('section').length") == 13
     assert browser.run("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
@@ -76,7 +76,7 @@ def test_it_opens_silently_and_fits(browser: Browser, page: Path, size: tuple[in
     assert browser.requests == []
 
 
-def test_this_browser_would_notice(browser: Browser, tmp_path: Path) -> None:
+def test_browser_collects_errors(browser: Browser, tmp_path: Path) -> None:
     """The collector itself: an error, a request and a page that is too wide are seen."""
     bad = tmp_path / "bad.html"
     bad.write_text("<img src='file:///nowhere/x.png'><div style='width:9000px'>x</div><script>nothing()</script>")
@@ -96,7 +96,7 @@ def test_content_security_policy_blocks_injection(browser: Browser, page: Path, 
     assert any("Content Security Policy" in c for c in browser.complaints)
 
 
-def test_a_cell_opens_with_keys_alone(browser: Browser, page: Path) -> None:
+def test_keyboard_opens_cell(browser: Browser, page: Path) -> None:
     browser.open(page)
     browser.press("Tab", 9)
     assert browser.run("document.activeElement.className") == "skip", "the first stop skips the list of sections"

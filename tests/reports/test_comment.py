@@ -71,14 +71,14 @@ def kinds(findings: list[ReportFinding]) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", CASES)
-def test_a_constructed_result_names_its_cause_first(kind: str) -> None:
+def test_comment_ranks_cause_first(kind: str) -> None:
     findings = comment_on(CASES[kind])
     assert findings[0].kind == kind
     assert findings[0].is_problem == (kind != "fine")
     assert (kind == "fine") == (not any(f.is_problem for f in findings))
 
 
-def test_no_other_cause_is_blamed_in_the_plain_cases() -> None:
+def test_single_cause_has_no_other_findings() -> None:
     for kind in ("overfitting", "leak", "shortcut", "two_confused_classes", "fine"):
         assert kinds(comment_on(CASES[kind])) == [kind]
 
@@ -111,7 +111,7 @@ def test_chance_level_depends_on_the_interval_and_the_baseline(
     assert (first.kind, first.evidence.get("is_worse")) == (kind, is_worse)
 
 
-def test_numbers_stand_in_evidence_and_text() -> None:
+def test_evidence_and_text_have_numbers() -> None:
     leak = comment_on(CASES["leak"])[0]
     assert leak.evidence == {"num_pairs": 8, "score": 0.90, "score_including_leaks": 0.95}
     assert "8 pairs" in report_finding_text(leak)
@@ -127,7 +127,7 @@ def test_numbers_stand_in_evidence_and_text() -> None:
     assert "65 of the 74 errors" in report_finding_text(pair)
 
 
-def test_the_comment_as_json_holds_code_evidence_and_text() -> None:
+def test_json_has_code_evidence_and_text() -> None:
     (row, *_) = comment_to_json(CASES["overfitting"])["remarks"]
     assert (row["kind"], row["severity"]) == ("overfitting", "warning")
     assert row["evidence"] == {"score": 0.80, "low": 0.77, "high": 0.83, "train_score": 1.0, "is_tuned": False}
@@ -164,12 +164,12 @@ def test_unmeasurable_score_is_reported() -> None:
     assert find_quadrant(s)["advice"] is None
 
 
-def test_gravest_first_where_several_apply() -> None:
+def test_most_severe_comes_first() -> None:
     s = situation(num_leaks=2, score=0.26, low=0.22, high=0.31, train_score=0.9)
     assert kinds(comment_on(s)) == ["leak", "chance_level", "overfitting"]
 
 
-def test_unequal_classes_without_harm_are_no_problem() -> None:
+def test_harmless_imbalance_is_no_problem() -> None:
     s = situation(counts=[900, 800, 90, 80])
     assert [(f.kind, f.is_problem) for f in comment_on(s)] == [("fine", False), ("imbalance", False)]
 
@@ -183,15 +183,13 @@ def test_unequal_classes_without_harm_are_no_problem() -> None:
         ((0.40, 0.20), [900] * 4, "large", "different"),
     ],
 )
-def test_the_four_squares_by_measurement(
-    losses: tuple[float, float], counts: list[int], size: str, similarity: str
-) -> None:
+def test_transfer_quadrants(losses: tuple[float, float], counts: list[int], size: str, similarity: str) -> None:
     square = find_quadrant(situation(counts=counts, block_losses=losses, curve=None))
     assert (square["size"], square["similarity"]) == (size, similarity)
     assert square["advice"]
 
 
-def test_a_flat_learning_curve_says_large_whatever_the_count() -> None:
+def test_flat_learning_curve_means_enough_images() -> None:
     assert find_quadrant(situation(counts=[50] * 4, curve=Curve(0.002, -0.002, 0.006)))["size"] == "large"
     assert find_quadrant(situation(counts=[5000] * 4, curve=Curve(0.03, 0.02, 0.04)))["size"] == "small"
 
@@ -201,7 +199,7 @@ def test_leave_one_out_without_groups_warns_of_related_images() -> None:
     assert ReportKind.IMAGES_LEFT_OUT_ALONE not in kinds(not_to_conclude(situation(has_groups=True)))
 
 
-def test_the_comparison_with_the_probe_is_a_next_step() -> None:
+def test_comparison_with_probe_is_next_step() -> None:
     verdict = {
         "gain": 0.02, "low": 0.01, "high": 0.03, "accuracy_gain": 0.015, "accuracy_error": 0.004, "is_better": True,
         "is_worse": False, "num_samples": 300,
@@ -212,12 +210,12 @@ def test_the_comparison_with_the_probe_is_a_next_step() -> None:
     assert ReportKind.BACKBONE_FROZEN in kinds(next_steps(situation()))
 
 
-def test_the_most_confused_pair_counts_both_directions() -> None:
+def test_most_confused_pair_counts_both_directions() -> None:
     assert confused_pair(CASES["two_confused_classes"])[:3] == (0, 1, 65)  # type: ignore[index]
     assert confused_pair(situation(confusion=np.diag([5, 5, 5]))) is None
 
 
-def test_the_losses_of_block_sets_are_read_from_the_evidence_not_from_the_reason(
+def test_losses_of_feature_sets_come_from_evidence(
     make_facts: Callable[..., RunData],
 ) -> None:
     evidence = {

@@ -68,7 +68,7 @@ def test_report_is_json_with_counts() -> None:
 
 
 @pytest.mark.parametrize("block", ["test", "cv", "val"])
-def test_headline_states_the_scored_images(block: str) -> None:
+def test_headline_has_number_of_scored_images(block: str) -> None:
     report = summarize_detection(facts(block))
     words = {"test": "test images", "cv": "cross-validation", "val": "validation images"}
     assert words[block] in report["headline"]["sentence"]
@@ -81,7 +81,7 @@ def test_headline_states_the_scored_images(block: str) -> None:
     assert render(empty, {}, template="detection.html")
 
 
-def test_the_page_lists_its_sections_and_lets_only_its_own_script_run() -> None:
+def test_page_has_contents_and_csp() -> None:
     text = render(summarize_detection(facts()), {}, template="detection.html")
     assert text.startswith("<!doctype html>")
     assert "default-src 'none'; img-src data:; style-src 'sha256-" in html.unescape(text)
@@ -102,7 +102,7 @@ def remarks(report: dict[str, Any], **changes: Any) -> list[str]:
     return [f.kind.value for f in comment_on_detector(changed)]
 
 
-def test_remarks_come_with_their_evidence_and_go_without_it() -> None:
+def test_findings_need_evidence() -> None:
     report = summarize_detection(facts())
     assert "weak_class" in remarks(report)
     assert "weak_class" not in remarks(report, per_class__1__AP50={"value": 0.99})
@@ -122,7 +122,7 @@ def test_remarks_come_with_their_evidence_and_go_without_it() -> None:
     assert remarks(report, per_class__1=quiet, headline__score=None) == ["nothing_found"]
 
 
-def test_the_page_escapes_names_and_draws_without_images() -> None:
+def test_page_escapes_names_without_images() -> None:
     report = summarize_detection(facts())
     page = render(report, {}, template="detection.html")
     assert "<b>dog</b>" not in page
@@ -144,7 +144,7 @@ def test_figures_are_drawn_from_data_or_omitted() -> None:
     assert not [name for name in DETECTION_FIGURES if draw_detection_figure(name, empty) is not None]
 
 
-def test_many_classes_are_drawn_as_an_image() -> None:
+def test_many_classes_are_drawn_as_image() -> None:
     names = [f"c{k}" for k in range(40)]
     truth = [Boxes.of([[10, 10, 60, 60]], [k]) for k in range(40)]
     detections = [Detections.of(b.xyxy, [0.9], b.class_ids) for b in truth]

@@ -134,7 +134,7 @@ def detector(case: str) -> DetectionFacts:
 
 
 @pytest.mark.parametrize("case", ["nothing there", "nothing found", "one error", "all right"])
-def test_reports_of_detectors(case: str) -> None:
+def test_detector_reports(case: str) -> None:
     report = summarize_detection(detector(case))
     check(texts_of(report, NAMES_IGNORED))
     check(line for line in detection_comment_text(report).splitlines())
@@ -142,7 +142,7 @@ def test_reports_of_detectors(case: str) -> None:
         check(page_texts(render(report, thumbs, template="detection.html")))
 
 
-def test_the_report_of_a_detector_without_a_score() -> None:
+def test_detector_report_without_score() -> None:
     report = summarize_detection(DetectionFacts("train1", {"task": "detect", "class_names": ["cat"]}))
     check(texts_of(report, NAMES_IGNORED))
     check(page_texts(render(report, {}, template="detection.html")))
@@ -164,7 +164,7 @@ def test_comparisons(count: int, needed: int | None, verdict: ComparisonVerdict)
 @pytest.mark.parametrize("k", [1, 2, 3])
 @pytest.mark.parametrize("is_imbalanced", [False, True])
 @pytest.mark.parametrize("skill", [-50.0, 0.0, 50.0])
-def test_lines_of_a_score(k: int, is_imbalanced: bool, skill: float) -> None:
+def test_score_lines(k: int, is_imbalanced: bool, skill: float) -> None:
     rng = np.random.default_rng(0)
     for per_class, groups in itertools.product((1, 6), (None, "one", "pairs")):
         truth = np.repeat(np.arange(k), per_class)
@@ -186,7 +186,7 @@ def test_lines_of_a_score(k: int, is_imbalanced: bool, skill: float) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_suspects(facts: RunData, count: int) -> None:
+def test_label_errors(facts: RunData, count: int) -> None:
     row = {"image": "cat/000.jpg", "label": "cat", "suggested": "dog", "error_probability": "", "split": "test"}
     for is_suspect in ("true", "false"):
         check(texts_of(label_errors_section(facts, [{**row, "is_suspect": is_suspect}] * count)))
@@ -196,7 +196,7 @@ def test_suspects(facts: RunData, count: int) -> None:
 @pytest.mark.parametrize(
     "share", [{"value": 0.0, "low": 0.0, "high": 0.1}, {"value": 1.0, "low": None}, {"value": None}]
 )
-def test_unknown_and_coverage(make_facts: Callable[..., RunData], num: int, share: dict[str, float | None]) -> None:
+def test_ood_and_coverage(make_facts: Callable[..., RunData], num: int, share: dict[str, float | None]) -> None:
     test = {"empirical": share, "false_alarms": share, "num_samples": num, "mean_size": 1.0, "single_fraction": 0.0,
             "empty_fraction": 1.0}  # fmt: skip
     for part, threshold, guaranteed in itertools.product((None, test), (None, 2.5), (False, True)):
@@ -220,7 +220,7 @@ def test_evaluations(count: int) -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_lines_of_the_check(count: int) -> None:
+def test_check_lines(count: int) -> None:
     pair = ImagePair("a", "b", "near", 0.99, "train", "test", "x", "y", 0, 1)
     for shares, status in itertools.product(((None, None), (0.0, 1.0)), GroupStatus):
         pattern = GroupPattern("^(.)", {"grouped_by": "folder"}, count, status, 0.001, 0.1, *shares)

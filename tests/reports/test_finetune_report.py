@@ -54,7 +54,7 @@ def held_out(make_facts: Callable[..., RunData]) -> RunData:
     return replace(whole, scored=scored, metrics={**whole.metrics, "cv": cv}, tensors=tensors, settings=settings)
 
 
-def test_training_images_are_counted_also_where_they_were_not_scored(held_out: RunData) -> None:
+def test_unscored_training_images_are_counted(held_out: RunData) -> None:
     report = summarize(held_out)
     assert report["data"]["num_samples"] == 60
     assert report["data"]["counts"] == {"train": [20, 20, 20]}
@@ -69,7 +69,7 @@ def test_held_out_images_are_counted(held_out: RunData) -> None:
     assert summarize(facts)["data"]["counts"] == {"train": [20, 20, 20]}
 
 
-def test_hold_out_is_not_named_cross_validation(held_out: RunData) -> None:
+def test_hold_out_is_not_cross_validation(held_out: RunData) -> None:
     names = [b["name"] for b in summarize(held_out)["learning"]["blocks"]]
     assert names == ["training images", "held-out training images"]
     folds = replace(held_out, metrics={**held_out.metrics, "cv": {**held_out.metrics["cv"], "protocol": "k_fold"}})
@@ -84,7 +84,7 @@ def test_learning_rates_equal_those_of_the_optimizer(held_out: RunData) -> None:
     assert "rate 0.01" in network_text(report)
 
 
-def test_report_states_the_origin_of_the_head(held_out: RunData, make_facts: Callable[..., RunData]) -> None:
+def test_report_has_origin_of_head(held_out: RunData, make_facts: Callable[..., RunData]) -> None:
     page = render(summarize(held_out), {})
     assert "mean of the trained head and a closed-form head" in page
     assert "mixture of" not in page
@@ -94,7 +94,7 @@ def test_report_states_the_origin_of_the_head(held_out: RunData, make_facts: Cal
     assert "The head is an ensemble of LDA 90 %" in render(summarize(probe), {})
 
 
-def test_a_head_of_ones_own_is_counted_as_head_and_the_rest_by_its_parts(held_out: RunData) -> None:
+def test_described_head_is_counted_separately(held_out: RunData) -> None:
     tensors = {n.replace("backbone.", "backbone.body."): s for n, s in TENSORS.items()}
     own = {"backbone.head.hidden.0.weight": (64, 100), "backbone.head.hidden.0.bias": (64,),
            "backbone.head.output.weight": (3, 64), "backbone.head.output.bias": (3,)}  # fmt: skip
@@ -111,7 +111,7 @@ def test_a_head_of_ones_own_is_counted_as_head_and_the_rest_by_its_parts(held_ou
     assert "6,659" in render(report, {})
 
 
-def test_unfreezing_is_marked_where_it_happened(held_out: RunData, tmp_path: Path) -> None:
+def test_unfreezing_is_marked(held_out: RunData, tmp_path: Path) -> None:
     report = summarize(held_out)
     assert report["learning"]["unfreezing"] == [{"stage": "stage1", "epoch": 3.0}]
     page = render(report, {})
@@ -124,7 +124,7 @@ def test_unfreezing_is_marked_where_it_happened(held_out: RunData, tmp_path: Pat
     assert 'class="mark"' not in render(summarize(without), {})
 
 
-def test_names_of_marks_never_touch() -> None:
+def test_mark_labels_do_not_overlap() -> None:
     series = [{"name": "a", "x": [1, 10], "y": [0.1, 0.9]}]
     for epochs, names in (((3, 6), ["stage6", "stage5"]), ((3, 3.2), ["stage6"])):
         marks = [{"stage": s, "epoch": e} for s, e in zip(("stage6", "stage5"), epochs, strict=True)]
@@ -133,7 +133,7 @@ def test_names_of_marks_never_touch() -> None:
         assert svg.count('class="mark"') == 2
 
 
-def test_the_curves_of_a_run_mark_the_same_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_curves_share_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.axes import Axes
 
     seen: list[float] = []
@@ -160,7 +160,7 @@ def test_ticks_are_round_numbers(low: float, high: float, whole: bool, ticks: li
     assert ticks_between(low, high, is_whole=whole) == pytest.approx(ticks)
 
 
-def test_no_tick_says_another_number_than_its_place() -> None:
+def test_tick_labels_match_positions() -> None:
     drawn: list[tuple[Any, bool]] = [
         (histogram([0, 1, 2, 3], [1, 6, 3], "x", x_title="x"), False),
         (curves([{"name": "a", "x": list(range(1, 31)), "y": [0.7] * 29 + [0.95]}], "x", x_title="x", y_title="y",
@@ -175,7 +175,7 @@ def test_no_tick_says_another_number_than_its_place() -> None:
         assert np.allclose(steps, steps[0], rtol=0.02)
 
 
-def test_the_last_tick_of_a_reliability_diagram_is_not_cut_off() -> None:
+def test_last_tick_fits() -> None:
     bins = [{"confidence": 0.5, "right": 0.5, "low": 0.2, "high": 0.8}]
     places = [float(x) for x in re.findall(r'<text class="tick mid" x="([\d.]+)"', str(reliability(bins, "x")))]
     assert max(places) + 17 <= 360  # "100 %" is some 34 units wide

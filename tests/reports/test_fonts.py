@@ -54,7 +54,7 @@ def png_without_a_warning(figure: object) -> bytes:
     return out.getvalue()
 
 
-def test_letters_that_no_font_has_are_numbered_and_listed(
+def test_missing_glyphs_are_numbered_and_listed(
     make_facts: Callable[..., RunData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fonts, "_others", lambda: ())
@@ -70,7 +70,7 @@ def test_letters_that_no_font_has_are_numbered_and_listed(
     assert (tmp_path / "class_names.txt").read_text(encoding="utf-8").splitlines()[1] == "class 2\t猫"
 
 
-def test_letters_are_taken_from_other_fonts_of_the_machine(
+def test_fallback_fonts_are_used(
     make_facts: Callable[..., RunData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from matplotlib import font_manager
@@ -92,7 +92,7 @@ def test_letters_are_taken_from_other_fonts_of_the_machine(
         font_manager.fontManager.ttflist[:] = before
 
 
-def test_plain_names_open_no_other_font(make_facts: Callable[..., RunData], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ascii_names_open_no_fallback_font(make_facts: Callable[..., RunData], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fonts, "_others", lambda: pytest.fail("other fonts were looked for"))
     report = summarize(make_facts(("cat", "Öl", "<b>&", "$x$")))
     assert fonts.drawable(report) == (dict(report), False)

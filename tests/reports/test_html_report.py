@@ -62,7 +62,7 @@ def page_of(facts: RunData, **options: Any) -> tuple[dict[str, Any], str]:
     return report, render(report, thumbs, **options)
 
 
-def test_every_section_is_there_in_order_and_the_page_is_sound(make_facts: Callable[..., RunData]) -> None:
+def test_page_has_all_sections_in_order(make_facts: Callable[..., RunData]) -> None:
     _, text = page_of(make_facts())
     page = Page(text)
     ids = page.ids()
@@ -109,7 +109,7 @@ def test_class_names_are_text_everywhere(make_facts: Callable[..., RunData]) -> 
     ],
     ids=["two classes", "no test split", "three images a class", "200 classes"],
 )
-def test_written_whatever_the_run_holds(
+def test_page_of_incomplete_runs(
     make_facts: Callable[..., RunData], names: tuple[str, ...], per_class: int, has_test: bool
 ) -> None:
     report, text = page_of(make_facts(names, per_class, has_test))
@@ -131,7 +131,7 @@ def test_perfect_and_failing_models_are_reported(make_facts: Callable[..., RunDa
     Page(text)
 
 
-def test_images_are_shown_small_and_once(make_facts: Callable[..., RunData], tmp_path: Path) -> None:
+def test_images_are_embedded_once_as_thumbnails(make_facts: Callable[..., RunData], tmp_path: Path) -> None:
     facts = make_facts()
     rng = np.random.default_rng(0)
     paths = {}
@@ -146,7 +146,7 @@ def test_images_are_shown_small_and_once(make_facts: Callable[..., RunData], tmp
     assert "data-copy" in text
 
 
-def test_a_page_without_images_names_no_file(make_facts: Callable[..., RunData]) -> None:
+def test_page_without_images_has_no_file_names(make_facts: Callable[..., RunData]) -> None:
     facts = make_facts(health={"unreadable": [{"name": "secret-file.jpg", "kind": "empty", "detail": "0 bytes"}],
                                "leaks": [{"a": "cat/000.jpg", "b": "cat/001.jpg", "kind": "bytes"}]})  # fmt: skip
     report = without_images(summarize(facts))
@@ -201,7 +201,7 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Run
     assert "labels" in [r["kind"] for r in report["comment"]["remarks"]]
 
 
-def test_a_file_that_is_no_image_leaves_its_place_empty(tmp_path: Path) -> None:
+def test_non_image_has_no_thumbnail(tmp_path: Path) -> None:
     (tmp_path / "a.jpg").write_bytes(b"no image")
     Image.new("RGBA", (30, 4000)).save(tmp_path / "b.png")
     paths = {0: str(tmp_path / "a.jpg"), 1: None, 2: str(tmp_path / "gone.jpg"), 3: str(tmp_path / "b.png")}
@@ -210,7 +210,7 @@ def test_a_file_that_is_no_image_leaves_its_place_empty(tmp_path: Path) -> None:
     assert make_thumbs({3: str(tmp_path / "b.png")}, ImageSpec(), max_bytes=10) == {3: None}
 
 
-def test_curves_are_the_mean_over_folds_and_leave_the_last_training_out(make_facts: Callable[..., RunData]) -> None:
+def test_curves_average_folds_only(make_facts: Callable[..., RunData]) -> None:
     rows = [
         {"epoch": str(e), "train_loss": str(v), "val_loss": str(v + 1), "phase": phase}
         for phase, v in (("fold1", 1.0), ("fold2", 3.0))
@@ -223,7 +223,7 @@ def test_curves_are_the_mean_over_folds_and_leave_the_last_training_out(make_fac
     assert only == {"epoch": [1.0], "train_loss": [9.0]}
 
 
-def test_trained_stages_stand_with_their_rates(make_facts: Callable[..., RunData]) -> None:
+def test_trained_stages_have_learning_rates(make_facts: Callable[..., RunData]) -> None:
     plan = {"train_from": "stage1", "lr": 0.001, "layer_decay": 0.5}
     verdict = {"num_samples": 15, "accuracy_gain": 0.1, "accuracy_error": 0.05, "gain": 0.1, "is_better": True}
     facts = make_facts(extra={"tuning": {"plan": plan, "verdict": verdict}})

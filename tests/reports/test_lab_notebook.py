@@ -21,7 +21,7 @@ def run_cell(source: str, names: dict[str, Any]) -> Any:
     return None if last is None else eval(compile(ast.Expression(last.value), "cell", "eval"), names)
 
 
-def test_the_laboratory_exercise_runs_from_top_to_bottom(
+def test_notebook_runs(
     tmp_path: Path,
     make_images: Callable[..., Path],
     monkeypatch: pytest.MonkeyPatch,

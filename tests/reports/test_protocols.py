@@ -59,7 +59,7 @@ def test_only_cross_validation_is_out_of_fold() -> None:
     assert {p.value for p in out_of_fold} == {"leave_one_out", "leave_one_group_out", "k_fold"}
 
 
-def test_an_unknown_protocol_is_an_error() -> None:
+def test_unknown_protocol_raises() -> None:
     for block in ({}, {"protocol": "held out 20%"}, {"protocol": None}):
         with pytest.raises(ValueError, match="EvaluationProtocol"):
             EvaluationSetup.from_json(block)

@@ -15,7 +15,7 @@ from headstart.reports.tables import classification_csv, classification_text, co
 
 
 @pytest.mark.parametrize("names", [("cat", "dog", "owl"), ("a", "b"), ("a very long class name indeed", "b", "c", "d")])
-def test_the_report_reads_as_scikit_learns(make_facts: Callable[..., RunData], names: tuple[str, ...]) -> None:
+def test_classification_report_matches_scikit_learn(make_facts: Callable[..., RunData], names: tuple[str, ...]) -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     facts = make_facts(names)
     at = facts.scored.split == "test"
@@ -25,7 +25,7 @@ def test_the_report_reads_as_scikit_learns(make_facts: Callable[..., RunData], n
     assert classification_text(summarize(facts)) == expected
 
 
-def test_cells_that_look_like_formulas_are_guarded(make_facts: Callable[..., RunData]) -> None:
+def test_formula_cells_are_escaped(make_facts: Callable[..., RunData]) -> None:
     rows = list(csv.reader(io.StringIO(classification_csv(summarize(make_facts(("=1+1", "@x", "plain")))))))
     assert [row[0] for row in rows[1:4]] == ["'=1+1", "'@x", "plain"]
     assert all(len(row) == len(rows[0]) for row in rows)
@@ -33,13 +33,13 @@ def test_cells_that_look_like_formulas_are_guarded(make_facts: Callable[..., Run
     assert low <= value <= high
 
 
-def test_the_comment_keeps_names_as_text(make_facts: Callable[..., RunData]) -> None:
+def test_comment_escapes_names(make_facts: Callable[..., RunData]) -> None:
     text = comment_markdown(summarize(make_facts(("<script>", "a|b", "c"), skill=0.5)))
     assert "<script>" not in text
     assert "pretraining data" in text
 
 
-def test_the_network_adds_up(make_facts: Callable[..., RunData]) -> None:
+def test_network_table_totals(make_facts: Callable[..., RunData]) -> None:
     report = summarize(make_facts())
     model = report["model"]
     assert model["num_params"] == 8 * 3 * 9 + 64 + 3 * 8 + 3

@@ -157,7 +157,7 @@ def test_other_images_of_same_name_are_kept(tmp_path: Path) -> None:
     assert ReadingKind.AUXILIARY_IMAGES not in [n.kind for n in samples.notes]
 
 
-def test_an_image_of_few_colors_is_not_the_mask_of_its_preview(tmp_path: Path) -> None:
+def test_image_with_few_colors_is_not_a_mask(tmp_path: Path) -> None:
     for i in range(COUNT):
         put_mask(tmp_path / f"images/pic{i}.png", "RGB")  # a line drawing
         put_text(tmp_path / f"Annotations/pic{i}.xml", voc_xml([("cat", (10, 20, 50, 60))], SIZE))

@@ -141,7 +141,7 @@ def test_invalid_json_error_contains_file(tmp_path: Path, text: str) -> None:
         read_boxes(tmp_path)
 
 
-def test_yolo_lines_of_every_wrong_kind(tmp_path: Path) -> None:
+def test_invalid_yolo_lines_are_reported(tmp_path: Path) -> None:
     put_image(tmp_path / "images/a.png")
     put_image(tmp_path / "images/b.png", seed=1)
     lines = [
@@ -209,7 +209,7 @@ def test_yaml_paths_outside_are_not_read(tmp_path: Path) -> None:
     assert [p.kind for p in samples.problems] == ["no-images"]
 
 
-def test_a_link_out_of_the_folder_is_not_followed(tmp_path: Path) -> None:
+def test_external_link_is_not_followed(tmp_path: Path) -> None:
     put_text(tmp_path / "outside.xml", voc_xml([("secret", (1, 1, 30, 30))]))
     voc_folder(tmp_path / "data", a=[GOOD])
     (tmp_path / "data" / "a.xml").unlink()
@@ -228,7 +228,7 @@ def test_bad_table_rows_are_reported_by_line(tmp_path: Path) -> None:
     assert [k for k, _ in kinds(samples.problems)] == ["bad-line", "bad-line", "bad-line", "no-class", "no-image"]
 
 
-def test_zero_images_with_objects_is_an_error_with_every_reason(tmp_path: Path) -> None:
+def test_no_images_with_objects_raises_with_all_reasons(tmp_path: Path) -> None:
     for i in range(12):
         put_image(tmp_path / f"p{i}.png", seed=i)
         put_text(tmp_path / f"p{i}.xml", voc_xml([("cat", (5, 5, 5, 30))]))
@@ -236,7 +236,7 @@ def test_zero_images_with_objects_is_an_error_with_every_reason(tmp_path: Path) 
         read_boxes(tmp_path)
 
 
-def test_a_class_that_is_only_in_validation_cannot_be_learned(tmp_path: Path) -> None:
+def test_class_without_training_boxes_is_reported(tmp_path: Path) -> None:
     for i, (split, label) in enumerate([("train", "cat"), ("train", "cat"), ("valid", "dog"), ("test", "cat")]):
         put_image(tmp_path / split / f"{i}.png", seed=i)
         put_text(tmp_path / split / f"{i}.xml", voc_xml([(label, (1, 1, 30, 30))]))
@@ -247,7 +247,7 @@ def test_a_class_that_is_only_in_validation_cannot_be_learned(tmp_path: Path) ->
     )
 
 
-def test_duplicates_and_leaks_are_found_as_for_labeled_images(tmp_path: Path) -> None:
+def test_duplicates_and_leaks_are_reported(tmp_path: Path) -> None:
     voc_folder(tmp_path / "train", a=[GOOD])
     (tmp_path / "test").mkdir()
     (tmp_path / "test" / "b.png").write_bytes((tmp_path / "train" / "a.png").read_bytes())

@@ -233,7 +233,7 @@ def test_two_fitting_formats_are_both_listed(tmp_path: Path) -> None:
     assert (again.fitting, str(again)) == (caught.value.fitting, str(caught.value))
 
 
-def test_pixels_in_text_files_without_a_yaml_are_still_boxes(tmp_path: Path) -> None:
+def test_pixel_boxes_in_text_files_are_read(tmp_path: Path) -> None:
     write_yolo(tmp_path, written(true_boxes(), "cxcywh"))
     assert kinds(read_boxes(tmp_path)) == [ReadingKind.BOX_FORMAT_ASSUMED]
 

@@ -37,7 +37,7 @@ def splits(samples: DetectionSamples) -> dict[str, str]:
 # VOC
 
 
-def test_voc_beside_in_folders_and_as_a_folder_of_its_own(tmp_path: Path) -> None:
+def test_voc_in_common_folder_layouts(tmp_path: Path) -> None:
     put_image(tmp_path / "JPEGImages" / "a.jpg")
     put_text(tmp_path / "Annotations" / "a.xml", voc_xml([BOX], filename="old name.jpg"))
     for place in (tmp_path, tmp_path / "Annotations"):
@@ -49,7 +49,7 @@ def test_voc_beside_in_folders_and_as_a_folder_of_its_own(tmp_path: Path) -> Non
     assert rows(read_boxes(tmp_path / "flat")) == {"b.png": [("cat", [10.25, 20.5, 50, 60.75])]}
 
 
-def test_voc_image_sets_and_a_image_without_objects(tmp_path: Path) -> None:
+def test_voc_image_sets_and_image_without_objects(tmp_path: Path) -> None:
     for name in ("a", "b", "c", "d"):
         put_image(tmp_path / "JPEGImages" / f"{name}.jpg")
         if name != "d":
@@ -91,7 +91,7 @@ def coco_entry(image: int, category: int, bbox: object = (10, 20, 40, 40), **mor
     return {"image_id": image, "category_id": category, "bbox": bbox, **more}
 
 
-def test_roboflow_folders_with_sparse_ids_that_differ_between_splits(tmp_path: Path) -> None:
+def test_roboflow_class_ids_differ_between_splits(tmp_path: Path) -> None:
     for split in ("train", "valid", "test"):
         put_image(tmp_path / split / "a.jpg")
     put_text(
@@ -117,7 +117,7 @@ def test_roboflow_folders_with_sparse_ids_that_differ_between_splits(tmp_path: P
     assert len(samples.boxes[samples.names.index("test/a.jpg")]) == 0
 
 
-def test_coco_as_published_with_its_other_tasks_and_crowds(tmp_path: Path) -> None:
+def test_published_coco_layout(tmp_path: Path) -> None:
     for split in ("train2017", "val2017"):
         put_image(tmp_path / split / "1.jpg")
     categories = {1: "cat"}
@@ -139,7 +139,7 @@ def test_coco_as_published_with_its_other_tasks_and_crowds(tmp_path: Path) -> No
     assert [(n.kind, n.count) for n in samples.notes] == [(ReadingKind.OUTLINES_BOXED, 1)]
 
 
-def test_one_json_is_given_by_itself(tmp_path: Path) -> None:
+def test_single_json_file(tmp_path: Path) -> None:
     put_image(tmp_path / "images" / "a.jpg")
     place = put_text(
         tmp_path / "labels.json", coco_json({1: ("images/a.jpg", (100, 80))}, [coco_entry(1, 5)], {5: "cat"})
@@ -171,7 +171,7 @@ def test_data_yaml_with_common_paths(tmp_path: Path, train: str, names: str) -> 
     assert rows(read_boxes(tmp_path / "data.yaml")) == rows(samples)
 
 
-def test_yolo_without_a_yaml_takes_names_from_classes_txt(tmp_path: Path) -> None:
+def test_yolo_reads_names_from_classes_txt(tmp_path: Path) -> None:
     put_image(tmp_path / "images/a.jpg")
     put_text(tmp_path / "labels/a.txt", "1 0.3 0.5 0.4 0.5\n")
     assert read_boxes(tmp_path).class_names == ("1",)
@@ -210,7 +210,7 @@ def test_yolo_outlines_scores_and_key_points(tmp_path: Path) -> None:
         "image_path,x1,y1,x2,y2,class_name\n.\\a.jpg,10,20,50,60,cat\n",
     ],
 )
-def test_tables_as_tools_write_them(tmp_path: Path, text: str) -> None:
+def test_tables_of_common_tools(tmp_path: Path, text: str) -> None:
     put_image(tmp_path / "a.jpg")
     put_text(tmp_path / "boxes.csv", text)
     assert find_format(tmp_path) == "csv"

@@ -54,9 +54,7 @@ def data_sets(draw: st.DrawFn) -> tuple[list[tuple[str, tuple[int, int], Boxes, 
 @pytest.mark.parametrize("to", FORMATS)
 @settings(max_examples=15)
 @given(data=data_sets())
-def test_a_round_trip_changes_nothing(
-    to: str, data: tuple[list[tuple[str, tuple[int, int], Boxes, str]], list[str]]
-) -> None:
+def test_round_trip(to: str, data: tuple[list[tuple[str, tuple[int, int], Boxes, str]], list[str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         samples = box_samples(Path(folder), *data)
         write_boxes(samples, Path(folder), to)
@@ -96,7 +94,7 @@ def test_two_images_sharing_a_file_raise(tmp_path: Path, to: str) -> None:
         write_boxes(samples, tmp_path, to)
 
 
-def test_an_unknown_format_is_an_error(tmp_path: Path) -> None:
+def test_unknown_format_raises(tmp_path: Path) -> None:
     samples = box_samples(tmp_path, [("a.png", (100, 80), Boxes.of([[1, 1, 40, 40]], [0]), "")], ["x"])
     with pytest.raises(UsageError, match="tfrecord"):
         write_boxes(samples, tmp_path, "tfrecord")
