@@ -1,4 +1,4 @@
-"""Provide images, commit id, and output of figures for all benchmarks."""
+"""Provide benchmark data, the commit id, and the output of results."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ RESULTS = Path(__file__).parent / "results"
 
 def bench_data() -> Path:
     """Return the folder of real images, from `HEADSTART_BENCH_DATA`."""
-    named = os.environ.get("HEADSTART_BENCH_DATA")
-    if not named or not Path(named).is_dir():
-        sys.exit("HEADSTART_BENCH_DATA names the folder of real images; it is not set or is no folder.")
-    return Path(named)
+    folder = os.environ.get("HEADSTART_BENCH_DATA")
+    if not folder or not Path(folder).is_dir():
+        sys.exit("HEADSTART_BENCH_DATA is not set or is no folder; set it to the folder of real images")
+    return Path(folder)
 
 
 class Figures:
-    """Collects figures with their aims, prints them as they come, and keeps them with the commit."""
+    """Collects measured values with their targets, prints them, and saves them with the commit."""
 
     def __init__(self, name: str) -> None:
         self.name = name
         self.rows: list[dict[str, Any]] = []
 
     def add(self, what: str, value: float, aim: str = "", *, is_met: bool | None = None, note: str = "") -> None:
-        """One figure; `aim` says what it should be and `is_met` whether it is."""
+        """Add and print a value, with its target `aim` and whether it is met."""
         mark = {True: "ok    ", False: "MISSED", None: "      "}[is_met]
         print(f"{mark} {what}: {value:.4g}" + (f"   (aim: {aim})" if aim else "") + (f"   {note}" if note else ""))
         sys.stdout.flush()
@@ -55,7 +55,7 @@ class Figures:
 
 
 def commit() -> str:
-    """Return the commit that is measured; `+` behind it where the tree differs from it."""
+    """Return the measured commit, followed by `+` if the source tree has changes."""
     here = Path(__file__).parent
     git = ["git", "-C", str(here)]
     head = subprocess.run([*git, "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
@@ -69,7 +69,7 @@ def commit() -> str:
 
 
 def processor() -> str:
-    """Name of the processor where the system tells."""
+    """Return the name of the processor, or its architecture if unknown."""
     try:
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):

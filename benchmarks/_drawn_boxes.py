@@ -15,12 +15,12 @@ _SIZE = (400, 300)
 
 
 def draw_boxes(root: Path, count: int = 300, seed: int = 0) -> Path:
-    """Draw the images and `boxes.csv` into a folder; what is there already is kept.
+    """Draw the images and `boxes.csv` into a folder, unless `boxes.csv` exists.
 
     Args:
         root: The folder.
         count: Number of images; every tenth has no object.
-        seed: Of all draws.
+        seed: Random seed.
     """
     table = root / "boxes.csv"
     if table.exists():

@@ -19,15 +19,15 @@ SETS = (*FOLDERS, "elpv")
 
 @dataclass(frozen=True)
 class Embedded:
-    """One set of images.
+    """Features and labels of one dataset.
 
     Attributes:
-        name: Its name.
-        blocks: (N, D_b) float32 by block name, from early to late.
+        name: Name of the dataset.
+        blocks: (N, D_b) float32 by block name, early stages first.
         class_ids: (N,).
-        class_names: K names.
-        is_train: (N,) not in the set's own test split; the solar cells have none: two thirds of the modules.
-        groups: (N,) the module of a solar cell, the person who drew a shape; None elsewhere.
+        class_names: (K,).
+        is_train: (N,) not in the published test split; two thirds of the modules for solar cells, which have none.
+        groups: (N,) module of a solar cell or person who drew a shape; None for other datasets.
     """
 
     name: str
@@ -43,18 +43,18 @@ class Embedded:
 
 
 def load(name: str) -> Embedded:
-    """Return one of `SETS`, by the default backbone."""
+    """Return one of `SETS` with features of the default backbone."""
     if name == "elpv":
         return _solar_cells()
-    found = headstart.embed(bench_data() / name)
-    class_names, class_ids = np.unique(np.array(found.labels, dtype=str), return_inverse=True)
-    first = [path.split("/")[0].lower() for path in found.paths]
+    embedded = headstart.embed(bench_data() / name)
+    class_names, class_ids = np.unique(np.array(embedded.labels, dtype=str), return_inverse=True)
+    first = [path.split("/")[0].lower() for path in embedded.paths]
     groups = None
     if name == "hand_drawn_shapes":
-        person = [Path(path).name.split(".")[1] for path in found.paths]
+        person = [Path(path).name.split(".")[1] for path in embedded.paths]
         groups = np.unique(person, return_inverse=True)[1]
     is_train = np.array([split != "test" for split in first])
-    return Embedded(name, found.blocks, class_ids, tuple(map(str, class_names)), is_train, groups)
+    return Embedded(name, embedded.blocks, class_ids, tuple(map(str, class_names)), is_train, groups)
 
 
 def _solar_cells() -> Embedded:
@@ -62,8 +62,8 @@ def _solar_cells() -> Embedded:
         table = Path(scratch) / "solar.csv"
         write_solar_csv(table)
         rows = [line.rsplit(",", 2) for line in table.read_text(encoding="utf-8").splitlines()[1:]]
-        found = headstart.embed(table, allow_external_paths=True)
+        embedded = headstart.embed(table, allow_external_paths=True)
     module = {Path(path.strip('"')).name: group for path, _, group in rows}
-    groups = np.unique([module[Path(path).name] for path in found.paths], return_inverse=True)[1]
-    class_names, class_ids = np.unique(np.array(found.labels, dtype=str), return_inverse=True)
-    return Embedded("elpv", found.blocks, class_ids, tuple(map(str, class_names)), groups % 3 != 0, groups)
+    groups = np.unique([module[Path(path).name] for path in embedded.paths], return_inverse=True)[1]
+    class_names, class_ids = np.unique(np.array(embedded.labels, dtype=str), return_inverse=True)
+    return Embedded("elpv", embedded.blocks, class_ids, tuple(map(str, class_names)), groups % 3 != 0, groups)

@@ -1,7 +1,7 @@
 """Provide the datasets of the fine-tuning benchmarks as `train/` and `test/` folders with n images per class.
 
-Test images are the same at every size and seed, so that cells are paired; what is a copy
-of a training image is no test image.
+Test images are the same at every size and seed, so that cells are paired. Duplicates of training images are
+excluded from the test images.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Pair = tuple[Path, str]
 
 
 def load_set(name: str, scratch: Path) -> tuple[list[Pair], list[Pair]]:
-    """Training and test images of a set; files that have to be made are made in `scratch`."""
+    """Return training and test images of a dataset; generated files are written to `scratch`."""
     if name == "digits":
         train, test = _digits(scratch)
     elif name == "elpv":
@@ -40,10 +40,10 @@ def load_set(name: str, scratch: Path) -> tuple[list[Pair], list[Pair]]:
 
 
 def make_cell(train: list[Pair], test: list[Pair], size: str, seed: int, folder: Path) -> tuple[Path, list[Pair]]:
-    """Lay links to `size` training images a class (or `all`), and to all test images.
+    """Link `size` training images per class (or `all`) and all test images.
 
     Returns:
-        The folder, and the test images where they lie in it.
+        The folder, and the test images with their paths in it.
     """
     by_class: dict[str, list[Path]] = defaultdict(list)
     for file, label in train:
@@ -66,7 +66,7 @@ def make_cell(train: list[Pair], test: list[Pair], size: str, seed: int, folder:
 
 
 def solar_cells(scratch: Path, *, by_module: bool, seed: int = 0) -> tuple[list[Pair], list[Pair]]:
-    """Photographs of solar cells, a quarter of them for testing: whole modules, or cells as they come."""
+    """Return photographs of solar cells, a quarter for testing, split by module or by cell."""
     table = scratch / "solar.csv"
     write_solar_csv(table)
     with open(table, encoding="utf-8") as file:
@@ -95,7 +95,7 @@ def _folder(root: Path) -> list[Pair]:
 
 
 def _digits(scratch: Path) -> tuple[list[Pair], list[Pair]]:
-    """scikit-learn's handwritten digits, 8 x 8 pixels drawn eight times as large."""
+    """Return scikit-learn's handwritten digits, enlarged from 8 x 8 to 64 x 64 pixels."""
     from sklearn.datasets import load_digits
 
     digits = load_digits()
@@ -107,18 +107,18 @@ def _digits(scratch: Path) -> tuple[list[Pair], list[Pair]]:
             image = Image.fromarray(np.uint8(np.minimum(values * 16, 255)))
             image.resize((64, 64), Image.Resampling.BICUBIC).save(place)
         pairs.append((place, str(label)))
-    cut = 1297  # the last writers are others than the first
+    cut = 1297  # other writers before and after
     return pairs[:cut], pairs[cut:]
 
 
 def _without_copies(train: list[Pair], test: list[Pair]) -> list[Pair]:
-    """Test images whose thumbnail is no training image's."""
-    known, asked = _thumbnails(train), _thumbnails(test)
-    return [pair for pair, best in zip(test, (asked @ known.T).max(axis=1), strict=True) if best < 0.99]
+    """Return the test images whose thumbnail matches no training image."""
+    train_thumbs, test_thumbs = _thumbnails(train), _thumbnails(test)
+    return [pair for pair, best in zip(test, (test_thumbs @ train_thumbs.T).max(axis=1), strict=True) if best < 0.99]
 
 
 def _thumbnails(pairs: list[Pair]) -> NDArray[np.float64]:
-    """Return (N, 1024) gray thumbnails of mean 0 and length 1."""
+    """Return (N, 1024) gray thumbnails with mean 0 and norm 1."""
     rows = []
     for file, _ in pairs:
         with Image.open(file) as image:

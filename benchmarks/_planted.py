@@ -15,7 +15,7 @@ KINDS = ("bytes", "pixels", "jpeg", "resize", "watermark", "crop", "flip", "brig
 
 @dataclass(frozen=True)
 class Planted:
-    """One planted copy: names relative to the folder."""
+    """A planted near-duplicate; names are relative to the folder."""
 
     original: str
     copy: str
@@ -23,9 +23,9 @@ class Planted:
 
 
 def plant(images: list[Path], names: list[str], folder: Path, per_kind: int, seed: int = 0) -> list[Planted]:
-    """Copies images below `folder` under `names`, and plants changed copies of some beside them.
+    """Copy images to `folder` under `names`, and add edited duplicates of some.
 
-    Each original gets one copy at most where there are enough of them.
+    Each original gets at most one duplicate if there are enough images.
     """
     rng = np.random.default_rng(seed)
     for image, name in zip(images, names, strict=True):
@@ -37,15 +37,15 @@ def plant(images: list[Path], names: list[str], folder: Path, per_kind: int, see
     planted = []
     for k, i in enumerate(order[:wanted]):
         kind = KINDS[k % len(KINDS)]
-        data, ending = change(images[i], kind, rng)
-        name = f"{Path(names[i]).parent.as_posix()}/{rng.integers(1 << 60):x}{ending}"
+        data, extension = change(images[i], kind, rng)
+        name = f"{Path(names[i]).parent.as_posix()}/{rng.integers(1 << 60):x}{extension}"
         (folder / name).write_bytes(data)
         planted.append(Planted(names[i], name, kind))
     return planted
 
 
 def change(path: Path, kind: str, rng: np.random.Generator) -> tuple[bytes, str]:
-    """Return the bytes of a changed copy, and the ending of its file."""
+    """Return the bytes of an edited duplicate, and its file extension."""
     if kind == "bytes":
         return path.read_bytes(), path.suffix
     with Image.open(path) as opened:
@@ -88,7 +88,7 @@ def turned_variant(image: Image.Image, rng: np.random.Generator) -> Image.Image:
 
 
 def upright_rgb(image: Image.Image) -> Image.Image:
-    """As headstart sees it: upright, transparent parts white."""
+    """Return the image upright, with transparency composited on white, as headstart reads it."""
     image = ImageOps.exif_transpose(image)
     if image.mode in ("RGBA", "LA") or "transparency" in image.info:
         image = image.convert("RGBA")

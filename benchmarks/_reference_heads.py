@@ -12,6 +12,7 @@ Ids = NDArray[np.int64]
 
 
 def decomposed(rows: Float, weights: Float, class_ids: Ids) -> Spectrum:
+    """Return the spectrum from the smaller of the kernel and the Gram matrix."""
     num_classes = int(class_ids.max()) + 1
     if len(rows) <= rows.shape[1]:
         centered = np.sqrt(weights)[:, None] * (rows - weights @ rows / weights.sum())
@@ -24,15 +25,15 @@ def decomposed(rows: Float, weights: Float, class_ids: Ids) -> Spectrum:
 
 
 def refitted(rows: Float, class_ids: Ids, weights: Float, keep: Ids, fold: Ids, penalty: float) -> tuple[Float, Float]:
-    """Ridge scores and LDA discriminants of the fold from a fit on the samples kept."""
+    """Return ridge scores and LDA discriminants of the fold from a fit on the kept samples."""
     num_classes = int(class_ids.max()) + 1
     x, w, ids = rows[keep], weights[keep][:, None], class_ids[keep]
     targets = 2.0 * np.eye(num_classes)[ids] - 1.0
     full = np.column_stack([x, np.ones(len(x))])
-    penalise = penalty * np.eye(full.shape[1])
-    penalise[-1, -1] = 0.0
+    penalty_matrix = penalty * np.eye(full.shape[1])
+    penalty_matrix[-1, -1] = 0.0
     ridge = np.column_stack([rows[fold], np.ones(len(fold))]) @ np.linalg.solve(
-        full.T @ (w * full) + penalise, full.T @ (w * targets)
+        full.T @ (w * full) + penalty_matrix, full.T @ (w * targets)
     )
     lda = np.full((len(fold), num_classes), -np.inf)
     present = np.unique(ids)

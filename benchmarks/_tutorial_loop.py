@@ -1,6 +1,6 @@
-"""Implement the common tutorial loop: a frozen network with a new layer, then all of it at a tenth of the rate.
+"""Implement the common tutorial loop: train a new layer on a frozen network, then everything at a tenth of the rate.
 
-Nothing is cached but the decoded images.  The best epoch on a fifth held out is kept, as the tutorials do.
+Only decoded images are cached. The best epoch on a held-out fifth is kept, as in the tutorials.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _BATCH = 32
 def tutorial_accuracy(
     train: list[tuple[Path, str]], test: list[tuple[Path, str]], budget_s: float, seed: int
 ) -> tuple[NDArray[np.bool_], dict[str, int]]:
-    """Return (N,) hits on the test images after `budget_s` of `time.monotonic`, and the epochs of both parts."""
+    """Return (N,) hits on the test images after `budget_s` of `time.monotonic`, and the epochs of both phases."""
     import torch
     from torchvision.transforms import v2
 

@@ -26,18 +26,20 @@ def main() -> None:
 
 
 def stages(figures: Figures) -> None:
-    """How many networks can be cut, as the table in the package says (made by running all of them)."""
+    """Count the networks with detected stages in the packaged table, which was made by running all of them."""
     timm = {k: v for k, v in library_table().items() if k.startswith("timm:")}
-    found = sum("stages" in v for v in timm.values())
-    share = 100 * found / len(timm)
-    note = f"{found} of {len(timm)} convolutional networks of timm"
-    figures.add("stages found, %", share, "at least 95", is_met=share >= 95, note=note)
+    count = sum("stages" in v for v in timm.values())
+    share = 100 * count / len(timm)
+    note = f"{count} of {len(timm)} convolutional networks of timm"
+    figures.add("networks of timm with detected stages, %", share, "at least 95", is_met=share >= 95, note=note)
     tv = {k: v for k, v in library_table().items() if k.startswith("tv:")}
-    figures.add("stages found in torchvision, %", 100 * sum("stages" in v for v in tv.values()) / len(tv))
+    figures.add(
+        "networks of torchvision with detected stages, %", 100 * sum("stages" in v for v in tv.values()) / len(tv)
+    )
 
 
 def listing(figures: Figures) -> None:
-    """`headstart models` in its own process, interpreter start included."""
+    """Time `headstart models` in a separate process, interpreter start included."""
     code = (
         "import sys, typer\n"
         "from headstart.commands import models\n"
@@ -55,7 +57,7 @@ def listing(figures: Figures) -> None:
 
 
 def loading(figures: Figures) -> None:
-    """Building a network and giving it its weights, against the library's own way from the same file."""
+    """Time building a network and loading its weights, against the library with the same file."""
     import timm
     import torch
     from safetensors.torch import load_file, save_file
@@ -97,7 +99,7 @@ def _ratio(figures: Figures, what: str, own, library) -> None:  # type: ignore[n
 
 
 def engines(figures: Figures) -> None:
-    """The frozen engine against torch eager, both with all cores, turn by turn in one process."""
+    """Compare the frozen engine with eager torch: all cores, alternating in one process."""
     for result in bench(["vgg16", "resnet50", "mobilenetv2"], seconds=6.0, has_training=False):
         ratio = (result.onnx_rate or 0.0) / result.torch_rate
         chosen = ratio if result.engine == "onnx" else 1.0

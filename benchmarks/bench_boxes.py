@@ -1,9 +1,9 @@
 """Benchmark detection data: equality of mAP with pycocotools, reading of real datasets, evaluation time.
 
-    python benchmarks/bench_boxes.py RUN DATA [RUN DATA ...]   a detector's run and images with boxes to score
-    python benchmarks/bench_boxes.py                           random boxes, and what is read of the bench data
+    python -m benchmarks.bench_boxes RUN DATA [RUN DATA ...]   detector runs and images with boxes to score
+    python -m benchmarks boxes                                 random boxes, and reading of the benchmark data
 
-The ratios are against pycocotools in the same run, both from boxes in memory.
+Ratios are relative to pycocotools in the same run; both start from boxes in memory.
 """
 
 from __future__ import annotations
@@ -14,7 +14,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from _common import Figures, bench_data
+
+from benchmarks._common import Figures, bench_data
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "detection"))
 from reference_coco import random_images, reference
@@ -30,21 +31,21 @@ from headstart.types import USER_TEST_SPLIT
 
 
 def main() -> None:
-    """Score the runs that are named, then random boxes, then reads the bench data."""
+    """Score the given runs and random boxes, then read the benchmark data."""
     words = sys.argv[1:] if Path(sys.argv[0]).name == "bench_boxes.py" else []
     figures = Figures("boxes")
     for run, data in zip(words[::2], words[1::2], strict=True):
         runtime = DetectorRuntime(run)
         samples = read_boxes(data)
-        found = [p.detections for p in runtime.iter_predict([str(p) for p in samples.paths], min_score=0.0)]
+        detections = [p.detections for p in runtime.iter_predict([str(p) for p in samples.paths], min_score=0.0)]
         ids = {name: k for k, name in enumerate(runtime.class_names)}
         truth = [
             Boxes.of(b.xyxy, [ids[samples.class_names[k]] for k in b.class_ids], b.is_crowd) for b in samples.boxes
         ]
-        compare(figures, f"real predictions, {Path(data).name}", truth, found, runtime.class_names)
+        compare(figures, f"real predictions, {Path(data).name}", truth, detections, runtime.class_names)
     for count, name in ((40, "random boxes"), (400, "many random boxes")):
-        truth, found = random_images(0, count=count)
-        compare(figures, name, truth, found, ("a", "b", "c"))
+        truth, detections = random_images(0, count=count)
+        compare(figures, name, truth, detections, ("a", "b", "c"))
     suppress_many(figures)
     for name in ("raccoon", "bccd"):
         read(figures, bench_data() / name)
@@ -52,15 +53,15 @@ def main() -> None:
 
 
 def compare(
-    figures: Figures, name: str, truth: Sequence[Boxes], found: Sequence[Detections], class_names: Sequence[str]
+    figures: Figures, name: str, truth: Sequence[Boxes], detections: Sequence[Detections], class_names: Sequence[str]
 ) -> None:
-    """Largest difference of any of COCO's numbers, and the time of both."""
+    """Measure the largest difference of six COCO metrics, and the time of both implementations."""
     begun = time.perf_counter()
-    ours = evaluate_detections(truth, found, class_names, draws=0, setup=USER_TEST_SPLIT, max_detections=100)
+    ours = evaluate_detections(truth, detections, class_names, draws=0, setup=USER_TEST_SPLIT, max_detections=100)
     middle = time.perf_counter()
-    theirs = reference(truth, found, len(class_names))
+    theirs = reference(truth, detections, len(class_names))
     end = time.perf_counter()
-    evaluate_detections(truth, found, class_names, draws=500, setup=USER_TEST_SPLIT)
+    evaluate_detections(truth, detections, class_names, draws=500, setup=USER_TEST_SPLIT)
     last = time.perf_counter()
     values = [ours.map50_95.value, ours.map50.value, ours.map75.value, *ours.by_size.values()]
     stats = np.asarray(theirs["stats"])[:6]
@@ -72,7 +73,7 @@ def compare(
 
 
 def suppress_many(figures: Figures) -> None:
-    """Time of suppression where an image has 1,000 objects with ten candidates each."""
+    """Time non-maximum suppression of 1,000 objects with ten candidates each."""
     rng = np.random.default_rng(0)
     corner = np.repeat(rng.uniform(0, 626, (1000, 2)), 10, axis=0) + rng.normal(0, 0.8, (10_000, 2))
     boxes = np.concatenate([corner, corner + 14 * np.exp(rng.normal(0, 0.05, (10_000, 2)))], axis=1)
@@ -84,19 +85,19 @@ def suppress_many(figures: Figures) -> None:
 
 
 def read(figures: Figures, folder: Path) -> None:
-    """What is read and judged, and how long that takes."""
+    """Count what is read and reported, and the images per second of both."""
     begun = time.perf_counter()
     samples = read_boxes(folder)
     middle = time.perf_counter()
-    health = inspect_box_dataset(samples)
+    report = inspect_box_dataset(samples)
     end = time.perf_counter()
     figures.add(f"{folder.name}: boxes read", float(samples.num_boxes))
-    figures.add(f"{folder.name}: boxes and files named", float(len(samples.problems)))
+    figures.add(f"{folder.name}: reported boxes and files", float(len(samples.problems)))
     figures.add(
-        f"{folder.name}: pairs of copies", float(len(health.images.duplicates) + len(health.images.near_duplicates))
+        f"{folder.name}: duplicate pairs", float(len(report.images.duplicates) + len(report.images.near_duplicates))
     )
-    figures.add(f"{folder.name}: images read a second", len(samples) / (middle - begun))
-    figures.add(f"{folder.name}: images judged a second", len(samples) / (end - middle))
+    figures.add(f"{folder.name}: images read per second", len(samples) / (middle - begun))
+    figures.add(f"{folder.name}: images checked per second", len(samples) / (end - middle))
 
 
 if __name__ == "__main__":

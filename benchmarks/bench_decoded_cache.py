@@ -1,12 +1,11 @@
 """Benchmark the decoded-image cache in full training: time per view and per epoch; some minutes.
 
-Four kinds of images: small photographs (JPEG, shorter side 400), larger ones (X-rays, mostly JPEG of 640 x 640:
-the kind that is reduced before it is kept), gray 300 x 300 PNG, and photographs as a phone takes them, for which the
-small ones are enlarged to 12 megapixels with a sensor's noise (real ones were not at hand).  The two ways alternate in
-one process, so that other work on the machine slows both alike.
+Four kinds of images: small photographs (JPEG, shorter side 400), X-rays (mostly JPEG of 640 x 640, which are reduced
+before they are cached), gray 300 x 300 PNG, and phone photographs, simulated by enlarging the small ones to 12
+megapixels with sensor noise. Variants alternate in one process, so that other processes slow all of them equally.
 
-Whether what is reduced teaches as well: a probe and a whole network are trained on views of either kind and tested on
-the same plain images; differences are paired, image by image.
+To check that reduced images train as well, a probe and a whole network are trained on views of cached images and of
+the files, and tested on the same images; differences are paired per image.
 """
 
 from __future__ import annotations
@@ -38,13 +37,13 @@ Make = Callable[[int, int], Any]
 
 
 def main() -> None:
-    """Milliseconds a view, bytes an image, and seconds an epoch."""
+    """Measure time per view, size per image, and time per epoch."""
     figures = Figures("decoded_cache")
     folder = Path(tempfile.mkdtemp(prefix="headstart-bench-"))
     try:
         for kind, files in zip(_SETS, _images(folder), strict=True):
             _measure(figures, kind, files, folder / "cache")
-        _teaching(figures)
+        _training_loss(figures)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     figures.save(load=os.getloadavg()[0] if hasattr(os, "getloadavg") else None)
@@ -60,18 +59,18 @@ def _measure(figures: Figures, kind: str, files: list[str], root: Path) -> None:
     digests = [hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files]
     keys = [bytes.fromhex(d) for d in digests]
 
-    def anew(sample: int, view: int) -> Any:
+    def from_file(sample: int, view: int) -> Any:
         rng = view_rng(keys[sample], view, 0) if view else None
         return normalize(make_view(read_bytes(files[sample]), spec, augment, rng), spec)
 
     cache = DecodedCache(root / kind.replace(" ", "-"), read_rate=np.inf)
-    kept = DecodedImages(files, digests, files, spec, augment, 0, cache)
+    cached = DecodedImages(files, digests, files, spec, augment, 0, cache)
     nothing = DecodedImages(files, digests, files, spec, augment, 0, None)
     for sample in range(len(files)):
         for view in (0, 1):
-            kept.make(sample, view)
+            cached.make(sample, view)
     cache.flush()
-    ways: dict[str, Make] = {"decoded anew": anew, "kept": kept.make, "nothing kept": nothing.make}
+    ways: dict[str, Make] = {"uncached": from_file, "cached": cached.make, "without cache folder": nothing.make}
     for view in (1, 0):
         what = "view" if view else "plain image"
         times = dict.fromkeys(ways, 0.0)
@@ -81,21 +80,21 @@ def _measure(figures: Figures, kind: str, files: list[str], root: Path) -> None:
                 make(sample, view * (2 + sample))
                 times[name] += time.thread_time() - started
         for name, value in times.items():
-            figures.add(f"{kind}: ms a {what}, {name}", 1e3 * value / len(files))
-        figures.add(f"{kind}: ms a {what}, kept / decoded anew", times["kept"] / times["decoded anew"])
+            figures.add(f"{kind}: ms per {what}, {name}", 1e3 * value / len(files))
+        figures.add(f"{kind}: ms per {what}, cached / uncached", times["cached"] / times["uncached"])
     size = sum(f.stat().st_size for f in (root / kind.replace(" ", "-") / "decoded").glob("*.rows")) / len(files)
-    figures.add(f"{kind}: MB an image on the disk, whole and plain", size / 1e6)
-    figures.add(f"{kind}: MB a file", sum(os.stat(f).st_size for f in files) / len(files) / 1e6)
+    figures.add(f"{kind}: MB per image in the cache, for views and plain", size / 1e6)
+    figures.add(f"{kind}: MB per file", sum(os.stat(f).st_size for f in files) / len(files) / 1e6)
     differ = [
-        np.abs(anew(i, 1) - kept.make(i, 1)).max() > 0 or np.abs(anew(i, 0) - kept.make(i, 0)).max() > 0
+        np.abs(from_file(i, 1) - cached.make(i, 1)).max() > 0 or np.abs(from_file(i, 0) - cached.make(i, 0)).max() > 0
         for i in range(len(files))
     ]
-    figures.add(f"{kind}: share of images whose views differ at all from those of the file", float(np.mean(differ)))
-    _epochs(figures, kind, len(files), {n: ways[n] for n in ("decoded anew", "kept")})
+    figures.add(f"{kind}: fraction of images whose views differ from those of the file", float(np.mean(differ)))
+    _epochs(figures, kind, len(files), {n: ways[n] for n in ("uncached", "cached")})
 
 
 def _epochs(figures: Figures, kind: str, num: int, ways: dict[str, Make]) -> None:
-    """Seconds of an epoch of the whole network, and of its views alone."""
+    """Measure the time of an epoch of the whole network, and of its views alone."""
     import torch
 
     from headstart.backbones import load_backbone
@@ -112,18 +111,18 @@ def _epochs(figures: Figures, kind: str, num: int, ways: dict[str, Make]) -> Non
     backbone = load_backbone()
     network, ids = backbone.network, np.arange(num) % 4
     head = fit_probe({"embedding": np.random.default_rng(0).random((num, 1280), dtype=np.float32)}, ids, 4).head
-    rear = pooled_suffix(network, "stem", ["embedding"]).to(memory_format=torch.channels_last)
+    suffix = pooled_suffix(network, "stem", ["embedding"]).to(memory_format=torch.channels_last)
     plan = default_plan("full", "stem", num, 4).with_(epochs=1, batch_size=BATCH)
     seconds: dict[str, list[float]] = {name: [] for name in ways}
     work: dict[str, list[float]] = {name: [] for name in ways}
     alone: dict[str, list[float]] = {name: [] for name in ways}
     net = FinetunedNetwork(
-        HeadModule(head), rear, ("embedding",), owner=backbone.module, stage_of=network.map.stage_of,
+        HeadModule(head), suffix, ("embedding",), owner=backbone.module, stage_of=network.map.stage_of,
         trainable=range(len(network.names)),
     )  # fmt: skip
     sources = {name: PixelSource(make, cores) for name, make in ways.items()}
     for round_ in range(ROUNDS + 1):
-        for name, source in sources.items():  # of one epoch, so that nothing is made ahead while the other is timed
+        for name, source in sources.items():  # one epoch each, so that no worker runs ahead while another is timed
             training = Training(net, source, ids, plan, np.arange(num))
             started, worked = time.perf_counter(), time.process_time()
             for _ in training.run():
@@ -140,16 +139,14 @@ def _epochs(figures: Figures, kind: str, num: int, ways: dict[str, Make]) -> Non
                 source.batch(order[start : start + BATCH], np.full(len(order[start : start + BATCH]), 100 + round_))
             if round_:
                 alone[name].append(time.perf_counter() - started)
-    what = "ms an image and epoch of the whole network"
+    what = "ms per image and epoch of the whole network"
     for name in ways:
         figures.add(f"{kind}: {what}, {name}", 1e3 * _median(seconds[name], num))
-        figures.add(f"{kind}: {what}, time of all cores, {name}", 1e3 * _median(work[name], num))
-    figures.add(f"{kind}: epoch, kept / decoded anew", _median(seconds["kept"]) / _median(seconds["decoded anew"]))
-    figures.add(
-        f"{kind}: epoch, time of all cores, kept / decoded anew", _median(work["kept"]) / _median(work["decoded anew"])
-    )
+        figures.add(f"{kind}: {what}, CPU time, {name}", 1e3 * _median(work[name], num))
+    figures.add(f"{kind}: epoch, cached / uncached", _median(seconds["cached"]) / _median(seconds["uncached"]))
+    figures.add(f"{kind}: epoch, CPU time, cached / uncached", _median(work["cached"]) / _median(work["uncached"]))
     for name in ways:
-        figures.add(f"{kind}: ms an image, views alone by {cores} workers, {name}", 1e3 * _median(alone[name], num))
+        figures.add(f"{kind}: ms per image, views alone by {cores} workers, {name}", 1e3 * _median(alone[name], num))
     for source in sources.values():
         source.close()
 
@@ -181,13 +178,13 @@ def _images(folder: Path) -> list[list[str]]:
 
 
 def _some(folder: Path, num: int) -> list[str]:
-    """Return files of class folders, evenly."""
+    """Return `num` files of class folders, evenly spaced."""
     files = sorted(p for p in folder.glob("*/*") if p.suffix.lower() in (".jpg", ".jpeg", ".png"))
     return [str(files[i]) for i in np.linspace(0, len(files) - 1, min(num, len(files))).astype(int)]
 
 
-def _teaching(figures: Figures) -> None:
-    """Log-loss on plain images after training on views of the file and on views of what is kept."""
+def _training_loss(figures: Figures) -> None:
+    """Measure log-loss on plain images after training on views of files and of cached images."""
     import torch
 
     from headstart.backbones import load_backbone, pooled_outputs
@@ -204,46 +201,46 @@ def _teaching(figures: Figures) -> None:
     digests = [hashlib.sha256(d).hexdigest() for d in data]
     backbone, augment = load_backbone(), parse_augment(default_augment("full"))
     spec = backbone.card.image_spec(224)
-    kept = DecodedImages(files, digests, files, spec, augment)
+    cached = DecodedImages(files, digests, files, spec, augment)
 
-    def anew(sample: int, view: int) -> Any:
+    def from_file(sample: int, view: int) -> Any:
         rng = view_rng(bytes.fromhex(digests[sample]), view, 0) if view else None
         return normalize(make_view(data[sample], spec, augment, rng), spec)
 
-    whole = pooled_outputs(backbone, ["embedding"])
+    network = pooled_outputs(backbone, ["embedding"])
 
     def embed(make: Make, view: int) -> Any:
         parts = []
         for start in range(0, len(files), BATCH):
             pixels = np.stack([make(i, view) for i in range(start, min(start + BATCH, len(files)))])
             with torch.no_grad():
-                parts.append(whole(torch.from_numpy(pixels))[0].numpy())
+                parts.append(network(torch.from_numpy(pixels))[0].numpy())
         return np.concatenate(parts)
 
     half = np.arange(len(files)) % 2
-    plain = embed(anew, 0)
+    plain = embed(from_file, 0)
     losses = {}
-    for name, make in (("file", anew), ("kept", kept.make)):
+    for name, make in (("file", from_file), ("cached", cached.make)):
         views = [embed(make, view) for view in (1, 2)]
         loss = np.empty(len(files))
         for part in (0, 1):
-            learn, test = half != part, half == part
-            features = np.concatenate([v[learn] for v in views])
-            head = fit_probe({"embedding": features}, np.tile(ids[learn], 2), int(ids.max()) + 1).head
+            train, test = half != part, half == part
+            features = np.concatenate([v[train] for v in views])
+            head = fit_probe({"embedding": features}, np.tile(ids[train], 2), int(ids.max()) + 1).head
             loss[test] = _log_loss(head.logits({"embedding": plain[test]}), ids[test])
         losses[name] = loss
     _paired(figures, f"probe on views of {len(files)} X-rays", losses)
     val = np.arange(len(files)) % 3 == 0
     losses = {name: np.zeros(0) for name in losses}
     for seed in range(int(os.environ.get("HEADSTART_BENCH_SEEDS", "1"))):
-        for name, make in (("file", anew), ("kept", kept.make)):
+        for name, make in (("file", from_file), ("cached", cached.make)):
             logits = _tune(make, ids, np.flatnonzero(~val), np.flatnonzero(val), seed)
             losses[name] = np.concatenate([losses[name], _log_loss(logits, ids[val])])
     _paired(figures, f"whole network, 3 epochs on {int((~val).sum())} X-rays", losses)
 
 
 def _tune(make: Make, ids: Any, train: Any, val: Any, seed: int) -> Any:
-    """Return logits after three epochs of the whole network from its pretrained weights."""
+    """Return logits after three epochs of fine-tuning the whole network."""
     import torch
 
     from headstart.backbones import load_backbone, pooled_outputs
@@ -261,9 +258,9 @@ def _tune(make: Make, ids: Any, train: Any, val: Any, seed: int) -> Any:
         pixels = torch.from_numpy(np.stack([make(int(i), 0) for i in train]))
         features = pooled_outputs(backbone, ["embedding"])(pixels)[0].numpy()
     head = fit_probe({"embedding": features}, ids[train], classes).head
-    rear = pooled_suffix(network, "stem", ["embedding"]).to(memory_format=torch.channels_last)
+    suffix = pooled_suffix(network, "stem", ["embedding"]).to(memory_format=torch.channels_last)
     net = FinetunedNetwork(
-        HeadModule(head), rear, ("embedding",), owner=backbone.module, stage_of=network.map.stage_of,
+        HeadModule(head), suffix, ("embedding",), owner=backbone.module, stage_of=network.map.stage_of,
         trainable=range(len(network.names)),
     )  # fmt: skip
     plan = default_plan("full", "stem", len(train), classes, seed=seed).with_(epochs=3, num_views=3)
@@ -278,11 +275,11 @@ def _tune(make: Make, ids: Any, train: Any, val: Any, seed: int) -> Any:
 def _paired(figures: Figures, what: str, losses: dict[str, Any]) -> None:
     for name, loss in losses.items():
         figures.add(f"{what}: log-loss, views of the {name}", float(loss.mean()))
-    worse = losses["kept"] - losses["file"]
+    worse = losses["cached"] - losses["file"]
     error = float(worse.std() / np.sqrt(len(worse)))
     value = float(worse.mean())
     figures.add(
-        f"{what}: log-loss, kept - file", value, "<= 2 errors", is_met=value <= 2 * error, note=f"+- {error:.2g}"
+        f"{what}: log-loss, cached - file", value, "<= 2 errors", is_met=value <= 2 * error, note=f"+- {error:.2g}"
     )
 
 

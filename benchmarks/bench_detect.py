@@ -1,11 +1,11 @@
 """Benchmark detection: accuracy on two public datasets, training and prediction speed, memory.
 
-    python benchmarks/bench_detect.py quality [raccoon] [bccd]   resumable: a fold that is done is not done again
-    python benchmarks/bench_detect.py speed [RUN]                ratios, measured alternately in one process; RUN is a
-                                                                 detector at 320 px, else one is trained
-    python benchmarks/bench_detect.py                            both, then the summary
+    python -m benchmarks.bench_detect quality [raccoon] [bccd]   resumable: finished folds are skipped
+    python -m benchmarks.bench_detect speed [RUN]                ratios, alternating in one process; RUN is a detector
+                                                                 at 320 px; trained if not given
+    python -m benchmarks detect                                  both, then the summary
 
-Times of training depend on what else runs; beside them stand seconds of processor time and the load.
+Training times depend on other processes, so CPU seconds and the load average are recorded too.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from _common import RESULTS, Figures, bench_data, commit
 
 import headstart
+from benchmarks._common import RESULTS, Figures, bench_data, commit
 from headstart.console import open_console
 from headstart.data.boxes.inspection import apply_box_report, inspect_box_dataset
 from headstart.data.boxes.reader import read_boxes
@@ -41,12 +41,12 @@ from headstart.types import USER_TEST_SPLIT
 
 CELLS = RESULTS / "detect_cells.jsonl"
 NOTES = RESULTS / "detect_tried.json"
-MOST_KEPT = 60  # detections of an image that a cell keeps
+MAX_KEPT = 60  # detections stored per image
 BATCH = 8
 
 
 def main() -> None:
-    """Run the parts that are named, or all."""
+    """Run the given parts, or all."""
     words = sys.argv[1:] if Path(sys.argv[0]).name == "bench_detect.py" else []
     figures = Figures("detect")
     if not words or words[0] == "quality":
@@ -62,7 +62,7 @@ def main() -> None:
 
 
 def quality(name: str) -> None:
-    """Train what is missing of one set; each cell is appended as it comes."""
+    """Train the missing folds of one dataset; append each result."""
     folder = bench_data() / name
     samples = read_boxes(folder)
     done = {(c["set"], c["fold"]) for c in read_cells()}
@@ -81,8 +81,8 @@ def quality(name: str) -> None:
                 wall_s, cpu_s = time.monotonic() - begun, time.process_time() - used
             test = [i for i, p in enumerate(parts) if p == "test"]
             runtime = DetectorRuntime(str(run.folder))
-            runtime.decoding = replace(runtime.decoding, slope=1.0, offset=0.0)  # raw scores, to be pooled
-            found = runtime.predict([str(samples.paths[i]) for i in test], min_score=0.0)
+            runtime.decoding = replace(runtime.decoding, slope=1.0, offset=0.0)  # raw scores are pooled
+            detections = runtime.predict([str(samples.paths[i]) for i in test], min_score=0.0)
             plan = run.metrics["tuning"]["plan"]
         cell = {
             "set": name,
@@ -94,15 +94,15 @@ def quality(name: str) -> None:
             "private_mb": round(peak.bytes / 1e6),
             "plan": plan,
             "images": test,
-            "found": [keep(f.detections) for f in found],
+            "detections": [keep(f.detections) for f in detections],
         }
         with open(CELLS, "a", encoding="utf-8") as file:
             file.write(json.dumps(cell, separators=(",", ":")) + "\n")
-        print(f"{name} {fold}: {wall_s:.0f} s, {cpu_s:.0f} s of processor time", flush=True)
+        print(f"{name} {fold}: {wall_s:.0f} s, {cpu_s:.0f} s of CPU time", flush=True)
 
 
 def jobs(name: str, folder: Path) -> dict[str, list[str]]:
-    """Who is trained on and who is scored, by the name of the job."""
+    """Return the split of every image by the name of the job."""
     samples = read_boxes(folder)
     if name == "bccd":
         return {"test": ["test" if s == "test" else "train" if s else "" for s in samples.split]}
@@ -111,9 +111,9 @@ def jobs(name: str, folder: Path) -> dict[str, list[str]]:
     return {f"fold{k + 1}": ["test" if f == k else "train" for f in fold_of] for k in range(5)}
 
 
-def keep(found: Detections) -> list[list[float]]:
-    """Return rows of box, score and class, rounded."""
-    best = found.take(np.arange(min(len(found), MOST_KEPT if len(found) else 0)))
+def keep(detections: Detections) -> list[list[float]]:
+    """Return rounded rows of box, score and class id."""
+    best = detections.take(np.arange(min(len(detections), MAX_KEPT if len(detections) else 0)))
     return [
         [*(round(float(v), 1) for v in box), round(float(score), 4), int(kind)]
         for box, score, kind in zip(best.xyxy, best.scores, best.class_ids, strict=True)
@@ -121,12 +121,12 @@ def keep(found: Detections) -> list[list[float]]:
 
 
 def read_cells() -> list[dict[str, Any]]:
-    """Return what was measured so far."""
+    """Return the finished cells."""
     return [json.loads(line) for line in CELLS.read_text(encoding="utf-8").splitlines()] if CELLS.exists() else []
 
 
 def summarize(figures: Figures) -> None:
-    """The scores of all cells, pooled over folds."""
+    """Report the scores of all cells, pooled over folds."""
     aims = {"raccoon": {"mAP50": 0.90}, "bccd": {"mAP50": 0.84, "Platelets": 0.70}}
     for name, aim in aims.items():
         cells = [c for c in read_cells() if c["set"] == name]
@@ -134,9 +134,11 @@ def summarize(figures: Figures) -> None:
             continue
         samples = read_boxes(bench_data() / name)
         index = [i for c in cells for i in c["images"]]
-        rows = [np.array(r, dtype=np.float64).reshape(-1, 6) for c in cells for r in c["found"]]
-        found = [Detections.of(r[:, :4], r[:, 4], r[:, 5]) for r in rows]
-        e = evaluate_detections([samples.boxes[i] for i in index], found, samples.class_names, setup=USER_TEST_SPLIT)
+        rows = [np.array(r, dtype=np.float64).reshape(-1, 6) for c in cells for r in c["detections"]]
+        detections = [Detections.of(r[:, :4], r[:, 4], r[:, 5]) for r in rows]
+        e = evaluate_detections(
+            [samples.boxes[i] for i in index], detections, samples.class_names, setup=USER_TEST_SPLIT
+        )
         what = f"{name}, {len(cells)} fold{'s' * (len(cells) > 1)}, {len(index)} images"
         for label, estimate in (("mAP50", e.map50), ("mAP75", e.map75), ("mAP50-95", e.map50_95)):
             bar = aim.get(label)
@@ -153,13 +155,13 @@ def summarize(figures: Figures) -> None:
         cpu = max(c["cpu_s"] for c in cells)
         wall, load = max(c["wall_s"] for c in cells), max(c["load"] for c in cells)
         note = f"slowest wall time {wall:.0f} s at a load of up to {load}"
-        what = f"{name}: processor seconds of a fold / 2"
+        what = f"{name}: CPU seconds per fold / 2"
         figures.add(what, cpu / 2, f"<= {limit:.0f}", is_met=cpu / 2 <= limit, note=note)
-        figures.add(f"{name}: most private memory, MB", max(c["private_mb"] for c in cells), "< 4000")
+        figures.add(f"{name}: peak private memory, MB", max(c["private_mb"] for c in cells), "< 4000")
 
 
 class Peak:
-    """Most private memory while inside, by looking at it twice a second."""
+    """Context manager that measures the peak private memory, sampled every 0.5 s."""
 
     def __enter__(self) -> Peak:
         self.bytes = 0
@@ -183,17 +185,17 @@ class Peak:
 
 
 def speed(figures: Figures, run: str | None) -> None:
-    """Ratios of steps and of prediction."""
+    """Measure speed ratios of training steps and of prediction."""
     import torch
 
     torch.set_num_threads(len(os.sched_getaffinity(0)))
-    for size, finest, cut in ((320, 16, "neck"), (320, 16, "stage6"), (416, 8, "stage6")):
-        step_ratios(figures, size, finest, cut)
+    for size, min_stride, cut in ((320, 16, "neck"), (320, 16, "stage6"), (416, 8, "stage6")):
+        step_ratios(figures, size, min_stride, cut)
     prediction(figures, run)
 
 
-def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
-    """One step from rows of the cache against the same step from pixels."""
+def step_ratios(figures: Figures, size: int, min_stride: int, cut: str) -> None:
+    """Compare a training step on cached activations with the same step from pixels."""
     import torch
 
     from headstart.backbones import load_backbone
@@ -205,15 +207,15 @@ def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
 
     backbone = load_backbone(size=size)
     network = backbone.network
-    taps = choose_taps(network, finest)
+    taps = choose_taps(network, min_stride)
     rng = np.random.default_rng(0)
     pixels = torch.from_numpy(rng.random((BATCH, 3, size, size), dtype=np.float32))
     corner = rng.uniform(0, size / 2, (BATCH, 3, 2))
     boxes = np.concatenate([corner, corner + rng.uniform(30, size / 2, (BATCH, 3, 2))], 2).astype(np.float32)
     truth = [ViewBoxes(b, np.arange(3) % 2, np.zeros((0, 4), dtype=np.float32)) for b in boxes]
-    front = tap_prefix(network, cut, taps.stages).eval()
+    prefix = tap_prefix(network, cut, taps.stages).eval()
     with torch.no_grad():
-        rows = [p.half().numpy() for p in front(pixels)]
+        rows = [p.half().numpy() for p in prefix(pixels)]
 
     class Source:
         def __init__(self, read: Callable[[], Any]) -> None:
@@ -227,12 +229,12 @@ def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
                 return self.read(), truth
 
     def training(read: Callable[[], Any], layout: Any) -> DetectTraining:
-        width = 64 if finest == 8 else 96  # the defaults
+        width = 64 if min_stride == 8 else 96  # the defaults
         head = DetectorHead(taps.channels, taps.strides, 2, width=width).to(memory_format=layout)
-        rear = tap_suffix(network, cut, taps.stages).to(memory_format=layout)
-        inside = {id(p) for p in rear.parameters()}
+        suffix = tap_suffix(network, cut, taps.stages).to(memory_format=layout)
+        inside = {id(p) for p in suffix.parameters()}
         stage = [(n, p) for n, p in backbone.module.named_parameters() if id(p) in inside]
-        net = DetectNetwork(rear, head, backbone.module, [stage] if stage else [])
+        net = DetectNetwork(suffix, head, backbone.module, [stage] if stage else [])
         plan = DetectPlan(unfreeze_after=0.0, epochs=10_000)
         return DetectTraining(net, Source(read), plan, np.arange(BATCH), taps.sizes_hw)
 
@@ -240,8 +242,8 @@ def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
     ids = np.arange(BATCH)
     ways: dict[str, tuple[Any, Callable[[], Any]]] = {
         "cached": (last, lambda: tuple(torch.from_numpy(r).float().contiguous(memory_format=last) for r in rows)),
-        "channels_last": (last, lambda: front(pixels.contiguous(memory_format=last))),
-        "NCHW": (torch.contiguous_format, lambda: front(pixels)),
+        "channels_last": (last, lambda: prefix(pixels.contiguous(memory_format=last))),
+        "NCHW": (torch.contiguous_format, lambda: prefix(pixels)),
     }
     times: dict[str, list[float]] = {name: [] for name in ways}
     for turn in range(6):
@@ -255,7 +257,7 @@ def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
             if turn:
                 times[name].append((time.perf_counter() - begun) / 2)
     cached = float(np.median(times["cached"]))
-    what = f"step at {size} px, finest {finest}, {'frozen' if cut == 'neck' else 'trains from ' + cut}"
+    what = f"step at {size} px, min stride {min_stride}, {'frozen' if cut == 'neck' else 'trains from ' + cut}"
     for name, aim in (("channels_last", 0.75), ("NCHW", 0.45)):
         ratio = cached / float(np.median(times[name]))
         note = f"{1e3 * cached:.0f} ms cached, batch {BATCH}"
@@ -263,7 +265,7 @@ def step_ratios(figures: Figures, size: int, finest: int, cut: str) -> None:
 
 
 def prediction(figures: Figures, run: str | None) -> None:
-    """Files to boxes, against torchvision's SSDlite320 in eager mode, alternately."""
+    """Compare prediction from files with torchvision's SSDlite320 in eager mode, alternating."""
     import torch
     from PIL import Image
     from torchvision.models.detection import ssdlite320_mobilenet_v3_large
@@ -275,32 +277,33 @@ def prediction(figures: Figures, run: str | None) -> None:
             run = str(headstart.train(folder, out=Path(place) / "run", epochs=1, num_views=1, image_size=320).folder)
         runtime = DetectorRuntime(run)
         files = [str(p) for p in read_boxes(folder).paths][:96]
-        rival = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2).eval()
+        ssdlite = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2).eval()
 
         def theirs() -> None:
             with torch.inference_mode():
                 for file in files[:24]:
                     with Image.open(file) as image:
-                        rival([pil_to_tensor(image.convert("RGB")).float() / 255])
+                        ssdlite([pil_to_tensor(image.convert("RGB")).float() / 255])
 
         def ours() -> None:
             runtime.predict(files)
 
-        ours(), theirs()
-        mine, other = [], []
+        ours()
+        theirs()
+        own_rates, other_rates = [], []
         for _ in range(5):
             begun = time.perf_counter()
             ours()
-            mine.append(len(files) / (time.perf_counter() - begun))
+            own_rates.append(len(files) / (time.perf_counter() - begun))
             begun = time.perf_counter()
             theirs()
-            other.append(24 / (time.perf_counter() - begun))
+            other_rates.append(24 / (time.perf_counter() - begun))
     load = f"load {os.getloadavg()[0]:.1f}"
-    rate = float(np.median(mine))
-    figures.add("prediction at 320 px, files to boxes, images a second", rate, ">= 30", is_met=rate >= 30, note=load)
-    ratio = rate / float(np.median(other))
+    rate = float(np.median(own_rates))
+    figures.add("prediction at 320 px, files to boxes, images per second", rate, ">= 30", is_met=rate >= 30, note=load)
+    ratio = rate / float(np.median(other_rates))
     figures.add(
-        "the same / torchvision SSDlite320 eager", ratio, ">= 2", is_met=ratio >= 2, note="random weights there"
+        "the same / torchvision SSDlite320 eager", ratio, ">= 2", is_met=ratio >= 2, note="SSDlite with random weights"
     )
 
 

@@ -1,12 +1,12 @@
 """Benchmark detection budgets: deadlines on a busy machine and accuracy.
 
-    python -m benchmarks detect_budget                            all runs that are missing, then the summary
-    python -m benchmarks.bench_detect_budget drawn 90s 3m         some sets and budgets
+    python -m benchmarks detect_budget                            all missing runs, then the summary
+    python -m benchmarks.bench_detect_budget drawn 90s 3m         some datasets and budgets
     python -m benchmarks.bench_detect_budget --quiet raccoon      without the busy process; the load average is recorded
 
-Resumable: every run appends one line to `results/detect_budget.jsonl`, and a run that stands there is not made again.
-Each run is a process of its own with a cache of its own, timed from its start to its exit. `raccoon` and `bccd` lie in
-`HEADSTART_BENCH_DATA`; `drawn` (300 images, 6 classes) is drawn. The k-th repeat has seed k.
+Resumable: every run appends one line to `results/detect_budget.jsonl`, and finished runs are skipped. Each run is a
+separate process with its own cache, timed from start to exit. `raccoon` and `bccd` are read from
+`HEADSTART_BENCH_DATA`; `drawn` (300 images, 6 classes) is generated. Repeat k has seed k.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ TOLERANCE = 1.1
 
 
 def main() -> None:
-    """Make the missing runs of the sets and budgets that are named, or of all, and summarize every run."""
+    """Make the missing runs of the given datasets and budgets, or of all, and summarize every run."""
     words = sys.argv[1:] if Path(sys.argv[0]).name == "bench_detect_budget.py" else []
     is_busy = "--quiet" not in words
     sets = [w for w in words if w in SETS] or SETS
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def make_run(name: str, budget: str, repeat: int, *, is_busy: bool) -> dict[str, Any]:
-    """Train once with a budget; everything that is known of the run."""
+    """Train once with a budget and return its results."""
     with tempfile.TemporaryDirectory() as place:
         root = Path(place)
         data = draw_boxes(root / "drawn") if name == "drawn" else bench_data() / name
@@ -98,7 +98,7 @@ def make_run(name: str, budget: str, repeat: int, *, is_busy: bool) -> dict[str,
 
 @contextmanager
 def busy_process(is_busy: bool) -> Iterator[None]:
-    """Keep one core busy while inside."""
+    """Keep one core busy in the context."""
     if not is_busy:
         yield
         return
@@ -111,17 +111,17 @@ def busy_process(is_busy: bool) -> Iterator[None]:
 
 
 def seconds(budget: str) -> float:
-    """`90s` or `3m` in seconds."""
+    """Return a budget such as `90s` or `3m` in seconds."""
     return float(budget[:-1]) * {"s": 1, "m": 60, "h": 3600}[budget[-1]]
 
 
 def read_runs() -> list[dict[str, Any]]:
-    """Return what was measured so far."""
+    """Return the finished runs."""
     return [json.loads(line) for line in RUNS.read_text(encoding="utf-8").splitlines()] if RUNS.exists() else []
 
 
 def summarize() -> None:
-    """Print and keep the figures of every set and budget: runs in time, and the median score."""
+    """Report runs in time and the median mAP50 of every dataset and budget."""
     figures = Figures("detect_budget")
     rows = read_runs()
     for key in sorted({(r["set"], r["budget_s"], r["is_busy"]) for r in rows}):

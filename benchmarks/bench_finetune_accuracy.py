@@ -1,13 +1,13 @@
 """Benchmark the accuracy of a time budget: the default against its probe and the tutorial loop.
 
-    python -m benchmarks finetune_accuracy          goes on where it stopped; stop it whenever you like
+    python -m benchmarks finetune_accuracy          resumable
 
-Every set at 10, 50 and all images a class, three seeds, two minutes; a cell that is done is kept.  Time is
-*processor* time divided by two, which is what two idle cores take, so a busy machine changes nothing; one
-thread computes.  Test images are the same in all cells of a set and are never seen in training.
+Every dataset at 10, 50 and all images per class, three seeds, two minutes; finished cells are kept. Time is CPU time
+divided by two, the wall time on two idle cores, so that a busy machine changes nothing; one thread computes. Test
+images are the same in all cells of a dataset and never used for training.
 
     HEADSTART_BENCH_SIZES=10,50    HEADSTART_BENCH_SETS=elpv    HEADSTART_BENCH_LOOP=all (sizes with the loop)
-    HEADSTART_BENCH_PART=1/2       every second cell, beginning with the first: two processes fill two cores
+    HEADSTART_BENCH_PART=1/2       every second cell from the first: for two processes
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ CELLS = RESULTS / "finetune_accuracy.partial.jsonl"
 SIZES = ("10", "50", "all")
 SEEDS = (0, 1, 2)
 BUDGET = "2m"
-LONG_BUDGET = "5m"  # once for each set at all images
-SPLITS = {"elpv 75/25": "10m", "elpv 75/25, turned": "5m", "elpv 75/25, Lite1": "10m"}  # five splits each, the budget
+LONG_BUDGET = "5m"  # once per dataset, at all images
+SPLITS = {"elpv 75/25": "10m", "elpv 75/25, turned": "5m", "elpv 75/25, Lite1": "10m"}  # budget of each, five splits
 SETTINGS = {
-    # of a person who knows that a solar cell has no up and down
+    # a solar cell has no up and down
     "elpv 75/25, turned": {"strategy": "finetune", "train_from": "last-2", "augment": "flip,vflip"},
-    # of a person who takes the next larger network
+    # the next larger network
     "elpv 75/25, Lite1": {"backbone": "efficientnet_lite1"},
 }
 PUBLISHED_SOLAR = 0.884  # Deitsch et al. (2019), 75/25, a fine-tuned VGG19
@@ -43,7 +43,7 @@ _NUM_DRAWS = 2000
 
 
 def main() -> None:
-    """Go on with the grid, then summarizes what is there."""
+    """Measure the missing cells, then summarize."""
     real = time.process_time
     time.monotonic = lambda: real() / 2  # see above
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def keep_row(row: dict[str, Any]) -> None:
-    """Write what was measured of a cell, in one line; a later line of the cell adds to it."""
+    """Append the results of a cell as one line; later lines of a cell update earlier ones."""
     line = json.dumps(row | {"loop_commit" if "accuracy" not in row else "commit": commit()})
     with open(CELLS, "a", encoding="utf-8") as file:
         file.write(line + "\n")
@@ -67,7 +67,7 @@ def keep_row(row: dict[str, Any]) -> None:
 
 
 def grid() -> list[tuple[str, str, int, str]]:
-    """Return (set, size, seed, budget), those that tell most first."""
+    """Return (dataset, size, seed, budget), the most informative first."""
     sizes = os.environ.get("HEADSTART_BENCH_SIZES", ",".join(SIZES)).split(",")
     sets = os.environ.get("HEADSTART_BENCH_SETS", ",".join(SETS)).split(",")
     cells = [(name, size, seed, BUDGET) for seed in SEEDS for size in sizes for name in sets]
@@ -79,14 +79,14 @@ def grid() -> list[tuple[str, str, int, str]]:
 
 
 def run_cell(cell: tuple[str, str, int, str], scratch: Path) -> dict[str, Any]:
-    """Return one training by the default within the budget, its probe, and the tutorials' loop for as long."""
+    """Return the results of the default within the budget, of its probe, and of the tutorial loop in the same time."""
     import headstart
 
     name, size, seed, budget = cell
     train, test = _load(name, seed, scratch)
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         data, placed = make_cell(train, test, size, seed, Path(folder) / "data")
-        _forget(scratch)
+        _clear_caches(scratch)
         started = time.monotonic()
         run = headstart.train(
             data, out=Path(folder) / "run", budget=budget, seed=seed, num_threads=1,
@@ -104,12 +104,12 @@ def run_cell(cell: tuple[str, str, int, str], scratch: Path) -> dict[str, Any]:
             "cell": list(cell),
             "num_train": len(pairs),
             "num_test": len(labels),
-            "taken": run.metrics["strategy"],
-            "cut": run.metrics.get("tuning", {}).get("plan", {}).get("train_from"),
+            "strategy": run.metrics["strategy"],
+            "train_from": run.metrics.get("tuning", {}).get("plan", {}).get("train_from"),
             "accuracy": float(hits.mean()),
             "probe": float(probe.mean()),
             "seconds": round(spent, 1),
-            "said": [
+            "log_lines": [
                 line.strip() for line in log if line.lstrip().startswith(("pilot", "keep", "finetune.", "verdict"))
             ],
             "hits": _bits(hits),
@@ -121,7 +121,7 @@ def run_cell(cell: tuple[str, str, int, str], scratch: Path) -> dict[str, Any]:
 
 
 def run_loop(cell: tuple[str, str, int, str], seconds: float, scratch: Path) -> dict[str, Any]:
-    """Return the tutorials' loop alone, for a cell that took so many seconds."""
+    """Return the results of the tutorial loop for a cell that took `seconds`."""
     name, size, seed, _ = cell
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         data, placed = make_cell(*_load(name, seed, scratch), size, seed, Path(folder) / "data")
@@ -147,8 +147,8 @@ def _training_pairs(data: Path) -> list[Pair]:
     return [(p, p.parent.name) for p in sorted((data / "train").rglob("*")) if p.is_file()]
 
 
-def _forget(scratch: Path) -> None:
-    """Graphs are kept from cell to cell (made once a machine); features and views are not."""
+def _clear_caches(scratch: Path) -> None:
+    """Clear cached features and activations; keep the exported graphs."""
     cache = scratch / "cache"
     os.environ["HEADSTART_CACHE"] = str(cache)
     for part in ("features", "boundary"):
@@ -156,7 +156,7 @@ def _forget(scratch: Path) -> None:
 
 
 def summarize() -> None:
-    """Figures of the cells that are there; what is missing is said."""
+    """Report the finished cells, and count the missing ones."""
     rows = _rows()
     wanted = [list(c) for c in grid()]
     figures = Figures("finetune_accuracy")
@@ -164,7 +164,7 @@ def summarize() -> None:
     if short:
         gains = np.array([100 * (r["accuracy"] - r["probe"]) for r in short])
         low, high = _interval(gains)
-        taken = np.array([r["taken"] != "probe" for r in short])
+        taken = np.array([r["strategy"] != "probe" for r in short])
         note = f"95 %: {low:+.2f} to {high:+.2f}; {len(short)} cells, {int(taken.sum())} fine-tuned"
         figures.add("mean gain over the probe, points", float(gains.mean()), "> 0", is_met=low > 0, note=note)
         if taken.any():
@@ -205,13 +205,13 @@ def summarize() -> None:
     missing = [c for c in wanted if c not in [r["cell"] for r in rows]]
     print(f"{len(rows)} cells measured, {len(missing)} not run")
     figures.save(
-        unit="processor seconds / 2", cells=[{k: v for k, v in r.items() if not k.startswith("hits")} for r in rows],
+        unit="CPU seconds / 2", cells=[{k: v for k, v in r.items() if not k.startswith("hits")} for r in rows],
         not_run=missing,
     )  # fmt: skip
 
 
 def _holm(rows: list[dict[str, Any]]) -> list[float]:
-    """Adjusted one-sided p that the default is worse than the probe, one for each set and size."""
+    """Return Holm-adjusted one-sided p-values that the default is worse than the probe, per dataset and size."""
     from scipy.stats import binom
 
     pooled: dict[tuple[str, str], list[int]] = {}
@@ -230,7 +230,7 @@ def _holm(rows: list[dict[str, Any]]) -> list[float]:
 
 
 def _interval(values: Any) -> tuple[float, float]:
-    """95 % of the bootstrap of a mean."""
+    """Return the 95 % bootstrap interval of a mean."""
     rng = np.random.default_rng(0)
     means = values[rng.integers(0, len(values), (_NUM_DRAWS, len(values)))].mean(axis=1)
     low, high = np.quantile(means, [0.025, 0.975])
@@ -246,7 +246,7 @@ def _bits(hits: Any) -> str:
 
 
 def _rows() -> list[dict[str, Any]]:
-    """Return one row a cell."""
+    """Return one row per cell."""
     if not CELLS.exists():
         return []
     rows: dict[tuple[Any, ...], dict[str, Any]] = {}

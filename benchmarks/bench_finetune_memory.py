@@ -1,8 +1,7 @@
 """Measure the memory of training the last two stages on 5,000 images with 8 stored views each.
 
-The rows are made by a stand-in for the frozen network (random numbers of the right size), because what is
-counted is what keeping, finding and training on 45,000 rows takes; the network and its training are real.
-About 2 GB of disk for a minute.
+Random activations of the right size replace the frozen prefix, because the benchmark measures storing, reading and
+training on 45,000 rows; suffix and training are real. Needs about 2 GB of disk for a minute.
 """
 
 from __future__ import annotations
@@ -18,12 +17,12 @@ import numpy as np
 
 from benchmarks._common import Figures
 
-NUM, VIEWS, MOST_GB = 5000, 8, 3.0
-_STEPS = 12  # of every epoch: enough to touch every part of the loop
+NUM, VIEWS, MAX_GB = 5000, 8, 3.0
+_STEPS = 12  # per epoch: enough to run every part of the loop
 
 
 def main() -> None:
-    """One figure."""
+    """Measure the peak private memory."""
     if sys.platform != "linux":
         print("private memory is read from /proc, which this system does not have")
         return
@@ -34,12 +33,12 @@ def main() -> None:
         shutil.rmtree(folder, ignore_errors=True)
     figures = Figures("finetune_memory")
     what = f"private memory, {NUM:,} images x {VIEWS} views, last two stages, GB"
-    figures.add(what, peak / 1e9, f"< {MOST_GB:g}", is_met=peak < MOST_GB * 1e9)
+    figures.add(what, peak / 1e9, f"< {MAX_GB:g}", is_met=peak < MAX_GB * 1e9)
     figures.save(load=os.getloadavg()[0])
 
 
 def _train(folder: Path) -> int:
-    """Return bytes of private memory at the most."""
+    """Return the peak private memory in bytes."""
     import hashlib
 
     from headstart.backbones import load_backbone
@@ -60,9 +59,9 @@ def _train(folder: Path) -> int:
     rng = np.random.default_rng(0)
     ids = rng.integers(0, 10, NUM)
     head = fit_probe({"embedding": rng.random((200, 1280), dtype=np.float32)}, np.arange(200) % 10, 10).head
-    rear = pooled_suffix(network, "last-2", ["embedding"])
+    suffix = pooled_suffix(network, "last-2", ["embedding"])
     net = FinetunedNetwork(
-        HeadModule(head), rear, ("embedding",), owner=backbone.module, stage_of=network.map.stage_of,
+        HeadModule(head), suffix, ("embedding",), owner=backbone.module, stage_of=network.map.stage_of,
         trainable=range(network.position("last-2"), len(network.names)),
     )  # fmt: skip
     digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(NUM)]
@@ -71,7 +70,7 @@ def _train(folder: Path) -> int:
     views = ViewActivations(files, digests, digests, None, ImageSpec(), space, parse_augment("flip"), num_threads=1)  # type: ignore[arg-type]
     row = rng.random((1, space.layout.row_size), dtype=np.float32).astype(np.float16)
     peak = 0
-    for view in range(VIEWS + 1):  # as makers of views write them: shards of 128 rows
+    for view in range(VIEWS + 1):  # shards of 128 rows, as written by view extraction
         for start in range(0, NUM, 128):
             part = range(start, min(start + 128, NUM))
             space.put([views.key(i, view) for i in part], np.repeat(row, len(part), axis=0))

@@ -2,10 +2,10 @@
 
     python -m benchmarks finetune_recipe
 
-The last two stages, six epochs, three folds at 50 images a class; every variant differs from the default in one
-thing and is compared with it image by image, out of fold.  Time is processor time.
+The last two stages, six epochs, three folds at 50 images per class. Every variant changes one setting of the default
+and is compared with it per image, out of fold. Time is CPU time.
 
-    HEADSTART_BENCH_SETS=clothing,elpv    HEADSTART_BENCH_VARIANTS="mirrored, not cropped;images as they are"
+    HEADSTART_BENCH_SETS=clothing,elpv    HEADSTART_BENCH_VARIANTS="flip only;no augmentation"
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from benchmarks._finetune_sets import SETS, load_set, make_cell
 
 VARIANTS: dict[str, dict[str, Any]] = {
     "default": {},
-    "without the refitted head": {"finetune": {"refit_head": False}},
+    "without head refit": {"finetune": {"refit_head": False}},
     "training views of 160 px": {"finetune": {"train_image_size": 160}},
     "training views of 192 px": {"finetune": {"train_image_size": 192}},
-    "without the average of the tail": {"finetune": {"swa_fraction": 0.0}},
-    "images as they are": {"augment": "none"},
-    "mirrored, not cropped": {"augment": "flip"},
-    "mirrored both ways, not cropped": {"augment": "flip,vflip"},
-    "a third of the rate": {"lr": 1e-4},
-    "three times the rate": {"lr": 1e-3},
-    "one rate for all stages": {"finetune": {"layer_decay": 1.0}},
-    "no decay towards the pretrained weights": {"finetune": {"weight_decay": 0.0}},
+    "without SWA": {"finetune": {"swa_fraction": 0.0}},
+    "no augmentation": {"augment": "none"},
+    "flip only": {"augment": "flip"},
+    "flip and vflip only": {"augment": "flip,vflip"},
+    "a third of the learning rate": {"lr": 1e-4},
+    "three times the learning rate": {"lr": 1e-3},
+    "one learning rate for all stages": {"finetune": {"layer_decay": 1.0}},
+    "no weight decay": {"finetune": {"weight_decay": 0.0}},
     "label smoothing 0.1": {"finetune": {"label_smoothing": 0.1}},
     "mixup 0.2": {"finetune": {"mixup": 0.2}},
 }
@@ -52,7 +52,7 @@ def main() -> None:
     for name in names:
         train, test = load_set(name, scratch)
         data, _ = make_cell(train, test[:20], _PER_CLASS, 0, scratch / name)
-        base = _measure(data, {}, scratch / f"{name}-warm")  # makes graphs, features and views for all that follow
+        base = _measure(data, {}, scratch / f"{name}-warm")  # fills the caches for all variants
         for variant, settings in VARIANTS.items():
             if variant not in ("default", *wanted):
                 continue
@@ -69,11 +69,11 @@ def main() -> None:
             figures.add(f"{name}: {variant}, gain in log-loss over the default", float(gain.mean()), note=note)
     for variant, values in gains.items():
         figures.add(f"mean over sets: {variant}, gain in log-loss", float(np.mean(values)), note=f"{len(values)} sets")
-    figures.save(unit="nats an image", images_a_class=int(_PER_CLASS))
+    figures.save(unit="nats per image", images_per_class=int(_PER_CLASS))
 
 
 def _measure(data: Path, settings: dict[str, Any], out: Path) -> tuple[NDArray[Any], NDArray[Any], float]:
-    """Return (N,) out-of-fold log-losses and hits, and the processor time."""
+    """Return (N,) out-of-fold log-losses and hits, and the CPU seconds."""
     import headstart
 
     started = time.process_time()

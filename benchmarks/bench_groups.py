@@ -1,8 +1,8 @@
 """Benchmark inferred groups: false applications and recall of planted groups.
 
-Natural sets are real photographs, no two of one object, whose names carry parts of many kinds: camera prefixes,
-random numbers, the class, exposures, lamps, compression, rotation. Applying any of them is an error. Planted sets
-hold videos, variants, patients and bursts made from real photographs; not applying their groups is an error.
+Natural sets are photographs of different objects whose names contain camera prefixes, random numbers, the class,
+exposures, lamps, compression or rotation. Applying any of these as groups is an error. Planted sets contain videos,
+variants, patients and bursts made from real photographs; not applying their groups is an error.
 """
 
 from __future__ import annotations
@@ -35,10 +35,11 @@ Change = Callable[[Image.Image, int, Rng], Image.Image]
 
 
 def main() -> None:
+    """Inspect natural and planted sets, then train on two real datasets."""
     figures = Figures("groups")
     applied: list[str] = []
     dropped: list[str] = []
-    asked: list[str] = []
+    questions: list[str] = []
     missed: list[str] = []
     num_natural, num_planted = 0, 0
     with tempfile.TemporaryDirectory() as scratch:
@@ -50,17 +51,17 @@ def main() -> None:
                     applied.append(f"{source}, {kind}")
                     if _drop(used[0]) > 0.1:
                         dropped.append(f"{source}, {kind}")
-                print(f"  {source}, {kind}: {'; '.join(map(_brief, patterns)) or 'no guess'}", flush=True)
+                print(f"  {source}, {kind}: {'; '.join(map(_brief, patterns)) or 'no pattern'}", flush=True)
             for kind, wanted, patterns in planted_sets(source, Path(scratch)):
                 num_planted += 1
                 right = [p for p in patterns if p.num_groups == wanted]
                 if not any(p.is_used for p in right):
-                    (asked if any(_status(p) == "question_score_at_baseline" for p in right) else missed).append(
+                    (questions if any(_status(p) == "question_score_at_baseline" for p in right) else missed).append(
                         f"{source}, {kind}"
                     )
-                print(f"  {source}, {kind}: {'; '.join(map(_brief, patterns)) or 'no guess'}", flush=True)
+                print(f"  {source}, {kind}: {'; '.join(map(_brief, patterns)) or 'no pattern'}", flush=True)
     figures.add(
-        "natural sets: a guess is applied", len(applied), f"at most 5 % of {num_natural}",
+        "natural sets: a pattern is applied", len(applied), f"at most 5 % of {num_natural}",
         is_met=len(applied) <= 0.05 * num_natural, note="; ".join(applied),
     )  # fmt: skip
     figures.add(
@@ -68,9 +69,11 @@ def main() -> None:
         note="; ".join(dropped),
     )  # fmt: skip
     figures.add("planted sets", num_planted)
-    figures.add("planted sets: a question, since the score falls to the baseline", len(asked), note="; ".join(asked))
     figures.add(
-        "planted sets: neither applied nor asked for that reason", len(missed), f"at most 5 % of {num_planted}",
+        "planted sets: a question because the score falls to the baseline", len(questions), note="; ".join(questions)
+    )
+    figures.add(
+        "planted sets: neither applied nor a question for that reason", len(missed), f"at most 5 % of {num_planted}",
         is_met=len(missed) <= 0.05 * num_planted, note="; ".join(missed),
     )  # fmt: skip
     for name, path, least in (
@@ -105,7 +108,7 @@ def _brief(pattern: GroupPattern) -> str:
 
 
 def natural_sets(source: str, scratch: Path) -> list[tuple[str, tuple[GroupPattern, ...]]]:
-    """Judge sets whose name parts stand for no object; (kind, patterns) of each."""
+    """Return (kind, patterns) of sets whose name parts do not identify objects."""
     samples, scan, blocks = _drawn(source)
     rng = np.random.default_rng([3, SOURCES.index(source)])
     gray = scan.thumbs.reshape(len(samples), -1).mean(axis=1)
@@ -114,7 +117,7 @@ def natural_sets(source: str, scratch: Path) -> list[tuple[str, tuple[GroupPatte
     number = rng.permutation(count)
     noisy = np.where(rng.random(count) < 0.04, rng.integers(0, NUM_CLASSES, count), labels)
     split = np.where(rng.random(count) < 0.7, "train", "test")
-    told = np.where(rng.random(count) < 0.04, "test", split)
+    noisy_split = np.where(rng.random(count) < 0.04, "test", split)
     prefix = {
         "camera prefixes, by brightness": [("IMG", "DSC", "PXL")[3 * r // count] for r in rank],
         "camera prefixes, at random": [("IMG", "DSC", "P")[k] for k in rng.integers(0, 3, count)],
@@ -124,9 +127,9 @@ def natural_sets(source: str, scratch: Path) -> list[tuple[str, tuple[GroupPatte
         "a group of classes": [f"part{k // 2}x" for k in labels],
         "two halves by brightness": [f"room{2 * r // count}" for r in rank],
         "blocks of a counter, by brightness": [f"{100 + 8 * r // count}" for r in rank],
-        "the split, with noise": list(told),
+        "the split, with noise": list(noisy_split),
     }
-    found = []
+    results = []
     for kind, parts in prefix.items():
         names = [f"{s.label}/{p}_{n:04}.jpg" for s, p, n in zip(samples, parts, number, strict=True)]
         splits = split if kind.startswith("the split") else [None] * count
@@ -134,9 +137,9 @@ def natural_sets(source: str, scratch: Path) -> list[tuple[str, tuple[GroupPatte
             replace(s, name=n, split=None if t is None else str(t))
             for s, n, t in zip(samples, names, splits, strict=True)
         )
-        found.append((kind, _judge(replace(samples, items=items), scan, blocks)))
+        results.append((kind, _inspect(replace(samples, items=items), scan, blocks)))
         bare = tuple(replace(s, label=None) for s in items)
-        found.append((f"unlabeled, {kind}", _judge(replace(samples, items=bare, class_names=()), scan, None)))
+        results.append((f"unlabeled, {kind}", _inspect(replace(samples, items=bare, class_names=()), scan, None)))
 
     def gain(image: Image.Image, level: int, _: Rng) -> Image.Image:
         return Image.fromarray((np.asarray(image) * (0.45 + 0.13 * level)).clip(0, 255).astype(np.uint8))
@@ -182,21 +185,21 @@ def natural_sets(source: str, scratch: Path) -> list[tuple[str, tuple[GroupPatte
             image = change(_open(s.path), int(level[i]), rng)
             quality = 20 + 12 * int(level[i]) if change is same else 90
             _save(image, folder / str(s.label) / f"{word}{level[i]}_num_{number[i]:04}.jpg", quality=quality)
-        found.append((kind, _judge_folder(folder)))
+        results.append((kind, _inspect_folder(folder)))
     folder = scratch / f"{source}_all"
     for i, s in enumerate(samples.take(np.arange(0, count, 6))):
         for level in range(6):
             image = gain(_open(s.path), level, rng)
             _save(image, folder / str(s.label) / f"exp{level}_num_{i * 17 + 3 * level:04}.jpg")
-    found.append(("every image at each exposure", _judge_folder(folder)))
-    return found
+    results.append(("every image at each exposure", _inspect_folder(folder)))
+    return results
 
 
 def planted_sets(source: str, scratch: Path) -> list[tuple[str, int, tuple[GroupPattern, ...]]]:
-    """Judge sets with real groups; (kind, right number of groups, patterns) of each."""
+    """Return (kind, true number of groups, patterns) of sets with planted groups."""
     samples, _, _ = _drawn(source)
     rng = np.random.default_rng([4, SOURCES.index(source)])
-    found = []
+    results = []
     for num_groups in (8, 12, 24, 48):
         sizes = rng.integers(3, 3 + 2 * max(3, 120 // num_groups), num_groups)
         for kind, name, make in (
@@ -216,12 +219,12 @@ def planted_sets(source: str, scratch: Path) -> list[tuple[str, int, tuple[Group
                     stem = name.format(g, 7 * k + int(rng.integers(0, 7))) if name else rng.bytes(6).hex()
                     when = None if name else start + timedelta(minutes=30 * g, seconds=2 * k)
                     _save(made, folder / str(s.label) / f"{stem}.jpg", when=when)
-            found.append((f"{num_groups} {kind}", num_groups, _judge_folder(folder)))
-    return found
+            results.append((f"{num_groups} {kind}", num_groups, _inspect_folder(folder)))
+    return results
 
 
 def _drawn(source: str) -> tuple[Samples, ScanResult, Blocks]:
-    """Return images of four classes of a set, with what was seen of them."""
+    """Return images of four classes of a dataset, with their scan and features."""
     samples = read(bench_data() / source)
     rng = np.random.default_rng([2, SOURCES.index(source)])
     names = sorted({str(s.label) for s in samples})
@@ -236,18 +239,18 @@ def _drawn(source: str) -> tuple[Samples, ScanResult, Blocks]:
 
 
 def _embed(folder: Path, samples: Samples) -> Blocks:
-    found = headstart.embed(folder)
-    row = {path: k for k, path in enumerate(found.paths)}
+    embedded = headstart.embed(folder)
+    row = {path: k for k, path in enumerate(embedded.paths)}
     order = np.array([row[s.name] for s in samples])
-    return {name: block[order] for name, block in found.blocks.items()}
+    return {name: block[order] for name, block in embedded.blocks.items()}
 
 
-def _judge_folder(folder: Path) -> tuple[GroupPattern, ...]:
+def _inspect_folder(folder: Path) -> tuple[GroupPattern, ...]:
     samples = read(folder)
-    return _judge(samples, scan_images(samples), _embed(folder, samples))
+    return _inspect(samples, scan_images(samples), _embed(folder, samples))
 
 
-def _judge(samples: Samples, scan: ScanResult, blocks: Blocks | None) -> tuple[GroupPattern, ...]:
+def _inspect(samples: Samples, scan: ScanResult, blocks: Blocks | None) -> tuple[GroupPattern, ...]:
     train = np.array([i for i, s in enumerate(samples) if s.split in (None, "train")])
 
     def score(groups: NDArray[np.int64] | None) -> float:
@@ -269,13 +272,13 @@ def _judge(samples: Samples, scan: ScanResult, blocks: Blocks | None) -> tuple[G
 
 
 def _spread(samples: Samples, count: int, rng: Rng) -> list[Sample]:
-    """Return some samples, equally many of each class."""
+    """Return samples spread evenly over the classes."""
     by_class = [rng.permutation(np.flatnonzero(samples.class_ids == k)) for k in range(len(samples.class_names))]
     return [samples[int(by_class[g % len(by_class)][g // len(by_class)])] for g in range(count)]
 
 
 def _frame(image: Image.Image, k: int, others: list[Image.Image], rng: Rng) -> Image.Image:
-    """Return a camera that pans and zooms, with light that flickers."""
+    """Return frame k of a panning and zooming camera with flickering light."""
     side = SIDE * (0.85 - 0.02 * (k % 8))
     x, y = (SIDE - side) * (0.5 + 0.5 * np.sin(0.4 * k)), (SIDE - side) * (0.5 + 0.5 * np.cos(0.3 * k))
     part = image.crop((round(x), round(y), round(x + side), round(y + side))).resize((SIDE, SIDE))
@@ -283,18 +286,18 @@ def _frame(image: Image.Image, k: int, others: list[Image.Image], rng: Rng) -> I
 
 
 def _variant(image: Image.Image, k: int, others: list[Image.Image], rng: Rng) -> Image.Image:
-    """Augmented as scripts do it."""
-    share = rng.uniform(0.6, 0.9)
-    x, y = rng.uniform(0, 1 - share, 2) * SIDE
+    """Return an augmented variant, as stored by augmentation scripts."""
+    fraction = rng.uniform(0.6, 0.9)
+    x, y = rng.uniform(0, 1 - fraction, 2) * SIDE
     part = image.rotate(float(rng.uniform(-30, 30))).crop(
-        (round(x), round(y), round(x + share * SIDE), round(y + share * SIDE))
+        (round(x), round(y), round(x + fraction * SIDE), round(y + fraction * SIDE))
     )
     part = part.transpose(Image.Transpose.FLIP_LEFT_RIGHT) if rng.random() < 0.5 else part
     return ImageEnhance.Brightness(part.resize((SIDE, SIDE))).enhance(float(rng.uniform(0.7, 1.3)))
 
 
 def _visit(image: Image.Image, k: int, others: list[Image.Image], rng: Rng) -> Image.Image:
-    """Return what a person looks like each time, beside what changes."""
+    """Return the image blended with another one, like a later visit of a patient."""
     other = others[int(rng.integers(len(others)))]
     return Image.blend(image, other, float(rng.uniform(0.3, 0.5)))
 

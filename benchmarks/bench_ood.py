@@ -1,7 +1,7 @@
 """Benchmark OOD detection on held-out classes and other datasets against the maximum probability.
 
-Every time the whole road is gone: a probe is fitted without the class, novelty is fitted on its training images,
-and images that neither has seen are scored.  Sets with few test images are gone through in four folds.
+Each measurement fits a probe and an OOD model without the class, and scores images that neither has seen. Datasets
+with few test images are evaluated in four folds.
 """
 
 from __future__ import annotations
@@ -18,85 +18,85 @@ from headstart.evaluation.softmax import softmax
 from headstart.probe import ProbeFit, fit_probe
 
 FOLDED = ("blood_cells", "covid_xray")
-OTHERS = 300  # images of each other set
-HALVES = 8  # random halvings for the false alarms
+OTHERS = 300  # images of each other dataset
+HALVES = 8  # random halves for the false-positive rate
 
 Float = NDArray[np.float64]
 Scores = dict[str, Float]
 
 
 def main() -> None:
-    """About ten minutes."""
+    """Measure everything; about ten minutes."""
     figures = Figures("ood")
     data = {name: load(name) for name in SETS}
-    left_out(figures, data)
-    other_sets(figures, data)
-    false_alarms(figures, data)
+    held_out_classes(figures, data)
+    other_datasets(figures, data)
+    false_positive_rates(figures, data)
     figures.save()
 
 
-def left_out(figures: Figures, data: dict[str, Embedded]) -> None:
-    """Each class left out in turn."""
+def held_out_classes(figures: Figures, data: dict[str, Embedded]) -> None:
+    """Measure AUROC for each class held out in turn."""
     gains: dict[str, float] = {}
     for name, d in data.items():
         num_classes = len(d.class_names)
         if num_classes < 3:
             continue
-        areas: list[Scores] = []
+        aurocs: list[Scores] = []
         for k in range(num_classes):
             known = d.class_ids != k
             for inside in splits(d):
                 train, test = np.flatnonzero(inside & known), np.flatnonzero(~inside & known)
-                strange = np.flatnonzero(~inside & ~known) if name in FOLDED else np.flatnonzero(~known)
+                unknown = np.flatnonzero(~inside & ~known) if name in FOLDED else np.flatnonzero(~known)
                 ids = d.class_ids - (d.class_ids > k)
-                fit, novelty = fit_both(d, train, ids, num_classes - 1)
-                areas.append(compare(score(fit, novelty, d, test), score(fit, novelty, d, strange)))
-        mean = {key: float(np.mean([a[key] for a in areas])) for key in areas[0]}
-        gains[name] = mean["novelty"] - mean["probability"]
-        show(figures, f"class left out, {name}", mean)
+                fit, ood = fit_both(d, train, ids, num_classes - 1)
+                aurocs.append(compare(score(fit, ood, d, test), score(fit, ood, d, unknown)))
+        mean = {key: float(np.mean([a[key] for a in aurocs])) for key in aurocs[0]}
+        gains[name] = mean["ood"] - mean["probability"]
+        show(figures, f"held-out class, {name}", mean)
     mean_gain = float(np.mean(list(gains.values())))
-    figures.add("class left out, mean gain in AUROC", mean_gain, "at least 0.02", is_met=mean_gain >= 0.02)
+    figures.add("held-out class, mean gain in AUROC", mean_gain, "at least 0.02", is_met=mean_gain >= 0.02)
     worst = min(gains, key=lambda n: gains[n])
     figures.add(
-        "class left out, least gain", gains[worst], "at least -0.01", is_met=bool(gains[worst] >= -0.01), note=worst
+        "held-out class, smallest gain", gains[worst], "at least -0.01", is_met=bool(gains[worst] >= -0.01), note=worst
     )
 
 
-def other_sets(figures: Figures, data: dict[str, Embedded]) -> None:
-    """Images of all other sets."""
-    every: dict[str, float] = {}
+def other_datasets(figures: Figures, data: dict[str, Embedded]) -> None:
+    """Measure AUROC on images of all other datasets."""
+    mean_aurocs: dict[str, float] = {}
     rng = np.random.default_rng(0)
     for name, d in data.items():
         inside = next(splits(d))
-        fit, novelty = fit_both(d, np.flatnonzero(inside), d.class_ids, len(d.class_names))
-        known = score(fit, novelty, d, np.flatnonzero(~inside))
-        areas = []
+        fit, ood = fit_both(d, np.flatnonzero(inside), d.class_ids, len(d.class_names))
+        known = score(fit, ood, d, np.flatnonzero(~inside))
+        aurocs = []
         for other, o in data.items():
             if other != name:
                 index = rng.choice(len(o.class_ids), OTHERS, replace=False)
-                areas.append(compare(known, score(fit, novelty, o, index)))
-        mean = {key: float(np.mean([a[key] for a in areas])) for key in areas[0]}
-        every[name] = mean["novelty"]
-        show(figures, f"images of other sets, {name}", mean)
-    mean_area, least = float(np.mean(list(every.values()))), min(every.values())
-    figures.add("images of other sets, mean AUROC", mean_area, "at least 0.98", is_met=mean_area >= 0.98)
-    figures.add("images of other sets, least AUROC", least, "at least 0.95", is_met=least >= 0.95)
+                aurocs.append(compare(known, score(fit, ood, o, index)))
+        mean = {key: float(np.mean([a[key] for a in aurocs])) for key in aurocs[0]}
+        mean_aurocs[name] = mean["ood"]
+        show(figures, f"other datasets, {name}", mean)
+    mean_auroc, least = float(np.mean(list(mean_aurocs.values()))), min(mean_aurocs.values())
+    figures.add("other datasets, mean AUROC", mean_auroc, "at least 0.98", is_met=mean_auroc >= 0.98)
+    figures.add("other datasets, smallest AUROC", least, "at least 0.95", is_met=least >= 0.95)
 
 
-def false_alarms(figures: Figures, data: dict[str, Embedded]) -> None:
-    """Fitted on a random half, empirical on the other."""
+def false_positive_rates(figures: Figures, data: dict[str, Embedded]) -> None:
+    """Measure the false-positive rate on one random half with a threshold from the other."""
     for name, d in data.items():
-        shares = []
+        rates = []
         for seed in range(HALVES):
             order = np.random.default_rng(seed).permutation(len(d.class_ids))
             half = min(len(order) // 2, 500)
             train, test = np.sort(order[:half]), order[half:]
-            fit, novelty = fit_both(d, train, d.class_ids, len(d.class_names))
-            shares.append(float((score(fit, novelty, d, test)["novelty"] > novelty.threshold).mean()))
-        error = float(np.std(shares, ddof=1)) / np.sqrt(HALVES)
-        mean = float(np.mean(shares))
+            fit, ood = fit_both(d, train, d.class_ids, len(d.class_names))
+            rates.append(float((score(fit, ood, d, test)["ood"] > ood.threshold).mean()))
+        error = float(np.std(rates, ddof=1)) / np.sqrt(HALVES)
+        mean = float(np.mean(rates))
         is_met = bool(abs(mean - 0.05) <= max(2.5 * error, 0.005))
-        what, note = f"known images refused at 5 %, {name}", f"standard error {error:.4f}"
+        what, note = f"false-positive rate at 5 %, {name}", f"standard error {error:.4f}"
         figures.add(what, mean, "0.05 within sampling error", is_met=is_met, note=note)
 
 
@@ -112,6 +112,7 @@ def splits(d: Embedded) -> Iterator[NDArray[np.bool_]]:
 def fit_both(
     d: Embedded, train: NDArray[np.int64], ids: NDArray[np.int64], num_classes: int
 ) -> tuple[ProbeFit, OodModel]:
+    """Fit the probe and the OOD model."""
     blocks = d.take(train)
     fit = fit_probe(blocks, ids[train], num_classes)
     rows = fit.head.normalizer(blocks)
@@ -119,27 +120,27 @@ def fit_both(
     return fit, fit_ood_model(rows, softmax(fit.oof_logits), ids[train], space=space)
 
 
-def score(fit: ProbeFit, novelty: OodModel, d: Embedded, index: NDArray[np.int64]) -> Scores:
-    """Ours and what it is measured against, more is stranger."""
+def score(fit: ProbeFit, ood: OodModel, d: Embedded, index: NDArray[np.int64]) -> Scores:
+    """Return the OOD score and its alternatives; larger means more likely OOD."""
     blocks = d.take(index)
     logits = fit.head.logits(blocks).astype(np.float64)
     p = softmax(logits)
     top = logits.max(axis=1)
     return {
-        "novelty": novelty.score(fit.head.normalizer(blocks), p),
+        "ood": ood.score(fit.head.normalizer(blocks), p),
         "probability": -p.max(axis=1),
         "energy": -(top + np.log(np.exp(logits - top[:, None]).sum(axis=1))),
         "entropy": -(p * np.log(np.maximum(p, 1e-12))).sum(axis=1),
     }
 
 
-def compare(known: Scores, strange: Scores) -> dict[str, float]:
-    return {key: rank_auc(known[key], strange[key]) for key in known}
+def compare(known: Scores, unknown: Scores) -> dict[str, float]:
+    return {key: rank_auc(known[key], unknown[key]) for key in known}
 
 
-def show(figures: Figures, what: str, areas: dict[str, float]) -> None:
-    rest = ", ".join(f"{key} {value:.3f}" for key, value in areas.items() if key != "novelty")
-    figures.add(f"{what}: AUROC", areas["novelty"], note=f"against {rest}")
+def show(figures: Figures, what: str, aurocs: dict[str, float]) -> None:
+    others = ", ".join(f"{key} {value:.3f}" for key, value in aurocs.items() if key != "ood")
+    figures.add(f"{what}: AUROC", aurocs["ood"], note=f"against {others}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Benchmark the main pipeline: feature extraction, cold and warm training, memory, start-up.
 
-R is the best bare ONNX Runtime rate of the graph (random pixels), d the single-thread time to read,
-decode and resize one of these files; `1 / (1/R + d/cores)` is the rate of perfect overlap.
+R is the best ONNX Runtime rate of the graph on random pixels, d the single-thread time to read, decode and resize one
+file; `1 / (1/R + d/cores)` is the ideal rate with perfect overlap.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def main() -> None:
         ideal = 1 / (1 / R + d / CORES)
         figures.add("R, bare ONNX Runtime, images/s", R)
         figures.add("d, decoding and resizing, ms", 1000 * d)
-        share = rates["share"]
-        figures.add("files to embeddings, share of the ideal", share, "at least 0.85", is_met=share >= 0.85)
-        figures.add("files to embeddings, images/s", rates["road"], note=f"ideal {ideal:.0f}")
+        fraction = rates["fraction"]
+        figures.add("files to embeddings, fraction of the ideal", fraction, "at least 0.85", is_met=fraction >= 0.85)
+        figures.add("files to embeddings, images/s", rates["own"], note=f"ideal {ideal:.0f}")
         ratio = rates["over_torch"]
         figures.add("files to embeddings over PyTorch eager + DataLoader", ratio, "at least 3", is_met=ratio >= 3)
 
@@ -60,19 +60,19 @@ def main() -> None:
         wall = statistics.median(w["wall"] for w in warm)
         figures.add("warm training of 3,000 images, s", wall, "at most 6", is_met=wall <= 6)
         parity = statistics.median(w["parity"] for w in warm)
-        figures.add("of it the parity check, s", parity, "at most 2", is_met=parity <= 2)
+        figures.add("parity check of warm training, s", parity, "at most 2", is_met=parity <= 2)
         small = max(c["memory"] for c in cold)
         figures.add("private memory at 3,000 images, GB", small, "at most 1.5", is_met=small <= 1.5)
         larger = gather(root / "more", 12000)
         big = train(root, larger, "big", is_cold=True)
         more = big["memory"] - small
-        figures.add("more at 12,000 images, GB", more, "at most 0.4", is_met=more <= 0.4)
+        figures.add("additional memory at 12,000 images, GB", more, "at most 0.4", is_met=more <= 0.4)
         again = train(root, larger, "again")
-        figures.add("more at 12,000 images, warm, GB", again["memory"] - small, "at most 0.4",
+        figures.add("additional memory at 12,000 images, warm, GB", again["memory"] - small, "at most 0.4",
                     is_met=again["memory"] - small <= 0.4)  # fmt: skip
         figures.add("warm training of 12,000 images, s", again["wall"])
         heavy = sorted(set(cold[0]["modules"]) & {"torch", "timm", "scipy", "sklearn"})
-        figures.add("torch, timm on the road", len({"torch", "timm"} & set(heavy)), "0",
+        figures.add("torch and timm imported by training", len({"torch", "timm"} & set(heavy)), "0",
                     is_met=not {"torch", "timm"} & set(heavy), note=", ".join(heavy))  # fmt: skip
 
         one = timed(root, "predict", str(root / "warm0"), files[0])
@@ -83,9 +83,9 @@ def main() -> None:
 
 
 def gather(root: Path, count: int) -> Path:
-    """`count` different files in class folders; beyond what there is, copies with a byte behind their end."""
+    """Write `count` different files into class folders; repeated files get two extra bytes at the end."""
     number = 0
-    lap = 0
+    repeat = 0
     while number < count:
         for name in SETS:
             for file in sorted((bench_data() / name).rglob("*.*")):
@@ -94,16 +94,16 @@ def gather(root: Path, count: int) -> Path:
                 target = root / f"{name.split('/')[0]}_{file.parent.name}" / f"{number:06d}{file.suffix}"
                 target.parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(file, target)
-                if lap:
+                if repeat:
                     with open(target, "ab") as end:
-                        end.write(lap.to_bytes(2, "little"))
+                        end.write(repeat.to_bytes(2, "little"))
                 number += 1
-        lap += 1
+        repeat += 1
     return root
 
 
 def prepare(cache: Path) -> tuple[FrozenGraph, float]:
-    """Return the graph from nothing, as a whole process would make it."""
+    """Export the graph in a separate process; return it with the seconds taken."""
     started = time.perf_counter()
     subprocess.run(
         [sys.executable, "-m", "headstart", "doctor", "--prepare", "--backbone", "efficientnet_lite0"],
@@ -115,7 +115,7 @@ def prepare(cache: Path) -> tuple[FrozenGraph, float]:
 
 
 def measure_rates(graph: FrozenGraph, files: list[str]) -> dict[str, float]:
-    """R, d, our road and PyTorch's, alternating; medians of five rounds."""
+    """Return the medians of R, d, our rate and PyTorch's over five alternating rounds."""
     rounds: list[dict[str, float]] = []
     engine = OnnxEngine(graph.path)
     torch_loop = eager_loop(graph)
@@ -127,16 +127,16 @@ def measure_rates(graph: FrozenGraph, files: list[str]) -> dict[str, float]:
         row["decode_s"] = (time.perf_counter() - started) / 200
         started = time.perf_counter()
         embed_files(files, engine, graph.spec)
-        row["road"] = len(files) / (time.perf_counter() - started)
+        row["own"] = len(files) / (time.perf_counter() - started)
         row["torch"] = torch_loop(files[:200])
-        row["share"] = row["road"] * (1 / row["bare"] + row["decode_s"] / CORES)
-        row["over_torch"] = row["road"] / row["torch"]
+        row["fraction"] = row["own"] * (1 / row["bare"] + row["decode_s"] / CORES)
+        row["over_torch"] = row["own"] / row["torch"]
         rounds.append(row)
     return {key: statistics.median(r[key] for r in rounds) for key in rounds[0]}
 
 
 def bare_rate(graph: FrozenGraph, seconds: float = 2.0) -> float:
-    """Return the better of one session with all cores and one single-thread session a core."""
+    """Return the better rate of one session on all cores and one single-thread session per core."""
     import onnxruntime
 
     pixels = np.random.default_rng(0).normal(size=(8, 3, *graph.spec.size_hw)).astype(np.float32)
@@ -166,7 +166,7 @@ def bare_rate(graph: FrozenGraph, seconds: float = 2.0) -> float:
 
 
 def eager_loop(graph: FrozenGraph) -> Any:
-    """Return the loop that tutorials teach: Dataset, DataLoader with workers, torch eager under no_grad."""
+    """Return the common tutorial loop: Dataset, DataLoader with workers, eager torch under no_grad."""
     import torch
     from torch.utils.data import DataLoader, Dataset
 
@@ -225,7 +225,7 @@ json.dump({"peak_kb": peak, "modules": sorted({m.split(".")[0] for m in sys.modu
 
 
 def train(root: Path, data: Path, name: str, *, is_cold: bool = False) -> dict[str, Any]:
-    """Return one training as a process of its own; its wall time includes the interpreter's start."""
+    """Train in a separate process; wall time includes the interpreter start."""
     import json
 
     if is_cold:
@@ -242,19 +242,19 @@ def train(root: Path, data: Path, name: str, *, is_cold: bool = False) -> dict[s
     wall = time.perf_counter() - started
     if done.returncode:
         sys.exit(done.stderr)
-    told = json.loads(done.stdout)
+    child = json.loads(done.stdout)
     metrics = json.loads((root / name / "metrics.json").read_text())
     print(f"  {name}: {wall:.1f} s {metrics['duration_s']}", flush=True)
     return {
         "wall": wall,
         "parity": metrics["duration_s"]["parity"],
-        "memory": told["peak_kb"] / 2**20,
-        "modules": told["modules"],
+        "memory": child["peak_kb"] / 2**20,
+        "modules": child["modules"],
     }
 
 
 def timed(root: Path, *arguments: str) -> float:
-    """Return median wall time of a command as a whole process."""
+    """Return the median wall time of a command in a separate process."""
     times = []
     for _ in range(5):
         started = time.perf_counter()

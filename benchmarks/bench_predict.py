@@ -46,7 +46,7 @@ def main() -> None:
         one_image(figures, bundle_path, photos[0])
         throughput(figures, bundle_path, photos)
         memory(figures, bundle_path, files)
-        agreement(figures, bundle_path, photos[:64])
+        consistency(figures, bundle_path, photos[:64])
         for name, aim in TOP1.items():
             figure = imagenet(name, folder, root)
             figures.add(f"imagenet:{name}, top-1 of 1,000", figure, f"at least {aim}", is_met=figure >= aim)
@@ -54,7 +54,7 @@ def main() -> None:
 
 
 def one_image(figures: Figures, bundle_path: Path, photo: str) -> None:
-    """A whole process: wall time, and processor time, which other work on the machine changes less."""
+    """Measure the wall and CPU time of a process; other processes affect CPU time less."""
     wall, before = [], os.times()
     for _ in range(9):
         wall.append(timed("predict", str(bundle_path), photo))
@@ -62,11 +62,11 @@ def one_image(figures: Figures, bundle_path: Path, photo: str) -> None:
     middle = statistics.median(wall)
     figures.add("one image from the shell, s", middle, "under 1.5", is_met=middle < 1.5)
     spent = after.children_user + after.children_system - before.children_user - before.children_system
-    figures.add("one image from the shell, processor time, s", spent / len(wall))
+    figures.add("one image from the shell, CPU time, s", spent / len(wall))
 
 
 def make_bundle(figures: Figures, root: Path) -> Path:
-    """Write a bundle of the default network with a random head of ten classes; times writing and reading."""
+    """Write a bundle of the default network with a random head of ten classes; time writing and reading."""
     graph = open_graph("efficientnet_lite0", EventStream())
     rng = np.random.default_rng(0)
     norm = fit_normalizer({name: rng.random((50, width), dtype=np.float32) for name, width in graph.blocks.items()})
@@ -100,7 +100,7 @@ def make_bundle(figures: Figures, root: Path) -> Path:
 
 
 def throughput(figures: Figures, bundle_path: Path, photos: list[str]) -> None:
-    """Files to predictions against the rate of perfect overlap; several batch sizes."""
+    """Compare the throughput from files with perfect overlap of decoding and inference, at several batch sizes."""
     bundle = read_bundle(bundle_path)
     runtime = Runtime(bundle)
     runtime.predict(photos[:16])
@@ -116,22 +116,22 @@ def throughput(figures: Figures, bundle_path: Path, photos: list[str]) -> None:
             started, spent = time.perf_counter(), time.process_time()
             runtime.predict(photos, batch=batch)
             if batch == BATCH:
-                row["cpu_share"] = parts * len(photos) / (time.process_time() - spent)
+                row["cpu_fraction"] = parts * len(photos) / (time.process_time() - spent)
             row[f"batch {batch}"] = len(photos) / (time.perf_counter() - started)
-        row["share"] = row[f"batch {BATCH}"] * (1 / row["bare"] + row["decode_s"] / CORES)
+        row["fraction"] = row[f"batch {BATCH}"] * (1 / row["bare"] + row["decode_s"] / CORES)
         rounds.append(row)
     middle = {key: statistics.median(row[key] for row in rounds) for key in rounds[0]}
     figures.add("R, bare ONNX Runtime, images/s", middle["bare"])
     figures.add("d, decoding and resizing, ms", 1000 * middle["decode_s"])
-    share = middle["share"]
-    figures.add("files to predictions, share of the ideal", share, "at least 0.85", is_met=share >= 0.85)
-    figures.add("the same in processor time, which other work changes less", middle["cpu_share"])
+    fraction = middle["fraction"]
+    figures.add("files to predictions, fraction of the ideal", fraction, "at least 0.85", is_met=fraction >= 0.85)
+    figures.add("the same in CPU time", middle["cpu_fraction"])
     for batch in (1, 2, 4, 8, 16):
         figures.add(f"files to predictions, batch {batch}, images/s", middle[f"batch {batch}"])
 
 
 def bare_rate(model: bytes, size_hw: tuple[int, int], seconds: float = 1.5) -> tuple[float, float]:
-    """One single-thread session used by all cores at once, no decoding: images a second, processor time of one."""
+    """Return images per second and CPU seconds per image of one session used by all cores, without decoding."""
     session = open_session(model, 1)
     pixels = np.random.default_rng(0).normal(size=(BATCH, 3, *size_hw)).astype(np.float32)
     session.run(["logits"], {"pixels": pixels})
@@ -153,7 +153,7 @@ def bare_rate(model: bytes, size_hw: tuple[int, int], seconds: float = 1.5) -> t
 
 
 def memory(figures: Figures, bundle_path: Path, files: list[str]) -> None:
-    """Private memory while many files stream through: it must not grow with their number."""
+    """Measure the growth of private memory while many files are streamed."""
     if sys.platform != "linux":
         return
     runtime = Runtime(bundle_path)
@@ -169,8 +169,8 @@ def memory(figures: Figures, bundle_path: Path, files: list[str]) -> None:
     figures.add("growth over 2,500 more, MB", growth, "at most 50", is_met=growth <= 50)
 
 
-def agreement(figures: Figures, bundle_path: Path, photos: list[str]) -> None:
-    """The same image alone, in batches, on one thread and on all."""
+def consistency(figures: Figures, bundle_path: Path, photos: list[str]) -> None:
+    """Compare predictions alone and in batches, on one thread and on all."""
     bundle = read_bundle(bundle_path)
     single = Runtime(bundle, 1)
     alone = np.concatenate([single.predict_proba(photo) for photo in photos])
@@ -193,7 +193,7 @@ def agreement(figures: Figures, bundle_path: Path, photos: list[str]) -> None:
 
 
 def imagenet(name: str, folder: Path, root: Path) -> float:
-    """Top-1 among all 1,000 classes, through the command line."""
+    """Return top-1 accuracy over 1,000 classes, through the command line."""
     from timm.data import ImageNetInfo
 
     info = ImageNetInfo()
@@ -208,7 +208,7 @@ def imagenet(name: str, folder: Path, root: Path) -> float:
 
 
 def timed(*arguments: str) -> float:
-    """Wall time of a command as a whole process, the interpreter's start included."""
+    """Return the wall time of a command, interpreter start included."""
     started = time.perf_counter()
     done = subprocess.run([sys.executable, "-m", "headstart", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:

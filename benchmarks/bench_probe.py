@@ -1,8 +1,8 @@
-"""Benchmark heads: accuracy against scikit-learn, exactness against refits, speed and memory.
+"""Benchmark the probe: accuracy against scikit-learn, exactness against refits, speed and memory.
 
-Agreement is measured against 10-fold refitting of the whole probe (moments, stages, penalties,
-mixture, temperature) in two ways: the printed estimate of the fit on all images, which also contains what
-the last tenth of the images teaches, and the printed estimate of the very fits that the tenths are scored by.
+The printed estimate is compared with 10-fold refitting of the whole probe (moments, stages, penalties, mixture,
+temperature) in two ways: the estimate of the fit on all images, which uses a tenth more training images, and the mean
+estimate of the ten fits themselves.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from headstart.probe.losses import log_losses
 from headstart.probe.probe import ProbeFit
 
 Ids = NDArray[np.int64]
-_FEW_TESTED = 400  # fewer test images than this: within the interval of the other
+_FEW_TESTED = 400  # with fewer test images, accuracy must lie in the interval of the reference
 _HALVES = 4
 _DRAWS = {100: 60, 200: 30}
 
 
 def main() -> None:
+    """Measure everything."""
     figures = Figures("probe")
     sets = [load(name) for name in SETS]
     _exactness(figures, sets)
@@ -49,17 +50,17 @@ def main() -> None:
 
 
 def _accuracy(figures: Figures, sets: list[Embedded]) -> None:
-    """Test accuracy beside logistic regression on the same features, C by cross-validation."""
+    """Compare test accuracy with logistic regression on the same features, C by cross-validation."""
     gains = []
     for data in sets:
         train, test = np.flatnonzero(data.is_train), np.flatnonzero(~data.is_train)
-        ours, theirs = _beside(data, train, test)
+        ours, theirs = _accuracies(data, train, test)
         low = wilson_interval(theirs, len(test))[0]
         is_small = len(test) < _FEW_TESTED
         figures.add(
-            f"{data.name}, its own test split, {len(test)} images: accuracy",
+            f"{data.name}, published test split, {len(test)} images: accuracy",
             ours,
-            f"at least {low:.3f} (its interval)" if is_small else "at least its own - 0.003",
+            f"at least {low:.3f} (lower bound of the reference)" if is_small else "at least the reference - 0.003",
             is_met=bool(ours >= (low if is_small else theirs - 0.003)),
             note=f"logistic regression {theirs:.4f}",
         )
@@ -67,12 +68,12 @@ def _accuracy(figures: Figures, sets: list[Embedded]) -> None:
         for seed in range(_HALVES):
             order = np.random.default_rng(seed).permutation(len(data.class_ids))
             half = len(order) // 2
-            halves.append(_beside(data, order[:half], order[half:]))
+            halves.append(_accuracies(data, order[:half], order[half:]))
         mean_ours, mean_theirs = (float(mean) for mean in np.mean(halves, axis=0))
         figures.add(
             f"{data.name}, mean of {_HALVES} random halves: accuracy",
             mean_ours,
-            "at least its own - 0.003",
+            "at least the reference - 0.003",
             is_met=bool(mean_ours >= mean_theirs - 0.003),
             note=f"logistic regression {mean_theirs:.4f}",
         )
@@ -81,8 +82,8 @@ def _accuracy(figures: Figures, sets: list[Embedded]) -> None:
     figures.add("mean gain over logistic regression, points", mean, "above 0", is_met=mean > 0)
 
 
-def _beside(data: Embedded, train: Ids, test: Ids) -> tuple[float, float]:
-    """Return accuracy of the probe and of logistic regression on the same split."""
+def _accuracies(data: Embedded, train: Ids, test: Ids) -> tuple[float, float]:
+    """Return the accuracy of the probe and of logistic regression on the same split."""
     fit = fit_probe(data.take(train), data.class_ids[train], len(data.class_names))
     return float(_hits(fit, data, test).mean()), float(_logistic_hits(data, train, test).mean())
 
@@ -106,7 +107,7 @@ def _logistic_hits(data: Embedded, train: Ids, test: Ids) -> NDArray[np.bool_]:
 
 
 def _exactness(figures: Figures, sets: list[Embedded]) -> None:
-    """Largest difference of left-out scores from a refit written down naively, on real features."""
+    """Measure the largest difference of leave-one-out scores from a naive refit, on real features."""
     data = next(s for s in sets if s.name == "clothing")
     rng = np.random.default_rng(0)
     num_classes = len(data.class_names)
@@ -121,7 +122,7 @@ def _exactness(figures: Figures, sets: list[Embedded]) -> None:
         penalties = spectrum.trace * np.array([1e-5, 1e-3, 1e-1])
         for groups, protocol in ((np.arange(num), "leave-one-out"), (rng.integers(0, 30, num), "leave-one-group-out")):
             folds = [np.flatnonzero(groups == g) for g in np.unique(groups)]
-            found = out_of_fold(spectrum, penalties, None if protocol == "leave-one-out" else folds)
+            left_out_scores = out_of_fold(spectrum, penalties, None if protocol == "leave-one-out" else folds)
             worst = [0.0, 0.0]
             for fold in folds[:4]:
                 keep = np.setdiff1d(np.arange(num), fold)
@@ -129,8 +130,8 @@ def _exactness(figures: Figures, sets: list[Embedded]) -> None:
                     expected = refitted(rows, class_ids, weights, keep, fold, float(penalty))
                     for j in range(2):
                         finite = np.isfinite(expected[j])
-                        gap = np.where(finite, found[j][i, fold] - expected[j], 0.0)
-                        if j == 1:  # a constant a row is not seen by any softmax
+                        gap = np.where(finite, left_out_scores[j][i, fold] - expected[j], 0.0)
+                        if j == 1:  # softmax ignores a constant per row
                             gap = np.where(finite, gap - gap.sum(1, keepdims=True) / finite.sum(1, keepdims=True), 0.0)
                         scale = max(1.0, float(np.abs(expected[j][finite]).max()))
                         worst[j] = max(worst[j], float(np.abs(gap).max()) / scale)
@@ -144,7 +145,7 @@ def _exactness(figures: Figures, sets: list[Embedded]) -> None:
 
 
 def _refitting(figures: Figures, sets: list[Embedded]) -> None:
-    """The printed estimate beside 10-fold refitting of everything."""
+    """Compare the printed estimate with 10-fold refitting of everything."""
     for data in sets:
         everyone = len(data.class_ids)
         for num in (*_DRAWS, everyone):
@@ -170,22 +171,22 @@ def _refitting(figures: Figures, sets: list[Embedded]) -> None:
 
 
 def _refit(data: Embedded, num: int, seed: int) -> tuple[float, float]:
-    """Printed estimate - 10-fold accuracy, and the same with the estimates of the ten fits."""
+    """Return printed estimate - 10-fold accuracy, and the same for the mean estimate of the ten fits."""
     rng = np.random.default_rng(seed)
     index = rng.permutation(len(data.class_ids))[:num]
-    dealt = rng.permutation(num) % 10
+    fold_of = rng.permutation(num) % 10
     hits, printed = np.empty(num), []
     for fold in range(10):
-        train, test = index[dealt != fold], index[dealt == fold]
+        train, test = index[fold_of != fold], index[fold_of == fold]
         fit = fit_probe(data.take(train), data.class_ids[train], len(data.class_names))
         printed.append(_printed(fit))
-        hits[dealt == fold] = _hits(fit, data, test)
-    whole = _printed(fit_probe(data.take(index), data.class_ids[index], len(data.class_names)))
-    return whole - float(hits.mean()), float(np.mean(printed)) - float(hits.mean())
+        hits[fold_of == fold] = _hits(fit, data, test)
+    estimate = _printed(fit_probe(data.take(index), data.class_ids[index], len(data.class_names)))
+    return estimate - float(hits.mean()), float(np.mean(printed)) - float(hits.mean())
 
 
 def _printed(fit: ProbeFit) -> float:
-    """Return the estimate as it is shown: out-of-fold accuracy less the bias of choosing."""
+    """Return the printed estimate: out-of-fold accuracy minus selection bias."""
     return float(fit.candidate_hits[-1].mean()) - selection_bias(fit.candidate_losses, fit.candidate_hits)
 
 
@@ -194,7 +195,7 @@ def _hits(fit: ProbeFit, data: Embedded, index: Ids) -> NDArray[np.bool_]:
 
 
 def _speed(figures: Figures, sets: list[Embedded]) -> None:
-    """Seconds and memory on clothing's features, with a little noise where more rows are needed than there are."""
+    """Measure time and memory on features of clothing, repeated with noise where more rows are needed."""
     data = next(s for s in sets if s.name == "clothing")
     for num, aim in ((100, 0.3), (400, 0.3), (3000, 2.5)):
         blocks, class_ids = _many(data, num)
@@ -204,18 +205,18 @@ def _speed(figures: Figures, sets: list[Embedded]) -> None:
             started, cpu = time.perf_counter(), time.process_time()
             fit_probe(blocks, class_ids, len(data.class_names))
             times.append((time.perf_counter() - started, time.process_time() - cpu))
-        wall, cpu = np.min(times, axis=0)  # the least: what else runs on the machine only ever adds
+        wall, cpu = np.min(times, axis=0)  # the minimum: other processes only add time
         width = sum(block.shape[1] for block in blocks.values())
         figures.add(
-            f"whole probe on {num:,} x {width:,} features, 10 classes, s",
+            f"probe fit on {num:,} x {width:,} features, 10 classes, s",
             float(wall),
             f"at most {aim}",
             is_met=bool(wall <= aim),
-            note=f"{cpu:.2f} s of processor time",
+            note=f"{cpu:.2f} s of CPU time",
         )
     peaks = {num: _peak_bytes(num) for num in (3000, 12000)}
     more = (peaks[12000] - peaks[3000]) / 1e6
-    figures.add("memory for 12,000 images more than for 3,000, MB", more, "under 400", is_met=more < 400)
+    figures.add("additional memory for 12,000 images over 3,000, MB", more, "under 400", is_met=more < 400)
 
 
 def _many(data: Embedded, num: int) -> tuple[dict[str, NDArray[np.float32]], Ids]:
@@ -228,7 +229,7 @@ def _many(data: Embedded, num: int) -> tuple[dict[str, NDArray[np.float32]], Ids
 
 
 def _peak_bytes(num: int) -> int:
-    """Peak resident memory of a process that fits on `num` rows, the rows themselves included."""
+    """Return the peak resident memory in bytes of a process that fits `num` rows, rows included."""
     code = (
         "import sys, resource, numpy as np\n"
         "from headstart.probe import fit_probe\n"
@@ -246,7 +247,7 @@ def _peak_bytes(num: int) -> int:
 
 
 def _dead_features(figures: Figures, sets: list[Embedded]) -> None:
-    """How far leave-one-out flatters on line art, with and without the floor and the clip."""
+    """Measure the bias of leave-one-out on line art, with and without floor and clip."""
     data = next(s for s in sets if s.name == "hand_drawn_shapes")
     plain = partial(fit_normalizer, floor=1e-6, clip=1e6)
     for num in (100, 200):
@@ -268,7 +269,7 @@ def _dead_features(figures: Figures, sets: list[Embedded]) -> None:
 
 
 def _stages(figures: Figures, sets: list[Embedded]) -> None:
-    """Out-of-fold log-loss of each set of blocks beside that of all stages, mean over the sets."""
+    """Compare the out-of-fold log-loss of each feature set with that of all stages, averaged over datasets."""
     for num in (100, 400, 1000):
         relative: dict[str, list[float]] = {}
         for data in (s for s in sets if len(s.class_ids) > num):
@@ -280,11 +281,11 @@ def _stages(figures: Figures, sets: list[Embedded]) -> None:
                 for name, value in mixed.items():
                     relative.setdefault(name, []).append(value / mixed["all stages"])
         for name, values in relative.items():
-            figures.add(f"{num} images, {name}: log-loss as a share of that of all stages", float(np.mean(values)))
+            figures.add(f"{num} images, {name}: log-loss relative to all stages", float(np.mean(values)))
 
 
 def _logistic(figures: Figures, sets: list[Embedded]) -> None:
-    """What logistic regression adds to the closed forms, by images a feature."""
+    """Measure the gain of logistic regression over the closed forms, by images per feature."""
     from sklearn.datasets import load_digits
 
     rows, class_ids = load_digits(return_X_y=True)
@@ -313,9 +314,9 @@ def _logistic(figures: Figures, sets: list[Embedded]) -> None:
         plain, mixed = result[False], result[True]
         per_feature = 1400 / sum(b.shape[1] for b in blocks.values())
         figures.add(
-            f"{name}, {per_feature:.1f} images a feature: points gained by logistic regression",
+            f"{name}, {per_feature:.1f} images per feature: points gained by logistic regression",
             100 * (mixed[1] - plain[1]),
-            note=f"test log-loss {plain[2]:.4f} to {mixed[2]:.4f}, processor time {plain[0]:.1f} to {mixed[0]:.1f} s",
+            note=f"test log-loss {plain[2]:.4f} to {mixed[2]:.4f}, CPU time {plain[0]:.1f} to {mixed[0]:.1f} s",
         )
 
 

@@ -1,7 +1,7 @@
 """Benchmark the report: time, size, and localization of attribution maps.
 
-The maps are checked on images with boxes that the model never saw: the share of the map's energy inside the
-box must exceed the box's share of the area, and a control with shuffled weights must not.
+Maps are checked on images with boxes that were not used for training: the fraction of the map's energy inside the box
+must exceed the box's fraction of the area, but not for a control with shuffled weights.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def main() -> None:
 
 
 def cost(figures: Figures, data: Path, root: Path) -> None:
-    """Time and size at 3,000 images of 18 classes."""
+    """Measure time and size at 3,000 images of 18 classes."""
     images = gather(data, root / "images", 3000)
     run = train(images, out=str(root / "run"))
     paths = {str(p.relative_to(images)): str(p) for p in images.rglob("*") if p.is_file()}
@@ -52,18 +52,20 @@ def cost(figures: Figures, data: Path, root: Path) -> None:
     figures.add("report.html, MB", size, "under 10", is_met=size < 10)
     started = time.monotonic()
     report = write_report(run.folder, paths=paths, has_attributions=True)
-    shown = len(report["errors"]["wrong"]) + len(report["errors"]["unsure"])
-    figures.add("attributions beyond that, s", time.monotonic() - started - min(times), note=f"{shown} images")
-    figures.add("maps like those of shuffled weights, rank correlation", report["attribution"]["alike"], "below 0.5",
+    num_shown = len(report["errors"]["wrong"]) + len(report["errors"]["unsure"])
+    figures.add(
+        "additional time of attributions, s", time.monotonic() - started - min(times), note=f"{num_shown} images"
+    )
+    figures.add("rank correlation with maps of shuffled weights", report["attribution"]["alike"], "below 0.5",
                 is_met=report["attribution"]["alike"] < 0.5)  # fmt: skip
     started = time.monotonic()
     write_report(run.folder, paths=paths, has_figures=True)
-    figures.add("figures/*.png beyond that, s", time.monotonic() - started - min(times))
+    figures.add("additional time of figures/*.png, s", time.monotonic() - started - min(times))
     json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
 
 
 def attribution(figures: Figures, data: Path, root: Path) -> None:
-    """Half of the raccoons against other photographs are trained on; the other half has boxes to be found."""
+    """Train on half of the raccoon images against other photographs; compare maps with boxes of the other half."""
     raccoons = sorted((data / "raccoon" / "images").glob("*.jpg"))
     images = root / "raccoon"
     for name, files in {
@@ -78,7 +80,7 @@ def attribution(figures: Figures, data: Path, root: Path) -> None:
     head = read_head(bundle)
     mapper = Mapper.open(bundle.model, head)
     control = Mapper.open(bundle.model, head, is_control=True)
-    wanted = np.array([bundle.class_names.index("raccoon")])
+    class_id = np.array([bundle.class_names.index("raccoon")])
     rows, controls, pairs = [], [], []
     for file in raccoons[1::2]:
         boxes = data / "raccoon" / "annotations" / f"{file.stem}.xml"
@@ -88,24 +90,24 @@ def attribution(figures: Figures, data: Path, root: Path) -> None:
         if not 0.01 < inside.mean() < 0.95:
             continue
         pixels = normalize(read_image(file, bundle.spec), bundle.spec)[None]
-        one, other = mapper.maps(pixels, wanted)[0], control.maps(pixels, wanted)[0]
+        one, other = mapper.maps(pixels, class_id)[0], control.maps(pixels, class_id)[0]
         rows.append((energy(one, inside), inside.mean()))
         controls.append(energy(other, inside))
         pairs.append((one, other))
-    shares = np.array(rows)
-    gain = shares[:, 0] - shares[:, 1]
-    note = f"{len(rows)} images it was not trained on"
-    figures.add("energy of the map inside the box", float(shares[:, 0].mean()), note=note)
-    figures.add("the box's share of the area", float(shares[:, 1].mean()))
+    fractions = np.array(rows)
+    gain = fractions[:, 0] - fractions[:, 1]
+    note = f"{len(rows)} images not used for training"
+    figures.add("energy of the map inside the box", float(fractions[:, 0].mean()), note=note)
+    figures.add("the box's fraction of the area", float(fractions[:, 1].mean()))
     figures.add("energy minus area, mean", float(gain.mean()), "above 0", is_met=float(gain.mean()) > 0)
     figures.add("images on which the energy exceeds the area", float((gain > 0).mean()))
-    figures.add("control with shuffled weights: energy minus area", float(np.mean(controls) - shares[:, 1].mean()))
+    figures.add("control with shuffled weights: energy minus area", float(np.mean(controls) - fractions[:, 1].mean()))
     alike = mean_similarity([a for a, _ in pairs], [b for _, b in pairs])
     figures.add("rank correlation with the control", alike, "below 0.5", is_met=alike < 0.5)
 
 
 def energy(attribution: np.ndarray, inside: np.ndarray) -> float:
-    """Return share of the map that lies inside."""
+    """Return the fraction of the map inside the mask."""
     size = inside.shape[0]
     step = (np.arange(size) * attribution.shape[0]) // size
     spread = attribution[np.ix_(step, step)]
@@ -113,7 +115,7 @@ def energy(attribution: np.ndarray, inside: np.ndarray) -> float:
 
 
 def box_mask(text: str, size: int, crop_fraction: float) -> np.ndarray:
-    """Return (size, size) True inside a box, in the coordinates of what the network sees."""
+    """Return a (size, size) mask that is True inside a box, in network input coordinates."""
 
     def numbers(key: str) -> list[int]:
         return [int(float(v)) for v in re.findall(f"<{key}>([^<]+)</{key}>", text)]
@@ -130,7 +132,7 @@ def box_mask(text: str, size: int, crop_fraction: float) -> np.ndarray:
 
 
 def gather(data: Path, root: Path, count: int) -> Path:
-    """`count` real images of several sets as class folders."""
+    """Copy `count` images of several datasets into class folders."""
     files = [(name, f) for name in SETS for f in sorted((data / name).rglob("*")) if f.is_file()]
     rng = np.random.default_rng(0)
     for i in rng.permutation(len(files))[:count]:

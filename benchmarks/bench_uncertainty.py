@@ -13,27 +13,27 @@ from headstart.evaluation.label_errors import find_label_errors_or_pairs
 from headstart.evaluation.learning_curve import forecast_curve, nested_parts
 from headstart.evaluation.metrics import log_loss
 from headstart.evaluation.operating_points import accept_above
-from headstart.evaluation.paired_comparison import compare_paired
+from headstart.evaluation.paired_comparison import ComparisonVerdict, compare_paired
 from headstart.evaluation.selection_bias import selection_bias
 from headstart.evaluation.softmax import softmax
 from headstart.probe import fit_probe
 
-DRAWS = 200  # random collections for sets and thresholds
-NUM = 300  # images in each
+DRAWS = 200  # random datasets for prediction sets and thresholds
+NUM = 300  # images per dataset
 REPLICATES = 2000  # random swaps
-FORECASTS = 10  # random collections for the learning curve
+FORECASTS = 10  # random datasets for the learning curve
 
 Float = NDArray[np.float64]
 
 
 def main() -> None:
-    """About half an hour."""
+    """Measure everything; about half an hour."""
     figures = Figures("uncertainty")
     data = {name: load(name) for name in SETS}
     calibration(figures, [d for d in data.values() if len(d.class_ids) >= 500])
     sets_and_thresholds(figures, [data[name] for name in ("hand_drawn_shapes", "elpv", "clothing")])
-    suspects(figures, data["clothing"], 0.85)
-    suspects(figures, data["hand_drawn_shapes"], 0.95)
+    label_errors(figures, data["clothing"], 0.85)
+    label_errors(figures, data["hand_drawn_shapes"], 0.95)
     swaps(figures, data["clothing"])
     swaps(figures, data["hand_drawn_shapes"])
     power(figures)
@@ -42,7 +42,7 @@ def main() -> None:
 
 
 def calibration(figures: Figures, data: list[Embedded]) -> None:
-    """Cross-fitted on out-of-fold logits, and what the map does on the set's own test images."""
+    """Measure calibration error, cross-fitted on out-of-fold logits and on the test images."""
     errors, gains = [], []
     for d in data:
         train, test = np.flatnonzero(d.is_train), np.flatnonzero(~d.is_train)
@@ -66,13 +66,13 @@ def calibration(figures: Figures, data: list[Embedded]) -> None:
                     f"uncalibrated {calibration_error(softmax(logits), d.class_ids[test]).value:.3f}")  # fmt: skip
     mean = float(np.mean(errors))
     figures.add("calibration error, cross-fitted, mean", mean, "at most 0.03", is_met=mean <= 0.03)
-    figures.add("log-loss saved by calibration, least", min(gains), "not below 0", is_met=min(gains) >= 0)
+    figures.add("smallest gain in log-loss by calibration", min(gains), "not below 0", is_met=min(gains) >= 0)
 
 
 def sets_and_thresholds(figures: Figures, data: list[Embedded]) -> None:
-    """Random collections of 300: sets at 0.9 and thresholds for 5 % errors, empirical on what was not drawn."""
+    """Measure coverage of prediction sets at 0.9 and error of 5 % thresholds on images that were not drawn."""
     for d in data:
-        covered, sizes, empty, broken, offered, accepted = [], [], [], [], 0, []
+        covered, sizes, empty, exceeded, available, accepted = [], [], [], [], 0, []
         for seed in range(DRAWS):
             train, rest = drawn(d, NUM, seed)
             fit = fit_probe(d.take(train), d.class_ids[train], len(d.class_names), logistic=False)
@@ -86,26 +86,26 @@ def sets_and_thresholds(figures: Figures, data: list[Embedded]) -> None:
             hits = oof.argmax(axis=1) == d.class_ids[train]
             point = accept_above(oof.max(axis=1), hits, targets=(0.05,))[0.05]
             if point is not None:
-                offered += 1
-                mine = p.max(axis=1) >= point.threshold
-                accepted.append(mine.mean())
-                broken.append((p[mine].argmax(axis=1) != ids[mine]).mean() > 0.05)
+                available += 1
+                is_accepted = p.max(axis=1) >= point.threshold
+                accepted.append(is_accepted.mean())
+                exceeded.append((p[is_accepted].argmax(axis=1) != ids[is_accepted]).mean() > 0.05)
         mean = float(np.mean(covered))
-        figures.add(f"sets at 0.9, mean empirical coverage, {d.name}", mean, "in 0.88 to 0.93",
+        figures.add(f"prediction sets at 0.9, mean empirical coverage, {d.name}", mean, "in 0.88 to 0.93",
                     is_met=0.88 <= mean <= 0.93,
-                    note=f"{np.mean(sizes):.2f} classes a set, {np.mean(empty):.3f} empty, {DRAWS} draws")  # fmt: skip
-        if offered:
-            share = float(np.mean(broken))
-            figures.add(f"threshold for 5 % errors, promise broken, {d.name}", share, "at most 0.05",
+                    note=f"mean size {np.mean(sizes):.2f}, {np.mean(empty):.3f} empty, {DRAWS} draws")  # fmt: skip
+        if available:
+            share = float(np.mean(exceeded))
+            figures.add(f"threshold for 5 % errors, fraction of draws above 5 %, {d.name}", share, "at most 0.05",
                         is_met=share <= 0.05,
-                        note=f"offered in {offered} of {DRAWS}, {np.mean(accepted):.2f} accepted")  # fmt: skip
+                        note=f"available in {available} of {DRAWS}, {np.mean(accepted):.2f} accepted")  # fmt: skip
 
 
-def suspects(figures: Figures, d: Embedded, aim: float) -> None:
-    """5 % of the labels flipped at random."""
+def label_errors(figures: Figures, d: Embedded, aim: float) -> None:
+    """Measure the recall of label errors with 5 % of the labels flipped at random."""
     train, test = np.flatnonzero(d.is_train), np.flatnonzero(~d.is_train)
     blocks, test_blocks, num_classes = d.take(train), d.take(test), len(d.class_names)
-    found, changed, called = [], [], []
+    recalls, changed, called = [], [], []
     for seed in range(5):
         rng = np.random.default_rng(seed)
         given = d.class_ids[train].copy()
@@ -114,7 +114,7 @@ def suspects(figures: Figures, d: Embedded, aim: float) -> None:
         fit = fit_probe(blocks, given, num_classes)
         ranked = find_label_errors_or_pairs(softmax(fit.oof_logits), given, limit=2 * len(flipped))
         first = np.array([s.index for s in ranked.items])
-        found.append(float(np.isin(flipped, first).mean()))
+        recalls.append(float(np.isin(flipped, first).mean()))
         called.append(ranked.num_called / len(flipped))
         keep = np.setdiff1d(np.arange(len(train)), first)
         cleaned = fit_probe({k: b[keep] for k, b in blocks.items()}, given[keep], num_classes)
@@ -122,14 +122,14 @@ def suspects(figures: Figures, d: Embedded, aim: float) -> None:
             float((f.head.logits(test_blocks).argmax(axis=1) == d.class_ids[test]).mean()) for f in (fit, cleaned)
         )
         changed.append(after - before)
-    share, change = float(np.mean(found)), float(np.mean(changed))
-    figures.add(f"flips found among the first 2 x, {d.name}", share, f"at least {aim}", is_met=share >= aim,
-                note=f"called {np.mean(called):.2f} x the flips")  # fmt: skip
-    figures.add(f"test accuracy gained by dropping those, {d.name}", change, "not below 0", is_met=change >= 0)
+    recall, change = float(np.mean(recalls)), float(np.mean(changed))
+    figures.add(f"recall of flips among the first 2 x, {d.name}", recall, f"at least {aim}", is_met=recall >= aim,
+                note=f"{np.mean(called):.2f} x as many errors estimated")  # fmt: skip
+    figures.add(f"gain in test accuracy by dropping those, {d.name}", change, "not below 0", is_met=change >= 0)
 
 
 def swaps(figures: Figures, d: Embedded) -> None:
-    """Two heads whose predictions are swapped at random are alike: how often are they called different?"""
+    """Measure the false-positive rate of the comparison on two heads with randomly swapped predictions."""
     train, test = np.flatnonzero(d.is_train), np.flatnonzero(~d.is_train)
     ids, groups = d.class_ids[test], None if d.groups is None else d.groups[test]
     unit = np.arange(len(test)) if groups is None else np.unique(groups, return_inverse=True)[1]
@@ -150,30 +150,32 @@ def swaps(figures: Figures, d: Embedded) -> None:
     what = f"swapped {'by groups' if groups is not None else 'by image'}, {d.name}"
     for name, count in called.items():
         share = count / REPLICATES
-        figures.add(f"{what}: called different in {name}", share, "at most 0.06", is_met=share <= 0.06)
+        figures.add(f"{what}: false positives in {name}", share, "at most 0.06", is_met=share <= 0.06)
 
 
 def power(figures: Figures) -> None:
-    """Two heads that differ on 8 % (of +2 points) or 10 % (of +5) of the images."""
+    """Measure the power for two heads that differ on 8 % (+2 points) or 10 % (+5 points) of the images."""
     rng = np.random.default_rng(0)
     for gain, differ in ((0.02, 0.08), (0.05, 0.10)):
         for num in (200, 400, 1000):
-            told = 0
+            detected = 0
             for seed in range(200):
                 kind = rng.choice(3, size=num, p=[(differ + gain) / 2, (differ - gain) / 2, 1 - differ])
                 right_b, right_a = kind != 1, kind != 0
                 a, b = (np.where(right[:, None], [0.9, 0.1], [0.1, 0.9]) for right in (right_a, right_b))
                 ids = np.zeros(num, dtype=np.int64)
-                told += compare_paired(a, b, ids, ("x", "y"), num_draws=300, seed=seed).verdict == "better"
-            figures.add(f"power to tell +{100 * gain:.0f} points with {num} images", told / 200,
+                detected += (
+                    compare_paired(a, b, ids, ("x", "y"), num_draws=300, seed=seed).verdict is ComparisonVerdict.BETTER
+                )
+            figures.add(f"power to detect +{100 * gain:.0f} points with {num} images", detected / 200,
                         note=f"the two differ on {100 * differ:.0f} % of them")  # fmt: skip
 
 
 def forecasts(figures: Figures, data: list[Embedded]) -> None:
-    """Collections of 200, their gain at 400 and 800 forecast and then measured."""
-    errors, held = [], []
+    """Compare the forecast gain from 200 to 400 and 800 images with the measured one."""
+    errors, covered = [], []
     for d in data:
-        mine = []
+        own_errors = []
         for seed in range(FORECASTS):
             order = np.random.default_rng(seed).permutation(len(d.class_ids))
             index = order[:200]
@@ -181,16 +183,16 @@ def forecasts(figures: Figures, data: list[Embedded]) -> None:
             now = accuracy_of(d, index, order[200:])
             for (value, low, high), size in zip(curve, (400, 800), strict=True):
                 truth = accuracy_of(d, order[:size], order[size:]) - now
-                mine.append(abs(value - truth))
-                held.append(low <= truth <= high)
-        errors += mine
-        figures.add(f"gain at 2 x and 4 x the images, mean error of the forecast, {d.name}", float(np.mean(mine)))
+                own_errors.append(abs(value - truth))
+                covered.append(low <= truth <= high)
+        errors += own_errors
+        figures.add(f"gain at 2 x and 4 x the images, mean error of the forecast, {d.name}", float(np.mean(own_errors)))
     figures.add("gain at 2 x and 4 x the images, mean error of the forecast", float(np.mean(errors)))
-    figures.add("share of gains inside the forecast's 95 % interval", float(np.mean(held)))
+    figures.add("coverage of the forecast's 95 % interval", float(np.mean(covered)))
 
 
 def forecast_of(d: Embedded, index: NDArray[np.int64], seed: int) -> tuple[tuple[float, float, float], ...]:
-    """Gains foretold from one collection."""
+    """Return the forecast gains of one dataset."""
     ids, blocks, num_classes = d.class_ids[index], d.take(index), len(d.class_names)
     sizes, hits = [], []
     for count, parts in nested_parts(ids, seed=seed).items():
@@ -210,11 +212,13 @@ def forecast_of(d: Embedded, index: NDArray[np.int64], seed: int) -> tuple[tuple
 
 
 def accuracy_of(d: Embedded, train: NDArray[np.int64], rest: NDArray[np.int64]) -> float:
+    """Return the accuracy on `rest` of a probe fitted on `train`."""
     fit = fit_probe(d.take(train), d.class_ids[train], len(d.class_names), logistic=False)
     return float((fit.head.logits(d.take(rest)).argmax(axis=1) == d.class_ids[rest]).mean())
 
 
 def drawn(d: Embedded, num: int, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the indices of `num` random images, and of the rest."""
     order = np.random.default_rng(seed).permutation(len(d.class_ids))
     return order[:num], order[num:]
 
