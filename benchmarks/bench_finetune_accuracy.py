@@ -175,7 +175,7 @@ def summarize() -> None:
         for size in SIZES:
             own = gains[[r["cell"][1] == size for r in short]]
             if len(own):
-                figures.add(f"mean gain at {size} a class, points", float(own.mean()), note=f"{len(own)} cells")
+                figures.add(f"mean gain at {size} per class, points", float(own.mean()), note=f"{len(own)} cells")
         paired = [r for r in short if "loop" in r]
         if paired:
             by_set: dict[str, list[float]] = {}
