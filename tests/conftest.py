@@ -1,10 +1,10 @@
-"""Images and a cache that tests share; nothing outside the temporary folder is touched."""
+"""Provide images and a cache shared by tests, in the temporary folder only."""
 
 from __future__ import annotations
 
 import os
 
-# Workers share the cores: threads that wait for one another make a small training ten times slower.  Set before numpy.
+# Workers share the cores: waiting threads make a small training ten times slower. Set before importing numpy.
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -21,14 +21,14 @@ from PIL import Image
 
 import headstart  # noqa: F401  # first: switches telemetry off before a test imports onnxruntime
 
-# The same examples every time: a suite that is green stays green until the code changes.
+# The same examples in every run.
 settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
 @pytest.fixture(scope="session", autouse=True)
 def small_disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    """What the suite holds on the disk at its end: every run has its own network, and 3 GB of them filled a disk."""
+    """Fail the session if it leaves more than 1 GB on disk; every run stores its own network."""
     yield
     files = [path for path in tmp_path_factory.getbasetemp().rglob("*") if path.is_file() and not path.is_symlink()]
     held = sum(path.stat().st_size for path in files) / 1e9
@@ -39,7 +39,7 @@ def small_disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_root(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """One cache for the whole session and all its workers, so that the graph is exported once."""
+    """Share one cache among all workers, so that the graph is exported once."""
     base = tmp_path_factory.getbasetemp()
     base = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
     root = Path(os.environ.get("HEADSTART_TEST_CACHE") or base / "shared_cache")
@@ -78,7 +78,7 @@ def draw_image(kind: int, seed: int, size: tuple[int, int] = (96, 80)) -> Image.
 
 @pytest.fixture(scope="session")
 def make_images() -> Callable[..., Path]:
-    """A function that writes `root/<class>/NNN.jpg`."""
+    """Return a function that writes `root/<class>/NNN.jpg`."""
 
     def make(root: Path, counts: dict[str, int], first_seed: int = 0) -> Path:
         for kind, (name, count) in enumerate(counts.items()):
@@ -92,7 +92,7 @@ def make_images() -> Callable[..., Path]:
 
 @pytest.fixture(scope="session")
 def photos(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Path]) -> Path:
-    """Three classes of 16 images in class folders."""
+    """Write three classes of 16 images in class folders."""
     return make_images(tmp_path_factory.mktemp("photos"), {"stripes": 16, "discs": 16, "checks": 16})
 
 

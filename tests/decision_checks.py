@@ -1,4 +1,4 @@
-"""Evidence of every kind of decision, and checks of the decisions that a run has written, for tests."""
+"""Provide evidence of every kind of decision, and check the decisions of a run."""
 
 from __future__ import annotations
 
@@ -171,7 +171,7 @@ MAY_BE_NULL = frozenset(
 """Settings that are null in `config.resolved.yaml` although they have an effect; any other null is an error."""
 
 _OPTIONAL = frozenset({"includes_held_out", "spare_seconds"})
-_NAMED = frozenset({"factors"})  # whose keys are names of the user's
+_NAMED = frozenset({"factors"})  # whose keys are names chosen by the user
 _SNAKE = re.compile(r"[a-z][a-z0-9_]*")
 
 
@@ -193,7 +193,7 @@ def _check(rows: Iterable[Mapping[str, Any]]) -> set[DecisionReason]:
 
 
 def _missing(decision: Decision) -> set[str]:
-    """Return the keys that the example of a reason has and a real decision has not."""
+    """Return the keys of a reason's example that a decision lacks."""
     if decision.reason is DecisionReason.VIEWS_FIT_BUDGET:
         return {"view_seconds"} - set(decision.evidence)
     return set(EXAMPLES[decision.reason]) - set(decision.evidence) - _OPTIONAL

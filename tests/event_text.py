@@ -1,4 +1,4 @@
-"""Read what a stream or a run folder has of events, for tests."""
+"""Read the events of a stream or a run folder."""
 
 from __future__ import annotations
 

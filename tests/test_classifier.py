@@ -1,4 +1,4 @@
-"""`ImageClassifier` keeps scikit-learn's estimator contract."""
+"""Test that `ImageClassifier` follows scikit-learn's estimator contract."""
 
 from __future__ import annotations
 

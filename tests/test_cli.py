@@ -46,12 +46,12 @@ def test_train_output(trained: tuple[Path, subprocess.CompletedProcess[str]]) ->
 def test_screen_has_at_most_twelve_lines(
     tmp_path: Path, make_images: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Thirty classes of two images and twelve kinds of bad files: at most 12 lines of 100 characters."""
+    """Thirty classes of two images and twelve kinds of bad files give at most 12 lines of 100 characters."""
     monkeypatch.syspath_prepend(Path(__file__).parent / "data")
     from bad_files import bad_files
 
     data = tmp_path / "d"
-    for i in range(30):  # each class its own images
+    for i in range(30):  # different images per class
         make_images(data, {f"class{i:02d}": 2}, first_seed=20_000 + 2 * i)
     bad: dict[str, str] = {}
     for name, (kind, make) in bad_files().items():
@@ -90,8 +90,8 @@ def test_predict_writes_rows(
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
     assert len(rows) == 16
-    told = {"ood_score", "is_ood", "prediction_set"}
-    assert set(rows[0]) == {"file", "label", "probability", "label2", "probability2", *told, "error"}
+    uncertainty = {"ood_score", "is_ood", "prediction_set"}
+    assert set(rows[0]) == {"file", "label", "probability", "label2", "probability2", *uncertainty, "error"}
     (tmp_path / "broken.jpg").write_bytes(b"no")
     done = headstart_command(
         "predict", trained[0], tmp_path, photos / "discs" / "001.jpg", "--out", tmp_path / "a.jsonl"
@@ -162,12 +162,12 @@ def test_interrupted_run_is_repeated_exactly(
     cache_root: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Stopped while embedding; then trained again, and compared with a run that was never stopped."""
+    """Stop while embedding, train again, and compare with an uninterrupted run."""
     data = make_images(tmp_path / "d", {"a": 120, "b": 120}, first_seed=10_000 + stop)
     private_folder(cache_root / "graphs")
     (tmp_path / "cache").mkdir(mode=0o700)
     (tmp_path / "cache" / "graphs").symlink_to(cache_root / "graphs")
-    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))  # in which no image is known
+    monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))  # none of its images is known
     command = [sys.executable, "-m", "headstart", "train", str(data), "--out", str(tmp_path / "one")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60

@@ -1,4 +1,4 @@
-"""Settings: explicit beats automatic, the command line beats the file, and nothing is ignored."""
+"""Test settings: explicit beats automatic, the command line beats the file, nothing is ignored."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def test_optimizer_and_schedule_choices() -> None:
 
 
 @pytest.mark.parametrize(
-    ("strategy", "given", "said"),
+    ("strategy", "given", "message"),
     [("head", {"finetune.layer_decay": 0.5}, "finetune.layer_decay"),
      ("finetune", {"train_from": "last", "finetune.layer_decay": 0.5}, "only one stage"),
      ("finetune", {"train_from": "head", "finetune.refit_head": True}, "`head`"),
@@ -115,8 +115,8 @@ def test_optimizer_and_schedule_choices() -> None:
      ("auto", {"budget": "5m", "folds": 5}, "the budget says"),
      ("auto", {"budget": "5m", "select": "best"}, "keeps what is better anyway")],
 )  # fmt: skip
-def test_settings_without_effect_are_refused(strategy: str, given: dict[str, object], said: str) -> None:
-    with pytest.raises(SettingError, match=said) as caught:
+def test_settings_without_effect_are_refused(strategy: str, given: dict[str, object], message: str) -> None:
+    with pytest.raises(SettingError, match=message) as caught:
         resolve({"data": "d", "strategy": strategy, **given})
     assert caught.value.hint
 

@@ -23,9 +23,9 @@ def test_synthetic_dataset_has_no_findings(tmp_path: Path) -> None:
         np.testing.assert_array_equal(ours.xyxy, theirs.xyxy)
         assert [made.class_names[k] for k in ours.class_ids] == [read.class_names[k] for k in theirs.class_ids]
     assert [i for i, b in enumerate(made.boxes) if not len(b)] == [9, 19]
-    health = inspect_box_dataset(read)
-    assert not health.images.duplicates
-    assert not health.images.near_duplicates
+    report = inspect_box_dataset(read)
+    assert not report.images.duplicates
+    assert not report.images.near_duplicates
 
 
 def test_boxes_match_cells(tmp_path: Path) -> None:
@@ -40,7 +40,7 @@ def test_boxes_match_cells(tmp_path: Path) -> None:
             mask[y0:y1, x0:x1] = True
         inside.append(detail[mask].mean())
         outside.append(detail[~mask].mean())
-    assert np.mean(inside) > 4 * np.mean(outside)  # the ground is blurred, the cells are not
+    assert np.mean(inside) > 4 * np.mean(outside)  # only the background is blurred
 
 
 def test_seed_determines_images(tmp_path: Path) -> None:

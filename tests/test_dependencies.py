@@ -1,4 +1,4 @@
-"""Tests that pyproject.toml declares what the code imports, and that install hints name what it declares."""
+"""Test that pyproject.toml declares all imports, and that install hints name declared extras."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ LIGHT_ENTRIES = ("", "cli", "model", "detector", "commands.predict", "commands.e
 
 
 def names_of(requirements: list[str]) -> set[str]:
-    """Return the distributions of a list of requirements, with those of the extras of this project it names."""
+    """Return the distributions of a list of requirements, extras of this project expanded."""
     imported: set[str] = set()
     for requirement in requirements:
         name = re.match(r"[A-Za-z0-9._-]+", requirement)
@@ -131,24 +131,24 @@ def test_every_declared_dependency_is_used() -> None:
 
 
 def test_base_install_imports_prediction() -> None:
-    """Follow module-level imports from the light entries: they meet base dependencies only."""
+    """Module-level imports reachable from the prediction modules are base dependencies."""
     by_name = {
         ".".join(("headstart", *path.relative_to(SOURCE).with_suffix("").parts)).removesuffix(".__init__"): tree
         for path, tree in SOURCES.items()
     }
-    allowed, seen = modules_of(BASE), set()
+    allowed, visited = modules_of(BASE), set()
     waiting = [f"headstart.{entry}".rstrip(".") for entry in LIGHT_ENTRIES]
     while waiting:
         name = waiting.pop()
-        if name in seen or name not in by_name:
+        if name in visited or name not in by_name:
             continue
-        seen.add(name)
+        visited.add(name)
         for node in eager(by_name[name].body):
             for module, line in foreign_imports(node):
                 assert module in allowed, f"{name}:{line} imports {module} when it is loaded"
             if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "headstart":
                 waiting += [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
-    assert len(seen) > 20
+    assert len(visited) > 20
 
 
 def eager(body: list[ast.stmt]) -> Iterator[ast.stmt]:
@@ -161,7 +161,7 @@ def eager(body: list[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def test_missing_extra_declares_module() -> None:
-    """In `try: import X / except ImportError: raise MissingExtraError(what, extra)` the extra declares X."""
+    """The extra of `MissingExtraError(what, extra)` declares the module of the failed import."""
     checked = 0
     for path, tree in SOURCES.items():
         for call in (n for n in ast.walk(tree) if isinstance(n, ast.Call)):

@@ -1,4 +1,4 @@
-"""Names of the device in the spellings of other tools."""
+"""Test device names, with spellings of other tools."""
 
 from __future__ import annotations
 

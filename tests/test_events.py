@@ -1,4 +1,4 @@
-"""The event stream: order, JSON, throttling and cancelling."""
+"""Test the event stream: order, JSON, throttling and cancelling."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from headstart.types import DecisionReason, Finding, FindingKind, Severity
 
 
 def test_events_reach_every_listener_in_order() -> None:
-    seen: list[Event] = []
-    stream = EventStream([seen.append])
+    received: list[Event] = []
+    stream = EventStream([received.append])
     with stream.stage(Stage.FEATURES, backbone="x") as evidence:
         evidence["num_computed"] = 3
-    assert [type(e) for e in seen] == [StageStarted, StageFinished]
-    assert seen[1].evidence == {"backbone": "x", "num_computed": 3}  # type: ignore[attr-defined]
+    assert [type(e) for e in received] == [StageStarted, StageFinished]
+    assert received[1].evidence == {"backbone": "x", "num_computed": 3}  # type: ignore[attr-defined]
 
 
 def test_json_holds_codes_and_plain_numbers() -> None:
@@ -58,11 +58,11 @@ def test_json_lines_with_unusual_names() -> None:
 
 
 def test_progress_is_throttled_except_last() -> None:
-    seen: list[Event] = []
-    report = EventStream([seen.append]).progress(Stage.FEATURES, pause=100.0)
+    received: list[Event] = []
+    report = EventStream([received.append]).progress(Stage.FEATURES, pause=100.0)
     for done in range(1, 1001):
         report(done, 1000)
-    assert [e.done for e in seen if isinstance(e, Progress)] == [1000]
+    assert [e.done for e in received if isinstance(e, Progress)] == [1000]
 
 
 def test_progress_states_rate_and_time_left() -> None:

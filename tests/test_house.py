@@ -111,7 +111,7 @@ def test_pure_layers_import_neither_torch_nor_pillow(path: Path) -> None:
 
 
 def loaded_by(statement: str) -> set[str]:
-    """Top-level modules that a fresh interpreter has after a statement."""
+    """Return the top-level modules of a new interpreter after a statement."""
     code = f"{statement}\nimport sys\nprint('\\n'.join(sorted({{m.split('.')[0] for m in sys.modules}})))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     return set(done.stdout.split())

@@ -36,4 +36,4 @@ def test_lock_is_held_until_process_ends(tmp_path: Path) -> None:
 
 def test_missing_lock_file_is_free(tmp_path: Path) -> None:
     assert not RunLock(tmp_path / "none").is_taken()
-    assert RunLock(tmp_path / "none").take()  # a folder that is missing is found out about when something is saved
+    assert RunLock(tmp_path / "none").take()  # a missing folder raises later, on saving

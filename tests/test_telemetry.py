@@ -1,4 +1,4 @@
-"""Telemetry of dependencies is off before they are imported, and their files go to headstart's cache folder."""
+"""Test that dependencies are imported with telemetry off, and write to headstart's cache folder only."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SOURCE = Path(__file__).parent.parent / "src" / "headstart"
 
 
 def environment_after(code: str, **given: str) -> dict[str, str]:
-    """Return the environment of a fresh interpreter after some code."""
+    """Return the environment of a new interpreter after some code."""
     environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(SOURCE.parent), **given}
     code += "\nimport json, os\nprint(json.dumps(dict(os.environ)))"
     done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
@@ -36,8 +36,8 @@ def test_importing_headstart_switches_telemetry_off(module: str, given: dict[str
     assert {name: variables[name] for name in TELEMETRY_OFF} == dict.fromkeys(TELEMETRY_OFF, "1")
 
 
-def stand_in(monkeypatch: pytest.MonkeyPatch, version: str) -> list[str]:
-    """Put a module in place of onnxruntime that was imported earlier; returns what is called."""
+def fake_onnxruntime(monkeypatch: pytest.MonkeyPatch, version: str) -> list[str]:
+    """Replace onnxruntime by a fake imported module; return its recorded calls."""
     calls: list[str] = []
     runtime = ModuleType("onnxruntime")
     runtime.__version__ = version  # type: ignore[attr-defined]
@@ -52,7 +52,7 @@ def stand_in(monkeypatch: pytest.MonkeyPatch, version: str) -> list[str]:
 
 @pytest.mark.parametrize("version", ["1.29.0", "1.32.0", "2.0.1.dev3"])
 def test_onnxruntime_imported_first_warns(version: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = stand_in(monkeypatch, version)
+    calls = fake_onnxruntime(monkeypatch, version)
     with pytest.warns(TelemetryWarning):
         disable_telemetry()
     assert calls == ["disabled"]
@@ -69,7 +69,7 @@ def test_onnxruntime_imported_first_warns(version: str, monkeypatch: pytest.Monk
 def test_no_warning_without_telemetry(
     version: str, platform: str, given: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls = stand_in(monkeypatch, version)
+    calls = fake_onnxruntime(monkeypatch, version)
     monkeypatch.setattr(sys, "platform", platform)
     for name, value in given.items():
         monkeypatch.setenv(name, value)
@@ -80,7 +80,7 @@ def test_no_warning_without_telemetry(
 
 
 def test_onnxruntime_is_imported_with_its_own_switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls = stand_in(monkeypatch, "1.32.0")
+    calls = fake_onnxruntime(monkeypatch, "1.32.0")
     assert import_onnxruntime() is sys.modules["onnxruntime"]
     assert calls == ["disabled"]
     monkeypatch.delattr(sys.modules["onnxruntime"], "disable_telemetry_events")
@@ -113,7 +113,7 @@ print(matplotlib.rcParams["axes.titlesize"])
 
 
 def draw(home: Path, code: str = DRAW, **given: str) -> list[str]:
-    """Return what lies in the home folder after drawing, and what was printed as the last item."""
+    """Return the files of the home folder after drawing, and the printed output as last item."""
     home.mkdir(exist_ok=True)
     environment = {"PATH": os.environ.get("PATH", os.defpath), "PYTHONPATH": str(SOURCE.parent), "HOME": str(home)}
     environment |= {"HEADSTART_CACHE": str(home.parent / "cache"), **given}
@@ -170,7 +170,7 @@ def test_cuda_kernels_are_compiled_into_cache(tmp_path: Path, monkeypatch: pytes
 
 
 def imports_without_preparation(path: Path) -> list[tuple[int, str]]:
-    """Lines that import onnxruntime anywhere, or matplotlib in a function that did not call `prepare_matplotlib`."""
+    """Return lines that import onnxruntime, or matplotlib in a function without `prepare_matplotlib`."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     prepared: dict[int, int] = {}
     for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)):

@@ -1,4 +1,4 @@
-"""Fixtures of the backbones' tests: a private cache for every test, so nothing of this machine is touched."""
+"""Isolate the caches of every backbone test."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Names and cards: spellings, ambiguity, unknown names, sizes."""
+"""Test names and cards: spellings, ambiguity, unknown names, image sizes."""
 
 from __future__ import annotations
 
@@ -46,10 +46,10 @@ def test_names_ignore_case_dashes_and_underscores(spelling, name):
 
 
 def test_every_spelling_matches_exactly_one_network():
-    seen = {}
+    known = {}
     for card in list_cards():
         for spelling in (card.name, card.title, *card.aliases):
-            assert seen.setdefault(normalize_name(spelling), card.name) == card.name
+            assert known.setdefault(normalize_name(spelling), card.name) == card.name
             assert find_card(spelling).name == card.name
 
 

@@ -1,4 +1,4 @@
-"""Classifier heads: every configuration on the command line and in Python."""
+"""Test classifier heads in every configuration, on the command line and in Python."""
 
 from __future__ import annotations
 

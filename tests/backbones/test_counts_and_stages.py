@@ -1,4 +1,4 @@
-"""Published parameter counts of every listed network, and the stage tables of twelve."""
+"""Test published parameter counts of every listed network, and the stage tables of twelve."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ TIMM_MILLIONS = {
     "convnext_pico": 9.05, "convnext_nano": 15.59, "regnetx_008": 7.26, "regnety_008": 6.26, "regnety_016": 11.20,
     "regnety_032": 19.44, "regnety_080": 39.18,
 }  # fmt: skip
-# Source: the networks' papers and repositories, as the literature quotes them.
+# Source: papers and repositories of the networks.
 EXACT = {
     "alexnet": 61_100_840, "vgg16": 138_357_544, "resnet50": 25_557_032, "resnet101": 44_549_160,
     "mobilenetv2": 3_504_872, "pnasnet5_large": 86_057_668, "efficientnet_lite0": 4_652_008,

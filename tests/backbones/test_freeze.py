@@ -1,4 +1,4 @@
-"""Frozen parts: no gradient, no drift, not in the optimizer, bit-identical afterwards."""
+"""Test frozen parts: no gradient, no drift, not in the optimizer, bit-identical after training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layer tables, diagrams, comparisons, history and measurements."""
+"""Test layer tables, diagrams, comparisons, history and measurements."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def resnet18():
 
 
 def test_totals_are_the_same_at_every_depth():
-    backbone = empty("convnext_atto", 64)  # it has parameters beside its layers
+    backbone = empty("convnext_atto", 64)  # it has parameters outside its layers
     for depth in ("stage", "block", "layer"):
         table = summarize(backbone, depth=depth)
         assert table.num_params == table.num_trainable == backbone.card.num_params

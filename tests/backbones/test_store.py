@@ -1,4 +1,4 @@
-"""Store of imported weights: import, fetch, carry; and bad checkpoints."""
+"""Test the store of imported weights: import, fetch, copy; and bad checkpoints."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ def test_user_weights_are_imported_next_to_published_ones(small_file, small_netw
     assert card.weights_tag == f"{SMALL}.mine"
     assert card.top1 is None
     assert card.license == ""
-    for asked in ({"name": f"{SMALL}.mine"}, {"name": SMALL, "weights": "mine"}):
-        backbone = load_backbone(**asked, offline=True)
+    for request in ({"name": f"{SMALL}.mine"}, {"name": SMALL, "weights": "mine"}):
+        backbone = load_backbone(**request, offline=True)
         assert same(backbone.module, small_network)
         assert backbone.card.digest == card.digest
         assert "no published digest" in backbone.notes[0]

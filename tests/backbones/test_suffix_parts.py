@@ -1,4 +1,4 @@
-"""Segments between two cuts compute the same as the whole network."""
+"""Test that segments between two cuts match the whole network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Download weights from a hub and from plain addresses of a local server: complete, interrupted, wrong, missing."""
+"""Test downloads from a hub and from URLs of a local server: complete, interrupted, wrong, missing."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ def test_hub_weights_are_downloaded_once(served, hub_card, hub_file):
     served.add_hub("someone/small", "model.safetensors", hub_file)
     weights = find_weights(hub_card, mirror=served.address)
     assert weights.digest == hashlib.sha256(hub_file).hexdigest()
-    asked = len(served.requests)
+    num_requests = len(served.requests)
     again = find_weights(hub_card, offline=True)
     assert again.digest == weights.digest
     assert again.origin == "from the cache"
-    assert len(served.requests) == asked
+    assert len(served.requests) == num_requests
     assert known_digest(hub_card) == weights.digest
 
 
@@ -118,10 +118,10 @@ def test_failing_download_raises_and_leaves_no_partial_file(served, hub_card, hu
 def test_wrong_hub_content_is_deleted(served, hub_card, hub_file):
     path = "someone/small/model.safetensors"
     served.add_hub("someone/small", "model.safetensors", hub_file)
-    served.lies_about[path] = hub_file[:-4] + b"evil"
+    served.wrong_content[path] = hub_file[:-4] + b"evil"
     with pytest.raises(WeightsError, match="SHA-256"):
         find_weights(hub_card, mirror=served.address)
-    served.lies_about.clear()
+    served.wrong_content.clear()
     assert find_weights(hub_card, mirror=served.address).digest == hashlib.sha256(hub_file).hexdigest()
 
 
@@ -264,7 +264,7 @@ def test_bundled_package_is_checked_by_digest(monkeypatch, tmp_path):
 
 
 def test_command_line_fetches_from_a_mirror_without_torch(served, hub_file, tmp_path):
-    """The whole way in its own process: the hub's client reads its settings when it is imported."""
+    """Run in a separate process, because the hub client reads its settings on import."""
     served.add_hub("timm/mobilenetv3_small_100.lamb_in1k", "model.safetensors", hub_file)
     code = (
         "import sys, typer\n"

@@ -1,4 +1,4 @@
-"""ZFNet follows from the layer table of its paper."""
+"""Test ZFNet against the layer table of its paper."""
 
 from __future__ import annotations
 

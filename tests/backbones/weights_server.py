@@ -1,4 +1,4 @@
-"""A local HTTP server with the hub's layout that serves files complete, truncated, wrong or not at all."""
+"""Provide a local HTTP server with the hub's layout that can truncate, corrupt or omit files."""
 
 from __future__ import annotations
 
@@ -14,27 +14,27 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 @dataclass
 class Served:
-    """What the server holds and how it misbehaves.
+    """Files of the server and its simulated failures.
 
     Attributes:
         files: Path to content: `ORG/REPO/model.safetensors` for the hub, `models/FILE` for plain addresses.
         repos: Repositories that exist; a missing file in them is "entry not found".
         break_after: Path to the number of bytes after which the connection is cut.
-        num_breaks: How often that still happens, by path.
-        lies_about: Path to a content that is sent instead of the one announced.
-        requests: Method, path and range of everything asked for.
+        num_breaks: Path to the remaining number of such interruptions.
+        wrong_content: Path to the content that is sent instead of the announced one.
+        requests: Method, path and range of every request.
     """
 
     files: dict[str, bytes] = field(default_factory=dict)
     repos: set[str] = field(default_factory=set)
     break_after: dict[str, int] = field(default_factory=dict)
     num_breaks: dict[str, int] = field(default_factory=dict)
-    lies_about: dict[str, bytes] = field(default_factory=dict)
+    wrong_content: dict[str, bytes] = field(default_factory=dict)
     requests: list[tuple[str, str, str]] = field(default_factory=list)
     address: str = ""
 
     def add_hub(self, repo: str, filename: str, content: bytes) -> None:
-        """A file of a repository."""
+        """Add a file to a repository."""
         self.repos.add(repo)
         self.files[f"{repo}/{filename}"] = content
 
@@ -74,7 +74,7 @@ def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
                 self.end_headers()
                 return
             announced = hashlib.sha256(content).hexdigest()
-            content = served.lies_about.get(path, content)
+            content = served.wrong_content.get(path, content)
             begin = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted else 0
             if begin >= len(content):
                 self.send_response(416)

@@ -52,7 +52,7 @@ def test_complete_help_lists_every_setting(capsys: pytest.CaptureFixture[str]) -
     text = capsys.readouterr().out
     assert [name for name in known_names() if "." in name and f"  {name} " not in text] == []
     assert "--first-id" in text
-    assert "…" not in text  # nothing is cut off
+    assert "…" not in text  # nothing is truncated
 
 
 def test_help_hides_advanced_settings(capsys: pytest.CaptureFixture[str]) -> None:

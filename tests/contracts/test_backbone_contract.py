@@ -1,4 +1,4 @@
-"""For every backbone and every cut, `suffix(prefix(x)) == network(x)`, and the ONNX prefix equals torch's."""
+"""Test that `suffix(prefix(x)) == network(x)` at every cut, and that the ONNX prefix matches torch."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def lite0() -> Backbone:
 
 @lru_cache(maxsize=1)
 def random_backbone(name: str, size: int | None = None) -> Backbone:
-    """Return a network with seeded weights; BatchNorm statistics too, or a forgotten layer would not show."""
+    """Return a network with seeded weights and BatchNorm statistics, so that a missing layer changes the output."""
     torch.manual_seed(0)
     backbone = load_backbone(name, weights="none", size=size)
     generator = torch.Generator().manual_seed(1)
@@ -53,7 +53,7 @@ def check_all_cuts(backbone: Backbone, size: int) -> None:
             parts = state if isinstance(state, tuple) else (state,)
             before = [t.clone() for t in parts]
             outputs = backbone.suffix(cut)(state)
-            assert all(torch.equal(a, b) for a, b in zip(before, parts, strict=True))  # a cached state stays as it is
+            assert all(torch.equal(a, b) for a, b in zip(before, parts, strict=True))  # a cached state is unchanged
             worst = (outputs - expected).abs().max() / expected.abs().max()
             assert worst <= 1e-5, f"{backbone.card.name} at {cut}: {worst}"
 

@@ -1,4 +1,4 @@
-"""Activation cache: the same gradients as without it, complete or rebuilt, safe with two processes."""
+"""Test the activation cache: gradients as without it, complete or rebuilt, safe with two processes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HALF = RowLayout(("state0", "pooled"), ((4, 16, 16), (3,)))
 
 
 class ToyEngine:
-    """A frozen prefix: four mixtures of the colors, and their means."""
+    """Frozen prefix: four mixtures of the colors, and their means."""
 
     def __init__(self) -> None:
         self.num_images = 0
@@ -94,7 +94,7 @@ def test_damaged_rows_are_recomputed(files: list[str], tmp_path: Path) -> None:
     np.testing.assert_array_equal(again.rows(range(20), [1] * 20), expected_rows(files, HALF, 1))
     assert engine.num_images == 21
     again.close()
-    for end in (5, 30, len(content) - 7):  # killed while writing, by a file system that does not keep its word
+    for end in (5, 30, len(content) - 7):  # killed while writing, on a file system that does not flush
         for file in views.space.folder.glob("*.rows"):
             file.unlink()
         shard.write_bytes(content[:end])

@@ -1,4 +1,4 @@
-"""docs/bundle.md suffices to write a runtime: its program and formulas match the product."""
+"""Test that the program and formulas of docs/bundle.md match the runtime."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ SPECS = {
 
 @pytest.fixture(scope="module")
 def graph_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Coarse pixels as features: a difference anywhere in the image shows."""
+    """Export a graph whose features are coarse pixels, so that any difference in the image changes them."""
     kernel = np.eye(3, dtype=np.float32)[:, :, None, None] * np.ones((1, 1, 4, 4), np.float32) / 16
     width = 3 * (HW[0] // 4) * (HW[1] // 4)
     nodes = [
@@ -66,7 +66,7 @@ def graph_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Every mode, orientation and size described on the page."""
+    """Write images of every mode, orientation and size described on the page."""
     folder = tmp_path_factory.mktemp("images")
     rng = np.random.default_rng(0)
 
@@ -104,7 +104,7 @@ def bundle_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     folder = tmp_path_factory.mktemp("run") / "bundle"
     rows = norm({"embedding": rng.normal(size=(60, width)).astype(np.float32)})
     probabilities, ids = rng.dirichlet(np.ones(5), 60), rng.integers(0, 5, 60)
-    is_told = request.param != "no-draft"
+    has_uncertainty = request.param != "no-draft"
     return write_bundle(
         folder,
         graph_path=graph_path,
@@ -113,8 +113,8 @@ def bundle_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
         class_names=["a", "b", "c", "d", "é"],
         has_flip=request.param == "cover",
         trained_on=["0" * 64],
-        ood=fit_ood_model(None if request.param == "pad" else rows, probabilities, ids) if is_told else None,
-        prediction_sets=fit_prediction_sets(probabilities, ids, coverage=0.8).rule if is_told else None,
+        ood=fit_ood_model(None if request.param == "pad" else rows, probabilities, ids) if has_uncertainty else None,
+        prediction_sets=fit_prediction_sets(probabilities, ids, coverage=0.8).rule if has_uncertainty else None,
     )
 
 
@@ -144,10 +144,10 @@ def test_documented_program_matches_runtime(bundle_path: Path, images: list[Path
         assert {(p.ood_score, p.is_ood, p.prediction_set) for p in runtime.predict(images)} == {(None, None, None)}
         return
     assert runtime.bundle.ood.has_residual_norm == ("pad" not in runtime.bundle.spec.resize_mode)
-    for (novelty, is_ood, names), plain, other in zip(
+    for (ood_score, is_ood, names), plain, other in zip(
         output, runtime.predict(images), runtime.predict(images, ood_fpr=0.3, coverage=0.6), strict=True
     ):
-        assert plain.ood_score == pytest.approx(novelty, abs=1e-6)
+        assert plain.ood_score == pytest.approx(ood_score, abs=1e-6)
         assert plain.is_ood is is_ood
         assert sorted(other.prediction_set or ()) == names
 
@@ -173,7 +173,7 @@ def test_documented_formula_gives_logits(bundle_path: Path, images: list[Path]) 
     assert np.allclose(powers / powers.sum(axis=1, keepdims=True), runtime.predict_proba(images), atol=1e-5)
 
 
-# The page's rebuilding of Pillow's resize, in numpy.
+# Pillow's resize in numpy, as documented on the page.
 
 IS_PILLOW_13 = int(PIL.__version__.split(".")[0]) >= 13
 _RADIUS = {"bilinear": 1.0, "bicubic": 2.0, "lanczos": 3.0}
@@ -192,7 +192,7 @@ def _g(name: str, x: float) -> float:
 
 
 def _pass(image: NDArray[Any], low: float, high: float, size: int, name: str) -> NDArray[np.uint8]:
-    """Filters along axis 1."""
+    """Resize along axis 1."""
     if (low, high) == (0, image.shape[1]) and size == image.shape[1]:
         return image
     t = float(np.float32(high) - np.float32(low)) / size

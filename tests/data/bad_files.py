@@ -66,7 +66,7 @@ def _zip() -> bytes:
 
 
 def bad_files() -> dict[str, tuple[str, Maker]]:
-    """File name to (expected kind, maker); none of these files is usable."""
+    """Return file names with (expected kind, maker) of unusable files."""
     jpeg, png = encode(scene(1), "JPEG"), encode(scene(2), "PNG")
     gif, bmp, tiff = encode(scene(3, mode="P"), "GIF"), encode(scene(4), "BMP"), encode(scene(5), "TIFF")
     webp, ppm = encode(scene(6), "WEBP"), encode(scene(7), "PPM")
@@ -125,7 +125,7 @@ def bad_files() -> dict[str, tuple[str, Maker]]:
 
 
 def odd_files() -> dict[str, tuple[str | None, Maker]]:
-    """File name to (kind of remark or None, maker); all of these files are used."""
+    """Return file names with (kind of remark or None, maker) of usable files."""
     rgb, gray = scene(20), scene(21, mode="L")
     deep = (np.asarray(gray, dtype=np.uint16) * 200).astype(np.uint16)
     frames = [scene(i, mode="P") for i in (22, 23)]
@@ -171,10 +171,10 @@ def odd_files() -> dict[str, tuple[str | None, Maker]]:
 
 
 def make_folder(root: Path) -> tuple[dict[str, str], dict[str, str | None]]:
-    """Write all of them below `root/a` and `root/b`.
+    """Write all files below `root/a` and `root/b`.
 
     Returns:
-        Name to kind of the bad ones, and name to remark (or None) of those that are to be used.
+        Names with kinds of unusable files, and names with remarks (or None) of usable ones.
     """
     bad, odd = {}, {}
     for k, (name, (kind, make)) in enumerate(bad_files().items()):

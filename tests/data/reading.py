@@ -1,4 +1,4 @@
-"""Small datasets to read, and helpers to compare the result."""
+"""Write small datasets, and compare how they are read."""
 
 from __future__ import annotations
 

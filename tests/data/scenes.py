@@ -1,4 +1,4 @@
-"""Images with real structure, each its own scene, and edited duplicates of them."""
+"""Draw different scenes, and edited duplicates of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every bad file is reported with its kind, none is replaced, and the good ones are used."""
+"""Test that every bad file is reported with its kind and never replaced, and that good files are used."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX file systems o
 
 @dataclass
 class Zoo:
-    """The folder with all kinds of files, read and scanned."""
+    """Folder with all kinds of files, read and scanned."""
 
     root: Path
     bad: dict[str, str]
@@ -95,7 +95,7 @@ def test_bad_files_are_not_replaced(zoo: Zoo) -> None:
         assert i in zoo.scan.problems
     applied = apply_report(zoo.samples, zoo.report, group_from="none")
     assert applied.excluded[lost].all()
-    two_labels = {i for p in zoo.report.label_conflicts for i in (p.index_a, p.index_b)}  # films of the same page
+    two_labels = {i for p in zoo.report.label_conflicts for i in (p.index_a, p.index_b)}  # copies of the same page
     assert set(np.flatnonzero(applied.excluded & zoo.scan.is_ok)) == two_labels
     assert {zoo.samples[i].name.rpartition("/")[2] for i in two_labels} == {
         "ok_film.webp",
@@ -191,7 +191,7 @@ def test_file_that_becomes_a_pipe_does_not_block(tmp_path: Path) -> None:
 
 @posix
 def test_permission_denied_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Refuse through a stand-in for the system, because tests may run as root, who is never denied access."""
+    """Simulate denied access, because tests may run as root."""
     root = small_set(tmp_path)
 
     def guarded(path: str, mode: str = "r", *rest: object, **options: object) -> object:

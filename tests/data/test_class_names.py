@@ -1,4 +1,4 @@
-"""Class numbers become names only with evidence of where counting starts."""
+"""Test that class numbers become names only with evidence of where counting starts."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_evidence_decides(lines: list[str], images: list[tuple[int, str]], names
     ("lines", "images"),
     [
         (NAMES, rows(1, 2, 4)),
-        (NAMES, [(1, "glass/1.png"), (2, "0.png")]),  # one class says too little
+        (NAMES, [(1, "glass/1.png"), (2, "0.png")]),  # one class is not enough
         (NAMES, [(1, "glass/1.png"), (2, "paper/2.png"), (3, "metal/3.png"), (2, "card/4.png")]),  # both ways
         (["cat", "", "dog", "cow"], rows(0, 2)),  # the blank line is class 1, or nothing
     ],

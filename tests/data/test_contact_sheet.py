@@ -1,4 +1,4 @@
-"""Contact sheets show images, and tiles with a reason for unreadable ones."""
+"""Test contact sheets, with tiles for unreadable images."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ def test_as_seen_shows_network_input(photos: Path) -> None:
     samples = read(photos)
     spec = ImageSpec(size_hw=(100, 100), crop_fraction=0.5)
     sheet = np.asarray(draw_by_class(samples, per_class=1, seed=3, side=100, as_seen=spec))
-    seen = [read_image(s.path, spec) for s in samples]
+    inputs = [read_image(s.path, spec) for s in samples]
     windows = [sheet[y : y + 100, 8:108] for y in range(sheet.shape[0] - 100)]
-    assert sum(any(np.array_equal(w, p) for w in windows) for p in seen) == 3
+    assert sum(any(np.array_equal(w, p) for w in windows) for p in inputs) == 3
 
 
 def test_views_match_training_cache(photos: Path) -> None:

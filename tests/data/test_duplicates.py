@@ -1,4 +1,4 @@
-"""Duplicates are found however they were edited, different images stay apart, and the cost is almost linear."""
+"""Test detection of edited duplicates, few false pairs, and almost linear cost."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ NUM_ALONE = 60
 
 @dataclass
 class Planted:
-    """Scenes, some with one edited duplicate, and the pairs found among them."""
+    """Scenes, some with one edited duplicate, and the detected pairs."""
 
     scan: ScanResult
     kind_of: dict[frozenset[int], str]
@@ -120,7 +120,7 @@ def test_no_pair_among_different_images(planted: Planted) -> None:
 
 
 def test_similar_studio_images_are_not_duplicates() -> None:
-    """The same backdrop and position, different objects, as in product photographs."""
+    """Same backdrop and position with different objects, as in product photographs."""
     rng = np.random.default_rng(0)
     files = []
     backdrop = Image.fromarray(np.linspace(150, 220, 150).astype(np.uint8)[:, None].repeat(200, 1)).convert("RGB")
@@ -206,17 +206,17 @@ def test_equal_pixels_under_other_bytes_and_modes(tmp_path_factory: pytest.TempP
     nearly[3, 3] ^= 1  # one bit of one pixel
     files = [encode(image, "PNG"), encode(image.convert("RGB"), "PNG"), encode(Image.fromarray(nearly), "PNG")]
     scan = scan_of(samples_of(list("abc")), files)
-    asked: list[tuple[int, int]] = []
+    compared: list[tuple[int, int]] = []
 
     def same(a: int, b: int) -> bool:
-        asked.append((a, b))
+        compared.append((a, b))
         return False
 
     exact, _, _ = find_duplicates(scan, num_threads=1)
     assert (0, 1, "pixels") in {(p.first, p.second, p.kind) for p in exact}
     exact, _, _ = find_duplicates(scan, same_pixels=same, num_threads=1)
     assert exact == []
-    assert (0, 1) in asked
+    assert (0, 1) in compared
 
 
 def test_large_sets_of_one_file_do_not_make_all_pairs() -> None:
@@ -231,7 +231,7 @@ def test_large_sets_of_one_file_do_not_make_all_pairs() -> None:
 
 
 def test_near_duplicate_extends_to_equal_images() -> None:
-    """Reported as pairs, so that a leak or a second label is found for either of the equal images."""
+    """Both equal images are reported as pairs, so that leaks and label conflicts cover either of them."""
     files = [encode(scene(1)), encode(scene(2)), encode(scene(1)), encode(scene(1), quality=50), encode(scene(3))]
     exact, near, _ = find_duplicates(scan_of(samples_of(list("abcde")), files), num_threads=1)
     assert [(p.first, p.second) for p in exact] == [(0, 2)]
@@ -256,7 +256,7 @@ def test_result_depends_on_neither_threads_nor_order(planted: Planted) -> None:
     exact, near, _ = find_duplicates(subset(planted.scan, order), num_threads=1)
     turned = {frozenset((int(order[p.first]), int(order[p.second]))) for p in (*exact, *near)}
     plain = {frozenset((p.first, p.second)) for p in (*planted.exact, *planted.near)}
-    assert len(turned ^ plain) <= 1  # ties between candidates may fall the other way
+    assert len(turned ^ plain) <= 1  # ties between candidates may differ
 
 
 def test_components() -> None:
@@ -311,7 +311,7 @@ def test_number_of_registered_pairs_is_linear_in_images(monkeypatch: pytest.Monk
     counts = []
     for num in (200, 400, 800):
         rng = np.random.default_rng(num)
-        families = rng.integers(0, 256, (num // 10, 12, 12)).repeat(10, 0)  # ten that are somewhat alike
+        families = rng.integers(0, 256, (num // 10, 12, 12)).repeat(10, 0)  # ten similar ones
         coarse = 0.7 * families + 0.3 * rng.integers(0, 256, (num, 12, 12))
         thumbs = coarse.astype(np.uint8).repeat(8, 1).repeat(8, 2)
         candidates = find_candidates(thumbs, None)
@@ -327,8 +327,8 @@ def test_number_of_registered_pairs_is_linear_in_images(monkeypatch: pytest.Monk
             duplicate_candidates.compare_candidates(thumbs, candidates, 1)
         counts.append((len(candidates.part), compared))
     for num, (pairs, compared) in zip((200, 400, 800), counts, strict=True):
-        assert num <= pairs <= 12 * num  # few partners an image
-        assert pairs <= compared <= 6 * pairs  # each compared as it is, and some again better aligned
+        assert num <= pairs <= 12 * num  # few partners per image
+        assert pairs <= compared <= 6 * pairs  # some are compared again after alignment
     assert counts[2][1] < 2.6 * counts[1][1] < 2.6 * 2.6 * counts[0][1]
 
 

@@ -1,4 +1,4 @@
-"""Walking folders with unreadable, special and looping entries."""
+"""Test walking folders with unreadable, special and looping entries."""
 
 import os
 import sys
@@ -65,7 +65,7 @@ def test_permission_denied_half_way(tmp_path: Path, monkeypatch: pytest.MonkeyPa
             raise PermissionError(13, "Permission denied")
         return scandir(path)
 
-    monkeypatch.setattr(os, "scandir", guarded)  # the tests may run as root, whom nothing is denied
+    monkeypatch.setattr(os, "scandir", guarded)  # root can read everything
     tree = walk_files(str(tmp_path))
     assert [f.name for f in tree.images] == ["a/1.png", "b/2.png"]
     assert [(p.name, p.kind) for p in tree.problems] == [("secret", "permission")]

@@ -1,4 +1,4 @@
-"""Hidden groups: names propose, images decide, and the effect on the score is measured."""
+"""Test inferred groups: names propose, images decide, and the effect on the score is measured."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_variants_of_originals_are_accepted_and_used(related: tuple[Samples, Sca
 def test_permuted_names_are_rejected(shuffled: tuple[Samples, ScanResult]) -> None:
     samples, scan = shuffled
     patterns = evaluate(samples, scan, score=flattering)
-    assert [p.num_groups for _, p in patterns] == [NUM_ORIGINALS]  # it is asked
+    assert [p.num_groups for _, p in patterns] == [NUM_ORIGINALS]  # a question
     assert not any(p.accepted or p.is_used for _, p in patterns)
     assert patterns[0][1].p_value > 0.05
 
@@ -126,33 +126,33 @@ def test_embeddings_alone_can_support_a_proposal(shuffled: tuple[Samples, ScanRe
 
 def test_effect_uses_given_score(related: tuple[Samples, ScanResult]) -> None:
     samples, scan = related
-    asked: list[NDArray[np.int64] | None] = []
+    requested: list[NDArray[np.int64] | None] = []
 
     def score(groups: NDArray[np.int64] | None) -> float:
-        asked.append(groups)
+        requested.append(groups)
         return 0.91 if groups is None else 0.78
 
     (_, best), *_ = evaluate(samples, scan, score=score)
     assert (best.accuracy_independent, best.accuracy_grouped) == (0.91, 0.78)
-    assert asked[0] is None
-    assert any(g is not None and len(np.unique(g)) == NUM_ORIGINALS for g in asked)
+    assert requested[0] is None
+    assert any(g is not None and len(np.unique(g)) == NUM_ORIGINALS for g in requested)
 
 
 def test_duplicates_stay_together_while_effect_is_measured(related: tuple[Samples, ScanResult]) -> None:
     """Otherwise the score for independent images would count duplicates as new images."""
     samples, scan = related
     duplicates = [Pair(7, 90, "near", 1.0)]  # of other originals
-    asked: list[NDArray[np.int64] | None] = []
+    requested: list[NDArray[np.int64] | None] = []
 
     def score(groups: NDArray[np.int64] | None) -> float:
-        asked.append(groups)
+        requested.append(groups)
         return 0.5
 
     evaluate(samples, scan, score=score, duplicates=duplicates)
-    for groups in asked:
+    for groups in requested:
         assert groups is not None
         assert groups[7] == groups[90]
-    assert min(len(np.unique(g)) for g in asked if g is not None) == NUM_ORIGINALS - 1
+    assert min(len(np.unique(g)) for g in requested if g is not None) == NUM_ORIGINALS - 1
 
 
 def test_no_effect_without_score(related: tuple[Samples, ScanResult]) -> None:
@@ -186,9 +186,9 @@ def test_supported_grouping_with_largest_score_drop_is_used() -> None:
     assert sizes[36].accepted  # patient and visit together
     assert [p.num_groups for _, p in patterns if p.is_used] == [12]
     assert not any(p.accepted for _, p in patterns if p.num_groups == 3)  # the number of the visit alone
-    asked, _ = group_ids(samples, next(p.pattern for _, p in patterns if p.is_used))
-    assert asked is not None
-    assert len(np.unique(asked)) == 12
+    requested, _ = group_ids(samples, next(p.pattern for _, p in patterns if p.is_used))
+    assert requested is not None
+    assert len(np.unique(requested)) == 12
 
 
 def test_frames_of_videos() -> None:
@@ -273,7 +273,7 @@ def test_names_alone_are_no_leak(shuffled: tuple[Samples, ScanResult]) -> None:
         [s.label for s in samples],
         splits=["train" if i % 3 else "test" for i in range(len(samples))],
     )
-    scan = scan_of(split, [encode(scene(7000 + i)) for i in range(len(split))])  # strangers all
+    scan = scan_of(split, [encode(scene(7000 + i)) for i in range(len(split))])  # unrelated images
     report = inspect_dataset(split, scan=scan, score=flattering, num_threads=1)
     assert report.leaks == ()
     assert FindingKind.GROUPS_ACROSS_SPLITS not in {f.kind for f in report.findings}
@@ -301,7 +301,7 @@ def test_test_images_do_not_affect_group_tests(related: tuple[Samples, ScanResul
     samples, scan = related
     is_training = np.array([i % NUM_VARIANTS == 0 for i in range(len(samples))])  # one of each original
     patterns = evaluate_groupings(samples, scan, is_training)
-    assert not any(p.accepted for _, p in patterns)  # the evidence lies in the others
+    assert not any(p.accepted for _, p in patterns)  # the evidence is in the other images
 
 
 def test_given_groups_are_used_untested(shuffled: tuple[Samples, ScanResult]) -> None:

@@ -1,4 +1,4 @@
-"""A proposed grouping is applied only if it passes every rule; otherwise it is a question with its evidence."""
+"""Test that a proposed grouping is applied only if it passes every rule; otherwise it is a question."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def status(evidence: GroupEvidence, **changes: object) -> GroupStatus:
         ({}, {"is_near": False}, GroupStatus.REJECTED_NO_SIMILARITY),
         ({"copies_across": 5}, {}, GroupStatus.QUESTION_CONTRADICTED_BY_COPIES),
         ({"copies_across": 5, "copies_within": 5}, {}, GroupStatus.ALTERNATIVE),
-        ({"copies_across": 5, "num_images": 1000}, {}, GroupStatus.ALTERNATIVE),  # 5 of 1,000 happen by mistake
+        ({"copies_across": 5, "num_images": 1000}, {}, GroupStatus.ALTERNATIVE),  # 5 of 1,000 may be errors
         ({"groups_per_level": {"class": 1.3}}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS),
         ({"groups_per_level": {"class": 6, "split": 1.2}}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_SPLIT),
         ({"groups_per_level": {"class": 6, "camera": 1.1}}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_CAMERA),
@@ -77,7 +77,7 @@ def status(evidence: GroupEvidence, **changes: object) -> GroupStatus:
         ({"unscorable_fraction": 0.3}, {}, GroupStatus.QUESTION_TOO_FEW_GROUPS),
         ({}, {"grouped": 0.27}, GroupStatus.QUESTION_SCORE_AT_BASELINE),
         ({}, {"grouped": 0.10}, GroupStatus.QUESTION_SCORE_AT_BASELINE),
-        ({}, {"independent": 0.28, "grouped": 0.25}, GroupStatus.ALTERNATIVE),  # there was no skill to lose
+        ({}, {"independent": 0.28, "grouped": 0.25}, GroupStatus.ALTERNATIVE),  # at the baseline
     ],
 )
 def test_first_failing_rule_gives_status(
@@ -123,7 +123,7 @@ def test_one_direction_is_a_condition_several_are_objects() -> None:
     assert off_axis_fraction(noise.astype(np.float32), np.full(120, -1), classes) == 0
 
 
-# ---- whole group tests --------------------------------------------------------------------------------------
+# -- groupings tested by all rules
 
 
 def evaluate(samples: Samples, scan: ScanResult, **options: object) -> dict[str, GroupPattern]:
@@ -151,7 +151,7 @@ def exposures() -> tuple[Samples, ScanResult]:
 def test_exposures_are_not_objects(exposures: tuple[Samples, ScanResult]) -> None:
     (pattern,) = evaluate(*exposures).values()
     assert pattern.num_groups == 8
-    assert pattern.nearness > 0.1  # they do look alike
+    assert pattern.nearness > 0.1  # the images are similar
     assert pattern.evidence.off_axis_fraction is not None
     assert pattern.evidence.off_axis_fraction < 0.2
     assert pattern.status is GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE
@@ -199,9 +199,9 @@ def test_few_groups_are_a_question() -> None:
     report = inspect_dataset(samples, scan=scan, num_threads=1)
     (finding,) = [f for f in report.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
     assert finding.severity is Severity.WARNING
-    asked = inspect_dataset(samples, scan=scan, num_threads=1, group_from=str(finding.evidence["pattern"]))
-    assert [(p.source, p.is_used) for p in asked.group_patterns] == [("asked", True)]
-    assert len(np.unique(apply_report(samples, asked, group_from=pattern.pattern).groups)) == 4
+    requested = inspect_dataset(samples, scan=scan, num_threads=1, group_from=str(finding.evidence["pattern"]))
+    assert [(p.source, p.is_used) for p in requested.group_patterns] == [("asked", True)]
+    assert len(np.unique(apply_report(samples, requested, group_from=pattern.pattern).groups)) == 4
     silent = inspect_dataset(samples, scan=scan, num_threads=1, group_from="none")
     assert silent.group_patterns == ()
     assert not any(f.kind is FindingKind.GROUPS_IN_QUESTION for f in silent.findings)
@@ -225,7 +225,7 @@ def test_score_at_baseline_is_a_question() -> None:
     assert pattern.evidence.accuracy_baseline == 0.5
     report = inspect_dataset(samples, scan=scan, score=score, num_threads=1)
     (finding,) = [f for f in report.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
-    assert finding.severity is Severity.ERROR  # one of the two scores misleads, and only the user knows which
+    assert finding.severity is Severity.ERROR  # only the user knows which of the two scores is right
     assert report.is_misleading
     decision = next(d for d in apply_report(samples, report).decisions if d.setting == "group_from")
     assert decision.value is None
@@ -369,12 +369,12 @@ def test_inferred_groups_are_applied_unless_score_drops_to_baseline() -> None:
         assert (applied.groups is not None) == is_used
         if not is_used:
             assert pattern.status is GroupStatus.QUESTION_SCORE_AT_BASELINE
-            asked = apply_report(data, report, group_from=pattern.pattern)
-            assert asked.groups is not None
-            assert len(np.unique(asked.groups)) == 4
+            requested = apply_report(data, report, group_from=pattern.pattern)
+            assert requested.groups is not None
+            assert len(np.unique(requested.groups)) == 4
 
 
-# ---- counter prefixes, images with boxes -----------------------------------------------------------------------
+# -- counter prefixes, images with boxes
 
 
 @pytest.mark.parametrize(
@@ -438,9 +438,9 @@ def test_class_in_names_of_boxed_images_is_a_question() -> None:
     report = inspect_box_dataset(data, scan=scan, num_threads=1)
     assert [p.status for p in report.images.group_patterns] == [GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS]
     assert not report.is_misleading
-    asked = inspect_box_dataset(data, scan=scan, num_threads=1, group_from=report.images.group_patterns[0].pattern)
-    assert asked.findings[0].kind is FindingKind.GROUPS_ACROSS_SPLITS
-    assert asked.is_misleading
+    requested = inspect_box_dataset(data, scan=scan, num_threads=1, group_from=report.images.group_patterns[0].pattern)
+    assert requested.findings[0].kind is FindingKind.GROUPS_ACROSS_SPLITS
+    assert requested.is_misleading
 
 
 def test_question_contains_pattern_for_its_groups() -> None:

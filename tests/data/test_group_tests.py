@@ -1,4 +1,4 @@
-"""A proposed grouping is accepted only if the images support it."""
+"""Test that a proposed grouping is accepted only if the images support it."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def test_null_p_values_are_uniform() -> None:
         vectors = clustered(classes, 1.0, seed)
         groups = np.concatenate([rng.permutation(np.arange(20) // 4 + 5 * k) for k in (0, 1)])
         small += permutation_test(vectors, groups, classes, rounds=199).p_value <= 0.05
-    assert small <= 14  # 6 are expected; 14 and more would come about once in a thousand
+    assert small <= 14  # 6 are expected; 14 or more have a probability of 0.001
 
 
 def test_groups_of_one_image_give_no_result() -> None:
@@ -136,7 +136,7 @@ def test_times_are_compared_per_camera() -> None:
     assert keys[0] == keys[1] == keys[2]
     assert len({keys[0], keys[3], keys[4]}) == 3
     assert keys[5] is None
-    assert keys_by_time(taken[::-1], cameras[::-1], 10.0)[::-1][:3] == keys[:3]  # the order does not count
+    assert keys_by_time(taken[::-1], cameras[::-1], 10.0)[::-1][:3] == keys[:3]  # in any order
 
 
 @pytest.mark.parametrize(
@@ -165,7 +165,7 @@ def test_common_names_give_proposals(names: list[str], wanted: list[int]) -> Non
 @pytest.mark.parametrize(
     "names",
     [
-        [f"{i:05}.jpg" for i in range(40)],  # a running number puts nothing together
+        [f"{i:05}.jpg" for i in range(40)],  # a running number groups nothing
         [f"IMG_{i:05}.jpg" for i in range(40)],
         [f"IMG_2020.{i:05}.jpg" for i in range(40)],
         [f"{np.random.default_rng(i).bytes(8).hex()}.jpg" for i in range(40)],
@@ -194,7 +194,7 @@ def test_columns_and_given_groups_are_proposed() -> None:
         columns={"patient": patient, "weight": weight, "id": tuple(map(str, range(20)))},
     )
     proposals = {g.pattern: g for g in propose_groups(samples)}
-    assert set(proposals) == {"group", "patient"}  # a measurement and a running number put nothing together
+    assert set(proposals) == {"group", "patient"}  # a measurement and a running number group nothing
     assert proposals["group"].source == "given"
 
 
@@ -227,11 +227,11 @@ def test_proposed_patterns_can_be_requested(shape: list[str], rows: list[list[st
     samples = samples_of(names, ["x", "y"] * (len(names) // 2) + ["x"] * (len(names) % 2))
     proposals = propose_groups(samples)
     for proposal in (*proposals, *filter(None, (inside_class_folders(samples, g) for g in proposals))):
-        asked, _ = group_ids(samples, proposal.pattern)
-        assert asked is not None
+        requested, _ = group_ids(samples, proposal.pattern)
+        assert requested is not None
         keyed = [i for i, k in enumerate(proposal.keys) if k is not None]
         tested = number_keys([proposal.keys[i] for i in keyed])
-        again = number_keys([str(asked[i]) for i in keyed])
+        again = number_keys([str(requested[i]) for i in keyed])
         assert tested.tolist() == again.tolist(), (proposal.pattern, proposal.grouping)
 
 

@@ -1,4 +1,4 @@
-"""Effect of a report: excluded images, scored images, groups, and the options that override them."""
+"""Test effects of a report: excluded images, scored images, groups, and overriding options."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_leaking_images_are_excluded_from_headline_only(split_samples: Samples) 
     )
     assert where(applied.test) == [4, 5, 7, 8]
     assert where(applied.test_including_leaks) == [4, 5, 6, 7, 8, 9]
-    assert where(applied.excluded) == []  # training keeps its own
+    assert where(applied.excluded) == []  # training keeps its images
 
 
 def test_image_in_later_split_leaks(split_samples: Samples) -> None:
@@ -89,7 +89,7 @@ def test_all_duplicates_with_two_labels_are_excluded() -> None:
     labels = ["a"] * 19 + ["b"] + ["a", "b"] * 5
     samples = samples_of([f"{i}.jpg" for i in range(30)], labels)
     report = inspect_dataset(samples, scan=scan_of(samples, files), num_threads=1)
-    assert len(report.label_conflicts) < 19  # so a few pairs must speak for all
+    assert len(report.label_conflicts) < 19  # a few pairs stand for all
     applied = apply_report(samples, report)
     assert where(applied.excluded) == list(range(20))
     splits: list[str | None] = ["train"] * 9 + ["test"] * 11 + ["train"] * 10
@@ -137,7 +137,7 @@ def test_only_certain_duplicates_link_groups(similarity: float, ties: bool) -> N
     )
     across = pair(samples, 2, 3, "near", similarity)
     inside = pair(samples, 0, 1, "near", 0.98)
-    alone = pair(samples, 6, 7, "near", 0.98)  # one of a group with one that stands alone: two groups as well
+    alone = pair(samples, 6, 7, "near", 0.98)  # one image of a group and one ungrouped image: two groups
     applied = apply_report(samples, report_of(samples, near_duplicates=(across, inside, alone)))
     assert applied.groups is not None
     assert (applied.groups[0] == applied.groups[5]) == ties
@@ -205,7 +205,7 @@ def test_applied_report_aligns_with_samples(split_samples: Samples) -> None:
 
 
 class TestInspect:
-    """The report on images in memory."""
+    """Reports on images in memory."""
 
     def test_conflicts_and_counts(self) -> None:
         files = [encode(scene(i)) for i in range(24)]
@@ -251,12 +251,12 @@ class TestInspect:
     def test_visible_fraction(self) -> None:
         files = [encode(scene(i, (400, 100))) for i in range(3)]
         samples = samples_of([f"{i}.jpg" for i in range(3)], list("aba"))
-        seen = inspect_dataset(samples, scan=scan_of(samples, files), num_threads=1).overlap_fraction
-        assert seen == {"crop": pytest.approx(0.25 * 0.875**2, abs=1e-3), "cover": 0.25, "squash": 1.0, "pad": 1.0}
+        fractions = inspect_dataset(samples, scan=scan_of(samples, files), num_threads=1).overlap_fraction
+        assert fractions == {"crop": pytest.approx(0.25 * 0.875**2, abs=1e-3), "cover": 0.25, "squash": 1.0, "pad": 1.0}
 
 
 class TestBalance:
-    """Counts, and findings that follow from them."""
+    """Class counts and their findings."""
 
     def test_counts_by_class_and_split(self, split_samples: Samples) -> None:
         assert class_table(split_samples) == {

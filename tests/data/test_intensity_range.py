@@ -1,4 +1,4 @@
-"""One range for all 16-bit and float images, from training images only."""
+"""Test the common range of 16-bit and float images, taken from training images only."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Leaks: each scored image with a duplicate in training is listed once, with its most similar duplicate."""
+"""Test that each scored image with a duplicate in training is listed once, with its most similar duplicate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Class names that differ only in case, spaces or Unicode form."""
+"""Test class names that differ only in case, spaces or Unicode form."""
 
 from __future__ import annotations
 

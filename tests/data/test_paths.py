@@ -1,4 +1,4 @@
-"""A row means the file at its path; files from elsewhere never contradict the row and are always reported."""
+"""Test that rows match the file at their path; files from elsewhere never contradict the row and are reported."""
 
 from __future__ import annotations
 

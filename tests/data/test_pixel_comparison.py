@@ -1,4 +1,4 @@
-"""Pixel equality, compared in the files and not by thumbnail digests."""
+"""Test pixel equality of files, beyond thumbnail digests."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_gray_and_color_files_of_one_gray_image(tmp_path: Path) -> None:
 
 def test_all_16_bits_are_compared(tmp_path: Path) -> None:
     deep = np.asarray(IMAGE.convert("L"), dtype=np.uint16) * 256
-    low = deep + 1  # only the lowest bit differs: the same on a screen
+    low = deep + 1  # only the lowest bit differs
     files = [encode(Image.fromarray(a), "PNG") for a in (deep, low)]
     assert not equal(tmp_path, *files)
     assert equal(tmp_path, files[0], encode(Image.fromarray(deep), "TIFF"))
@@ -68,7 +68,7 @@ def test_large_photographs_are_compared_at_full_size(tmp_path: Path) -> None:
     marked.paste((255, 0, 0), (0, 0, 8, 8))
     assert not equal(tmp_path, encode(large, quality=95), encode(marked, quality=95))
     data = encode(large, quality=95)
-    assert equal(tmp_path, data, data[:2] + b"\xff\xfe\x00\x07hello" + data[2:])  # a comment more
+    assert equal(tmp_path, data, data[:2] + b"\xff\xfe\x00\x07hello" + data[2:])  # one more comment
 
 
 def test_exif_rotation_equals_stored_rotation(tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_equal_thumbnails_need_not_be_equal_images(tmp_path: Path) -> None:
     samples = read(tmp_path)
     scan = scan_images(samples, num_threads=1)
     keys = [f.pixel_key for f in scan.info if f is not None]
-    assert keys[0] == keys[1]  # else this shows nothing
+    assert keys[0] == keys[1]  # otherwise the test proves nothing
     exact, _, _ = find_duplicates(scan, same_pixels=SamePixels(samples.paths, 10**8), num_threads=1)
     assert exact == []
     exact, _, _ = find_duplicates(scan, num_threads=1)

@@ -1,4 +1,4 @@
-"""Reports as findings, lines and JSON: the most severe first, one line per finding, unusual names escaped."""
+"""Test reports as findings, lines and JSON: most severe first, one line each, unusual names escaped."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def pattern(**more: object) -> GroupPattern:
 
 
 HEALTHY = DatasetReport(10, "class folders", {"x": {"none": 10}}, {"JPEG": 10})
-ILL = replace(
+REPORT = replace(
     HEALTHY,
     classes={"x": {"train": 6, "val": 2, "test": 2}},
     unreadable=(
@@ -93,7 +93,7 @@ def evidence_of(report: DatasetReport, kind: FindingKind) -> list[Evidence]:
 
 
 def test_every_check_result_is_a_finding() -> None:
-    kinds = Counter(f.kind for f in dataset_findings(ILL))
+    kinds = Counter(f.kind for f in dataset_findings(REPORT))
     assert kinds == {
         FindingKind.LEAKING_IMAGES: 2,
         FindingKind.LABEL_CONFLICTS: 1,
@@ -107,12 +107,12 @@ def test_every_check_result_is_a_finding() -> None:
         FindingKind.FILES_HANDLED: 1,
         FindingKind.NARROW_CROP: 1,
     }
-    errors = {f.kind for f in dataset_findings(ILL) if f.severity is Severity.ERROR}
+    errors = {f.kind for f in dataset_findings(REPORT) if f.severity is Severity.ERROR}
     assert errors == {FindingKind.LEAKING_IMAGES, FindingKind.LABEL_CONFLICTS, FindingKind.UNREADABLE_FILES}
 
 
 def test_one_line_per_finding_most_severe_first() -> None:
-    findings = dataset_findings(ILL)
+    findings = dataset_findings(REPORT)
     lines = finding_lines(findings)
     ranked = sorted(findings, key=lambda f: ORDER.index(f.severity))
     assert lines == [line for f in ranked for line in finding_lines([f])]
@@ -123,11 +123,11 @@ def test_notes_of_the_reader_are_ranked_with_the_findings() -> None:
     warning = ReadingNote(ReadingKind.UNLABELED_IMAGES, 3, ("u.jpg",), {"folders": {"u": 3}})
     info = ReadingNote(ReadingKind.EMPTY_FOLDERS, 1, ("nothing",))
     assert (warning.severity, info.severity) == (Severity.WARNING, Severity.INFO)
-    lines = finding_lines([info, warning, *dataset_findings(ILL)])
-    errors = sum(f.severity is Severity.ERROR for f in dataset_findings(ILL))
+    lines = finding_lines([info, warning, *dataset_findings(REPORT)])
+    errors = sum(f.severity is Severity.ERROR for f in dataset_findings(REPORT))
     assert "`u.jpg`" in lines[errors]
     assert "`nothing`" in next(line for line in lines if line.startswith("info"))
-    assert len(lines) == len(dataset_findings(ILL)) + 2
+    assert len(lines) == len(dataset_findings(REPORT)) + 2
 
 
 def test_clean_dataset_has_no_findings() -> None:
@@ -169,7 +169,7 @@ def test_clean_dataset_has_no_findings() -> None:
     ],
 )
 def test_evidence_has_numbers_and_names(kind: FindingKind, evidence: Evidence) -> None:
-    assert evidence in evidence_of(ILL, kind)
+    assert evidence in evidence_of(REPORT, kind)
 
 
 @pytest.mark.parametrize(
@@ -183,7 +183,7 @@ def test_evidence_has_numbers_and_names(kind: FindingKind, evidence: Evidence) -
 def test_group_finding_has_numbers_and_option(
     kind: FindingKind, numbers: tuple[float, ...], parts: tuple[str, ...]
 ) -> None:
-    (finding,) = [f for f in dataset_findings(ILL) if f.kind is kind]
+    (finding,) = [f for f in dataset_findings(REPORT) if f.kind is kind]
     keys = ("num_groups", "p_value", "accuracy_independent", "accuracy_grouped")
     assert tuple(finding.evidence[key] for key in keys) == numbers
     (line,) = finding_lines([finding])
@@ -196,9 +196,9 @@ def test_group_question_is_one_finding() -> None:
 
 
 def test_shortcut_has_cue_class_and_examples() -> None:
-    (evidence,) = evidence_of(ILL, FindingKind.SHORTCUT)
+    (evidence,) = evidence_of(REPORT, FindingKind.SHORTCUT)
     assert (evidence["what"], evidence["accuracy"], evidence["chance"]) == ("camera", 0.9, 0.33)
-    (line,) = [line for line in finding_lines(dataset_findings(ILL)) if "camera" in line]
+    (line,) = [line for line in finding_lines(dataset_findings(REPORT)) if "camera" in line]
     for part in ("90.0 %", "33.0 %", "60.0 %", "`x`", "`s1`", "`s2`"):
         assert part in line
 
@@ -264,7 +264,7 @@ def test_odd_names_stay_on_one_printable_line() -> None:
 
 def test_json_is_plain_and_complete() -> None:
     report = replace(
-        ILL,
+        REPORT,
         intensity_range=(np.float64(1.5), np.float32(2)),  # type: ignore[arg-type]
         decisions=(
             Decision("n", np.int64(3), DecisionReason.SET_BY_USER),
@@ -297,7 +297,7 @@ def test_json_is_plain_and_complete() -> None:
 
 
 def test_units_agree_with_their_counts() -> None:
-    for line in finding_lines(dataset_findings(ILL)):
+    for line in finding_lines(dataset_findings(REPORT)):
         assert not re.search(r"\b1 (images|files|pairs|groups)\b", line), line
         assert not re.search(r"\b(?!1 )\d+ (image|file|pair|group)\b", line), line
         assert "None" not in line

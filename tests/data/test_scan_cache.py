@@ -1,4 +1,4 @@
-"""Scans are cached by content, restored bit by bit, and discarded if damaged."""
+"""Test that scans are cached by content, restored exactly, and discarded if damaged."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_cached_scan_needs_no_decoding(tmp_path: Path, request: pytest.FixtureRe
 
 
 def test_cache_ignores_order_subset_and_names(tmp_path: Path, request: pytest.FixtureRequest) -> None:
-    """Cached by content: renamed, reordered and repeated files are found."""
+    """Rows are keyed by content: renamed, reordered and repeated files use them."""
     samples, files = photos()
     fresh = scanned(samples, files, None)
     ScanCache(tmp_path, "photos").save(fresh)
@@ -257,8 +257,8 @@ def test_full_disk_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     assert cache.write_error is not None
     assert cache.write_error == "the disk is full"
     monkeypatch.undo()
-    assert cache.path.read_bytes() == kept  # whole, as it was
-    assert not [p for p in cache.folder.iterdir() if p != cache.path]  # and no rest beside it
+    assert cache.path.read_bytes() == kept  # unchanged
+    assert not [p for p in cache.folder.iterdir() if p != cache.path]  # without a partial file
     assert ScanCache(tmp_path, "photos").note("old") == 1
 
 
@@ -283,7 +283,7 @@ def test_cache_size_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     samples, files = photos(900)
     ScanCache(tmp_path, "set9").save(scanned(samples, files, None))
     left = [len(ScanCache(tmp_path, f"set{k}")) > 0 for k in (0, 1, 2, 3, 4, 9)]
-    assert left == [False, False, False, True, True, True]  # those looked at longest ago are gone
+    assert left == [False, False, False, True, True, True]  # the least recently used ones are evicted
     monkeypatch.setattr(memory_room, "_LIMIT_BYTES", 10)
     ScanCache(tmp_path, "set10").save(scanned(samples, files, None))
     assert [p.name for p in (tmp_path / "looks").iterdir()] == [ScanCache(tmp_path, "set10").path.name]

@@ -1,4 +1,4 @@
-"""Planted shortcuts are found, and clean images have none."""
+"""Test that planted shortcuts are detected and clean images have none."""
 
 from __future__ import annotations
 

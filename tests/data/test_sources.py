@@ -1,4 +1,4 @@
-"""Reading labeled images from every supported layout."""
+"""Test reading labeled images from every supported layout."""
 
 import json
 import os
@@ -376,7 +376,7 @@ def test_damaged_zip_and_zip_bomb(tmp_path: Path, cache: Path) -> None:
     with zipfile.ZipFile(tmp_path / "b.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("a/1.png", bytes(1 << 20))
     data = bytearray((tmp_path / "b.zip").read_bytes())
-    place = data.rindex(b"PK\x01\x02") + 24  # the size that the table of contents says
+    place = data.rindex(b"PK\x01\x02") + 24  # the size in the central directory
     data[place : place + 4] = (2_000_000_000).to_bytes(4, "little")
     (tmp_path / "b.zip").write_bytes(data)
     with pytest.raises(DataError, match="GB"):
@@ -422,7 +422,7 @@ def test_full_disk_stops_unpacking(tmp_path: Path, cache: Path, monkeypatch: pyt
     monkeypatch.setattr("headstart.data.archives.open", full, raising=False)
     with pytest.raises(DataError, match="No space left"):
         read(tmp_path / "z.zip")
-    assert not [p for p in cache.rglob("*") if p.is_file()]  # nothing half-made is left
+    assert not [p for p in cache.rglob("*") if p.is_file()]  # no partial folder is left
     monkeypatch.undo()
 
 

@@ -1,4 +1,4 @@
-"""Splits: the user's own is kept, a new one is stratified, groups stay whole, manifests can be reused."""
+"""Test splits: the user's split is kept, new ones are stratified by group, manifests can be reused."""
 
 import csv
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""A repaired split moves only what it must, as long as both sides keep images."""
+"""Test that a repaired split moves as few images as possible and keeps both sides non-empty."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ def test_repair_moves_only_divided_groups(splits: list[str], seed: int, num_grou
         after = repaired.assignment[groups == group]
         assert len(set(after)) == 1
         counts = {name: int((before == name).sum()) for name in ("train", "val", "test")}
-        assert counts[after[0]] == max(counts.values())  # as few as can be
+        assert counts[after[0]] == max(counts.values())  # as few as possible
     moved = int((repaired.assignment != split.assignment).sum())
     assert repaired.evidence["num_moved"] == moved
 

@@ -14,7 +14,7 @@ from headstart.data.boxes.records import Boxes, Detections
 def random_images(
     seed: int, count: int = 20, num_classes: int = 3, *, crowds: bool = True, ties: bool = False
 ) -> tuple[list[Boxes], list[Detections]]:
-    """Return ground-truth boxes of all sizes, and detections that are near, doubled, missed, misclassified or false."""
+    """Return boxes of all sizes, and detections: close, duplicate, missing, misclassified or false."""
     rng = np.random.default_rng(seed)
     truth, detections = [], []
     for _ in range(count):

@@ -34,19 +34,19 @@ def test_boxes_follow_object(image: bytes, fit: str) -> None:
     spec = SPEC.with_(resize_mode=fit, background=(0, 0, 0), mean=(0.0, 0.0, 0.0))
     augment = parse_augment("flip=0.5,vflip=0.5,zoom=0.5,shift=0.1,brightness=0.1")
     digest = hashlib.sha256(image).digest()
-    boxes, num_seen = Boxes.of([BOX], [0]), 0
+    boxes, num_visible = Boxes.of([BOX], [0]), 0
     for view in range(1, 25):
         pixels = make_box_view(image, spec, augment, view_rng(digest, view, 3))
         assert pixels.shape == (*spec.size_hw, 3)
         boxes_in_view = view_boxes(boxes, (300, 400), digest, spec, augment, view, 3)
-        seen = np.argwhere(pixels[..., 0] > 128)
+        foreground = np.argwhere(pixels[..., 0] > 128)
         if len(boxes_in_view.xyxy):
-            num_seen += 1
-            (y0, x0), (y1, x1) = seen.min(0), seen.max(0) + 1
+            num_visible += 1
+            (y0, x0), (y1, x1) = foreground.min(0), foreground.max(0) + 1
             np.testing.assert_allclose(boxes_in_view.xyxy[0], [x0, y0, x1, y1], atol=1.6)
-        elif len(seen) > 40:
+        elif len(foreground) > 40:
             assert len(boxes_in_view.ignored) == 1
-    assert num_seen > 15
+    assert num_visible > 15
 
 
 def test_plain_view_is_image(image: bytes) -> None:
@@ -84,7 +84,7 @@ def test_views_of_decoded_images_match_file(strengths: str) -> None:
     Image.fromarray(pixels).save(stream, "JPEG", quality=80)
     data, augment = stream.getvalue(), parse_augment(strengths)
     kept = BOX_IMAGES.decode(data, SPEC, augment)
-    assert kept.pixels.nbytes < pixels.nbytes / 4  # it is a JPEG, and decoded reduced
+    assert kept.pixels.nbytes < pixels.nbytes / 4  # a JPEG, decoded at reduced size
     for view in range(1, 9):
         own = [view_rng(b"d" * 32, view, 0) for _ in range(2)]
         expected = make_box_view(data, SPEC, augment, own[0])

@@ -43,10 +43,10 @@ def test_pad_matches_pixels() -> None:
 
     spec = SPEC.with_(resize_mode="pad", background=(0, 0, 0))
     image = Image.new("RGB", (50, 200), (255, 255, 255))
-    seen = np.argwhere(fit_image(image, spec)[..., 0] > 0)
+    foreground = np.argwhere(fit_image(image, spec)[..., 0] > 0)
     x0, y0, x1, y1 = plain_frame((200, 50), spec).to_input(np.array([[0, 0, 50, 200]]))[0]
-    assert (y0, x0) == tuple(seen.min(0))
-    assert (y1, x1) == tuple(seen.max(0) + 1)
+    assert (y0, x0) == tuple(foreground.min(0))
+    assert (y1, x1) == tuple(foreground.max(0) + 1)
 
 
 def test_crop_is_refused() -> None:
@@ -63,8 +63,8 @@ def test_clip_boxes() -> None:
     boxes = np.array(
         [
             [10, 10, 30, 30],  # inside
-            [-10, 10, 10, 30],  # half of it is left
-            [-30, 10, 2, 30],  # a sixteenth is left: remains
+            [-10, 10, 10, 30],  # half remains
+            [-30, 10, 2, 30],  # a sixteenth remains: kept
             [-30, 10, -2, 30],  # gone
             [10, 10, 10 + MIN_SIDE / 2, 30],  # too thin
         ]

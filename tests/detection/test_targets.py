@@ -20,7 +20,7 @@ def truth(*boxes: tuple[float, float, float, float], ids: tuple[int, ...] = (), 
     return ViewBoxes(xyxy, kinds, np.array(ignored, dtype=np.float32).reshape(-1, 4))
 
 
-def said(num_classes: int = 2, reach: float = 10.0) -> tuple[torch.Tensor, torch.Tensor]:
+def outputs(num_classes: int = 2, reach: float = 10.0) -> tuple[torch.Tensor, torch.Tensor]:
     logits = torch.full((1, len(POINTS), num_classes), -2.0)
     return logits, torch.cat((POINTS - reach, POINTS + reach), 1)[None]
 
@@ -41,7 +41,7 @@ def test_paired_iou_matches_torchvision() -> None:
 
 
 def test_assigned_points_are_inside_and_limited() -> None:
-    logits, boxes = said()
+    logits, boxes = outputs()
     targets = assign(logits, boxes, POINTS, [truth((10, 10, 40, 40), ids=(1,))], top=5)
     on = POINTS[targets.is_positive[0]]
     assert 0 < len(on) <= 5
@@ -53,21 +53,21 @@ def test_assigned_points_are_inside_and_limited() -> None:
 
 
 def test_point_in_two_boxes_is_assigned_once() -> None:
-    logits, boxes = said()
+    logits, boxes = outputs()
     targets = assign(logits, boxes, POINTS, [truth((0, 0, 40, 40), (20, 20, 60, 60), ids=(0, 1))], top=30)
     assert ((targets.scores[0] > 0).sum(-1) <= 1).all()
     assert {0, 1} == set(targets.scores[0].nonzero()[:, 1].tolist())
 
 
 def test_tiny_box_is_assigned() -> None:
-    logits, boxes = said(reach=2.0)
+    logits, boxes = outputs(reach=2.0)
     targets = assign(logits, boxes, POINTS, [truth((5.2, 5.2, 6.4, 6.4))])
     assert targets.is_positive.sum() == 1
     assert targets.scores.max() > 0
 
 
 def test_empty_images_and_ignored_points() -> None:
-    logits, boxes = said()
+    logits, boxes = outputs()
     targets = assign(logits, boxes, POINTS, [truth(ignored=[(0, 0, 20, 20)])])
     assert not targets.is_positive.any()
     assert targets.is_ignored.sum() == 4 + 1
@@ -77,7 +77,7 @@ def test_empty_images_and_ignored_points() -> None:
 
 
 def test_ignored_points_have_no_gradient() -> None:
-    logits, boxes = said()
+    logits, boxes = outputs()
     logits = logits.clone().requires_grad_()
     targets = assign(logits.detach(), boxes, POINTS, [truth((30, 30, 60, 60), ignored=[(0, 0, 20, 20)])])
     detection_loss(logits, boxes, targets)[0].backward()
@@ -88,7 +88,7 @@ def test_ignored_points_have_no_gradient() -> None:
 
 
 def test_gradient_signs() -> None:
-    logits, boxes = said()
+    logits, boxes = outputs()
     logits, boxes = logits.clone().requires_grad_(), boxes.clone().requires_grad_()
     targets = assign(logits.detach(), boxes.detach(), POINTS, [truth((10, 10, 50, 50))])
     loss, _, _ = detection_loss(logits, boxes, targets)

@@ -1,4 +1,4 @@
-"""ROC AUC, sensitivity and specificity: against scikit-learn, at their edges, and the coverage of the intervals."""
+"""Test ROC AUC, sensitivity and specificity against scikit-learn, and the coverage of their intervals."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ def test_rarer_class() -> None:
 
 
 def _auc_coverage(auc: float, num_positive: int, num_negative: int, draws: int, *, group_size: int = 1) -> float:
-    """Return the share of draws whose interval holds the true AUC of two normal distributions.
+    """Return the fraction of draws whose interval contains the true AUC of two normal distributions.
 
-    With `group_size` above 1, samples of one class come in groups whose common part has half of the variance.
+    With `group_size` above 1, samples come in groups of one class with an intraclass correlation of 0.5.
     """
     rng = np.random.default_rng(0)
     distance = NormalDist().inv_cdf(auc) * 2**0.5

@@ -1,4 +1,4 @@
-"""Calibration against known truths: temperatures found again, errors near what was planted."""
+"""Test calibration on simulated data with known temperatures and errors."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from headstart.evaluation.softmax import log_softmax, softmax
 
 
 def draw(num: int, seed: int = 0, classes: int = 4) -> tuple[np.ndarray, np.ndarray]:
-    """Return logits that are calibrated as they are."""
+    """Return calibrated logits and class ids."""
     rng = np.random.default_rng(seed)
     logits = rng.normal(size=(num, classes)) * 2
     uniform = rng.random((num, 1))
@@ -94,7 +94,7 @@ def test_brier_of_certain_and_uniform() -> None:
 
 
 def test_calibration_error_is_debiased() -> None:
-    """Calibrated logits: the plain figure says 0.04 at 500 samples, the debiased one much less."""
+    """For calibrated logits, the plain error is 0.04 at 500 samples and the debiased one much smaller."""
     plain, debiased = [], []
     for seed in range(40):
         logits, ids = draw(500, seed)
@@ -106,7 +106,7 @@ def test_calibration_error_is_debiased() -> None:
 
 
 def test_interval_contains_planted_error() -> None:
-    """Confidence 0.9, right 80 %: off by 0.1."""
+    """Confidence 0.9 at accuracy 0.8: an error of 0.1."""
     rng = np.random.default_rng(0)
     held = 0
     for _ in range(200):

@@ -29,7 +29,7 @@ def test_coverage_on_new_images(coverage: float, num: int) -> None:
 
 
 def test_coverage_per_class() -> None:
-    """One class is much harder than the others: floors of its own keep it covered."""
+    """A much harder class is covered because it has its own threshold."""
     rng = np.random.default_rng(1)
 
     def hard(num: int) -> tuple[np.ndarray, np.ndarray]:
@@ -66,7 +66,7 @@ def test_too_few_images_give_full_sets() -> None:
 
 
 def test_coverage_of_new_group() -> None:
-    """Groups with their own difficulty and of very uneven size."""
+    """Groups differ in difficulty and size."""
     rng = np.random.default_rng(4)
 
     def grouped(num_groups: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

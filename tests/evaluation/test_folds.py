@@ -1,4 +1,4 @@
-"""Folds: everyone once, groups whole, classes even."""
+"""Test folds: every sample once, groups together, classes balanced."""
 
 from __future__ import annotations
 

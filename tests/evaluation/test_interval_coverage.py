@@ -13,7 +13,7 @@ from headstart.probe import fit_probe
 @pytest.mark.long
 @pytest.mark.parametrize("copies", [0, 40])
 def test_interval_covers_accuracy_on_other_images(copies: int) -> None:
-    """150 draws of 120 digits, without and with planted copies as groups: held in 90 to 99 %."""
+    """Coverage over 150 draws of 120 digits, without and with duplicates as groups, is 90 to 99 %."""
     pixels, ids = load_digits(return_X_y=True)
     pixels = pixels.astype(np.float32)
     held, bias = [], []

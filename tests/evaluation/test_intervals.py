@@ -1,4 +1,4 @@
-"""Intervals against a reference, at their edges, and with groups."""
+"""Test intervals against scipy, at their limits, and with groups."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Test label errors: planted ones are found, few false positives."""
+"""Test label errors: recall of planted ones and few false positives."""
 
 from __future__ import annotations
 

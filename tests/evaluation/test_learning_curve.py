@@ -1,4 +1,4 @@
-"""Learning curves: known power laws are carried on, and the interval holds what comes."""
+"""Test learning curves: forecasts of known power laws, and the coverage of their intervals."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def error(n: float, floor: float = 0.05, factor: float = 2.0, slope: float = 0.6
 
 
 def draw(seed: int, num: int = 400) -> tuple[np.ndarray, np.ndarray]:
-    """Return images of their own difficulty, scored by several heads at each size."""
+    """Return hits of images of different difficulty, for several heads per size."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, 3, num)
     hard = rng.random(num)

@@ -1,4 +1,4 @@
-"""Scores against scikit-learn's, and what an evaluation refuses or says."""
+"""Test metrics against scikit-learn, and the errors of invalid input."""
 
 from __future__ import annotations
 
@@ -160,7 +160,7 @@ def test_selection_bias_lowers_accuracy() -> None:
     rng = np.random.default_rng(1)
     truth = rng.integers(0, 2, 80)
     losses = rng.exponential(size=(30, 80))
-    hits = losses < np.log(2)  # a low loss is a hit: the choosing by loss flatters the hits
+    hits = losses < np.log(2)  # a low loss is a hit, so selection by loss overestimates accuracy
     best = losses.mean(axis=1).argmin()
     logits = np.where(hits[best], 1.0, -1.0)[:, None] * np.where(np.eye(2)[truth] == 1, 1.0, -1.0)
     e = evaluate(

@@ -20,7 +20,7 @@ WIDTH = 60
 
 
 class World:
-    """Images of five classes in a plane of ten directions, a little noise off it."""
+    """Five classes in a ten-dimensional subspace, with little noise outside it."""
 
     def __init__(self, seed: int = 0) -> None:
         self.rng = np.random.default_rng(seed)
@@ -32,8 +32,8 @@ class World:
         inside = self.centers[ids] + self.rng.normal(size=(num, 10))
         return inside @ self.plane.T + 0.1 * self.rng.normal(size=(num, WIDTH)), ids
 
-    def strange(self, num: int) -> np.ndarray:
-        """In the middle of the known ones, but with much that lies off their plane."""
+    def unknown(self, num: int) -> np.ndarray:
+        """Return unknown images: close to the known ones, but far from their subspace."""
         return 0.3 * self.rng.normal(size=(num, WIDTH)) + self.known(num)[0] * 0.9
 
 
@@ -43,21 +43,21 @@ def head(rows: np.ndarray, ids: np.ndarray) -> LogisticRegression:
 
 def test_false_positive_rate_and_recall() -> None:
     world = World()
-    alarms, detected = [], []
+    false_positives, detected = [], []
     for seed in range(8):
         rows, ids = world.known(300)
         fresh, _ = world.known(300)
         model = head(rows, ids)
-        # Probabilities of images the head has not seen stand in for out-of-fold ones.
+        # Two half fits give the out-of-fold probabilities.
         half = head(rows[::2], ids[::2]), head(rows[1::2], ids[1::2])
         oof = np.empty((300, 5))
         oof[::2], oof[1::2] = half[1].predict_proba(rows[::2]), half[0].predict_proba(rows[1::2])
-        novelty = fit_ood_model(rows, oof, ids, ood_fpr=0.1, seed=seed)
-        assert novelty.empirical <= 0.1
-        alarms.append(novelty.is_ood(fresh, model.predict_proba(fresh)).mean())
-        strange = world.strange(300)
-        detected.append(novelty.is_ood(strange, model.predict_proba(strange)).mean())
-    assert 0.05 < np.mean(alarms) < 0.13
+        ood = fit_ood_model(rows, oof, ids, ood_fpr=0.1, seed=seed)
+        assert ood.empirical <= 0.1
+        false_positives.append(ood.is_ood(fresh, model.predict_proba(fresh)).mean())
+        unknown = world.strange(300)
+        detected.append(ood.is_ood(unknown, model.predict_proba(unknown)).mean())
+    assert 0.05 < np.mean(false_positives) < 0.13
     assert np.mean(detected) > 0.9
 
 
@@ -74,20 +74,20 @@ def test_json_round_trip() -> None:
 def test_ten_images_get_a_score_but_no_threshold() -> None:
     rows, ids = World().known(10)
     p = np.full((10, 5), 0.2)
-    novelty = fit_ood_model(rows, p, ids)
-    assert math.isinf(novelty.threshold)
-    assert math.isinf(OodRule.from_json(novelty.rule.to_json()).threshold())
-    assert novelty.rule.threshold(0.5) < math.inf, "half of them can be told with ten"
-    assert not novelty.is_ood(World().strange(50), np.full((50, 5), 0.2)).any()
-    assert np.isfinite(novelty.score(rows, p)).all()
+    ood = fit_ood_model(rows, p, ids)
+    assert math.isinf(ood.threshold)
+    assert math.isinf(OodRule.from_json(ood.rule.to_json()).threshold())
+    assert ood.rule.threshold(0.5) < math.inf, "ten images suffice for a rate of 0.5"
+    assert not ood.is_ood(World().strange(50), np.full((50, 5), 0.2)).any()
+    assert np.isfinite(ood.score(rows, p)).all()
 
 
 def test_scores_stay_finite() -> None:
     rows, ids = World().known(40)
     rows[20:] = rows[:20]
     ids[20:] = ids[:20]
-    novelty = fit_ood_model(rows, np.eye(5)[ids], ids, groups=np.r_[np.arange(20), np.arange(20)])
-    assert np.isfinite(novelty.score(rows, np.eye(5)[ids])).all()
+    ood = fit_ood_model(rows, np.eye(5)[ids], ids, groups=np.r_[np.arange(20), np.arange(20)])
+    assert np.isfinite(ood.score(rows, np.eye(5)[ids])).all()
 
 
 @pytest.mark.parametrize("ood_fpr", [0.0, 1.0, -0.1])
@@ -125,7 +125,7 @@ def test_auc_matches_scikit_learn() -> None:
 @pytest.mark.parametrize("num", [120, 800])
 @pytest.mark.parametrize("copies", [1, 3])
 def test_training_residuals_are_out_of_fold(num: int, copies: int) -> None:
-    """By folds (few rows) and by leverages (many), with and without groups: as far off as new rows are."""
+    """By folds (few rows) and by leverages (many), with and without groups: as large as for new rows."""
     rng = np.random.default_rng(0)
     spectrum = 1.0 / np.sqrt(np.arange(1, 201))
     rows = rng.normal(size=(num, 200)) * spectrum
@@ -152,10 +152,10 @@ def test_group_leverages_match_rows() -> None:
 
 def test_intermediate_false_positive_rates_are_conservative() -> None:
     rows, ids = World().known(400)
-    novelty = fit_ood_model(rows, head(rows, ids).predict_proba(rows), ids, ood_fpr=0.05)
-    rule = novelty.rule
+    ood = fit_ood_model(rows, head(rows, ids).predict_proba(rows), ids, ood_fpr=0.05)
+    rule = ood.rule
     for share in (0.01, 0.02, 0.05, 0.1, 0.2):
-        assert (novelty.scores > rule.threshold(share)).mean() <= share
+        assert (ood.scores > rule.threshold(share)).mean() <= share
     assert rule.threshold(0.055) == rule.threshold(0.05) > rule.threshold(0.06) > rule.threshold(0.2)
     assert math.isinf(rule.threshold(0.002)), "400 images cannot tell that"
     with pytest.raises(ValueError, match="false-positive rate"):
@@ -165,15 +165,15 @@ def test_intermediate_false_positive_rates_are_conservative() -> None:
 def test_score_without_features_uses_confidence() -> None:
     rows, ids = World().known(300)
     p = head(rows, ids).predict_proba(rows)
-    novelty = fit_ood_model(None, p, ids)
-    assert not novelty.rule.has_residual_norm
-    order = np.argsort(novelty.score(None, p))
+    ood = fit_ood_model(None, p, ids)
+    assert not ood.rule.has_residual_norm
+    order = np.argsort(ood.score(None, p))
     np.testing.assert_array_equal(np.diff(p.max(axis=1)[order]) <= 0, True)
-    assert 0 < (novelty.scores > novelty.threshold).mean() <= 0.05
+    assert 0 < (ood.scores > ood.threshold).mean() <= 0.05
 
 
 def test_false_positive_rate_of_new_group() -> None:
-    """Groups of very different size, each shifted as a whole: by images alone too many would be refused."""
+    """Groups differ in size and are shifted as a whole; ignoring groups would exceed the rate."""
     rng = np.random.default_rng(0)
     by_group, by_image = [], []
     for _ in range(200):
@@ -234,15 +234,15 @@ def test_invalid_floors_raise() -> None:
 
 
 def left_out_in_full(rows: np.ndarray, ids: np.ndarray, ood_fpr: float) -> tuple[float, float, float]:
-    """Means of AUROC, share noticed and false alarms over classes left out of a head and of its directions in turn.
+    """Return mean AUROC, recall and false-positive rate over held-out classes, refitting head and directions.
 
-    A third of the known images each to fit, to set the threshold on, and to be scored as known.
+    Known images are divided into thirds: to fit, to set the threshold, and to score.
     """
     fold = draw_folds(ids, 3)
     rates = []
     for left_out in np.unique(ids):
         fit, tune, known = (np.flatnonzero((ids != left_out) & (fold == f)) for f in range(3))
-        strange = np.flatnonzero(ids == left_out)
+        unknown = np.flatnonzero(ids == left_out)
         classifier = head(rows[fit], ids[fit])
         mean, directions = leading_directions(rows[fit])
 
@@ -255,20 +255,20 @@ def left_out_in_full(rows: np.ndarray, ids: np.ndarray, ood_fpr: float) -> tuple
         scales = [(float(x.mean()), float(x.std())) for x in parts(tune)]
         of_tune, of_known, of_strange = (
             add_up(*((x - center) / scale for x, (center, scale) in zip(parts(index), scales, strict=True)))
-            for index in (tune, known, strange)
+            for index in (tune, known, unknown)
         )
         threshold = threshold_of(of_tune, ood_fpr)
         rates.append((rank_auc(of_known, of_strange), (of_strange > threshold).mean(), (of_known > threshold).mean()))
-    auroc, noticed, alarms = np.mean(rates, axis=0)
-    return float(auroc), float(noticed), float(alarms)
+    auroc, noticed, false_positives = np.mean(rates, axis=0)
+    return float(auroc), float(noticed), float(false_positives)
 
 
 def test_held_out_class_recall_equals_full_fit() -> None:
     rows, ids = World(3).known(600)
-    auroc, noticed, alarms = left_out_in_full(rows, ids, 0.1)
+    auroc, noticed, false_positives = left_out_in_full(rows, ids, 0.1)
     assert auroc > 0.6
-    assert 0.03 < alarms < 0.2
-    assert noticed > alarms
+    assert 0.03 < false_positives < 0.2
+    assert noticed > false_positives
     quick = evaluate_held_out_classes(rows, ids, ood_fpr=0.1)
     assert set(quick.per_class) == set(range(5))
     assert quick.auroc == pytest.approx(auroc, abs=0.1)

@@ -1,4 +1,4 @@
-"""Operating points: bounds that hold for the point that is taken, and tables at the edges."""
+"""Test operating points: bounds of the chosen point, and tables at their limits."""
 
 from __future__ import annotations
 

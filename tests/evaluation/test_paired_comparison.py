@@ -1,4 +1,4 @@
-"""Comparing two models: the level holds, groups count, the numbers agree with hand and known values."""
+"""Test the paired comparison: false-positive rate, groups, and known values."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from headstart.evaluation.paired_comparison import ComparisonVerdict, compare_pa
 
 
 def predictions(truth: np.ndarray, hits: np.ndarray, k: int = 3) -> np.ndarray:
-    """Return probabilities whose best class is right exactly where `hits` says."""
+    """Return probabilities that are correct exactly where `hits` is true."""
     chosen = np.where(hits, truth, (truth + 1) % k)
     return np.eye(k)[chosen] * 0.7 + 0.1
 
@@ -73,7 +73,7 @@ def test_false_positive_rate_with_and_without_groups() -> None:
 def test_correlated_groups_raise_p_value() -> None:
     truth = np.arange(120) % 3
     a, b = np.ones(120, dtype=bool), np.ones(120, dtype=bool)
-    a[:20] = False  # one group of twenty, seen as twenty images or as one
+    a[:20] = False  # one group of twenty, as twenty images or as one group
     alone = compare_paired(predictions(truth, a), predictions(truth, b), truth, "xyz")
     together = compare_paired(predictions(truth, a), predictions(truth, b), truth, "xyz", groups=np.arange(120) // 20)
     assert alone.verdict == "better"

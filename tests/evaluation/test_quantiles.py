@@ -1,4 +1,4 @@
-"""Our quantiles against scipy's."""
+"""Test quantiles against scipy."""
 
 from __future__ import annotations
 

@@ -19,7 +19,7 @@ def test_equal_candidates_have_no_bias() -> None:
 
 
 def test_bias_estimate_matches_simulation() -> None:
-    """20 coins of chance 0.7, the best of 100 throws reported: the correction takes back most of the gain."""
+    """Best of 20 coins with probability 0.7 after 100 throws: the correction removes most of the bias."""
     rng = np.random.default_rng(0)
     plain, corrected = [], []
     for i in range(60):
@@ -39,7 +39,7 @@ def test_seed_determines_bias_and_groups_are_resampled() -> None:
     groups = np.repeat(np.arange(9), 10)
     assert selection_bias(losses, hits, seed=5) == selection_bias(losses, hits, seed=5)
     alone = selection_bias(losses, hits, seed=5)
-    # Ten copies of the same samples under one group each are the same evidence as the samples once.
+    # Ten copies of each sample in one group are as much evidence as the samples once.
     copied = selection_bias(
         np.repeat(losses, 10, axis=1), np.repeat(hits, 10, axis=1), groups=np.repeat(np.arange(90), 10), seed=5
     )

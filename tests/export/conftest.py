@@ -31,7 +31,7 @@ def bundle_path(tmp_path_factory: pytest.TempPathFactory, graph_path: Path) -> P
 
 @pytest.fixture(scope="session")
 def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Nine readable images in several formats and sizes."""
+    """Write nine readable images in several formats and sizes."""
     folder = tmp_path_factory.mktemp("images")
     paths = []
     for i in range(9):

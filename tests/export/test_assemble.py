@@ -46,7 +46,7 @@ def test_graph_equals_head(
 
 
 def test_graph_clips_and_handles_constant_rows(graph_path: Path, pixels: NDArray[np.float32]) -> None:
-    """Far outside of the training data, and exactly on its mean."""
+    """Rows far outside the training data, and exactly at its mean."""
     blocks = run(graph_path, pixels * 1000)
     head = make_head()
     expected = head.logits(blocks)
@@ -68,7 +68,7 @@ def test_network_without_embedding_block(tmp_path: Path, pixels: NDArray[np.floa
 
 
 def test_unused_blocks_are_pruned(graph_path: Path, tmp_path: Path) -> None:
-    graph = make_graph(tmp_path / "g.onnx", {"a": 4, "embedding": 6, "c": 99})  # `c` lies behind what is needed
+    graph = make_graph(tmp_path / "g.onnx", {"a": 4, "embedding": 6, "c": 99})  # `c` is not needed
     model = onnx.load_from_string(assemble_model(graph, make_head({"a": 4})))
     tensors = {tensor.name for tensor in model.graph.initializer}
     assert "c.weight" not in tensors
@@ -91,7 +91,7 @@ def test_graph_has_no_machine_metadata(graph_path: Path) -> None:
 @pytest.mark.parametrize("has_flip", [False, True])
 @pytest.mark.parametrize("num_classes", [2, 5, 100])
 def test_same_bits_in_any_batch(tmp_path: Path, has_flip: bool, num_classes: int) -> None:
-    """Widths are multiples of 8, as in every real network."""
+    """Widths are multiples of 8, as in real networks."""
     widths = {"a": 16, "embedding": 320}
     graph = make_graph(tmp_path / "g.onnx", widths)
     model = assemble_model(graph, make_head(widths, num_classes), has_flip=has_flip)

@@ -1,4 +1,4 @@
-"""The light install: the wheel with its base dependencies only, in an environment of its own."""
+"""Test the wheel with base dependencies only, in a separate environment."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def call(*command: object, folder: Path) -> str:
 
 @pytest.fixture(scope="module")
 def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a fresh environment with the built wheel in it."""
+    """Return the interpreter of a new environment with the built wheel."""
     folder = tmp_path_factory.mktemp("wheel")
     source = folder / "source"
     source.mkdir()

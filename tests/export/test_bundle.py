@@ -78,7 +78,7 @@ def test_run_folder(bundle_path: Path) -> None:
 
 
 def test_zip_members_are_not_extracted(bundle_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Members with hostile names are never opened; nothing is written at all."""
+    """Members with hostile names are never opened, and nothing is written."""
     target = zipped(bundle_path, tmp_path / "b.zip")
     with zipfile.ZipFile(target, "a") as archive:
         archive.writestr("../../evil.txt", "x")

@@ -152,7 +152,7 @@ def test_captions_stay_in_image() -> None:
     image = Image.new("RGB", (60, 40), (255, 255, 255))
     drawn = draw_boxes(image, np.array([[40, 0, 60, 20]]), ["a long name \n\ud800"], [(0, 0, 0)])
     assert drawn.size == image.size
-    assert np.asarray(image).min() == 255  # the image itself is left alone
+    assert np.asarray(image).min() == 255  # the image file is unchanged
     dashed = draw_boxes(image, np.array([[2, 2, 58, 38]]), [""], [(0, 0, 0)], is_dashed=True)
     line = np.asarray(dashed)[2, 2:58, 0]
     assert {0, 255} == set(line.tolist())

@@ -1,4 +1,4 @@
-"""The detector's runtime: without torch, upright, and with numbers from outside checked."""
+"""Test the detector runtime: no torch, EXIF orientation, validated settings."""
 
 from __future__ import annotations
 

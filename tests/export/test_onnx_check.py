@@ -63,7 +63,7 @@ def test_foreign_operators_raise(model: Any, where: str) -> None:
 
 
 def test_functions_branches_and_training_raise(model: Any) -> None:
-    def spoilt(change: Any) -> bytes:
+    def modified(change: Any) -> bytes:
         other = onnx.ModelProto()
         other.CopyFrom(model)
         change(other)
@@ -88,12 +88,12 @@ def test_functions_branches_and_training_raise(model: Any) -> None:
         (add_sparse, "sparse weights"),
     ]:
         with pytest.raises(BundleError, match=words):
-            check_model(spoilt(change))
+            check_model(modified(change))
 
 
 def test_malformed_wire_format_raises(model: Any) -> None:
     data = model.SerializeToString()
-    # Field 25 (functions) whose number hides behind bits that a 32-bit reader drops.
+    # Field 25 (functions), with extra bits that a 32-bit reader drops.
     hidden = bytes([0xCA, 0x81, 0x80, 0x80, 0x10]) + b"\x00"
     # The same model twice: protobuf would merge the graphs.
     for trick in (data + hidden, data + data, data + b"\x00\x00", b"\x3b" + data, b"\x4a\x06..ORTM" + data):
@@ -102,7 +102,7 @@ def test_malformed_wire_format_raises(model: Any) -> None:
 
 
 def test_truncated_model_raises_or_is_complete(model: Any) -> None:
-    """Cut anywhere: our error or (where the cut falls between two fields behind the graph) a whole model."""
+    """Truncation raises, or leaves a complete model if the cut is between two fields after the graph."""
     data = model.SerializeToString()
     accepted = []
     for length in range(len(data)):

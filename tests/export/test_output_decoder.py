@@ -19,8 +19,8 @@ from headstart.export.runtime import Runtime
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["all", "some"])
-def novelty(request: pytest.FixtureRequest) -> OodModel:
-    """By all features of the head, or by those of its first block alone."""
+def ood_model(request: pytest.FixtureRequest) -> OodModel:
+    """Return an OOD model on all features of the head, or on its first block only."""
     rng = np.random.default_rng(5)
     rows = make_head().normalizer({name: rng.random((80, width), dtype=np.float32) for name, width in WIDTHS.items()})
     columns = np.arange(rows.shape[1]) < (WIDTHS["stage1"] if request.param else rows.shape[1])
@@ -29,24 +29,26 @@ def novelty(request: pytest.FixtureRequest) -> OodModel:
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["plain", "mirrored"])
-def told_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, novelty: OodModel) -> Path:
+def calibrated_bundle(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, ood_model: OodModel
+) -> Path:
     rng = np.random.default_rng(6)
     graph = make_graph(tmp_path_factory.mktemp("graph") / "graph.onnx")
     sets = fit_prediction_sets(rng.dirichlet(np.full(4, 0.5), 80), rng.integers(0, 4, 80))
     return write_bundle(
         tmp_path_factory.mktemp("run") / "bundle", graph_path=graph, head=make_head(), spec=SPEC, class_names=CLASSES,
-        has_flip=request.param, ood=novelty, prediction_sets=sets.rule,
+        has_flip=request.param, ood=ood_model, prediction_sets=sets.rule,
     )  # fmt: skip
 
 
 def test_graph_residual_norm_matches_training(
-    told_path: Path, novelty: OodModel, images: list[Path], tmp_path: Path
+    calibrated_bundle: Path, ood_model: OodModel, images: list[Path], tmp_path: Path
 ) -> None:
-    runtime = Runtime(told_path)
+    runtime = Runtime(calibrated_bundle)
     probabilities, result = runtime.judge(images)
     session = runtime._session(1, ("residual_norm",))
     names = list(WIDTHS)
-    # The pooled features themselves, from the graph before the head was joined to it.
+    # Pooled features of the graph without the head.
     import onnxruntime
 
     from headstart.preprocessing.image_spec import normalize, read_image
@@ -57,7 +59,7 @@ def test_graph_residual_norm_matches_training(
     if runtime.bundle.info["has_flip"]:
         mirrored = plain.run(names, {"pixels": np.ascontiguousarray(pixels[..., ::-1])})
         blocks = {n: (b + m) / 2 for (n, b), m in zip(blocks.items(), mirrored, strict=True)}
-    expected = novelty.score(make_head().normalizer(blocks), probabilities)
+    expected = ood_model.score(make_head().normalizer(blocks), probabilities)
     np.testing.assert_allclose(result, expected, atol=1e-3)
     assert np.ptp(result) > 0.5
     logits = make_head().logits(blocks)
@@ -69,10 +71,12 @@ def test_graph_residual_norm_matches_training(
     np.testing.assert_array_equal(alone, session.run(["residual_norm"], {"pixels": pixels})[0])
 
 
-def test_predictions_have_ood_score_and_errors_do_not(told_path: Path, images: list[Path], tmp_path: Path) -> None:
-    runtime = Runtime(told_path)
-    probabilities, novelty = runtime.judge([*images, tmp_path / "missing.png"])
-    assert np.isnan(novelty[-1])
+def test_predictions_have_ood_score_and_errors_do_not(
+    calibrated_bundle: Path, images: list[Path], tmp_path: Path
+) -> None:
+    runtime = Runtime(calibrated_bundle)
+    probabilities, scores = runtime.judge([*images, tmp_path / "missing.png"])
+    assert np.isnan(scores[-1])
     assert np.isnan(probabilities[-1]).all()
     predictions = runtime.predict([*images, tmp_path / "missing.png"])
     last = predictions[-1]
@@ -81,7 +85,7 @@ def test_predictions_have_ood_score_and_errors_do_not(told_path: Path, images: l
     assert rule is not None
     assert floors is not None
     inside = floors.sets(probabilities[:-1])
-    for p, value, row in zip(predictions, novelty, inside, strict=False):
+    for p, value, row in zip(predictions, scores, inside, strict=False):
         assert p.ood_score == pytest.approx(value)
         assert p.is_ood is bool(value > rule.threshold())
         assert set(p.prediction_set or ()) == {CLASSES[k] for k in np.flatnonzero(row)}
@@ -92,7 +96,7 @@ def test_predictions_have_ood_score_and_errors_do_not(told_path: Path, images: l
     )
 
 
-def test_missing_bundle_feature_raises(bundle_path: Path, told_path: Path, images: list[Path]) -> None:
+def test_missing_bundle_feature_raises(bundle_path: Path, calibrated_bundle: Path, images: list[Path]) -> None:
     plain = Runtime(bundle_path)
     assert plain.predict(images[:1])[0].is_ood is None
     assert np.isnan(plain.judge(images)[1]).all()
@@ -102,7 +106,7 @@ def test_missing_bundle_feature_raises(bundle_path: Path, told_path: Path, image
             plain.predict(images, **options)
     for options in ({"ood_fpr": 1.5}, {"coverage": 0.0}, {"coverage": 0.999}, {"ood_fpr": 0.001}):
         with pytest.raises(UsageError):
-            Runtime(told_path).predict(images, **options)
+            Runtime(calibrated_bundle).predict(images, **options)
 
 
 @pytest.mark.parametrize(
@@ -116,9 +120,9 @@ def test_missing_bundle_feature_raises(bundle_path: Path, told_path: Path, image
         {"prediction_sets": 7},
     ],
 )
-def test_invalid_numbers_raise(told_path: Path, tmp_path: Path, change: dict[str, object]) -> None:
+def test_invalid_numbers_raise(calibrated_bundle: Path, tmp_path: Path, change: dict[str, object]) -> None:
     folder = tmp_path / "bundle"
-    shutil.copytree(told_path, folder)
+    shutil.copytree(calibrated_bundle, folder)
     info = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     (folder / "bundle.json").write_text(json.dumps(info | change), encoding="utf-8")
     with pytest.raises(BundleError, match="does not fit"):

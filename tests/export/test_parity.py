@@ -17,7 +17,7 @@ def runtime(bundle_path: Path) -> Runtime:
 
 @pytest.fixture
 def logits(runtime: Runtime, images: list[Path]) -> np.ndarray:
-    return np.log(runtime.predict_proba(images)) + 3  # softmax forgets the constant
+    return np.log(runtime.predict_proba(images)) + 3  # softmax ignores a constant
 
 
 def test_agreement_is_measured(runtime: Runtime, images: list[Path], logits: np.ndarray) -> None:

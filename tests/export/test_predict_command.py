@@ -1,4 +1,4 @@
-"""`headstart predict`, in processes of its own: exit codes, streams, and what it never imports."""
+"""Test `headstart predict` in a separate process: exit codes, streams, no heavy imports."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HEAVY = [
 
 
 def blocked(modules: list[str]) -> str:
-    """Return the beginning of a program for which these modules are as if they were not installed."""
+    """Return the start of a program in which these modules cannot be imported."""
     return f"""
 import sys
 class Blocked:
@@ -56,7 +56,7 @@ def test_stdout_rows_without_heavy_imports(bundle_path: Path, images: list[Path]
 
 
 def test_python_api_without_heavy_imports(bundle_path: Path, images: list[Path]) -> None:
-    """Without the command line (whose library brings pydantic) not even that, nor typer."""
+    """The Python API also needs no pydantic and no typer."""
     program = blocked([*HEAVY, "pydantic", "typer", "rich"]) + (
         "from headstart.export.runtime import Runtime\n"
         "print(*[p.label for p in Runtime(sys.argv[1]).predict(sys.argv[2:])], sep='|')\n"

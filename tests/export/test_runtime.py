@@ -33,12 +33,12 @@ def test_result_does_not_depend_on_batch_and_threads(
 ) -> None:
     alone = np.concatenate([Runtime(bundle_path, num_threads=1).predict_proba(p) for p in images])
     together = Runtime(bundle_path, num_threads=num_threads).predict_proba(iter(images), batch=batch)
-    # To the last bit for the widths of real networks (see test_assemble); the toy's are odd on purpose.
+    # Bit-identical for widths of real networks (see test_assemble); these widths are odd on purpose.
     assert np.abs(together - alone).max() < 1e-6
 
 
 def test_prediction_matches_numpy_reference(runtime: Runtime, images: list[Path]) -> None:
-    """Against numpy: pixels of the contract, the raw graph through the head."""
+    """The reference is numpy: preprocessed pixels, raw graph, and head."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(runtime.bundle.model)
@@ -166,7 +166,7 @@ def test_num_threads_is_at_least_one(bundle_path: Path) -> None:
 
 
 def test_inputs_are_streamed(bundle_path: Path, images: list[Path]) -> None:
-    """Never more than a few chunks are taken before answers come out."""
+    """Only a few chunks are read before the first predictions."""
     taken = 0
 
     def source() -> Iterator[Path]:
@@ -225,7 +225,7 @@ def test_calls_from_several_threads(bundle_path: Path, images: list[Path]) -> No
 
 
 def test_model_contradicting_bundle_raises(tmp_path: Path, graph_path: Path) -> None:
-    """A hostile or broken bundle with right digests: our error, never a traceback of ONNX Runtime."""
+    """A broken bundle with valid digests raises a headstart error, not one of ONNX Runtime."""
     from dataclasses import replace
 
     bundle = read_bundle(

@@ -1,4 +1,4 @@
-"""Tiny networks, heads and images, made in milliseconds."""
+"""Provide tiny networks, heads and images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ CLASSES = ("ant", "=1+1", "<script>alert(1)</script>", "Käfer/Ω")
 
 
 def make_graph(path: Path, widths: dict[str, int] | None = None, size_hw: tuple[int, int] = (24, 32)) -> Path:
-    """Return a convolutional network of one layer a block, each pooled over its positions, with random weights."""
+    """Export a random convolutional network with one pooled layer per block."""
     widths = widths or WIDTHS
     rng = np.random.default_rng(0)
     nodes, weights, outputs, source, channels = [], [], [], "pixels", 3

@@ -1,4 +1,4 @@
-"""Backbone graph: exported once, compared with torch, exported again if damaged."""
+"""Test the backbone graph: exported once, compared with torch, exported again if damaged."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ BLOCKS = {"stage1": 4, "embedding": 6}
 def prepare(folder: Path, module: torch.nn.Module | None = None, **more: Any) -> Any:
     def load() -> tuple[Any, dict[str, int]]:
         if module is None:
-            pytest.fail("the graph was made again")
+            pytest.fail("the graph was exported again")
         return module, BLOCKS
 
     return prepare_graph(folder, load, backbone="tiny", spec=SPEC, card={"license": "none"}, **more)
 
 
 @pytest.fixture(scope="module")
-def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("graphs") / "tiny"
     events = EventStream()
     prepare(folder, Tiny(), events=events)
@@ -55,9 +55,9 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_matches_torch_for_any_batch(made: Path) -> None:
+def test_matches_torch_for_any_batch(exported: Path) -> None:
     module = Tiny().eval()
-    graph = find_graph(made)
+    graph = find_graph(exported)
     assert graph is not None
     assert graph.blocks == BLOCKS
     assert graph.spec == SPEC
@@ -69,8 +69,8 @@ def test_matches_torch_for_any_batch(made: Path) -> None:
             np.testing.assert_allclose(ours[name], theirs[name], atol=1e-5)
 
 
-def test_graph_is_exported_once(made: Path) -> None:
-    assert prepare(made).digest == json.loads((made / "graph.json").read_text())["digest"]
+def test_graph_is_exported_once(exported: Path) -> None:
+    assert prepare(exported).digest == json.loads((exported / "graph.json").read_text())["digest"]
 
 
 @pytest.mark.parametrize("damage", ["truncate", "no sidecar", "broken sidecar"])

@@ -1,4 +1,4 @@
-"""Decoded images: views do not depend on the cache, and nothing is decoded twice."""
+"""Test the decoded-image cache: views do not depend on it, and images are decoded once."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_other_strengths_and_seeds_share_decoded_images(files: list[str], tmp_pa
     other = open_images(files, first.cache, augment=parse_augment("crop=.7"), seed=8)
     all_views(other)
     assert other.num_decoded == 0
-    all_views(open_images(files, first.cache, augment=parse_augment("flip,zoom=.2")))  # begins with the plain one
+    all_views(open_images(files, first.cache, augment=parse_augment("flip,zoom=.2")))  # the plain view comes first
     assert other.num_decoded == 0
     larger = open_images(files, first.cache, view_spec=SPEC.with_(size_hw=(40, 40)))
     assert larger.make(0, 1).shape == (3, 40, 40)
@@ -167,10 +167,10 @@ def test_size_is_bounded_and_oldest_are_evicted(
         again.make(i, 1)
     assert again.num_decoded == 0
     assert clear_cache(tmp_path, "decoded") > 0
-    large = open_images(files, keeping_all(tmp_path, limit_bytes=limit))  # more than there is room for
+    large = open_images(files, keeping_all(tmp_path, limit_bytes=limit))  # more than fits
     expected = [large.make(i, 1) for i in range(12)]
     np.testing.assert_array_equal([large.make(i, 1) for i in range(12)], expected)
-    assert 12 < large.num_decoded < 24  # what was kept first stays
+    assert 12 < large.num_decoded < 24  # the first rows stay
     assert clear_cache(tmp_path, "decoded") > 0
     small = open_images(files, keeping_all(tmp_path, limit_bytes=10))
     small.make(0, 1)

@@ -1,4 +1,4 @@
-"""Extraction: every file once, looked up by content, in the given order."""
+"""Test extraction: every file once, keyed by content, in the given order."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Feature cache: shards are complete or absent in every failure."""
+"""Test the feature cache: shards are complete or absent after every failure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A graph with replaced weights matches the network with those weights, or reports that it does not."""
+"""Test that a graph with replaced weights matches the network, or reports that it does not."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows at a later cut from cached rows at an earlier one: the same numbers, each image decoded once."""
+"""Test rows at a later cut computed from cached rows at an earlier one."""
 
 from __future__ import annotations
 
@@ -169,7 +169,7 @@ def test_segment_graph_matches_torch(way: str, tmp_path: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         export = torch.onnx.export
         patch.setattr(torch.onnx, "export", lambda *a, **o: (exports.append(1), export(*a, **o)))
-        for _ in range(2):  # the second time it is there
+        for _ in range(2):  # cached
             made = prepare_segment(
                 graph, tmp_path, ("stage2", "stage3"), ["stage2", "stage1"], lambda: (part, states),
                 blocks=("stage1", "stage2") if way == "cut out" else None,

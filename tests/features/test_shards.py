@@ -1,4 +1,4 @@
-"""Rows of bytes in shards: variable lengths, oldest evicted first, no shard deleted without a reason."""
+"""Test shards of variable-length rows: the oldest are evicted first, readable shards are kept."""
 
 from __future__ import annotations
 

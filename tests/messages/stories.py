@@ -1,4 +1,4 @@
-"""Events of large pipelines: 2,500 images, 300 classes and 40 kinds of bad file."""
+"""Provide events of large pipelines: 2,500 images, 300 classes and 40 kinds of bad file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def finding(kind: FindingKind, severity: Severity, **evidence: Any) -> FindingMa
 
 
 def reading(num_boxes: int | None = None) -> list[Event]:
-    """Return what was read, with five kinds of assumptions."""
+    """Return the events of reading, with five kinds of assumptions."""
     return [
         DatasetRead("photos", "class folders", 2500, CLASSES, SPLITS, num_boxes),
         FindingMade(ReadingNote(ReadingKind.CLASSES_ALIKE, 1, ("Cat", "cat"), {"groups": [["Cat", "cat"]]})),

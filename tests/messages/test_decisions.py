@@ -1,4 +1,4 @@
-"""Every reason of a decision has a message, made from evidence as real decisions carry it."""
+"""Test that every decision reason has a message, rendered from its evidence."""
 
 from __future__ import annotations
 

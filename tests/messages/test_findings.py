@@ -1,4 +1,4 @@
-"""Every finding has a message, and its JSON carries the code beside the text."""
+"""Test that every finding has a message, and JSON with code and text."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every kind of note has a message that fits on one line of the screen."""
+"""Test that every kind of note has a message of one line."""
 
 from __future__ import annotations
 

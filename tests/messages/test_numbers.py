@@ -1,4 +1,4 @@
-"""Numbers in texts: never a rounded certainty, a negative zero or a wrong plural."""
+"""Test numbers in texts: no rounded certainty, negative zero or wrong plural."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every note of the reader has a message, and its JSON carries the code beside the text."""
+"""Test that every reading note has a message, and JSON with code and text."""
 
 from __future__ import annotations
 

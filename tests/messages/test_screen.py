@@ -111,7 +111,7 @@ def test_failing_listener_raises() -> None:
 
 
 class Terminal(io.StringIO):
-    """A stream that calls itself a terminal."""
+    """Stream that reports to be a terminal."""
 
     def isatty(self) -> bool:
         return True
@@ -167,7 +167,7 @@ def long_findings() -> list[Remark]:
 
 
 def long_story(*, has_boxes: bool) -> list[Event]:
-    """Return the events of a fine-tuning or of a detector with as much to tell as possible."""
+    """Return the events of a fine-tuning or detector run with many findings."""
     names = tuple(f"{LONG}{i}" for i in range(300))
     urgent = (NoteKind.RUN_RESUMABLE, NoteKind.STOP_REQUESTED)
     notes = [Note(kind, Severity.WARNING, NOTES[kind]) for kind in NoteKind if kind not in urgent]

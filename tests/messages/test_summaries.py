@@ -1,4 +1,4 @@
-"""Summaries: one short line per kind, the most severe first, and no number of files is lost."""
+"""Test summaries: one short line per kind, most severe first, with the number of files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LONG = "a\n\x1b[31m" + "very long name " * 20
 
 
 def lengthened(evidence: Evidence) -> Evidence:
-    """Replace the names in the evidence by a long one with control characters."""
+    """Replace names in the evidence by long ones with control characters."""
     changed = dict(evidence)
     for key in ("class", "largest_class", "smallest_class", "given_class", "message"):
         if key in changed:

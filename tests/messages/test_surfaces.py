@@ -1,6 +1,6 @@
-"""What each command prints on large and bad data: at most 12 lines of 100 characters, and what must stand there.
+"""Test the output of each command on large and bad data: at most 12 lines of 100 characters, required values.
 
-`HEADSTART_UPDATE_SNAPSHOTS=1 pytest tests/messages/test_surfaces.py` writes the snapshots anew.
+`HEADSTART_UPDATE_SNAPSHOTS=1 pytest tests/messages/test_surfaces.py` rewrites the snapshots.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def screen(surface: str, verbosity: Verbosity = Verbosity.NORMAL, stream: io.Str
         if stream is None or not isinstance(event, Progress):  # no bar on the terminal
             shown(event)
     shown.close()
-    return [line for line in out.getvalue().splitlines() if "/s, " not in line]  # without lines of progress
+    return [line for line in out.getvalue().splitlines() if "/s, " not in line]  # without progress lines
 
 
 def check_snapshot(name: str, text: str) -> None:

@@ -1,4 +1,4 @@
-"""Text is not data: no code outside `messages` compares, searches or sorts rendered text, and events carry codes."""
+"""Test that code outside `messages` does not compare, search or sort rendered text, and that events carry codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Views depend on the image, the view number and the seed, and on nothing else."""
+"""Test that views depend on image, view number and seed only."""
 
 from __future__ import annotations
 
@@ -109,12 +109,12 @@ def test_views_of_reduced_image_have_the_same_crops(size: tuple[int, int], form:
         cut = cut_view(decoded, spec, augment, view_rng(b"a" * 32, view, 0)).astype(float)
         made = make_view(data, spec, augment, view_rng(b"a" * 32, view, 0)).astype(float)
         difference = np.abs(cut - made)
-        assert difference.mean() < 2.0  # of 255; a crop that is off by a hundredth of the side differs by more
+        assert difference.mean() < 2.0  # of 255; a crop shifted by a hundredth of the side differs by more
         assert np.quantile(difference, 0.95) < 6.0
 
 
 @pytest.mark.parametrize(("size", "expected"), [
-    ((100, 90), (100, 90)),  # as large as it is
+    ((100, 90), (100, 90)),  # full size
     ((125, 95), (125, 95)),  # more than is needed, by less than half
     ((640, 480), (91, 68)),  # 48 x 64 times the root of two
     ((480, 640), (91, 121)),

@@ -1,4 +1,4 @@
-"""Preprocessing of every mode, orientation and resize mode."""
+"""Test preprocessing of every image mode, orientation and resize mode."""
 
 from __future__ import annotations
 

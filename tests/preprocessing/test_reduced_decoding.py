@@ -1,4 +1,4 @@
-"""One decode for the dataset check and the network: both get their exact result."""
+"""Test that one decode gives both the dataset check and the network their exact result."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def encode(image: Image.Image, form: str, orientation: int = 1, **options: objec
 
 
 def assert_same(data: bytes, spec: ImageSpec, min_side: int) -> None:
-    """Return the results of both functions, or the error that they raise."""
+    """Check that both functions return the same or raise the same error."""
     expected: ImageError | None = None
     try:
         alone = decode_reduced(data, min_side=min_side, max_pixels=spec.max_pixels, name="a.jpg")

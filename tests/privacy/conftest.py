@@ -1,4 +1,4 @@
-"""The tracer, compiled once."""
+"""Compile the tracer once."""
 
 from __future__ import annotations
 

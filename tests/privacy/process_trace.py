@@ -1,4 +1,4 @@
-"""Run a command and see, of native code too, which names it looked up, what it connected to and what it wrote."""
+"""Trace DNS lookups, connections and written files of a command, native code included."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ ROOT = Path(__file__).parents[2]
 
 @dataclass(frozen=True)
 class Trace:
-    """What a process and its children did.
+    """Traced actions of a process and its children.
 
     Attributes:
         returncode: Exit code of the process.
         output: Its stdout and stderr.
-        lookups: Names that were looked up; each was refused.
-        connections: `address:port` outside this machine; each was refused.
+        lookups: Looked-up names; each lookup was blocked.
+        connections: `address:port` outside this machine; each connection was blocked.
         changed: Paths that were created, opened for writing, renamed to or removed.
     """
 
@@ -36,7 +36,7 @@ class Trace:
     changed: frozenset[Path]
 
     def changed_outside(self, *allowed: Path) -> set[Path]:
-        """Return changed paths that lie in none of the folders, the system's devices aside."""
+        """Return changed paths outside the folders, system devices excluded."""
         inside = [Path(os.path.realpath(p)) for p in (*allowed, Path("/dev"), Path("/proc"))]
         real = {p: Path(os.path.realpath(p)) for p in self.changed}
         parents = {parent for folder in inside for parent in folder.parents}
@@ -44,7 +44,7 @@ class Trace:
 
 
 def build_tracer(folder: Path) -> Path:
-    """Compile the tracer; skip the test where that is not possible."""
+    """Compile the tracer; skip the test if that is not possible."""
     compiler = shutil.which("cc") or shutil.which("gcc")
     if not sys.platform.startswith("linux") or compiler is None:
         pytest.skip("tracing native code needs Linux and a C compiler")
@@ -58,7 +58,7 @@ def build_tracer(folder: Path) -> Path:
 def run_traced(
     tracer: Path, command: Sequence[str], *, home: Path, cwd: Path, further: Mapping[str, str] | None = None
 ) -> Trace:
-    """Run a command with an empty environment but for what it needs: nothing here may switch telemetry off."""
+    """Run a command with a minimal environment that does not disable telemetry."""
     log = tracer.with_name(f"{home.name}.log")
     log.unlink(missing_ok=True)
     temporary = home.parent / "tmp"
@@ -91,7 +91,7 @@ def run_traced(
 
 
 def snapshot(folder: Path) -> dict[str, tuple[int, int]]:
-    """Return size and time of change (ns) of every path below a folder."""
+    """Return size and modification time (ns) of every path below a folder."""
     return {
         str(path.relative_to(folder)): (path.lstat().st_size, path.lstat().st_mtime_ns)
         for path in sorted(folder.rglob("*"))

@@ -1,6 +1,6 @@
-"""The real commands, each in its own process with an empty home: no look-up, no connection, no file where none belongs.
+"""Test commands in separate processes with an empty home: no lookup, no connection, no unexpected file.
 
-What may be written: the run folder or the file that `--out` names, headstart's cache folder and the temporary folder.
+Allowed to change: the output of `--out` or the run folder, headstart's cache folder, the temporary folder.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from PIL import Image
 from process_trace import Trace, run_traced, snapshot
 
 SMALL = ("--backbone", "timm:resnet10t", "--weights", "none", "--image-size", "64", "--num-threads", "1")
-UPLOAD_S = 12  # onnxruntime 1.32 looks its collector up 5 to 9 s after it was imported
+UPLOAD_S = 12  # onnxruntime 1.32 resolves its collector 5 to 9 s after import
 
 KILLED_TRAINING = """
 import os, signal, sys
@@ -51,12 +51,12 @@ if __name__ == "__main__":
 
 
 class Machine:
-    """An empty home and a folder to work in.
+    """Empty home and a work folder.
 
     Args:
-        root: Where both are made.
-        tracer: The preloaded library.
-        cache: headstart's cache folder; None leaves it where it is by default, below the home folder.
+        root: Parent folder of both.
+        tracer: Preloaded library.
+        cache: headstart's cache folder; None is the default below the home folder.
     """
 
     def __init__(self, root: Path, tracer: Path, cache: Path | None) -> None:
@@ -67,11 +67,11 @@ class Machine:
         self._further = {"HEADSTART_CACHE": str(cache)} if cache else {}
 
     def run(self, *arguments: str | Path, out: tuple[str, ...] = (), expected: int = 0) -> Trace:
-        """Run `headstart ARGUMENTS` and check what it did; `out` names what it may write below the work folder."""
+        """Run `headstart ARGUMENTS` and check its trace; `out` is the path below the work folder that it may write."""
         return self.python("-m", "headstart", *arguments, out=out, expected=expected)
 
     def python(self, *arguments: str | Path, out: tuple[str, ...] = (), expected: int = 0) -> Trace:
-        """Run the interpreter and check what it did."""
+        """Run the interpreter and check its trace."""
         command = [sys.executable, *(str(a) for a in arguments)]
         trace = run_traced(self._tracer, command, home=self.home, cwd=self.work, further=self._further)
         assert trace.returncode == expected, trace.output
@@ -91,7 +91,7 @@ class Machine:
 
 @pytest.fixture(scope="module")
 def boxes(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Sixteen images of a square with VOC files."""
+    """Write sixteen images of a square with VOC files."""
     root = tmp_path_factory.mktemp("boxes") / "squares"
     root.mkdir()
     for i in range(16):
@@ -112,7 +112,7 @@ def test_train_and_predict_write_and_send_nothing(tracer: Path, photos: Path, ca
     before = snapshot(photos)
     machine = Machine(tmp_path, tracer, cache_root)
     trace = machine.run("train", photos, "--offline", "--out", "run", out=("run",))
-    assert machine.work / "run" / "metrics.json" in trace.changed  # the tracer saw what was written
+    assert machine.work / "run" / "metrics.json" in trace.changed  # the tracer recorded the writes
     machine.run("predict", "run", photos / "discs")
     assert snapshot(machine.home) == {}
     assert snapshot(photos) == before
@@ -120,7 +120,7 @@ def test_train_and_predict_write_and_send_nothing(tracer: Path, photos: Path, ca
 
 @pytest.fixture(scope="module")
 def machine(tracer: Path, photos: Path, boxes: Path, tmp_path_factory: pytest.TempPathFactory) -> Machine:
-    """One home for all commands, as on a machine that has just been set up."""
+    """Return one machine for all commands, with an empty home."""
     machine = Machine(tmp_path_factory.mktemp("machine"), tracer, None)
     machine.run("train", photos, "--offline", "--out", "run", out=("run",))
     machine.run("train", photos, "--offline", "--seed", "1", "--out", "other", out=("other",))

@@ -1,4 +1,4 @@
-"""The tracer itself: what Python, a child process and native code do is seen and, outside this machine, refused."""
+"""Test that the tracer records and blocks actions of Python, child processes and native code."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_lookups_connections_and_writes_are_traced(tracer: Path, tmp_path: Path)
 
 
 def test_default_onnxruntime_files_are_traced(tracer: Path, tmp_path: Path) -> None:
-    """Nothing switches its telemetry off here; what lies in the home folder afterwards was seen being written."""
+    """With telemetry on, every file in the home folder appears in the trace."""
     pytest.importorskip("onnxruntime")
     home = tmp_path / "home"
     home.mkdir()

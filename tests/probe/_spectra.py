@@ -1,4 +1,4 @@
-"""What the tests of the closed forms share: toy samples and both ways to a spectrum."""
+"""Provide toy samples, and the spectrum by kernel and by Gram matrix."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ NUM_CLASSES = 4
 
 
 def toy(num, width, is_weighted, seed=0):
-    """Rows, class ids (every class at least twice) and weights with mean 1."""
+    """Return rows, class ids (every class at least twice) and weights with mean 1."""
     rng = np.random.default_rng(seed)
     class_ids = np.r_[np.tile(np.arange(NUM_CLASSES), 2), rng.integers(0, NUM_CLASSES, num - 2 * NUM_CLASSES)]
     rows = rng.normal(size=(num, width)) + 2.0 * rng.normal(size=(NUM_CLASSES, width))[class_ids] + 3.0
@@ -19,7 +19,7 @@ def toy(num, width, is_weighted, seed=0):
 
 
 def by_kernel(rows, class_ids, weights):
-    """The spectrum from the (N, N) form, with the (D, r) directions and the mean."""
+    """Return the spectrum from the (N, N) kernel, the (D, r) directions and the mean."""
     mean = weights @ rows / weights.sum()
     centered = np.sqrt(weights)[:, None] * (rows - mean)
     spectrum = from_kernel(centered @ centered.T, weights, class_ids, NUM_CLASSES)
@@ -27,7 +27,7 @@ def by_kernel(rows, class_ids, weights):
 
 
 def by_gram(rows, class_ids, weights):
-    """The spectrum from the (D, D) form, added up in two chunks."""
+    """Return the spectrum from the (D, D) Gram matrix, accumulated in two chunks."""
     gram = Gram.empty(rows.shape[1], NUM_CLASSES)
     half = len(rows) // 2
     for part in (slice(0, half), slice(half, None)):

@@ -1,4 +1,4 @@
-"""Test label validation and subsets with whole groups."""
+"""Test label validation, and subsets that keep groups together."""
 
 from __future__ import annotations
 

@@ -18,7 +18,7 @@ FORMS = [
 
 
 def refit(rows, class_ids, weights, penalty, keep, queries):
-    """Discriminants of shrinkage LDA fitted on the samples kept, written down naively."""
+    """Return discriminants of shrinkage LDA fitted naively on the kept samples."""
     width = rows.shape[1]
     scatter = penalty * np.eye(width)
     means = np.full((NUM_CLASSES, width), np.nan)
@@ -36,7 +36,7 @@ def refit(rows, class_ids, weights, penalty, keep, queries):
 
 
 def center(scores):
-    """Take off what is common to the classes of a row, which no softmax sees."""
+    """Subtract the row mean, which softmax ignores."""
     return scores - np.nanmean(np.where(np.isfinite(scores), scores, np.nan), axis=-1, keepdims=True)
 
 

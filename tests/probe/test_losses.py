@@ -1,4 +1,4 @@
-"""Temperatures and mixtures: found where a grid finds them, finite where the data would let them run away."""
+"""Test temperatures and mixtures against grid search, and on separable data."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The exported normalization: robust to dead features, the same for one row or many, and it can be carried."""
+"""Test normalization: nearly constant features, single rows, JSON round trip."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_normalization_matches_definition():
 def test_nearly_constant_feature_is_not_amplified():
     blocks = blocks_of()
     blocks["stage"][:, 0] = 1.0
-    blocks["stage"][9, 0] = 1.01  # one image moves it: standardized plainly this is z = 7
+    blocks["stage"][9, 0] = 1.01  # one image differs: plain standardization gives z = 7
     normalizer = fit_normalizer(blocks)
     alive = np.median(blocks["stage"][:, 1:].std(0))
     assert normalizer.scales[0][0] == pytest.approx(0.1 * alive, rel=0.05)

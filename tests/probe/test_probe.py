@@ -18,7 +18,7 @@ SIZES = {"stage5": 8, "stage6": 12, "embedding": 20}
 
 
 def toy(num, num_classes=3, signal=0.6, seed=0, sizes=SIZES):
-    """Blocks in which every class has a mean of its own, and class ids with every class at least twice."""
+    """Return blocks with a mean per class, and class ids with every class at least twice."""
     means = np.random.default_rng(99)
     rng = np.random.default_rng(seed)
     class_ids = np.r_[np.tile(np.arange(num_classes), 2), rng.integers(0, num_classes, num - 2 * num_classes)]
@@ -48,7 +48,7 @@ def test_out_of_fold_logits_equal_refit(num, is_grouped, is_weighted):
     unit = np.arange(num) if groups is None else groups
     for u in np.unique(unit)[:6]:
         rest, fold = np.flatnonzero(unit != u), np.flatnonzero(unit == u)
-        # The weights are held fixed: the rest is not scaled to mean 1 again.
+        # The weights are fixed: those of the kept samples are not rescaled to mean 1.
         held = Labels(labels.class_ids[rest], 3, labels.weights[rest], None)
         space = open_space(chosen.space.normalizer, rows[rest], held)
         penalties = PENALTIES * chosen.space.totals.trace / space.totals.trace

@@ -1,4 +1,4 @@
-"""Test refitting: on the same rows it equals the probe."""
+"""Test that refitting on the same rows gives the probe."""
 
 from __future__ import annotations
 

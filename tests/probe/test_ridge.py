@@ -18,7 +18,7 @@ FORMS = [
 
 
 def refit(rows, class_ids, weights, penalty, keep):
-    """Weighted ridge on +-1 targets with a free intercept, by the normal equations of the samples kept."""
+    """Return weighted ridge coefficients on +-1 targets with an unpenalized intercept, from the kept samples."""
     targets = 2.0 * np.eye(NUM_CLASSES)[class_ids] - 1.0
     x = np.column_stack([rows[keep], np.ones(keep.sum())])
     w = weights[keep][:, None]

@@ -19,11 +19,11 @@ _NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
 class Browser:
-    """One page of a headless browser; what it complains of and asks for is collected.
+    """Page of a headless browser that collects errors and requests.
 
     Attributes:
-        complaints: Messages on the console, errors of scripts, violations of the content security policy.
-        requests: Addresses that were asked for, the page itself and data in it left out.
+        complaints: Console messages, script errors, violations of the content security policy.
+        requests: Requested URLs, except the page and `data:` URLs.
     """
 
     def __init__(self, path: str) -> None:
@@ -55,7 +55,7 @@ class Browser:
             self.page(f"{domain}.enable")
 
     def call(self, method: str, session: str | None = None, **params: Any) -> Any:
-        """Send a command and waits for its answer."""
+        """Send a command and return its response."""
         self._number += 1
         number = self._number
         message = {"id": number, "method": method, "params": params} | ({"sessionId": session} if session else {})
@@ -68,11 +68,11 @@ class Browser:
                 return answer["result"]
 
     def page(self, method: str, **params: Any) -> Any:
-        """Return a command to the page."""
+        """Send a command to the page and return its response."""
         return self.call(method, self._session, **params)
 
     def open(self, path: Path, *, size: tuple[int, int] = (1280, 900), scheme: str = "light") -> None:
-        """Open a file at a size of the window."""
+        """Open a file at the given window size."""
         self.complaints.clear()
         self.requests.clear()
         width, height = size
@@ -86,19 +86,19 @@ class Browser:
             self._next()
 
     def run(self, script: str) -> Any:
-        """Return the value of a script in the page."""
+        """Return the value of a script run in the page."""
         result = self.page("Runtime.evaluate", expression=script, awaitPromise=True, returnByValue=True)
         assert "exceptionDetails" not in result, result
         return result["result"].get("value")
 
     def press(self, key: str, code: int) -> None:
-        """Presses a key as a person would."""
+        """Press a key."""
         text = {"Enter": "\r", " ": " "}.get(key, "")
         for kind in ("keyDown", "keyUp"):
             self.page("Input.dispatchKeyEvent", type=kind, key=key, code=key, windowsVirtualKeyCode=code, text=text)
 
     def close(self) -> None:
-        """End the browser."""
+        """Close the browser."""
         self._in.close()
         self._process.terminate()
         try:
@@ -133,7 +133,7 @@ class Browser:
 
 
 def open_browser() -> Browser:
-    """Return a browser, or the reason why the test is skipped."""
+    """Return a browser, or skip the test with a reason."""
     named = os.environ.get("HEADSTART_CHROMIUM")
     path = named or next((p for p in map(shutil.which, _NAMES) if p), None)
     if path is None:

@@ -1,4 +1,4 @@
-"""Constructed runs for the report's tests: any number of classes, without training anything."""
+"""Build runs for report tests, with any number of classes and without training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def build_facts(
     skill: float = 2.0,
     **changes: Any,
 ) -> RunData:
-    """Return a run whose scores are drawn at random with some skill."""
+    """Return a run with random scores of the given skill."""
     rng = np.random.default_rng(seed)
     k = len(class_names)
     truth = np.repeat(np.arange(k), per_class)

@@ -25,7 +25,7 @@ def random_head(rng: np.random.Generator, num_classes: int = 3) -> tuple[LinearH
 
 
 def network(rng: np.random.Generator) -> tuple[bytes, np.ndarray, np.ndarray]:
-    """Return two convolutions; the first is pooled to `stage1` (5), the second to `embedding` (7) through a Reshape."""
+    """Export two convolutions, pooled to `stage1` (5) and, through a Reshape, to `embedding` (7)."""
     helper, kinds = onnx.helper, onnx.TensorProto
     first = rng.normal(size=(5, 3, 3, 3)).astype(np.float32)
     second = rng.normal(size=(7, 5, 1, 1)).astype(np.float32)
@@ -167,7 +167,7 @@ def test_map_matches_captum_grad_cam() -> None:
     net = Network()
     pixels = rng.normal(size=(3, 3, 8, 8)).astype(np.float32)
     theirs = LayerGradCam(net, net.last).attribute(torch.from_numpy(pixels), target=0)
-    theirs = theirs.detach().numpy()[:, 0] * 16  # captum means the gradient over the 4 x 4 places
+    theirs = theirs.detach().numpy()[:, 0] * 16  # captum averages the gradient over the 4 x 4 positions
     theirs = np.maximum(theirs - theirs.mean(axis=(1, 2), keepdims=True), 0.0)
     ours = Mapper.open(model, only).maps(pixels, np.array([1, 1, 1]))
     np.testing.assert_allclose(ours, theirs, atol=1e-4)

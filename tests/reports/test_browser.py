@@ -1,4 +1,4 @@
-"""The report in a real browser: no errors, no requests, nothing too wide, usable with keys alone, accessible."""
+"""Test the report in a browser: no errors, no requests, no overflow, keyboard use, accessibility."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def page(make_facts: Callable[..., RunData], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A report with every section, images included, of classes with the worst of names."""
+    """Write a report with every section and image, and hostile class names."""
     folder = tmp_path_factory.mktemp("report")
     rng = np.random.default_rng(0)
     plain = make_facts(EVIL, 30)
@@ -77,7 +77,7 @@ def test_report_opens_without_errors_and_fits(browser: Browser, page: Path, size
 
 
 def test_browser_collects_errors(browser: Browser, tmp_path: Path) -> None:
-    """The collector itself: an error, a request and a page that is too wide are seen."""
+    """The browser records an error, a request and overflow."""
     bad = tmp_path / "bad.html"
     bad.write_text("<img src='file:///nowhere/x.png'><div style='width:9000px'>x</div><script>nothing()</script>")
     browser.open(bad)
@@ -120,7 +120,7 @@ def test_keyboard_opens_cell(browser: Browser, page: Path) -> None:
 
 @pytest.mark.parametrize(("size", "scheme"), VIEWS, ids=lambda v: str(v))
 def test_axe_reports_no_violation(browser: Browser, page: Path, size: tuple[int, int], scheme: str) -> None:
-    """Contrast, names, roles, order of headings: by axe-core, which is looked for and not part of this project."""
+    """Check contrast, names, roles and heading order by axe-core, if available."""
     axe = os.environ.get("HEADSTART_AXE")
     if not axe:
         pytest.skip("HEADSTART_AXE names no axe.min.js (npm install axe-core)")

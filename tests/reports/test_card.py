@@ -1,4 +1,4 @@
-"""The model card: metadata that a hub can read, the score with its interval, names as text, no file named."""
+"""Test the model card: hub metadata, score with interval, escaped names, no file names."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from headstart.types import EvaluationProtocol, EvaluationSetup, GroupStatus
 
 
 def situation(counts: list[int] | None = None, confusion: Any = None, **changes: Any) -> ResultSummary:
-    """Return a sound result of four classes with 300 training images each, changed as asked."""
+    """Return a good result of four classes with 300 training images each, with some values replaced."""
     matrix = np.full((4, 4), 1) + 93 * np.eye(4, dtype=int) if confusion is None else np.array(confusion)
     values: dict[str, Any] = {
         "score": 0.94,
@@ -98,7 +98,7 @@ def test_chance_level_from_duplicate_chains_reports_other_score() -> None:
     [
         (0.22, 0.31, "chance_level", False),  # the interval contains the baseline of 0.25
         (0.25, 0.31, "chance_level", False),
-        (0.10, 0.24, "chance_level", True),  # the interval lies below the baseline
+        (0.10, 0.24, "chance_level", True),  # the interval is below the baseline
         (0.251, 0.31, "near_chance_level", None),  # it excludes the baseline
         (0.26, 0.31, "near_chance_level", None),
         (0.27, 0.31, "fine", None),

@@ -1,4 +1,4 @@
-"""The report of a detector as data: each remark needs its evidence, and nothing is shown that was not measured."""
+"""Test the detector report as data: findings need evidence, and only measured values are shown."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ NAMES = ["cat", "<b>dog</b>"]
 
 
 def facts(block: str = "test", **changes: Any) -> DetectionFacts:
-    """Ten images: cats are found, half of the dogs are not."""
+    """Return ten images: all cats and half of the dogs are detected."""
     truth = [Boxes.of([[10, 10, 60, 60], [70, 10, 120, 60]], [0, 1]) for _ in range(10)]
     detections = [
         Detections.of([[11, 10, 60, 60], [70, 10, 120, 60], [10, 100, 60, 150]], [0.9, 0.8, 0.1], [0, 1, 0])

@@ -1,4 +1,4 @@
-"""Texts over a grid of extreme numbers: no missing value, no empty list, no wrong plural."""
+"""Test texts over a grid of extreme numbers: no missing value, empty list or wrong plural."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ def test_comments(score: tuple[float | None, ...], count: int, metric: str) -> N
 
 @pytest.fixture(scope="module", params=["one a class", "all right", "all wrong", "few groups", "empty class", "wide"])
 def facts(request: pytest.FixtureRequest, make_facts: Callable[..., RunData]) -> RunData:
-    """Run at the edges of what can be trained."""
+    """Return a run at the limits of what can be trained."""
     health: dict[str, Any] = {
         "leaks": [], "duplicates": [], "near_duplicates": [], "label_conflicts": [], "shortcuts": [], "unreadable": [],
         "group_patterns": [],
@@ -178,10 +178,10 @@ def test_score_lines(k: int, is_imbalanced: bool, skill: float) -> None:
         )
         shares = {"accuracy": 1 / k, "balanced_accuracy": 1 / k}
         baselines = {"majority": {"class_name": "a", **shares}, "nearest_neighbor": shares}
-        judged = HeadEvaluation(
+        evaluation = HeadEvaluation(
             scored, scored, None, scored, baselines, logits.astype(np.float32), is_imbalanced, leaky
         )
-        score = summarize_classification({**judged.blocks_json(), "baselines": baselines})
+        score = summarize_classification({**evaluation.blocks_json(), "baselines": baselines})
         check(text for _, text in score_lines(score))
 
 
@@ -201,10 +201,10 @@ def test_ood_and_coverage(make_facts: Callable[..., RunData], num: int, share: d
             "empty_fraction": 1.0}  # fmt: skip
     for part, threshold, guaranteed in itertools.product((None, test), (None, 2.5), (False, True)):
         left = {"detected": 0.0, "auroc": 1.0, "auroc_of_probability": 0.5, "num_samples": num, "per_class": []}
-        novelty = {"ood_fpr": 0.05, "threshold": threshold, "out_of_fold": {"num_samples": num, "false_alarms": 0.0},
+        ood = {"ood_fpr": 0.05, "threshold": threshold, "out_of_fold": {"num_samples": num, "false_alarms": 0.0},
                    "test": part, "left_out": left if part else None}  # fmt: skip
         coverage = {**test, "coverage": 0.9, "is_guaranteed": guaranteed, "num_fitted": num, "test": part}
-        run = make_facts(extra={"ood": novelty, "coverage": coverage})
+        run = make_facts(extra={"ood": ood, "coverage": coverage})
         check(texts_of([ood_section(run, np.arange(2)), coverage_section(run)]))
 
 

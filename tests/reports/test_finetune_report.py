@@ -1,4 +1,4 @@
-"""The report of a network that was trained by gradient says what was trained on, held out, unfrozen and kept."""
+"""Test the report of a fine-tuned network: training and held-out images, unfreezing, verdict."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ EPOCHS = tuple({"epoch": str(e), "train_loss": "1", "val_loss": "2", "phase": "f
 
 @pytest.fixture
 def held_out(make_facts: Callable[..., RunData]) -> RunData:
-    """60 training images, 15 of which were held out and alone are in `predictions.csv`."""
+    """Return 60 training images, of which only the 15 held-out ones are in `predictions.csv`."""
     whole = make_facts(has_test=False, extra={"tuning": {"plan": PLAN, "verdict": VERDICT}}, epochs=EPOCHS)
     some = np.arange(0, 60, 4)
     scored = replace(
@@ -136,14 +136,14 @@ def test_mark_labels_do_not_overlap() -> None:
 def test_curves_share_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from matplotlib.axes import Axes
 
-    seen: list[float] = []
-    monkeypatch.setattr(Axes, "axvline", lambda self, x, **kwargs: seen.append(x))
+    positions: list[float] = []
+    monkeypatch.setattr(Axes, "axvline", lambda self, x, **kwargs: positions.append(x))
     log = EpochLog(tmp_path, EventStream())
     log.begin("fold1", 10)
     for epoch in range(1, 11):
         log.add("fold1", EpochRecord(epoch, 1.0, 0.5, 1.0, 0.5, 0.5, 0.001, 1.0))
     log.draw((("stage2", 0.0), ("stage1", 0.3)))
-    assert seen == [3.0, 3.0]
+    assert positions == [3.0, 3.0]
 
 
 @pytest.mark.parametrize(

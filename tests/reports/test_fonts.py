@@ -1,4 +1,4 @@
-"""Names in every script stand in the figures, or are numbered and listed; never boxes."""
+"""Test that figures show names in every script, or number and list them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ NAMES = ("Käse Ω", "猫", "犬 dog")
 
 
 def make_font(path: Path, text: str) -> Path:
-    """Return a font that has these letters, each a square, and nothing else."""
+    """Return a font with square glyphs for these letters only."""
     from fontTools.fontBuilder import FontBuilder
     from fontTools.pens.ttGlyphPen import TTGlyphPen
 
@@ -44,7 +44,7 @@ def make_font(path: Path, text: str) -> Path:
 
 
 def png_without_a_warning(figure: object) -> bytes:
-    """`figure_png`, but a letter that is missing is an error."""
+    """Return `figure_png`; a missing glyph raises."""
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         import io

@@ -1,4 +1,4 @@
-"""The page: every section there, names are text only, nothing from outside, written whatever the run holds."""
+"""Test the HTML report: all sections, escaped names, self-contained, written for incomplete runs."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECTIONS = ("comment", "data", "model", "learning", "classes", "confusion", "err
 
 
 class Page(HTMLParser):
-    """Tags, ids and attributes of a page; complains of tags that are not closed."""
+    """Tags, ids and attributes of a page; raises for unclosed tags."""
 
     VOID = frozenset(("meta", "img", "br", "input", "link"))
 
@@ -141,7 +141,7 @@ def test_images_are_embedded_once_as_thumbnails(make_facts: Callable[..., RunDat
         paths[name] = str(path)
     report, text = page_of(make_facts(paths=paths))
     assert "cannot be opened" not in text
-    assert len(re.findall(r"<img id=", text)) == len(report["images"]), "each image stands in the page once"
+    assert len(re.findall(r"<img id=", text)) == len(report["images"]), "each image is in the page once"
     assert len(re.findall("data:image/jpeg", text)) == len(report["images"])
     assert "data-copy" in text
 

@@ -1,4 +1,4 @@
-"""The laboratory exercise runs from top to bottom, shows something in every cell, and needs no kernel to be tested."""
+"""Test that the laboratory notebook runs; cells are executed without a kernel."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ NOTEBOOK = Path(__file__).parents[2] / "examples" / "lab.ipynb"
 
 
 def run_cell(source: str, names: dict[str, Any]) -> Any:
-    """Execute a cell; returns the value of its last line, as a notebook shows it."""
+    """Execute a cell and return the value of its last expression."""
     tree = ast.parse(source)
     last = tree.body.pop() if isinstance(tree.body[-1], ast.Expr) else None
     exec(compile(tree, "cell", "exec"), names)

@@ -1,4 +1,4 @@
-"""The report says of a score what the screen says: what it was measured on, and whether that also chose."""
+"""Test that report and screen state the same protocol of a score."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Texts to hand in: the layout and the numbers of scikit-learn's report, guarded cells, the network's table."""
+"""Test text tables: classification report as in scikit-learn, escaped cells, network table."""
 
 from __future__ import annotations
 

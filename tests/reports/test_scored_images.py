@@ -28,7 +28,7 @@ def test_images_without_group_get_their_own() -> None:
     assert some is not None
     assert len(set(some.tolist())) == 2
     assert SCORED.groups is not None
-    assert SCORED.groups.tolist() == [4, -1, 2, -1, 4]  # not changed by the asking
+    assert SCORED.groups.tolist() == [4, -1, 2, -1, 4]  # unchanged
     assert replace(SCORED, groups=None).groups_of(np.arange(5)) is None
 
 

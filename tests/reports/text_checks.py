@@ -36,7 +36,7 @@ def faults(text: str) -> list[str]:
 
 
 def texts_of(value: object, ignored: Iterable[str] = ()) -> Iterator[str]:
-    """Yield every string in nested data, except below the ignored keys."""
+    """Yield every string of nested data, except below ignored keys."""
     if isinstance(value, str):
         yield value
     elif isinstance(value, Mapping):
@@ -49,7 +49,7 @@ def texts_of(value: object, ignored: Iterable[str] = ()) -> Iterator[str]:
 
 
 def page_texts(page: str) -> list[str]:
-    """Return the text of each block of a page, as a person reads it, charts left out."""
+    """Return the visible text of each block of a page, except charts."""
     body = re.sub(r"<(script|style|svg)\b.*?</\1>", " ", page, flags=re.DOTALL)
     blocks = re.split(
         r"</?(?:p|li|h\d|td|th|tr|caption|figcaption|div|ul|table|summary|section|header|br)\b[^>]*>", body

@@ -84,21 +84,21 @@ def test_resumed_training_is_independent_of_cache(photos: Path, tmp_path: Path) 
 
 
 def test_second_training_has_free_workers() -> None:
-    asked: list[tuple[int, int]] = []
+    requested: list[tuple[int, int]] = []
     is_free = threading.Event()
 
     def make(sample: int, view: int) -> NDArray[np.float32]:
-        asked.append((sample, view))
+        requested.append((sample, view))
         if sample == 9:
             is_free.wait(10)
         return np.full((3, 2, 2), sample + 10 * view, dtype=np.float32)
 
     source = PixelSource(make, 2, ahead=4)
     source.announce([(0, 1), (9, 1), (2, 1), (3, 1), (4, 1)])
-    source.batch(np.array([0]), np.array([1]))  # the others are started, and nobody will ask for them
+    source.batch(np.array([0]), np.array([1]))  # the others are started but never requested
     source.announce([(sample, 2) for sample in range(6)])
     (pixels,), _ = source.batch(np.array([0, 1]), np.array([2, 2]))
     np.testing.assert_array_equal(pixels[:, 0, 0, 0].numpy(), [20, 21])
     is_free.set()
     source.close()
-    assert {(2, 2), (3, 2), (4, 2), (5, 2)} <= set(asked) | set(source._started)
+    assert {(2, 2), (3, 2), (4, 2), (5, 2)} <= set(requested) | set(source._started)

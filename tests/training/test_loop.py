@@ -145,7 +145,7 @@ def test_diverging_training_is_stopped() -> None:
     list(training.run())
     assert training.is_diverged
     assert max(r.train_loss for r in training.records) < 1e4
-    assert max(r.train_loss for r in training.records) > 3  # some epochs ended in weights that were no good any more
+    assert max(r.train_loss for r in training.records) > 3  # some epochs ended in non-finite weights
     logits = predict_logits(training.net, training.source, training.train)
     p = softmax(logits)[np.arange(len(training.train)), training.class_ids[training.train]]
     assert -np.log(p).mean() < 2.0 * np.log(3)
@@ -269,7 +269,7 @@ class TestComparison:
             two = base + 0.3 * rng.normal(size=base.shape)
             tuned = np.stack([one + s * (two - one) for s in SHARES])
             folds = make_folds(ids, 3, seed=trial)
-            # Interpolation averages out the noise of two probes, a real gain: compare without it.
+            # Interpolation averages the noise of two probes, a real gain; compare without it.
             accepted += compare_to_probe(one, tuned[-1:], ids, folds, shares=(1.0,), seed=trial).is_better
         assert accepted <= 40
 
@@ -293,13 +293,13 @@ class TestComparison:
         verdict = compare_to_probe(probe, tuned, ids, make_folds(ids, 3))
         assert (verdict.is_better, verdict.share, verdict.gain) == (False, 0.0, 0.0)
         np.testing.assert_allclose(verdict.logits, probe, rtol=1e-6)
-        asked = compare_to_probe(probe, tuned, ids, make_folds(ids, 3), is_probe_allowed=False)
-        assert not asked.is_better
-        assert asked.share > 0
-        assert asked.gain < asked.high < 0
-        assert asked.is_worse
-        assert asked.to_json()["is_worse"] is True
-        assert "logits" not in asked.to_json()
+        comparison = compare_to_probe(probe, tuned, ids, make_folds(ids, 3), is_probe_allowed=False)
+        assert not comparison.is_better
+        assert comparison.share > 0
+        assert comparison.gain < comparison.high < 0
+        assert comparison.is_worse
+        assert comparison.to_json()["is_worse"] is True
+        assert "logits" not in comparison.to_json()
 
     def test_equal_models_are_undecided(self) -> None:
         rng = np.random.default_rng(0)

@@ -119,16 +119,16 @@ class TestBalancedSampling:
         labels = np.array([0] * 40 + [1] * 6 + [2] * 14)
         train = np.arange(100, 160)
         counts = np.zeros(3)
-        seen: set[int] = set()
+        drawn: set[int] = set()
         for epoch in range(4):
             order = epoch_order(train, epoch, 3, labels)
             assert len(order) == 60
             own = np.bincount(labels[order - 100], minlength=3)
             assert own.tolist() == [20, 20, 20]
             counts += own
-            seen |= set(order.tolist())
+            drawn |= set(order.tolist())
             assert np.array_equal(order, epoch_order(train, epoch, 3, labels))
-        assert len(seen) > 55  # images of the large class come up in turn
+        assert len(drawn) > 55  # images of the large class take turns
 
     def test_balanced_sampling_favors_small_class(self) -> None:
         pixels, ids = make_task(120)

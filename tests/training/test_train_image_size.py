@@ -19,13 +19,13 @@ class Recording:
     """Batch source that records requests."""
 
     def __init__(self, name: str) -> None:
-        self.name, self.announced, self.asked = name, [], []  # type: ignore[var-annotated]
+        self.name, self.announced, self.requested = name, [], []  # type: ignore[var-annotated]
 
     def announce(self, pairs: Any) -> None:
         self.announced += list(pairs)
 
     def batch(self, samples: Any, views: Any) -> Any:
-        self.asked += [(int(s), int(v)) for s, v in zip(samples, views, strict=True)]
+        self.requested += [(int(s), int(v)) for s, v in zip(samples, views, strict=True)]
         return (torch.zeros(len(samples), 1),), {}
 
 
@@ -37,8 +37,8 @@ def test_views_and_images_have_separate_sizes() -> None:
     source.batch(np.array([1]), np.array([0]))
     assert small.announced == [(0, 1), (2, 3)]
     assert large.announced == [(1, 0)]
-    assert small.asked == [(0, 3), (2, 3)]
-    assert large.asked == [(1, 0)]
+    assert small.requested == [(0, 3), (2, 3)]
+    assert large.requested == [(1, 0)]
 
 
 def test_head_moves_towards_another() -> None:
@@ -67,7 +67,7 @@ def test_normalized_rows_match_head_input() -> None:
 
 @pytest.mark.parametrize("arms", [1, 4])
 def test_best_of_several_plans_is_rarely_accepted_by_chance(arms: int) -> None:
-    """Every plan is the probe plus noise, so any acceptance is wrong."""
+    """Every plan is the probe plus noise, so any acceptance is a false positive."""
     accepted = 0
     for trial in range(200):
         rng = np.random.default_rng(trial)

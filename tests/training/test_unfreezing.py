@@ -19,7 +19,7 @@ from headstart.training.unfreezing import Phase, Phases, phase_cuts
 
 NAMES = ("stem", "stage1", "stage2", "head")
 TRAIN, VAL = np.arange(45), np.arange(45, 60)
-# 3 steps an epoch, 12 in all: the earlier stage joins in the middle of the second epoch.
+# 3 steps per epoch, 12 in total: the earlier stage unfreezes in the middle of the second epoch.
 PLAN = replace(PLAN, train_from="stage1", unfreeze=(("stage2", 0.0), ("stage1", 0.4)), batch_size=16)
 FIRST = 5
 """The first step of 12 in which the earlier stage trains."""
@@ -52,7 +52,7 @@ class Rows:
     def __init__(self, pixels: Any, stages: Sequence[Any]) -> None:
         generator = torch.Generator().manual_seed(1)
         self.announced: list[tuple[int, int]] = []
-        self.asked: list[tuple[int, int]] = []
+        self.requested: list[tuple[int, int]] = []
         with torch.no_grad():
             views = [pixels + 0.1 * i * torch.randn(pixels.shape, generator=generator) for i in range(3)]
             self.states = [nn.Sequential(*stages)(view) for view in views]
@@ -61,7 +61,7 @@ class Rows:
         self.announced += pairs
 
     def batch(self, samples: Any, views: Any) -> Any:
-        self.asked += [(int(s), int(v)) for s, v in zip(samples, views, strict=True)]
+        self.requested += [(int(s), int(v)) for s, v in zip(samples, views, strict=True)]
         return (self.states[int(views[0])][torch.from_numpy(samples)],), {}
 
 
@@ -104,7 +104,7 @@ def test_phases_match_single_source(options: dict[str, Any]) -> None:
     later = phased.phases[0].source
     ours = predict_logits(plain.net, plain.source, samples)
     np.testing.assert_allclose(predict_logits(phased.net, phased.source, samples), ours, atol=1e-5)
-    # stage1 has trained: rows cached behind it used its pretrained weights and must not be requested any more
+    # stage1 has trained: rows cached after it used its pretrained weights and must not be requested again
     assert np.abs(predict_logits(phased.net, later, samples, cut="stage2") - ours).max() > 1e-4
 
 
@@ -112,14 +112,14 @@ def test_steps_use_rows_of_their_phase() -> None:
     training = make(True)
     later, base = (phase.source for phase in training.phases)
     list(training.run())
-    train = [[pair for pair in source.asked if pair[0] < 45] for source in (later, base)]  # type: ignore[attr-defined]
+    train = [[pair for pair in source.requested if pair[0] < 45] for source in (later, base)]  # type: ignore[attr-defined]
     assert [len(pairs) for pairs in train] == [45 + 32, 13 + 45 + 45]
-    held = [[pair for pair in source.asked if pair[0] >= 45] for source in (later, base)]  # type: ignore[attr-defined]
+    held = [[pair for pair in source.requested if pair[0] >= 45] for source in (later, base)]  # type: ignore[attr-defined]
     assert held[0] == [(s, 0) for s in VAL]  # after the first epoch
     assert held[1] == [(s, 0) for s in VAL] * 3
     for source in (later, base):
-        assert set(source.asked) <= set(source.announced)  # type: ignore[attr-defined]
-    assert set(later.announced) == set(later.asked)  # type: ignore[attr-defined]  # nothing is made that is not used
+        assert set(source.requested) <= set(source.announced)  # type: ignore[attr-defined]
+    assert set(later.announced) == set(later.requested)  # type: ignore[attr-defined]  # no unused rows
 
 
 def test_temporarily_frozen_stages_are_bit_identical() -> None:
@@ -165,8 +165,8 @@ def test_resume_from_any_step_matches(steps: int) -> None:
     list(second.run())
     assert all(torch.equal(whole.net.trained()[n], t) for n, t in second.net.trained().items())
     assert [replace(a, duration_s=0.0) for a in whole.records] == [replace(b, duration_s=0.0) for b in second.records]
-    asked = second.phases[0].source.asked  # type: ignore[attr-defined]
-    assert sum(s < 45 for s, _ in asked) == max(0, 77 - 45 * (steps // 3) - 16 * (steps % 3))
+    requested = second.phases[0].source.requested  # type: ignore[attr-defined]
+    assert sum(s < 45 for s, _ in requested) == max(0, 77 - 45 * (steps // 3) - 16 * (steps % 3))
 
 
 def test_head_only_phase_runs_no_stage() -> None:
@@ -199,7 +199,7 @@ STAGES = ("stage5", "stage6", "stage7", "neck")
             0.0,
             [(0.0, "stage6"), (0.6, "stage5")],
         ),  # stage6 trains from the start
-        ("stage6", {"stage6": 0, "stage7": 0.5}, 0.0, [(0.0, "stage6")]),  # a later one joins: the cut stays
+        ("stage6", {"stage6": 0, "stage7": 0.5}, 0.0, [(0.0, "stage6")]),  # a later stage unfreezes: the cut stays
         ("stage6", {"stage7": 0, "stage6": 0.1}, 0.2, [(0.0, "head"), (0.2, "stage6")]),
         ("stage7", {"head": 0, "stage7": 0.5}, 0.0, [(0.0, "neck"), (0.5, "stage7")]),
         ("stem", {"stage7": 0, "stem": 0.5}, 0.0, [(0.0, "stem")]),  # a stem without weights, the rest from the start

@@ -47,7 +47,7 @@ class FeatureTapsSuffix(nn.Module):
 
 
 class MemorySource:
-    """States in memory; every view adds its own fixed noise."""
+    """Batch source of states in memory; every view adds its own fixed noise."""
 
     def __init__(self, states: Any) -> None:
         self.states = states

@@ -29,18 +29,18 @@ def test_miscalibrated_classes_are_rescaled(fit: ProbeFit) -> None:
 
     scale, shift = np.array([2.0, 1.0, 0.6], np.float32), np.array([0.0, 1.5, -0.5], np.float32)
     t = np.float32(fit.head.temperature)
-    spoilt = replace(
+    miscalibrated = replace(
         fit,
         oof_logits=fit.oof_logits * scale + shift,
         head=replace(fit.head, weight=fit.head.weight * scale[:, None], bias=fit.head.bias * scale + shift * t),
     )
-    scaled, decision = scale_classes(spoilt, IDS, None)
+    scaled, decision = scale_classes(miscalibrated, IDS, None)
     assert decision is not None
     assert decision.value == "vector_scaling"
     rows = np.arange(600)
     loss = {
         name: -log_softmax(f.oof_logits)[rows, IDS].mean()
-        for name, f in (("before", spoilt), ("after", scaled), ("sound", fit))
+        for name, f in (("before", miscalibrated), ("after", scaled), ("sound", fit))
     }
     assert loss["after"] < loss["before"] - 0.05
     assert loss["after"] == pytest.approx(loss["sound"], abs=0.02)

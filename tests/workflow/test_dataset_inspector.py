@@ -85,7 +85,7 @@ def variants(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Pat
     for c, label in enumerate(("stripes", "discs")):
         (root / label).mkdir()
         for k in range(9):
-            tint = rng.uniform(0.35, 1.0, 3)  # each its own light, so that variants are known by it
+            tint = rng.uniform(0.35, 1.0, 3)  # different lighting identifies variants
             image = np.asarray(Image.open(source / label / f"{k:03d}.jpg"), dtype=np.float64) * tint
             for _ in range(5):
                 turned = Image.fromarray(image.astype(np.uint8)).rotate(float(rng.uniform(-25, 25)))

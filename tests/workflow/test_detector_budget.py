@@ -209,7 +209,7 @@ def test_finetuning_needs_half_of_default_steps(tmp_path: Path) -> None:
     machine = Machine()
     poor = Run(machine, 160, 90.0, folder=tmp_path)
     assert poor.plan.strategy == "head"
-    assert machine.prepared == ["head"]  # the dear strategy is not even prepared where it cannot pay
+    assert machine.prepared == ["head"]  # the expensive strategy is not prepared if it cannot pay off
     dear = Machine(step_s={"head": 0.1, "finetune": 3.0})
     run = Run(dear, 160, 300.0, folder=tmp_path)
     assert dear.prepared == ["head", "finetune"]

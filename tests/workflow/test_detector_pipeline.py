@@ -301,7 +301,7 @@ def test_ctrl_c_saves_detector(squares: Path, tmp_path: Path, monkeypatch: pytes
     take_step = DetectTraining.take_step
     monkeypatch.setattr(DetectTraining, "take_step", asking)
     events = EventStream()
-    with pytest.raises(HeadstartError, match="far enough"):  # it went on to write the detector
+    with pytest.raises(HeadstartError, match="far enough"):  # it continued and wrote the detector
         headstart.train(squares, out=tmp_path / "run", events=events, **(SETTINGS | {"epochs": 50}))
     assert len(steps) == 3
     (note,) = notes_of(events, NoteKind.TRAINING_STOPPED)
@@ -334,7 +334,7 @@ def test_same_journal_gives_same_weights(squares: Path, tmp_path: Path) -> None:
     assert (config["strategy"]["value"], config["strategy"]["reason"]) == ("head", "boxes_per_class")
     assert config["test_size"]["value"] == 0.2
     assert config["num_views"]["source"] == config["epochs"]["source"] == "auto"
-    # On a machine 10,000 times as slow, where the journal and not the clock decides.
+    # On a machine 10,000 times as slow, the journal decides instead of the clock.
     again = budgeted(squares, tmp_path / "again", "10m", clock=scaled(10_000.0), journal=journal)
     assert again["tuning"]["num_steps"] == metrics["tuning"]["num_steps"]
     assert again["budget"]["is_kept"] is False

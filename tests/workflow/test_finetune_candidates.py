@@ -35,7 +35,7 @@ def test_more_time_gives_longer_trial() -> None:
     assert None not in choices
     seconds = [c[3] for c in choices if c is not None]
     assert seconds == sorted(seconds)
-    assert choices[0] < choices[-1]  # more ways, of more epochs
+    assert choices[0] < choices[-1]  # more candidates with more epochs
 
 
 def test_chosen_trial_fits() -> None:
@@ -103,5 +103,5 @@ def test_slow_pilots_reduce_folds(left: float, folds: int) -> None:
     plan = default_plan("finetune", "stage7", 100, 4).with_(epochs=10, augment="flip", num_views=4)
     # Everything takes 12 s, and a fold 8 s with 2 s of scoring; 132 new views take .7 s.
     assert folds_that_fit(plan, 0.012, 0.005, 100, left) == folds
-    # Images as they are need no more views.
+    # Without augmentation no more views are needed.
     assert folds_that_fit(plan.with_(augment="none"), 0.012, 100.0, 100, left) == folds

@@ -61,7 +61,7 @@ def test_invalid_descriptions_leave_no_run(
     monkeypatch.setattr(finetune_pipeline, "fit_probe_on_dataset", lambda *_: begun.append("probe"))
     with pytest.raises(UsageError, match=message):
         headstart.train(few, out=tmp_path / "run", strategy="finetune", num_threads=1, **wrong)
-    assert not begun  # also of stages, which the list of networks knows
+    assert not begun  # stages too, which the network list contains
     assert not (tmp_path / "run").exists()
 
 
@@ -170,7 +170,7 @@ def kill_at(monkeypatch: pytest.MonkeyPatch, job: str, count: int) -> None:
     monkeypatch.setattr(Checkpoints, "save", dying)
 
 
-# One thread: several wait for each other on a busy machine, and their number is part of what a result depends on.
+# One thread: several slow each other down on a busy machine, and results depend on their number.
 HEAD: dict[str, Any] = {"strategy": "head", "epochs": 4, "num_views": 2, "finetune": {"dropout": 0.2}, "num_threads": 1}
 
 

@@ -114,7 +114,7 @@ def test_equal_candidates_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_explicit_settings_are_unchanged() -> None:
     plan, _ = fitted(60_000_000, num_views=8)
-    assert (plan.train_from, plan.is_cached) == ("stage6", False)  # eight views of either stage need more
+    assert (plan.train_from, plan.is_cached) == ("stage6", False)  # eight views at either cut need more
     plan, _ = fitted(60_000_000, train_from="last-2")
     assert plan.train_from == "stage6"
     assert not plan.is_cached
@@ -214,14 +214,14 @@ def test_harmful_flip_is_disabled(tmp_path: Path) -> None:
     run = headstart.train(tmp_path / "data", out=tmp_path / "run", **settings)
     assert "flip" not in decisions_of(run.folder)["augment"]["value"]
     assert "flip" not in run.metrics["tuning"]["plan"]["augment"]
-    asked = headstart.train(tmp_path / "data", out=tmp_path / "asked", augment="flip", **settings)
-    assert asked.metrics["tuning"]["plan"]["augment"] == "flip=0.5"
+    explicit = headstart.train(tmp_path / "data", out=tmp_path / "asked", augment="flip", **settings)
+    assert explicit.metrics["tuning"]["plan"]["augment"] == "flip=0.5"
 
 
 def test_threads_are_used_only_if_faster(monkeypatch: pytest.MonkeyPatch) -> None:
     import torch
 
-    count = [1]  # threads are pretended, so that the test takes the time of one
+    count = [1]  # threads are simulated, so the test takes the time of one
     monkeypatch.setattr(torch, "set_num_threads", lambda number: count.__setitem__(0, number))
     assert measure_threads(1)[0] == 1
     for speed, expected in ((1.7, 2), (1.05, 1), (0.4, 1)):
@@ -264,18 +264,18 @@ class TestPrecision:
         clock, started = [0.0], []
 
         def tick() -> float:
-            if not started:  # a measurement begins; it ends in what autocast was on for
+            if not started:  # a measurement starts; its duration depends on autocast
                 started.append(True)
                 return clock[0]
             started.clear()
-            clock[0] += 1.0 / (ratio if seen[-1] else 1.0)
+            clock[0] += 1.0 / (ratio if enabled_at[-1] else 1.0)
             return clock[0]
 
-        seen: list[bool] = []
+        enabled_at: list[bool] = []
         autocast = torch.autocast
 
         def watching(device: str, *, dtype: Any, enabled: bool) -> Any:
-            seen.append(enabled)
+            enabled_at.append(enabled)
             return autocast(device, dtype=dtype, enabled=enabled)
 
         monkeypatch.setattr(finetune_resources.time, "monotonic", tick)

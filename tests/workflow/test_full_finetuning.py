@@ -110,12 +110,12 @@ def test_failed_last_write_is_reported(few: Path, own_cache: Path, monkeypatch: 
 def test_killed_run_resumes_to_same_weights(few: Path, tmp_path: Path, own_cache: Path, decodes: list[bytes]) -> None:
     expected = weights_of(headstart.train(few, out=tmp_path / "whole", **FULL))
     num_first = len(decodes)
-    save, seen = Checkpoints.save, []
+    save, names = Checkpoints.save, []
 
     def dying(self: Checkpoints, name: str, snapshot: TrainingState) -> None:
         save(self, name, snapshot)
-        seen.append(name)
-        if len(seen) == 2:
+        names.append(name)
+        if len(names) == 2:
             raise Killed
 
     with pytest.MonkeyPatch.context() as patch:
@@ -123,7 +123,7 @@ def test_killed_run_resumes_to_same_weights(few: Path, tmp_path: Path, own_cache
         patch.setattr(Checkpoints, "save", dying)
         with pytest.raises(Killed):
             headstart.train(few, out=tmp_path / "killed", **FULL)
-    assert len(decodes) == num_first  # all were found
+    assert len(decodes) == num_first  # all were cached
     assert clear_cache(own_cache, "decoded") > 0
     again = weights_of(resume(tmp_path / "killed"))
     assert len(decodes) > num_first

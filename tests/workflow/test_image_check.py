@@ -146,7 +146,7 @@ def test_sheet_of_pairs(command: Callable[..., Done], leaky: Path, healthy: Path
     done = command("check", leaky, "--pixels-only", "--sheet", tmp_path / "pairs.png")
     assert done.code == 3
     sheet = Image.open(tmp_path / "pairs.png")
-    assert sheet.height > 3 * 160  # three pairs, one below the other
+    assert sheet.height > 3 * 160  # three pairs, stacked
     assert np.asarray(sheet).std() > 20
     done = command("check", healthy, "--pixels-only", "--sheet", tmp_path / "none.png")
     assert done.code == 0
@@ -163,13 +163,13 @@ def test_train_accepts_repaired_split(command: Callable[..., Done], leaky: Path,
         "test/stripes/000.jpg", "test/discs/003.jpg", "test/discs/004.jpg", "train/discs/007.jpg",
         "train/stripes/other.jpg",
     }  # fmt: skip
-    assert all(side == name.split("/")[0] for name, side in split.items() if side)  # nothing else has moved
+    assert all(side == name.split("/")[0] for name, side in split.items() if side)  # nothing else moved
     assert any(line.startswith("Written") and "5 images" in line for line in done.err.splitlines())
     run = headstart.train(leaky, out=tmp_path / "run", split=str(tmp_path / "split.csv"))
     assert run.metrics["test"]["num_samples"] == 21
     assert run.metrics["test_including_leaks"] is None
-    health = json.loads((run.folder / "dataset_report.json").read_text(encoding="utf-8"))
-    assert (health["leaks"], health["label_conflicts"], health["unreadable"]) == ([], [], [])
+    report = json.loads((run.folder / "dataset_report.json").read_text(encoding="utf-8"))
+    assert (report["leaks"], report["label_conflicts"], report["unreadable"]) == ([], [], [])
 
 
 @pytest.fixture
@@ -195,9 +195,9 @@ def splits_of_patients(path: Path) -> list[set[str]]:
 def test_divided_patient_moves_to_one_split(
     command: Callable[..., Done], by_patient: Callable[[Callable[[int], str]], Path], tmp_path: Path
 ) -> None:
-    # The last three patients of each class are scored; one image of patient 0 and three of patient 3 strayed.
-    strayed = {0: "test", 12: "test", 13: "test", 14: "test"}
-    table = by_patient(lambda k: strayed.get(k, "train" if k % 24 < 16 or k % 24 == 16 else "test"))
+    # The last three patients of each class are scored; four images of patients 0 and 3 are in the wrong split.
+    moved = {0: "test", 12: "test", 13: "test", 14: "test"}
+    table = by_patient(lambda k: moved.get(k, "train" if k % 24 < 16 or k % 24 == 16 else "test"))
     done = command("check", table, "--pixels-only", "--repair", tmp_path / "split.csv")
     assert done.code == 3
     assert "on both sides of your split" in done.err
@@ -208,8 +208,8 @@ def test_divided_patient_moves_to_one_split(
     assert "4 " in done.err
     run = headstart.train(table, out=tmp_path / "run", split=str(tmp_path / "split.csv"))
     assert run.metrics["test"]["num_samples"] == 20
-    health = json.loads((run.folder / "dataset_report.json").read_text(encoding="utf-8"))
-    assert "groups_across_splits" not in {f["kind"] for f in health["findings"]}
+    report = json.loads((run.folder / "dataset_report.json").read_text(encoding="utf-8"))
+    assert "groups_across_splits" not in {f["kind"] for f in report["findings"]}
 
 
 def test_random_split_is_redrawn_by_patient(
@@ -314,7 +314,7 @@ def test_check_zip(command: Callable[..., Done], leaky: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("build", "flags"),
     [
-        (  # both levels are words: either may be the classes
+        (  # either folder level may be the classes
             [
                 f"{a}/{b}/{i}.jpg"
                 for a in ("kitchen", "garden", "attic")

@@ -19,7 +19,9 @@ from headstart.workflow.label_corrections import COLUMNS, correct_labels, write_
 NAMES = ("=cat", "dog", "owl")
 
 
-def made(per_class: int = 40, flips: tuple[int, ...] = (3, 50)) -> tuple[Samples, Features, Split, tuple[int, ...]]:
+def make_dataset(
+    per_class: int = 40, flips: tuple[int, ...] = (3, 50)
+) -> tuple[Samples, Features, Split, tuple[int, ...]]:
     """Return three well-separated classes with some flipped labels; the last tenth of each class is the test split."""
     rng = np.random.default_rng(0)
     truth = np.repeat(np.arange(3), per_class)
@@ -36,7 +38,7 @@ def made(per_class: int = 40, flips: tuple[int, ...] = (3, 50)) -> tuple[Samples
 
 
 def written(tmp_path: Path, flips: tuple[int, ...] = (3, 50)) -> tuple[Samples, list[dict[str, str]], Path]:
-    samples, features, split, _ = made(flips=flips)
+    samples, features, split, _ = make_dataset(flips=flips)
     train = split.where("train")
     fit = fit_probe({"embedding": features.blocks["embedding"][train]}, samples.class_ids[train], 3)
     path = tmp_path / "label_errors.csv"
@@ -66,8 +68,8 @@ def test_flipped_test_label_comes_last(tmp_path: Path) -> None:
 
 def findings(events: EventStream) -> dict[FindingKind, Evidence]:
     """Return the evidence of each finding by kind."""
-    made = (event.finding for event in events.history if isinstance(event, FindingMade))
-    return {finding.kind: finding.evidence for finding in made if isinstance(finding, Finding)}
+    make_dataset = (event.finding for event in events.history if isinstance(event, FindingMade))
+    return {finding.kind: finding.evidence for finding in make_dataset if isinstance(finding, Finding)}
 
 
 def fill(path: Path, rows: list[dict[str, str]], actions: dict[str, str]) -> str:

@@ -201,7 +201,7 @@ def test_run_killed_in_phases_resumes_to_same_weights(step: int, few: Path, tmp_
     "more",
     [
         {},
-        {"unfreeze": "stage7@0,stage6@30%,stage5@60%"},  # two cuts, one made from the other
+        {"unfreeze": "stage7@0,stage6@30%,stage5@60%"},  # two cuts, one derived from the other
         {
             "unfreeze": "stage7@0,stage6@40%",
             "finetune": {"head_only_fraction": 0.2},

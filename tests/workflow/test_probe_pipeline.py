@@ -309,8 +309,8 @@ class TestBadInput:
         data = make_images(tmp_path / "d", {"a": 8, "b": 8})
         (data / "a" / "broken.jpg").write_bytes((data / "a" / "000.jpg").read_bytes()[:600])
         run = headstart.train(data, out=tmp_path / "run")
-        health = json.loads((run.folder / "dataset_report.json").read_text())
-        assert [p["name"] for p in health["unreadable"]] == ["a/broken.jpg"]
+        report = json.loads((run.folder / "dataset_report.json").read_text())
+        assert [p["name"] for p in report["unreadable"]] == ["a/broken.jpg"]
         assert run.metrics["num_samples"] == 16
         assert "a/broken.jpg" in (run.folder / "train.log").read_text()
 

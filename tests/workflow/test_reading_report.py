@@ -60,12 +60,12 @@ def test_train_reports_reading(run: headstart.Run) -> None:
     for text in (log, repr(run), run._repr_html_()):
         assert "loose1.jpg" in text
         assert "`Stripes` and `stripes`" in text
-    health = json.loads((run.folder / "dataset_report.json").read_text(encoding="utf-8"))
-    assert {f["kind"]: f["evidence"].get("examples") for f in health["findings"]}["pages_not_used"] == [
+    report = json.loads((run.folder / "dataset_report.json").read_text(encoding="utf-8"))
+    assert {f["kind"]: f["evidence"].get("examples") for f in report["findings"]}["pages_not_used"] == [
         "discs/pages.tif"
     ]
     assert "discs/pages.tif" in log
-    assert "stack" not in {r["kind"] for r in health["remarks"]}
+    assert "stack" not in {r["kind"] for r in report["remarks"]}
 
 
 def test_check_reports_reading(messy: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -110,7 +110,7 @@ def test_python_reports_reading(messy: Path, caplog: pytest.LogCaptureFixture, t
 def test_evaluate_matches_spellings(
     run: headstart.Run, tmp_path: Path, make_images: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    new = make_images(tmp_path / "new", {"striPES": 2, "DISCS": 3}, first_seed=500)  # which of two is not known
+    new = make_images(tmp_path / "new", {"striPES": 2, "DISCS": 3}, first_seed=500)  # ambiguous
     shutil.copy(new / "DISCS" / "000.jpg", new / "loose.jpg")
     (new / "DISCS" / "broken.jpg").write_bytes(b"")
     result = headstart.evaluate(run.folder, new)

@@ -14,7 +14,7 @@ NAMES = ("a", "b", "c")
 
 
 def section(seed: int, *, step: float = 0.0, error: float = 0.1) -> dict[str, object]:
-    """Return a curve whose last point lies off the fitted law."""
+    """Return a curve whose last point is off the fitted law."""
     rng = np.random.default_rng(seed)
     right = [1 - error * (400 / n) ** 0.3 for n in SIZES]
     right[-1] -= step

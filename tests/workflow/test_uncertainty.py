@@ -33,7 +33,7 @@ def data(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
 
 
 @pytest.fixture(scope="module")
-def strange(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
+def unknown_images(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
     """Write ten unseen images of each known kind, and twenty of an unknown kind."""
     folder = make_images(tmp_path_factory.mktemp("new"), dict.fromkeys(CLASSES, 10) | {"noise": 20}, first_seed=900)
     assert sorted(p.name for p in folder.iterdir()) == ["checks", "discs", "noise", "stripes"]
@@ -51,16 +51,16 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 
 
 def test_metrics_have_targets_and_results(run: Run) -> None:
-    novelty, coverage = run.metrics["ood"], run.metrics["coverage"]
-    assert novelty["ood_fpr"] == 0.1
-    assert 0 <= novelty["out_of_fold"]["false_alarms"] <= 0.1
+    ood, coverage = run.metrics["ood"], run.metrics["coverage"]
+    assert ood["ood_fpr"] == 0.1
+    assert 0 <= ood["out_of_fold"]["false_alarms"] <= 0.1
     rows = [r for r in rows_of(run.folder / "predictions.csv") if r["split"] == "test"]
-    assert novelty["test"]["num_samples"] == len(rows) == 30
+    assert ood["test"]["num_samples"] == len(rows) == 30
     alarms = np.mean([r["is_ood"] == "true" for r in rows])
-    assert novelty["test"]["false_alarms"]["raw_value"] == pytest.approx(alarms)
-    assert {c["name"] for c in novelty["left_out"]["per_class"]} == set(CLASSES)
-    assert 0 <= novelty["left_out"]["detected"] <= 1
-    assert sum(novelty["histogram"]["known"]) == 90
+    assert ood["test"]["false_alarms"]["raw_value"] == pytest.approx(alarms)
+    assert {c["name"] for c in ood["left_out"]["per_class"]} == set(CLASSES)
+    assert 0 <= ood["left_out"]["detected"] <= 1
+    assert sum(ood["histogram"]["known"]) == 90
     held = np.mean([r["label"] in r["prediction_set"].split("|") for r in rows])
     assert coverage["test"]["empirical"]["raw_value"] == pytest.approx(held)
     assert (coverage["coverage"], coverage["is_guaranteed"], coverage["num_fitted"]) == (0.9, False, 90)
@@ -68,11 +68,11 @@ def test_metrics_have_targets_and_results(run: Run) -> None:
 
 def test_rates_are_in_events(run: Run) -> None:
     (event,) = [e for e in events_of(run.folder, "stage_finished") if e["stage"] == "uncertainty"]
-    novelty, coverage = event["evidence"]["ood"], event["evidence"]["coverage"]
+    ood, coverage = event["evidence"]["ood"], event["evidence"]["coverage"]
     stored = run.metrics["ood"]
-    assert novelty["threshold"] == pytest.approx(stored["threshold"])
-    assert novelty["test"]["false_alarms"]["value"] == pytest.approx(stored["test"]["false_alarms"]["value"])
-    assert novelty["left_out"]["detected"] == pytest.approx(stored["left_out"]["detected"])
+    assert ood["threshold"] == pytest.approx(stored["threshold"])
+    assert ood["test"]["false_alarms"]["value"] == pytest.approx(stored["test"]["false_alarms"]["value"])
+    assert ood["left_out"]["detected"] == pytest.approx(stored["left_out"]["detected"])
     empirical = run.metrics["coverage"]["test"]["empirical"]["value"]
     assert coverage["test"]["empirical"]["value"] == pytest.approx(empirical)
     assert coverage["is_guaranteed"] is False, "nothing was kept apart for that"
@@ -101,8 +101,8 @@ def test_training_images_have_out_of_fold_scores(run: Run) -> None:
     np.testing.assert_allclose(np.sort(facts.scored.ood_score), np.sort(scores["ood_score"]), rtol=1e-6)
 
 
-def test_new_class_is_detected_as_ood(run: Run, strange: Path) -> None:
-    result = run.evaluate(strange)
+def test_new_class_is_detected_as_ood(run: Run, unknown_images: Path) -> None:
+    result = run.evaluate(unknown_images)
     unknown = result.ood
     assert result.new_classes == ("noise",)
     assert unknown["detected"]["num_samples"] == 20
@@ -116,14 +116,14 @@ def test_new_class_is_detected_as_ood(run: Run, strange: Path) -> None:
     assert sum(bool(p.is_ood) for p in result.predictions) == round(unknown["false_alarms"]["value"] * 30)
 
 
-def test_predict_with_other_rates(run: Run, strange: Path) -> None:
-    few, many = (run.predict(strange, ood_fpr=r) for r in (0.05, 0.4))
+def test_predict_with_other_rates(run: Run, unknown_images: Path) -> None:
+    few, many = (run.predict(unknown_images, ood_fpr=r) for r in (0.05, 0.4))
     assert sum(bool(p.is_ood) for p in few) < sum(bool(p.is_ood) for p in many)
-    small, large = (run.predict(strange, coverage=c) for c in (0.5, 0.99))
+    small, large = (run.predict(unknown_images, coverage=c) for c in (0.5, 0.99))
     assert sum(len(p.prediction_set or ()) for p in small) < sum(len(p.prediction_set or ()) for p in large)
-    assert {"ood_score", "is_ood", "prediction_set"} <= set(run.predict(strange).to_pandas().columns)
+    assert {"ood_score", "is_ood", "prediction_set"} <= set(run.predict(unknown_images).to_pandas().columns)
     with pytest.raises(UsageError, match="largest coverage"):
-        run.predict(strange, coverage=0.999)
+        run.predict(unknown_images, coverage=0.999)
 
 
 def test_two_classes_have_no_held_out_class_recall(data: Path, tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ class TestTunedNetworks:
         assert uncertainty.ood.rule.has_residual_norm is (counted > 0)
         assert uncertainty.json["ood"]["has_residual_norm"] is (counted > 0)
         if counted:
-            # What does not count may change at will.
+            # Values that do not count may change.
             rows = head.normalizer(features.blocks)
             changed = rows.copy()
             changed[:, counted:] += 3.0

@@ -1,4 +1,4 @@
-"""Masks and previews next to images are not images without objects; real images never count as masks."""
+"""Test that masks and previews are excluded, and that real images never count as masks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Bad input: everything is reported at once, the valid rest is used, and nothing outside is opened or run."""
+"""Test bad input: all problems are reported at once, valid files are used, and no external file is opened."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def test_every_kind_of_bad_box_is_reported_and_others_kept(tmp_path: Path) -> No
     ]
     boxes = dict(zip(samples.names, samples.boxes, strict=True))
     assert boxes["over.png"].xyxy.tolist() == [[60, 5, 100, 30]]
-    assert boxes["edge.png"].xyxy.tolist() == [[1, 1, 100, 80]]  # counted from 1: cut without a word
+    assert boxes["edge.png"].xyxy.tolist() == [[1, 1, 100, 80]]  # 1-based: clipped silently
     assert boxes["swapped.png"].xyxy.tolist() == [[10, 20, 50, 60]]
     assert len(boxes["both.png"]) == 2
     assert {n: len(b) for n, b in boxes.items()} == {n: 1 if n != "both.png" else 2 for n in samples.names}

@@ -1,4 +1,4 @@
-"""Boxes whose numbers differ from the stated format: converted and reported, or refused; never wrong."""
+"""Test boxes whose numbers contradict the stated format: converted and reported, or refused."""
 
 from __future__ import annotations
 
@@ -122,10 +122,10 @@ def test_boxes_in_another_format_are_converted_or_refused(
         assert (caught.value.stated, caught.value.exit_code) == (stated, 3)
         assert actual in caught.value.fitting
         assert actual in str(caught.value.hint)
-    asked = read_boxes(tmp_path, box_format=actual)
-    np.testing.assert_allclose(corners_of(asked), corners, atol=1e-3)
-    assert not asked.problems
-    assert not kinds(asked)
+    requested = read_boxes(tmp_path, box_format=actual)
+    np.testing.assert_allclose(corners_of(requested), corners, atol=1e-3)
+    assert not requested.problems
+    assert not kinds(requested)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_fractions_may_exceed_range_by_rounding(tmp_path: Path) -> None:
 def test_objects_beyond_image_keep_stated_format(stated: str, seed: int) -> None:
     rng = np.random.default_rng(seed)
     low = rng.uniform(-0.1, 0.95, (200, 2)) * (WIDTH, HEIGHT)
-    corners = np.concatenate([low, low + rng.uniform(10, 60, (200, 2))], axis=1)  # as trackers and projections write
+    corners = np.concatenate([low, low + rng.uniform(10, 60, (200, 2))], axis=1)  # as written by trackers
     sizes = np.full((200, 2), (WIDTH, HEIGHT), dtype=np.float64)
     outside = ((corners < -10) | (corners > [WIDTH + 10, HEIGHT + 10] * 2)).any(axis=1)
     assert 0.1 < outside.mean() < 0.5
@@ -187,7 +187,7 @@ def test_boxes_below_one_pixel_are_dropped_and_reported(tmp_path: Path) -> None:
 def test_boxes_of_larger_images_are_refused(tmp_path: Path, write: Callable[[Path, Array], None]) -> None:
     stated = {write_coco: "xywh", write_yolo: "rel_cxcywh"}.get(write, "xyxy")
     write(tmp_path, written(true_boxes() * 4 + 60, stated))
-    for file in tmp_path.glob("*.xml"):  # a size that is stated explains them
+    for file in tmp_path.glob("*.xml"):  # the stated size explains them
         file.write_text(file.read_text().replace("<size>", "<other>").replace("</size>", "</other>"))
     for file in tmp_path.glob("*.json"):
         value = json.loads(file.read_text())
@@ -224,7 +224,7 @@ def test_percent_and_thousandths_raise(scale: str) -> None:
 
 def test_two_fitting_formats_are_both_listed(tmp_path: Path) -> None:
     low = np.random.default_rng(0).uniform(50, 60, (18, 2))
-    corners = np.concatenate([low, low + 12], axis=1)  # in the middle, so that nothing tells a corner from a center
+    corners = np.concatenate([low, low + 12], axis=1)  # central, so that corners and centers are indistinguishable
     write_coco(tmp_path, written(corners, "rel_xywh"))
     with pytest.raises(BoxFormatError) as caught:
         read_boxes(tmp_path)

@@ -1,4 +1,4 @@
-"""Damaged annotation files: any content gives boxes or a readable error, never a traceback."""
+"""Test damaged annotation files: any content gives boxes or an error, never a traceback."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every format is detected in its common forms; splits are kept, class ids never shifted."""
+"""Test that every format is detected in its common forms, with splits and class ids kept."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_voc_image_sets_and_image_without_objects(tmp_path: Path) -> None:
         f"JPEGImages/{n}.jpg": s for n, s in zip("abcd", ("train", "val", "test", "train"), strict=True)
     }
     assert len(samples.boxes[1]) == 0
-    assert len(samples.boxes[3]) == 0  # named by a split, so meant to be used
+    assert len(samples.boxes[3]) == 0  # listed by a split, so used
 
 
 def test_voc_object_parts_are_ignored(tmp_path: Path) -> None:
@@ -246,7 +246,7 @@ def test_paths_outside_the_folder_raise(tmp_path: Path) -> None:
     assert len(read_boxes(tmp_path / "data", allow_external_paths=True)) == 1
 
 
-# The format is seen, or asked for
+# Formats: detected or requested
 
 
 def test_data_without_boxes_is_not_detection(tmp_path: Path) -> None:
@@ -297,7 +297,7 @@ def test_missing_path_and_archive_raise(tmp_path: Path) -> None:
         read_boxes(place)
 
 
-# Images that were turned or scaled
+# Rotated and scaled images
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -318,7 +318,7 @@ def test_boxes_rotate_with_the_image(orientation: int) -> None:
 @pytest.mark.parametrize(
     ("stated", "expected", "kind"),
     [
-        ((100, 80), [20, 10, 60, 50], "and its boxes"),  # the size as stored: the boxes turn too
+        ((100, 80), [20, 10, 60, 50], "and its boxes"),  # stored size: boxes are rotated too
         ((80, 100), [10, 20, 50, 60], "upright"),
         (None, [10, 20, 50, 60], "upright"),
     ],

@@ -1,4 +1,4 @@
-"""Written boxes are read back: no box moves by more than half a pixel, no class and no split changes."""
+"""Test that written boxes are read back within half a pixel, with classes and splits."""
 
 from __future__ import annotations
 
