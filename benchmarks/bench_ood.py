@@ -101,7 +101,7 @@ def false_positive_rates(figures: Figures, data: dict[str, Embedded]) -> None:
 
 
 def splits(d: Embedded) -> Iterator[NDArray[np.bool_]]:
-    """Return (N,) who is trained on: the set's own split, or four random ones."""
+    """Yield (N,) training masks: the published split, or four random folds."""
     if d.name in FOLDED:
         fold = np.random.default_rng(0).permutation(len(d.class_ids)) % 4
         yield from (fold != f for f in range(4))
