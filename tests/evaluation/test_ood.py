@@ -55,7 +55,7 @@ def test_false_positive_rate_and_recall() -> None:
         ood = fit_ood_model(rows, oof, ids, ood_fpr=0.1, seed=seed)
         assert ood.empirical <= 0.1
         false_positives.append(ood.is_ood(fresh, model.predict_proba(fresh)).mean())
-        unknown = world.strange(300)
+        unknown = world.unknown(300)
         detected.append(ood.is_ood(unknown, model.predict_proba(unknown)).mean())
     assert 0.05 < np.mean(false_positives) < 0.13
     assert np.mean(detected) > 0.9
@@ -78,7 +78,7 @@ def test_ten_images_get_a_score_but_no_threshold() -> None:
     assert math.isinf(ood.threshold)
     assert math.isinf(OodRule.from_json(ood.rule.to_json()).threshold())
     assert ood.rule.threshold(0.5) < math.inf, "ten images suffice for a rate of 0.5"
-    assert not ood.is_ood(World().strange(50), np.full((50, 5), 0.2)).any()
+    assert not ood.is_ood(World().unknown(50), np.full((50, 5), 0.2)).any()
     assert np.isfinite(ood.score(rows, p)).all()
 
 
