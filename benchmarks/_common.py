@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from headstart.system import available_cores
+from headstart.utils.system import available_cores
 
 RESULTS = Path(__file__).parent / "results"
 

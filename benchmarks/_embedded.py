@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 import headstart
 from benchmarks._common import bench_data
-from headstart.demo import write_solar_csv
+from headstart.api.demo import write_solar_csv
 
 FOLDERS = ("clothing", "hand_drawn_shapes", "blood_cells", "covid_xray")
 SETS = (*FOLDERS, "elpv")

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from benchmarks._common import bench_data
-from headstart.demo import write_solar_csv
+from headstart.api.demo import write_solar_csv
 
 SETS = ("digits", "elpv", "blood_cells", "hand_drawn_shapes", "clothing", "covid_xray")
 MOST_TEST = 400  # test images of a set: enough for a mean over cells, and predicted in seconds

@@ -42,7 +42,7 @@ def listing(figures: Figures) -> None:
     """Time `headstart models` in a separate process, interpreter start included."""
     code = (
         "import sys, typer\n"
-        "from headstart.commands import models\n"
+        "from headstart.cli import models\n"
         "app = typer.Typer(); models.register(app)\n"
         "app(['models'], standalone_mode=False)\n"
         "sys.exit('torch' in sys.modules)\n"

@@ -20,14 +20,14 @@ from benchmarks._common import Figures, bench_data
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "detection"))
 from reference_coco import random_images, reference
 
-from headstart.data.boxes.inspection import inspect_box_dataset
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.decoding import suppress
 from headstart.detection.metrics import evaluate_detections
-from headstart.export.detector_runtime import DetectorRuntime
-from headstart.limits import MAX_DETECTIONS
-from headstart.types import USER_TEST_SPLIT
+from headstart.inference.detector_runtime import DetectorRuntime
+from headstart.quality.box_inspection import inspect_box_dataset
+from headstart.types.codes import USER_TEST_SPLIT
+from headstart.utils.limits import MAX_DETECTIONS
 
 
 def main() -> None:

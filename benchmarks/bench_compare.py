@@ -12,10 +12,10 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._common import Figures, bench_data
-from headstart.api import train
+from headstart.api.functions import train
 from headstart.evaluation.metrics import softmax
 from headstart.evaluation.paired_comparison import ComparisonVerdict, compare_paired
-from headstart.workflow.report_writer import read_run_data
+from headstart.reports.writer import read_run_data
 
 REPLICATES = 2000
 POWER_REPLICATES = 400

@@ -100,11 +100,11 @@ def _epochs(figures: Figures, kind: str, num: int, ways: dict[str, Make]) -> Non
     from headstart.backbones import load_backbone
     from headstart.backbones.suffix_parts import pooled_suffix
     from headstart.probe.probe import fit_probe
-    from headstart.system import available_cores
     from headstart.training.batch_sources import PixelSource, epoch_order
     from headstart.training.loop import Training
     from headstart.training.network import FinetunedNetwork, HeadModule
     from headstart.training.plan import default_plan
+    from headstart.utils.system import available_cores
 
     cores = available_cores()
     torch.set_num_threads(cores)
@@ -246,11 +246,11 @@ def _tune(make: Make, ids: Any, train: Any, val: Any, seed: int) -> Any:
     from headstart.backbones import load_backbone, pooled_outputs
     from headstart.backbones.suffix_parts import pooled_suffix
     from headstart.probe.probe import fit_probe
-    from headstart.system import available_cores
     from headstart.training.batch_sources import PixelSource
     from headstart.training.loop import Training, predict_logits
     from headstart.training.network import FinetunedNetwork, HeadModule
     from headstart.training.plan import default_plan
+    from headstart.utils.system import available_cores
 
     backbone = load_backbone()
     network, classes = backbone.network, int(ids.max()) + 1

@@ -30,14 +30,14 @@ import numpy as np
 import headstart
 from benchmarks._common import RESULTS, Figures, bench_data, commit
 from headstart.console import open_console
-from headstart.data.boxes.inspection import apply_box_report, inspect_box_dataset
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Detections
 from headstart.data.boxes.split import rarest_class
 from headstart.detection.metrics import evaluate_detections
-from headstart.export.detector_runtime import DetectorRuntime
+from headstart.inference.detector_runtime import DetectorRuntime
+from headstart.quality.box_inspection import apply_box_report, inspect_box_dataset
 from headstart.training.folds import make_folds
-from headstart.types import USER_TEST_SPLIT
+from headstart.types.codes import USER_TEST_SPLIT
 
 CELLS = RESULTS / "detect_cells.jsonl"
 NOTES = RESULTS / "detect_tried.json"

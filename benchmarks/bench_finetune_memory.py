@@ -43,11 +43,11 @@ def _train(folder: Path) -> int:
 
     from headstart.backbones import load_backbone
     from headstart.backbones.suffix_parts import pooled_suffix
-    from headstart.features.activation_cache import ActivationCache, RowLayout
     from headstart.features.view_activations import ViewActivations
     from headstart.preprocessing.augmentation import parse_augment
     from headstart.preprocessing.image_spec import ImageSpec
     from headstart.probe.probe import fit_probe
+    from headstart.store.activation_cache import ActivationCache, RowLayout
     from headstart.training.batch_sources import ActivationSource
     from headstart.training.loop import Training
     from headstart.training.network import FinetunedNetwork, HeadModule

@@ -28,15 +28,15 @@ def main() -> None:
 
     from headstart.backbones import load_backbone
     from headstart.backbones.suffix_parts import pooled_suffix
-    from headstart.features.activation_cache import ActivationCache, RowLayout
     from headstart.features.view_activations import ViewActivations
     from headstart.preprocessing.augmentation import parse_augment
     from headstart.probe.probe import fit_probe
-    from headstart.system import available_cores
+    from headstart.store.activation_cache import ActivationCache, RowLayout
     from headstart.training.batch_sources import ActivationSource
     from headstart.training.loop import Training
     from headstart.training.network import FinetunedNetwork, HeadModule
     from headstart.training.plan import default_plan
+    from headstart.utils.system import available_cores
 
     torch.set_num_threads(available_cores())
     figures = Figures("finetune_speed")

@@ -21,11 +21,11 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 import headstart
 from benchmarks._common import Figures, bench_data
-from headstart.data.image_scan import ScanResult, scan_images
-from headstart.data.inspection import inspect_dataset
 from headstart.data.sources import read
 from headstart.probe import fit_probe
-from headstart.records import GroupPattern, Sample, Samples
+from headstart.quality.image_scan import ScanResult, scan_images
+from headstart.quality.inspection import inspect_dataset
+from headstart.types.records import GroupPattern, Sample, Samples
 
 SOURCES = ("clothing", "imagenet_val500", "covid_xray", "blood_cells")
 NUM_IMAGES, NUM_CLASSES, SIDE = 160, 4, 192

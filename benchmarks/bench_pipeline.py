@@ -24,9 +24,9 @@ from headstart.events import EventStream
 from headstart.features.backbone_graph import FrozenGraph
 from headstart.features.engines import OnnxEngine
 from headstart.features.extraction import embed_files
+from headstart.features.extractor import open_graph
 from headstart.preprocessing.image_spec import read_image
-from headstart.system import available_cores
-from headstart.workflow.feature_extraction import open_graph
+from headstart.utils.system import available_cores
 
 CORES = available_cores()
 SETS = ("clothing/train", "clothing/test", "clothing/val", "hand_drawn_shapes/train", "blood_cells/train")
@@ -215,7 +215,7 @@ def watch():
         time.sleep(0.2)
 if sys.platform == "linux":
     threading.Thread(target=watch, daemon=True).start()
-from headstart.cli import main
+from headstart.cli.main import main
 try:
     main(sys.argv[1:])
 except SystemExit as stop:

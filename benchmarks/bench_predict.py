@@ -19,15 +19,16 @@ import numpy as np
 
 from benchmarks._common import Figures, bench_data
 from headstart.events import EventStream
-from headstart.export.bundle import read_bundle, write_bundle
+from headstart.export.bundle_writer import write_bundle
 from headstart.export.parity import check_parity
-from headstart.export.runtime import BATCH, Runtime
-from headstart.export.session import open_session
+from headstart.features.extractor import open_graph
+from headstart.inference.bundle import read_bundle
+from headstart.inference.runtime import BATCH, Runtime
+from headstart.inference.session import open_session
 from headstart.preprocessing.image_spec import read_image
 from headstart.probe.linear import LinearHead
 from headstart.probe.normalize import fit_normalizer
-from headstart.system import available_cores
-from headstart.workflow.feature_extraction import open_graph
+from headstart.utils.system import available_cores
 
 CORES = available_cores()
 TOP1 = {"efficientnet_lite0": 0.69, "efficientnet_lite2": 0.73}

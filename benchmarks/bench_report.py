@@ -16,12 +16,12 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks._common import Figures, bench_data
-from headstart.api import train
-from headstart.export.bundle import read_bundle
+from headstart.api.functions import train
+from headstart.inference.bundle import read_bundle
 from headstart.preprocessing.image_spec import normalize, read_image
 from headstart.reports.attribution import Mapper, mean_similarity
-from headstart.workflow.attribution_maps import read_head
-from headstart.workflow.report_writer import write_report
+from headstart.reports.attribution_maps import read_head
+from headstart.reports.writer import write_report
 
 SETS = ("clothing/train", "clothing/test", "clothing/val", "hand_drawn_shapes/train", "blood_cells/train")
 

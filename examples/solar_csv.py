@@ -9,7 +9,7 @@ The images are licensed CC BY-NC-SA 4.0: not for commercial use.
 
 from pathlib import Path
 
-from headstart.demo import LICENSE, write_solar_csv
+from headstart.api.demo import LICENSE, write_solar_csv
 
 if __name__ == "__main__":
     count = write_solar_csv(Path("solar.csv"))

@@ -13,7 +13,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from headstart.demo import LICENSE, write_synthetic_boxes
+from headstart.api.demo import LICENSE, write_synthetic_boxes
 
 if __name__ == "__main__":
     if len(sys.argv) not in (2, 3):

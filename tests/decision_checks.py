@@ -11,10 +11,10 @@ from typing import Any
 import yaml
 from event_text import events_of
 
-from headstart.config import known_names
+from headstart.config.settings import known_names
 from headstart.messages.decisions import decision_message, reason_message
-from headstart.records import Decision
-from headstart.types import DecisionReason, Evidence
+from headstart.types.codes import DecisionReason, Evidence
+from headstart.types.records import Decision
 
 __all__ = ["EXAMPLES", "check_decisions", "check_resolved"]
 

@@ -11,7 +11,7 @@ from headstart.events import EventStream, Note
 from headstart.messages.log import event_lines
 from headstart.messages.summaries import rank_findings, remark_message
 from headstart.messages.values import one_line
-from headstart.types import Finding, NoteKind, ReadingNote
+from headstart.types.codes import Finding, NoteKind, ReadingNote
 
 __all__ = ["decisions_of", "events_of", "finding_lines", "findings_of", "lines_of", "notes_of"]
 

@@ -17,7 +17,7 @@ import pytest
 from event_text import events_of
 
 import headstart
-from headstart.system import private_folder
+from headstart.utils.system import private_folder
 
 
 def headstart_command(*arguments: str | Path, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

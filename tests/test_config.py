@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headstart.aliases import ALIASES, ANSWERS
-from headstart.config import TrainSettings, known_names, parse_minutes, resolve
+from headstart.config.aliases import ALIASES, ANSWERS
+from headstart.config.settings import TrainSettings, known_names, parse_minutes, resolve
 from headstart.errors import SettingError
-from headstart.records import Decision
-from headstart.types import DecisionReason
+from headstart.types.codes import DecisionReason
+from headstart.types.records import Decision
 
 
 def test_command_line_beats_file_beats_default(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.cli import main
-from headstart.data.boxes.inspection import inspect_box_dataset
+from headstart.api.demo import write_synthetic_boxes
+from headstart.cli.main import main
 from headstart.data.boxes.reader import read_boxes
-from headstart.demo import write_synthetic_boxes
+from headstart.quality.box_inspection import inspect_box_dataset
 
 
 def test_synthetic_dataset_has_no_findings(tmp_path: Path) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 import yaml
 
-from headstart import devices
-from headstart.config import resolve
-from headstart.devices import parse_device
+from headstart.config.settings import resolve
 from headstart.errors import DeviceError, DeviceProblem
+from headstart.utils import devices
+from headstart.utils.devices import parse_device
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,8 @@ from headstart.events import (
     StageStarted,
     event_to_json,
 )
-from headstart.records import Decision
-from headstart.types import DecisionReason, Finding, FindingKind, Severity
+from headstart.types.codes import DecisionReason, Finding, FindingKind, Severity
+from headstart.types.records import Decision
 
 
 def test_events_reach_every_listener_in_order() -> None:

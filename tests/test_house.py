@@ -13,45 +13,32 @@ SOURCE = Path(__file__).parent.parent / "src" / "headstart"
 
 # Lowest first. A module may only import from lower layers.
 LAYERS = (
+    "_version",
     "errors",
     "types",
-    "report_types",
-    "csv_cells",
-    "fractions",
-    "limits",
-    "system",
-    "dependencies",
-    "devices",
-    "run_lock",
-    "records",
-    "serialization",
+    "utils",
     "events",
     "messages",
     "console",
-    "aliases",
-    "setting_effects",
-    "detect_config",
     "config",
-    "keyword_settings",
     "preprocessing",
+    "store",
     "data",
     "probe",
     "evaluation",
     "backbones",
     "features",
+    "runs",
+    "quality",
     "training",
     "detection",
-    "reports",
+    "inference",
     "export",
     "results",
-    "workflow",
-    "demo",
-    "detector",
-    "model",
-    "classifier",
-    "dataset_api",
+    "reports",
+    "advice",
+    "pipelines",
     "api",
-    "commands",
     "cli",
     "__main__",
 )
@@ -123,7 +110,7 @@ def test_package_import_is_light() -> None:
 
 def test_help_imports_nothing_heavy() -> None:
     heavy = {"torch", "timm", "numpy", "PIL", "onnxruntime", "onnx", "sklearn", "pydantic", "yaml", "pandas"}
-    assert not loaded_by("import headstart.cli") & heavy
+    assert not loaded_by("import headstart.cli.main") & heavy
 
 
 def test_no_import_cycles() -> None:

@@ -6,12 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
-from headstart.run_lock import RunLock
+from headstart.utils.locks import RunLock
 
 CHILD = """
 import sys
 from pathlib import Path
-from headstart.run_lock import RunLock
+from headstart.utils.locks import RunLock
 claim = RunLock(Path(sys.argv[1]))
 print(claim.take(), flush=True)
 sys.stdin.read()

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
-from headstart import dependencies
-from headstart.dependencies import TELEMETRY_OFF, TelemetryWarning, disable_telemetry, import_onnxruntime
+from headstart.utils import dependencies
+from headstart.utils.dependencies import TELEMETRY_OFF, TelemetryWarning, disable_telemetry, import_onnxruntime
 
 SOURCE = Path(__file__).parent.parent / "src" / "headstart"
 
@@ -29,7 +29,7 @@ def environment_after(code: str, **given: str) -> dict[str, str]:
     return variables
 
 
-@pytest.mark.parametrize("module", ["headstart", "headstart.cli", "headstart.export.runtime"])
+@pytest.mark.parametrize("module", ["headstart", "headstart.cli.main", "headstart.inference.runtime"])
 @pytest.mark.parametrize("given", [{}, dict.fromkeys(TELEMETRY_OFF, "0"), dict.fromkeys(TELEMETRY_OFF, "")])
 def test_importing_headstart_switches_telemetry_off(module: str, given: dict[str, str]) -> None:
     variables = environment_after(f"import {module}", **given)
@@ -97,14 +97,14 @@ def test_hub_imported_first_is_disabled(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_doctor_reports_telemetry_off(cache_root: Path) -> None:
-    from headstart.workflow.system_check import check_machine
+    from headstart.pipelines.system_check import check_machine
 
     shown = " ".join(check_machine()[0])
     assert all(f"{name}={value}" in shown for name, value in TELEMETRY_OFF.items())
 
 
 DRAW = """
-from headstart.dependencies import prepare_matplotlib
+from headstart.utils.dependencies import prepare_matplotlib
 prepare_matplotlib()
 import matplotlib
 from matplotlib import font_manager

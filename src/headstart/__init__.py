@@ -13,28 +13,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from headstart.dependencies import disable_telemetry
+from headstart._version import __version__
+from headstart.utils.dependencies import disable_telemetry
 
 disable_telemetry()  # before any dependency is imported
 
-__version__ = "0.1.0"
-
 _HOME = {
-    "train": "headstart.api",
-    "load": "headstart.api",
-    "compare": "headstart.api",
-    "predict": "headstart.api",
-    "report": "headstart.api",
-    "resume": "headstart.api",
-    "evaluate": "headstart.api",
-    "check": "headstart.dataset_api",
-    "embed": "headstart.dataset_api",
-    "show": "headstart.dataset_api",
-    "ImageClassifier": "headstart.classifier",
-    "Detector": "headstart.detector",
+    "train": "headstart.api.functions",
+    "load": "headstart.api.functions",
+    "compare": "headstart.api.functions",
+    "predict": "headstart.api.functions",
+    "report": "headstart.api.functions",
+    "resume": "headstart.api.functions",
+    "evaluate": "headstart.api.functions",
+    "check": "headstart.api.data",
+    "embed": "headstart.api.data",
+    "show": "headstart.api.data",
+    "ImageClassifier": "headstart.api.classifier",
+    "Detector": "headstart.api.detector",
     "HeadstartError": "headstart.errors",
-    "Run": "headstart.model",
-    "Model": "headstart.model",
+    "Run": "headstart.api.model",
+    "Model": "headstart.api.model",
 }
 
 __all__ = [
@@ -57,12 +56,12 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from headstart.api import compare, evaluate, load, predict, report, resume, train
-    from headstart.classifier import ImageClassifier
-    from headstart.dataset_api import check, embed, show
-    from headstart.detector import Detector
+    from headstart.api.classifier import ImageClassifier
+    from headstart.api.data import check, embed, show
+    from headstart.api.detector import Detector
+    from headstart.api.functions import compare, evaluate, load, predict, report, resume, train
+    from headstart.api.model import Model, Run
     from headstart.errors import HeadstartError
-    from headstart.model import Model, Run
 
 
 def __getattr__(name: str) -> Any:

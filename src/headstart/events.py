@@ -16,9 +16,9 @@ from enum import StrEnum
 from typing import Any, ClassVar, TextIO
 
 from headstart.errors import CancelledError
-from headstart.records import Decision
-from headstart.serialization import plain
-from headstart.types import Evidence, Finding, JsonValue, NoteKind, ReadingNote, Severity
+from headstart.types.codes import Evidence, Finding, JsonValue, NoteKind, ReadingNote, Severity
+from headstart.types.records import Decision
+from headstart.utils.serialization import plain
 
 __all__ = [
     "CancelToken",

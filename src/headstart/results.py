@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from headstart.errors import MissingExtraError
 from headstart.events import Event, FindingMade
-from headstart.export.prediction_writers import write_rows
+from headstart.inference.prediction_writers import write_rows
 from headstart.messages.numbers import percent, pluralize
 from headstart.messages.objects import story_html, story_lines
 from headstart.messages.protocols import protocol_name
-from headstart.records import Prediction
-from headstart.types import EvaluationSetup, Finding, ReadingNote
+from headstart.types.codes import EvaluationSetup, Finding, ReadingNote
+from headstart.types.records import Prediction
 
 if TYPE_CHECKING:
-    from headstart.records import Evaluation, Problem
+    from headstart.types.records import Evaluation, Problem
 
 __all__ = [
     "Embedding",

@@ -144,7 +144,7 @@ def test_lite_preprocessing_matches_training():
 def test_listing_and_describing_import_no_torch():
     code = (
         "import sys, typer\n"
-        "from headstart.commands import models\n"
+        "from headstart.cli import models\n"
         "app = typer.Typer(); models.register(app)\n"
         "for command in (['models'], ['models', 'show', 'vgg16'], ['models', '--history'],\n"
         "                ['models', 'compare', 'VGG16', 'ResNet50', '--to', 'md']):\n"

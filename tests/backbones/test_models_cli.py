@@ -10,7 +10,7 @@ import typer
 from typer.testing import CliRunner
 
 from headstart.backbones.build import build_network
-from headstart.commands import models
+from headstart.cli import models
 from headstart.errors import HeadstartError
 
 

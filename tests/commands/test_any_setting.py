@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from headstart.cli import main
-from headstart.commands._any_setting import as_overrides, data_and_overrides
-from headstart.config import known_names
+from headstart.cli._any_setting import as_overrides, data_and_overrides
+from headstart.cli.main import main
+from headstart.config.settings import known_names
 from headstart.errors import SettingError
 
 DECLARED = {"--lr": True, "--offline": False, "-c": True}

@@ -11,10 +11,10 @@ import pytest
 from numpy.typing import NDArray
 
 from headstart.errors import DataError
-from headstart.features.activation_cache import ActivationCache, ActivationPartition, RowLayout, row_key
 from headstart.features.view_activations import ViewActivations
 from headstart.preprocessing.augmentation import make_view, parse_augment, view_rng
 from headstart.preprocessing.image_spec import ImageSpec, normalize
+from headstart.store.activation_cache import ActivationCache, ActivationPartition, RowLayout, row_key
 
 SPEC = ImageSpec(size_hw=(16, 16))
 AUGMENT = parse_augment("flip,crop=.5,brightness=.3")
@@ -117,7 +117,7 @@ def test_full_disk_only_costs_time(files: list[str], tmp_path: Path, monkeypatch
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("headstart.features.shards.private_folder", full)
+    monkeypatch.setattr("headstart.store.shards.private_folder", full)
     views = open_views(files, tmp_path, ToyEngine())
     views.prepare([(i, 1) for i in range(20)])
     np.testing.assert_array_equal(views.rows(range(20), [1] * 20), expected_rows(files, HALF, 1))

@@ -21,8 +21,9 @@ from PIL import Image, ImageFilter
 
 from headstart.evaluation.conformal import fit_prediction_sets
 from headstart.evaluation.ood import fit_ood_model
-from headstart.export.bundle import read_bundle, write_bundle
-from headstart.export.runtime import Runtime
+from headstart.export.bundle_writer import write_bundle
+from headstart.inference.bundle import read_bundle
+from headstart.inference.runtime import Runtime
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.probe.linear import LinearHead
 from headstart.probe.normalize import fit_normalizer

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from headstart.records import Samples
-from headstart.types import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote
+from headstart.types.records import Samples
 
 
 def put(root: Path, *names: str) -> Path:

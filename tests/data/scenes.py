@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-from headstart.data.image_scan import ImageScanner, ScanResult
-from headstart.records import Sample, Samples
+from headstart.quality.image_scan import ImageScanner, ScanResult
+from headstart.types.records import Sample, Samples
 
 SIZE = (200, 150)
 

@@ -16,16 +16,17 @@ from bad_files import bad_files, make_folder, odd_files
 from event_text import finding_lines
 from scenes import encode, scene
 
-from headstart.data.image_scan import ScanResult, scan_images
-from headstart.data.inspection import apply_report, inspect_dataset
-from headstart.data.pixel_comparison import SamePixels
-from headstart.data.report_findings import dataset_findings, unreadable_findings
-from headstart.data.report_text import report_to_json
+from headstart.data.problem_findings import unreadable_findings
 from headstart.data.sources import read
 from headstart.errors import DataError
 from headstart.preprocessing import image_spec as image_spec
-from headstart.records import DatasetReport, Samples
-from headstart.types import Finding, FindingKind, Severity
+from headstart.quality.image_scan import ScanResult, scan_images
+from headstart.quality.inspection import apply_report, inspect_dataset
+from headstart.quality.pixel_comparison import SamePixels
+from headstart.quality.report_findings import dataset_findings
+from headstart.quality.report_text import report_to_json
+from headstart.types.codes import Finding, FindingKind, Severity
+from headstart.types.records import DatasetReport, Samples
 
 posix = pytest.mark.skipif(sys.platform == "win32", reason="POSIX file systems only")
 

@@ -11,7 +11,7 @@ from reading import notes_of, put
 from headstart.data.class_names import name_classes
 from headstart.data.sources import read
 from headstart.errors import UsageError
-from headstart.types import ReadingKind
+from headstart.types.codes import ReadingKind
 
 NAMES = ["glass", "paper", "card", "metal", "trash"]
 

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.data.contact_sheet import Tile, draw_by_class, draw_pairs, draw_sheet, draw_views, image_tile
 from headstart.data.sources import read
 from headstart.preprocessing.augmentation import make_view, parse_augment, view_rng
 from headstart.preprocessing.image_spec import ImageSpec, read_image
+from headstart.quality.contact_sheet import Tile, draw_by_class, draw_pairs, draw_sheet, draw_views, image_tile
 
 
 def test_one_row_per_class_and_reproducible(photos: Path) -> None:

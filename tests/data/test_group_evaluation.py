@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 from scenes import SIZE, encode, samples_of, scan_of, scene
 
-from headstart.data.duplicates import Pair
-from headstart.data.group_evaluation import evaluate_groupings
 from headstart.data.grouping import group_ids
-from headstart.data.image_scan import ScanResult, scan_images
-from headstart.data.inspection import apply_report, inspect_dataset
 from headstart.data.sources import read
-from headstart.records import GroupPattern, Samples
-from headstart.types import FindingKind, Severity
+from headstart.quality.duplicates import Pair
+from headstart.quality.group_evaluation import evaluate_groupings
+from headstart.quality.image_scan import ScanResult, scan_images
+from headstart.quality.inspection import apply_report, inspect_dataset
+from headstart.types.codes import FindingKind, Severity
+from headstart.types.records import GroupPattern, Samples
 
 NUM_ORIGINALS, NUM_VARIANTS = 24, 4
 

@@ -14,25 +14,25 @@ from numpy.typing import NDArray
 from PIL import Image
 from scenes import encode, samples_of, scan_of, scene
 
-from headstart.data.boxes.inspection import apply_box_report, inspect_box_dataset
 from headstart.data.boxes.records import Boxes, DetectionSamples
-from headstart.data.duplicates import Pair
-from headstart.data.group_candidates import propose_groups
-from headstart.data.group_evaluation import evaluate_groupings
-from headstart.data.group_rules import (
+from headstart.data.grouping import group_ids
+from headstart.evaluation import intervals
+from headstart.quality.box_inspection import apply_box_report, inspect_box_dataset
+from headstart.quality.duplicates import Pair
+from headstart.quality.group_candidates import propose_groups
+from headstart.quality.group_evaluation import evaluate_groupings
+from headstart.quality.group_rules import (
     MIN_GROUPS,
     camera_of,
     decide_status,
     groups_per_level,
     merge_duplicates,
 )
-from headstart.data.group_tests import number_keys, off_axis_fraction, similarity_across
-from headstart.data.grouping import group_ids
-from headstart.data.image_scan import ScanResult
-from headstart.data.inspection import apply_report, inspect_dataset
-from headstart.evaluation import intervals
-from headstart.records import GroupEvidence, GroupPattern, Samples
-from headstart.types import DecisionReason, FindingKind, GroupStatus, Severity
+from headstart.quality.group_tests import number_keys, off_axis_fraction, similarity_across
+from headstart.quality.image_scan import ScanResult
+from headstart.quality.inspection import apply_report, inspect_dataset
+from headstart.types.codes import DecisionReason, FindingKind, GroupStatus, Severity
+from headstart.types.records import GroupEvidence, GroupPattern, Samples
 
 GOOD = GroupEvidence(
     num_images=120,

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scenes import samples_of
 
 from headstart.data.capture_groups import keys_by_time
-from headstart.data.group_candidates import inside_class_folders, is_plausible_grouping, propose_groups
-from headstart.data.group_tests import image_vectors, number_keys, permutation_test
 from headstart.data.grouping import group_ids, number_groups
 from headstart.errors import UsageError
+from headstart.quality.group_candidates import inside_class_folders, is_plausible_grouping, propose_groups
+from headstart.quality.group_tests import image_vectors, number_keys, permutation_test
 
 
 def clustered(groups: NDArray[np.int64], strength: float, seed: int = 0, width: int = 20) -> NDArray[np.float32]:

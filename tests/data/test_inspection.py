@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 from scenes import encode, samples_of, scan_of, scene
 
-from headstart.data.class_balance import class_table, find_class_problems, overlap_fraction
-from headstart.data.group_candidates import propose_groups
-from headstart.data.inspection import AppliedReport, apply_report, inspect_dataset
 from headstart.errors import UsageError
-from headstart.records import DatasetReport, GroupPattern, ImagePair, Problem, Samples
-from headstart.types import DecisionReason, Finding, FindingKind, GroupStatus, Severity
+from headstart.quality.class_balance import class_table, find_class_problems, overlap_fraction
+from headstart.quality.group_candidates import propose_groups
+from headstart.quality.inspection import AppliedReport, apply_report, inspect_dataset
+from headstart.types.codes import DecisionReason, Finding, FindingKind, GroupStatus, Severity
+from headstart.types.records import DatasetReport, GroupPattern, ImagePair, Problem, Samples
 
 
 def pair(samples: Samples, a: int, b: int, kind: str = "bytes", similarity: float = 1.0) -> ImagePair:

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from scenes import encode, samples_of, scan_of, scene
 
-from headstart.data.image_scan import scan_images
-from headstart.data.inspection import inspect_dataset
-from headstart.data.intensity_range import choose_range, find_mixed_depths, has_16_bit, parse_range
 from headstart.data.sources import read
 from headstart.errors import UsageError
 from headstart.preprocessing.image_spec import ImageSpec, read_image
-from headstart.records import Decision
-from headstart.types import DecisionReason, FindingKind
+from headstart.quality.image_scan import scan_images
+from headstart.quality.inspection import inspect_dataset
+from headstart.quality.intensity_range import choose_range, find_mixed_depths, has_16_bit, parse_range
+from headstart.types.codes import DecisionReason, FindingKind
+from headstart.types.records import Decision
 
 
 def values(seed: int, low: float, high: float, size: tuple[int, int] = (50, 40)) -> NDArray[np.float64]:

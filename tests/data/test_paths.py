@@ -10,8 +10,8 @@ from reading import info, notes_of, put
 from headstart.data.paths import Claim, PathFinder, PathMatch
 from headstart.data.sources import read
 from headstart.errors import DataError
-from headstart.records import Problem, Samples
-from headstart.types import ReadingKind
+from headstart.types.codes import ReadingKind
+from headstart.types.records import Problem, Samples
 
 
 def table(root: Path, name: str, *rows: str) -> Path:

@@ -11,10 +11,9 @@ import numpy as np
 import pytest
 from event_text import finding_lines
 
-from headstart.data.report_findings import dataset_findings
-from headstart.data.report_text import report_to_json
-from headstart.records import DatasetReport, Decision, GroupPattern, ImagePair, Problem, Remark, Shortcut
-from headstart.types import (
+from headstart.quality.report_findings import dataset_findings
+from headstart.quality.report_text import report_to_json
+from headstart.types.codes import (
     DecisionReason,
     Evidence,
     Finding,
@@ -24,6 +23,7 @@ from headstart.types import (
     ReadingNote,
     Severity,
 )
+from headstart.types.records import DatasetReport, Decision, GroupPattern, ImagePair, Problem, Remark, Shortcut
 
 ODD = "a/\n\x1b[31m<script>\u202e`'\" \\xff.jpg"
 

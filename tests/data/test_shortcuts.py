@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.data.image_scan import scan_images
-from headstart.data.shortcuts import Shortcut, _evaluate, find_shortcuts
 from headstart.data.sources import read
+from headstart.quality.image_scan import scan_images
+from headstart.quality.shortcuts import Shortcut, _evaluate, find_shortcuts
 
 Change = Callable[[Image.Image, str, int], tuple[Image.Image, dict[str, object]]]
 RNG = np.random.default_rng(7)

@@ -11,7 +11,7 @@ from reading import info, notes_of, put
 
 from headstart.data.sources import read
 from headstart.errors import DataError, HeadstartError, UsageError
-from headstart.types import ReadingKind
+from headstart.types.codes import ReadingKind
 
 
 def test_class_folders(tmp_path: Path) -> None:

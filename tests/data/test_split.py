@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 
 from headstart.data.split import group_ids, make_split, read_split, write_split
 from headstart.errors import DataError, UsageError
-from headstart.records import Sample, Samples
-from headstart.types import (
+from headstart.types.codes import (
     USER_TEST_SPLIT,
     USER_VALIDATION_SPLIT,
     DecisionReason,
@@ -21,6 +20,7 @@ from headstart.types import (
     SplitReason,
     SplitSource,
 )
+from headstart.types.records import Sample, Samples
 
 
 def make(labels: list[str], splits: list[str | None] | None = None, names: list[str] | None = None) -> Samples:

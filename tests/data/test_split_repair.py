@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 from scenes import samples_of
 
 from headstart.data.split import make_split, read_split, write_split
-from headstart.data.split_repair import repair_split
 from headstart.errors import DataError
-from headstart.records import Samples, Split
-from headstart.types import USER_TEST_SPLIT, SplitReason
+from headstart.quality.split_repair import repair_split
+from headstart.types.codes import USER_TEST_SPLIT, SplitReason
+from headstart.types.records import Samples, Split
 
 
 def given_split(splits: list[str], labels: list[str] | None = None) -> tuple[Samples, Split]:

@@ -19,7 +19,7 @@ from headstart.detection.metrics import evaluate_detections
 from headstart.detection.network import DetectorHead
 from headstart.detection.plan import DetectPlan
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.types import USER_TEST_SPLIT
+from headstart.types.codes import USER_TEST_SPLIT
 
 SIDE = 64
 COLORS = ((1.0, -1.0, -1.0), (-1.0, -1.0, 1.0))

@@ -17,7 +17,7 @@ from headstart.detection.metrics import (
     detection_to_json,
     evaluate_detections,
 )
-from headstart.types import USER_TEST_SPLIT, FindingKind
+from headstart.types.codes import USER_TEST_SPLIT, FindingKind
 
 NAMES = ("a", "b", "c")
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from headstart.evaluation.binary import binary_scores, rarer_class, roc_auc
 from headstart.evaluation.intervals import effective_sample_size, estimate_proportion
 from headstart.evaluation.metrics import evaluate
-from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT
+from headstart.types.codes import RESUBSTITUTION, USER_TEST_SPLIT
 
 
 @given(st.lists(st.tuples(st.integers(0, 6), st.booleans()), min_size=2, max_size=60))

@@ -10,7 +10,7 @@ from sklearn import metrics as reference
 
 from headstart.evaluation.intervals import OUT_OF_FOLD_WORTH
 from headstart.evaluation.metrics import evaluate, evaluation_to_json, softmax
-from headstart.types import (
+from headstart.types.codes import (
     RESUBSTITUTION,
     USER_TEST_SPLIT,
     USER_VALIDATION_SPLIT,

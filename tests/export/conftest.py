@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_models import CLASSES, SPEC, image, make_graph, make_head
 
-from headstart.export.bundle import write_bundle
+from headstart.export.bundle_writer import write_bundle
 
 
 @pytest.fixture(scope="session")

@@ -12,7 +12,7 @@ from tiny_models import WIDTHS, make_graph, make_head
 
 from headstart.errors import BundleError
 from headstart.export.assemble import assemble_direct, assemble_model, graph_weights
-from headstart.export.session import open_session
+from headstart.inference.session import open_session
 
 
 def run(model: bytes | Path, pixels: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:

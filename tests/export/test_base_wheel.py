@@ -49,7 +49,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 def test_predict_works_in_base_install(python: Path, bundle_path: Path, images: list[Path]) -> None:
-    from headstart.export.runtime import Runtime
+    from headstart.inference.runtime import Runtime
 
     folder = python.parents[2]
     probe = "import importlib.util as u, sys; print([n for n in sys.argv[1:] if u.find_spec(n)])"

@@ -15,8 +15,11 @@ import pytest
 from tiny_models import CLASSES, SPEC, make_graph, make_head
 
 from headstart.errors import BundleError, HeadstartError, UsageError
-from headstart.export import bundle_members, bundle_writer
-from headstart.export.bundle import SCHEMA, amend_bundle, make_direct_bundle, read_bundle, write_bundle
+from headstart.export import bundle_writer
+from headstart.export.bundle_writer import amend_bundle, make_direct_bundle, write_bundle
+from headstart.inference import bundle_members
+from headstart.inference.bundle import read_bundle
+from headstart.inference.bundle_members import SCHEMA
 
 FILES = ["bundle.json", "model.onnx", "model.safetensors", "trained_on.txt"]
 

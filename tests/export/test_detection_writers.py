@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.data.boxes.drawing import color_of, draw_boxes
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Detections
 from headstart.errors import UsageError
-from headstart.export.detection_drawing import check_drawing_folder, draw_found
-from headstart.export.detection_writers import (
+from headstart.inference.detection_drawing import check_drawing_folder, draw_found
+from headstart.inference.detection_writers import (
     COLUMNS,
     check_box_output,
     relative_names,
     write_box_rows,
     write_found_boxes,
 )
-from headstart.export.detector_runtime import ImageDetections
+from headstart.inference.detector_runtime import ImageDetections
 from headstart.preprocessing.image_spec import ImageSpec
+from headstart.quality.box_drawing import color_of, draw_boxes
 
 NAMES = ("cat", "=dog, big")
 

@@ -14,12 +14,12 @@ from PIL import Image
 
 from headstart.detection.decoding import DecodingSettings
 from headstart.errors import BundleError
-from headstart.export.detector_runtime import check_detector, open_decoding, upright_size
+from headstart.inference.detector_runtime import check_detector, open_decoding, upright_size
 from headstart.preprocessing.image_spec import ImageError
 
 
 def test_runtime_needs_no_torch() -> None:
-    code = "import headstart.detector, sys; print(' '.join(m for m in sys.modules))"
+    code = "import headstart.api.detector, sys; print(' '.join(m for m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "onnxruntime" in loaded or "numpy" in loaded
     assert not {"torch", "torchvision", "timm", "onnx", "sklearn"} & set(loaded)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from headstart.errors import DataError, UsageError
-from headstart.export.inputs import expand_inputs, natural_key
-from headstart.records import Problem
-from headstart.types import ReadingKind
+from headstart.inference.inputs import expand_inputs, natural_key
+from headstart.types.codes import ReadingKind
+from headstart.types.records import Problem
 
 
 @pytest.fixture

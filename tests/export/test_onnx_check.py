@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.errors import BundleError
-from headstart.export.onnx_check import check_model
+from headstart.inference.onnx_check import check_model
 
 
 @pytest.fixture

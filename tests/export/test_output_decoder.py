@@ -13,9 +13,10 @@ from tiny_models import CLASSES, SPEC, WIDTHS, make_graph, make_head
 from headstart.errors import BundleError, UsageError
 from headstart.evaluation.conformal import fit_prediction_sets
 from headstart.evaluation.ood import OodModel, fit_ood_model
-from headstart.export.bundle import read_bundle, write_bundle
+from headstart.export.bundle_writer import write_bundle
 from headstart.export.parity import check_parity
-from headstart.export.runtime import Runtime
+from headstart.inference.bundle import read_bundle
+from headstart.inference.runtime import Runtime
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["all", "some"])

@@ -7,7 +7,7 @@ import pytest
 
 from headstart.errors import BundleError
 from headstart.export.parity import check_parity
-from headstart.export.runtime import Runtime
+from headstart.inference.runtime import Runtime
 
 
 @pytest.fixture(scope="module")

@@ -32,7 +32,7 @@ sys.meta_path.insert(0, Blocked())
 PROGRAM = (
     blocked(HEAVY)
     + """
-from headstart.cli import main
+from headstart.cli.main import main
 main()
 """
 )
@@ -58,13 +58,13 @@ def test_stdout_rows_without_heavy_imports(bundle_path: Path, images: list[Path]
 def test_python_api_without_heavy_imports(bundle_path: Path, images: list[Path]) -> None:
     """The Python API also needs no pydantic and no typer."""
     program = blocked([*HEAVY, "pydantic", "typer", "rich"]) + (
-        "from headstart.export.runtime import Runtime\n"
+        "from headstart.inference.runtime import Runtime\n"
         "print(*[p.label for p in Runtime(sys.argv[1]).predict(sys.argv[2:])], sep='|')\n"
     )
     command = [sys.executable, "-c", program, str(bundle_path), *map(str, images)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)
     assert done.returncode == 0, done.stderr
-    from headstart.export.runtime import Runtime
+    from headstart.inference.runtime import Runtime
 
     assert done.stdout.strip().split("|") == [p.label for p in Runtime(bundle_path).predict(images)]
 

@@ -10,10 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.csv_cells import unescape_formula
 from headstart.errors import HeadstartError, UsageError
-from headstart.export.prediction_writers import check_output, columns, row_writer, write_rows
-from headstart.records import Prediction
+from headstart.inference.prediction_writers import check_output, columns, row_writer, write_rows
+from headstart.types.records import Prediction
+from headstart.utils.csv_cells import unescape_formula
 
 GOOD = Prediction("a.png", "cat", 0.75, (("cat", 0.75), ("dog", 0.1234567)))
 BAD = Prediction("b.png", None, None, error="the file is empty (0 bytes)")
@@ -107,7 +107,7 @@ def test_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     def full(*args: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("headstart.system.fsync_path", full)
+    monkeypatch.setattr("headstart.utils.system.fsync_path", full)
     with pytest.raises(HeadstartError, match="No space left"):
         write_rows(tmp_path / "o.csv", [GOOD])
 

@@ -15,10 +15,11 @@ from PIL import Image
 from tiny_models import CLASSES, SPEC, image, make_graph, make_head
 
 from headstart.errors import BundleError, HeadstartError, UsageError
-from headstart.export.bundle import make_direct_bundle, read_bundle, write_bundle
-from headstart.export.runtime import Runtime, softmax
+from headstart.export.bundle_writer import make_direct_bundle, write_bundle
+from headstart.inference.bundle import read_bundle
+from headstart.inference.runtime import Runtime, softmax
 from headstart.preprocessing.image_spec import normalize, read_image
-from headstart.records import Problem
+from headstart.types.records import Problem
 
 
 @pytest.fixture(scope="module")

@@ -15,11 +15,11 @@ from PIL import Image
 
 from headstart.errors import DataError
 from headstart.features import decoded_cache as decoded_room
-from headstart.features import shards as shards_room
 from headstart.features.decoded_cache import DecodedCache, DecodedImages
-from headstart.features.feature_cache import cache_info, clear_cache
 from headstart.preprocessing.augmentation import make_view, parse_augment, view_rng
 from headstart.preprocessing.image_spec import ImageSpec, normalize, read_image
+from headstart.store import shards as shards_room
+from headstart.store.feature_cache import cache_info, clear_cache
 
 SPEC = ImageSpec(size_hw=(32, 32))
 AUGMENT = parse_augment("flip,crop=.4,rotate=20,brightness=.3,contrast=.3,saturation=.2,erase=.5")

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from headstart.features.extraction import embed_files
-from headstart.features.feature_cache import FeatureSpace
 from headstart.preprocessing.image_spec import ImageSpec
+from headstart.store.feature_cache import FeatureSpace
 
 SPEC = ImageSpec(size_hw=(16, 16))
 
@@ -99,7 +99,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from headstart.features.feature_cache import FeatureSpace
+from headstart.store.feature_cache import FeatureSpace
 from headstart.features.extraction import embed_files
 from headstart.preprocessing.image_spec import ImageSpec
 

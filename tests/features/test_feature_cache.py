@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from headstart.errors import CacheError
-from headstart.features.feature_cache import FeatureCache, FeatureSpace, cache_info, clear_cache
+from headstart.store.feature_cache import FeatureCache, FeatureSpace, cache_info, clear_cache
 
 
 def rows(count: int, start: int = 0) -> tuple[list[bytes], dict[str, np.ndarray]]:
@@ -74,7 +74,7 @@ def test_merging_keeps_every_row(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform != "linux", reason="/dev/full is Linux's")
 def test_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     space = FeatureSpace(tmp_path)
-    monkeypatch.setattr("headstart.features.feature_cache.np.savez", lambda file, **_: _fill_the_disk())
+    monkeypatch.setattr("headstart.store.feature_cache.np.savez", lambda file, **_: _fill_the_disk())
     assert not space.put(*rows(5))
     assert space.write_error == "the disk is full"
     assert not list(tmp_path.iterdir())
@@ -96,12 +96,12 @@ def test_killed_while_writing_leaves_whole_shards(tmp_path: Path) -> None:
     code = (
         "import sys, os, signal, hashlib, numpy as np\n"
         "from pathlib import Path\n"
-        "from headstart.features import feature_cache\n"
+        "from headstart.store import feature_cache\n"
         "s = feature_cache.FeatureSpace(Path(sys.argv[1]))\n"
         "b = {'a': np.ones((50, 1000), np.float32)}\n"
         "ks = lambda k: [hashlib.sha256(f'{k}-{i}'.encode()).digest() for i in range(50)]\n"
         "s.put(ks(0), b)\n"
-        "import headstart.system as m\n"
+        "import headstart.utils.system as m\n"
         "m.os.replace = lambda *a: os.kill(os.getpid(), signal.SIGKILL)\n"
         "s.put(ks(1), b)\n"
     )

@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.errors import DataError
-from headstart.features.activation_cache import ActivationCache, RowLayout
 from headstart.features.backbone_graph import FrozenGraph, find_graph, prepare_graph
 from headstart.features.engines import OnnxEngine
 from headstart.features.prefix_graph import PrefixGraph, extract_part
@@ -20,6 +19,7 @@ from headstart.features.segment_graph import DerivedViews, derived_layout, prepa
 from headstart.features.view_activations import ViewActivations
 from headstart.preprocessing.augmentation import parse_augment
 from headstart.preprocessing.image_spec import ImageSpec
+from headstart.store.activation_cache import ActivationCache, RowLayout
 
 SPEC = ImageSpec(size_hw=(16, 16))
 BASE = RowLayout(("state0", "stage1"), ((3, 16, 16), (3,)))

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from headstart.errors import CacheError
-from headstart.features import shards as shards_room
-from headstart.features.shards import Shards
+from headstart.store import shards as shards_room
+from headstart.store.shards import Shards
 
 
 def rows_of(*sizes: int) -> list[np.ndarray[Any, np.dtype[np.uint8]]]:

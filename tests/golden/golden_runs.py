@@ -230,7 +230,7 @@ def check_boxes() -> dict[str, Any]:
 
 def solar_table(folder: Path, *, every: int) -> Path:
     """Copy every so-many-th photograph of the installed package `elpv-dataset` and write its table."""
-    from headstart.demo import write_solar_csv
+    from headstart.api.demo import write_solar_csv
 
     folder.mkdir()
     write_solar_csv(folder / "all.csv")

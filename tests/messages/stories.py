@@ -21,8 +21,8 @@ from headstart.events import (
     StageFinished,
     StageStarted,
 )
-from headstart.records import Decision
-from headstart.types import DecisionReason, Evidence, Finding, FindingKind, ReadingKind, ReadingNote, Severity
+from headstart.types.codes import DecisionReason, Evidence, Finding, FindingKind, ReadingKind, ReadingNote, Severity
+from headstart.types.records import Decision
 
 __all__ = ["STORIES"]
 

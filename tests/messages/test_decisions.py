@@ -9,9 +9,9 @@ from decision_checks import EXAMPLES
 
 from headstart.messages.decisions import REASONS, decision_message, reason_message
 from headstart.messages.decisions_training import verdict_message
-from headstart.records import Decision
-from headstart.serialization import plain
-from headstart.types import DecisionReason
+from headstart.types.codes import DecisionReason
+from headstart.types.records import Decision
+from headstart.utils.serialization import plain
 
 LONG = {
     DecisionReason.NO_PILOT_GAIN, DecisionReason.PILOTS_COMPARED, DecisionReason.TUNED_COMPARED_WITH_PROBE,

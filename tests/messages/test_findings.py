@@ -9,9 +9,9 @@ import pytest
 
 from headstart.messages import comment
 from headstart.messages.findings import finding_message, finding_to_json
-from headstart.records import GroupEvidence, GroupPattern, Shortcut
-from headstart.serialization import plain
-from headstart.types import Evidence, Finding, FindingKind, GroupStatus, Severity
+from headstart.types.codes import Evidence, Finding, FindingKind, GroupStatus, Severity
+from headstart.types.records import GroupEvidence, GroupPattern, Shortcut
+from headstart.utils.serialization import plain
 
 NAME_PART: Evidence = {"grouped_by": "name_part", "position": 1, "value": "7", "example": "7_1.jpg"}
 QUESTION: Evidence = {

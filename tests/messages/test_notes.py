@@ -11,7 +11,7 @@ from headstart.events import Note, event_to_json
 from headstart.messages.log import event_lines
 from headstart.messages.notes import note_message
 from headstart.messages.screen import LABEL_WIDTH, LINE_WIDTH, Screen, Verbosity
-from headstart.types import Evidence, NoteKind, Severity
+from headstart.types.codes import Evidence, NoteKind, Severity
 
 EXAMPLES: dict[NoteKind, Evidence] = {
     NoteKind.COVERAGE_NOT_KEPT: {"asked": 0.93, "used": 0.95},

@@ -52,7 +52,7 @@ PLURAL = re.compile(
     r"settings|threads|folds|classes|boxes|corrections|problems|runs|views|samples|annotations)\b"
 )
 NEVER_ONE = {
-    ("commands/cache.py", "part.num_files"): "a column of a table",
+    ("cli/cache.py", "part.num_files"): "a column of a table",
     ("messages/comment.py", "e['num_errors']"): "a confused pair has at least five",
     ("messages/reading.py", "count"): "the plural of a distinguished pair",
     ("reports/figures.py", "kind"): "no number",
@@ -66,8 +66,8 @@ NEVER_ONE = {
 
 
 def test_every_number_before_a_noun_is_pluralized() -> None:
-    folders = ("commands", "data", "data/boxes", "detection", "evaluation", "export", "messages", "reports", "workflow")
-    files = [SOURCE / "results.py", *(p for folder in folders for p in (SOURCE / folder).glob("*.py"))]
+    packages = "advice cli data detection evaluation export features inference messages pipelines quality reports runs"
+    files = [SOURCE / "results.py", *(p for name in packages.split() for p in (SOURCE / name).rglob("*.py"))]
     texts = set()
     for path in files:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from headstart.messages.reading import reading_message, reading_to_json
-from headstart.types import ReadingKind, ReadingNote, Severity
+from headstart.types.codes import ReadingKind, ReadingNote, Severity
 
 NAMING = {"file": "classes.txt", "first_id": 1, "num_images": 9, "num_agreeing": 8, "names": {"1": "cat", "2": "dog"}}
 EVIDENCE: dict[ReadingKind, dict[str, Any]] = {

@@ -29,8 +29,8 @@ from headstart.events import (
 )
 from headstart.messages.screen import LINE_WIDTH, Screen, Verbosity
 from headstart.messages.summaries import Remark
-from headstart.records import Decision
-from headstart.types import DecisionReason, Evidence, Finding, FindingKind, NoteKind, ReadingNote, Severity
+from headstart.types.codes import DecisionReason, Evidence, Finding, FindingKind, NoteKind, ReadingNote, Severity
+from headstart.types.records import Decision
 
 FITTED = {"log_loss": 0.0197, "protocol": "leave_one_out"}
 

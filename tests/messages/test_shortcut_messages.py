@@ -8,10 +8,10 @@ from dataclasses import asdict
 import pytest
 from event_text import finding_lines
 
-from headstart.data.report_findings import dataset_findings
-from headstart.data.shortcuts import _CUES, _LIMITS
 from headstart.messages.shortcuts import CUES, shortcut_message
-from headstart.records import DatasetReport, Shortcut
+from headstart.quality.report_findings import dataset_findings
+from headstart.quality.shortcuts import _CUES, _LIMITS
+from headstart.types.records import DatasetReport, Shortcut
 
 
 def test_every_cue_has_a_name() -> None:

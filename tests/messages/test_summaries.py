@@ -6,7 +6,7 @@ import pytest
 from test_findings import EXAMPLES
 
 from headstart.messages.summaries import Remark, Topic, summarize_findings, topic_of
-from headstart.types import Evidence, Finding, FindingKind, ReadingKind, ReadingNote, Severity
+from headstart.types.codes import Evidence, Finding, FindingKind, ReadingKind, ReadingNote, Severity
 
 WIDTH = 90
 LONG = "a\n\x1b[31m" + "very long name " * 20

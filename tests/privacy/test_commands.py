@@ -27,7 +27,7 @@ def replace(source, target, **options):
         if len(written) == 2:
             os.kill(os.getpid(), signal.SIGKILL)
 os.replace = replace
-from headstart.cli import main
+from headstart.cli.main import main
 main(sys.argv[1:])
 """
 

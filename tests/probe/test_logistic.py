@@ -12,7 +12,7 @@ from headstart.probe import fit_probe
 from headstart.probe.labels import check_labels
 from headstart.probe.logistic import fit_logistic, why_not_tried
 from headstart.probe.losses import log_losses
-from headstart.types import DecisionReason
+from headstart.types.codes import DecisionReason
 
 
 def digits(num, skip=0):

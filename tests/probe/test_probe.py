@@ -12,7 +12,7 @@ from headstart.probe.feature_sets import PENALTIES, fit_prediction_set_rule
 from headstart.probe.feature_space import open_space
 from headstart.probe.labels import Labels, check_labels
 from headstart.probe.normalize import fit_normalizer
-from headstart.types import EvaluationProtocol
+from headstart.types.codes import EvaluationProtocol
 
 SIZES = {"stage5": 8, "stage6": 12, "embedding": 20}
 

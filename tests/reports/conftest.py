@@ -10,7 +10,7 @@ import pytest
 
 from headstart.evaluation.metrics import evaluate, evaluation_to_json, softmax
 from headstart.reports.run_data import RunData, ScoredImages
-from headstart.types import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
+from headstart.types.codes import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
 
 
 def build_facts(

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 
 from headstart.messages.comment import report_finding_text, report_finding_title
-from headstart.report_types import ReportFinding, ReportKind
 from headstart.reports.comment import comment_on, comment_to_json, confused_pair, next_steps, not_to_conclude
 from headstart.reports.result_summary import Curve, GroupQuestion, ResultSummary, summarize_result
 from headstart.reports.run_data import RunData
 from headstart.reports.transfer_quadrants import find_quadrant
-from headstart.types import EvaluationProtocol, EvaluationSetup, GroupStatus
+from headstart.types.codes import EvaluationProtocol, EvaluationSetup, GroupStatus
+from headstart.types.report import ReportFinding, ReportKind
 
 
 def situation(counts: list[int] | None = None, confusion: Any = None, **changes: Any) -> ResultSummary:

@@ -19,7 +19,7 @@ from headstart.reports.detection_figures import DETECTION_FIGURES, draw_detectio
 from headstart.reports.detection_report import DetectionFacts, ScoredImage, headline_block, summarize_detection
 from headstart.reports.figures import figure_png
 from headstart.reports.html import render
-from headstart.types import USER_TEST_SPLIT, Finding, FindingKind, Severity
+from headstart.types.codes import USER_TEST_SPLIT, Finding, FindingKind, Severity
 
 NAMES = ["cat", "<b>dog</b>"]
 

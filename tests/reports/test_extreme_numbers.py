@@ -11,17 +11,18 @@ import pytest
 from event_text import finding_lines
 from text_checks import faults, page_texts, texts_of
 
-from headstart.data.boxes.findings import box_problem_findings
 from headstart.data.boxes.records import Boxes, Detections
-from headstart.data.report_findings import dataset_findings
 from headstart.detection.metrics import detection_to_json, evaluate_detections
+from headstart.evaluation.head_evaluation import HeadEvaluation
 from headstart.evaluation.metrics import evaluate, evaluation_to_json
 from headstart.evaluation.paired_comparison import ClassDifference, ComparisonVerdict, Difference, PairedComparison
+from headstart.evaluation.score_summary import summarize_classification, summarize_detections, summarize_evaluation
 from headstart.messages.box_problems import BOX_PROBLEMS
 from headstart.messages.comment import report_finding_text, report_finding_title
 from headstart.messages.comparisons import comparison_lines
 from headstart.messages.scores import score_lines
-from headstart.records import DatasetReport, GroupPattern, ImagePair, Problem, Remark
+from headstart.quality.box_findings import box_problem_findings
+from headstart.quality.report_findings import dataset_findings
 from headstart.reports.calibration_section import label_errors_section
 from headstart.reports.card import model_card
 from headstart.reports.comment import comment_on, next_steps, not_to_conclude
@@ -35,9 +36,8 @@ from headstart.reports.run_data import RunData
 from headstart.reports.summary import summarize
 from headstart.reports.tables import comment_markdown
 from headstart.reports.transfer_quadrants import find_quadrant
-from headstart.types import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup, GroupStatus
-from headstart.workflow.head_evaluation import HeadEvaluation
-from headstart.workflow.score_summary import summarize_classification, summarize_detections, summarize_evaluation
+from headstart.types.codes import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup, GroupStatus
+from headstart.types.records import DatasetReport, GroupPattern, ImagePair, Problem, Remark
 
 LEAVE_ONE_OUT = EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT)
 NAMES_IGNORED = ("settings", "environment", "versions", "digests", "images", "class_names", "estimator")

@@ -20,8 +20,8 @@ from headstart.reports.result_summary import summarize_result
 from headstart.reports.run_data import RunData
 from headstart.reports.summary import summarize
 from headstart.reports.svg_charts import curves, histogram, reliability, ticks_between
+from headstart.training.log import EpochLog
 from headstart.training.loop import EpochRecord
-from headstart.workflow.finetune_log import EpochLog
 
 PLAN = {"train_from": "stage1", "lr": 0.001, "layer_decay": 0.5, "head_lr": 0.01, "epochs": 10, "refit_head": True,
         "unfreeze": [["stage2", 0.0], ["stage1", 0.3]]}  # fmt: skip

@@ -12,7 +12,7 @@ from headstart.reports import fonts
 from headstart.reports.figures import draw_figure, figure_png
 from headstart.reports.run_data import RunData
 from headstart.reports.summary import summarize
-from headstart.workflow.report_writer import write_figures
+from headstart.reports.writer import write_figures
 
 NAMES = ("Käse Ω", "猫", "犬 dog")
 

@@ -18,7 +18,7 @@ from headstart.reports.html import render
 from headstart.reports.run_data import RunData
 from headstart.reports.summary import summarize
 from headstart.reports.thumbs import make_thumbs
-from headstart.workflow.report_writer import without_images
+from headstart.reports.writer import without_images
 
 EVIL = ("<script>alert(1)</script>", "=1+1", "\"'><img src=x onerror=alert(2)>", "ÄÖ 猫 {{ 7*7 }}")
 SECTIONS = ("comment", "data", "model", "learning", "classes", "confusion", "errors", "calibration", "operating",

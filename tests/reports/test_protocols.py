@@ -12,7 +12,7 @@ import pytest
 from headstart.messages.protocols import measured_on
 from headstart.reports.run_data import RunData
 from headstart.reports.summary import summarize
-from headstart.types import (
+from headstart.types.codes import (
     RESUBSTITUTION,
     USER_TEST_SPLIT,
     USER_VALIDATION_SPLIT,

@@ -18,8 +18,8 @@ from event_text import events_of
 from PIL import Image
 
 import headstart
+from headstart.api.model import Run
 from headstart.errors import SettingError
-from headstart.model import Run
 
 Make = Callable[..., Path]
 

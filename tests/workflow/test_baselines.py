@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import headstart
-from headstart.records import Features, Samples, Split
-from headstart.workflow.head_evaluation import measure_baselines
+from headstart.evaluation.head_evaluation import measure_baselines
+from headstart.types.records import Features, Samples, Split
 
 NAMES = ("a", "b", "c")
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from headstart.evaluation.class_calibration import scale_classes
 from headstart.evaluation.softmax import log_softmax, softmax
 from headstart.probe.probe import ProbeFit, fit_probe
-from headstart.workflow.class_calibration import scale_classes
 
 BLOCKS = {"embedding": np.random.default_rng(0).normal(size=(600, 12)).astype(np.float32)}
 IDS = (BLOCKS["embedding"][:, :3] + np.random.default_rng(1).normal(size=(600, 3))).argmax(axis=1)

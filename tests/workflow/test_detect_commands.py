@@ -15,11 +15,11 @@ import pytest
 from PIL import Image
 
 import headstart
-from headstart.cli import main
+from headstart.cli.main import main
 from headstart.data.boxes.reader import read_boxes
 from headstart.reports.detection_report import summarize_detection, without_box_images
-from headstart.types import FindingKind, ReadingKind
-from headstart.workflow.detector_report import make_detection_report, read_detection_data
+from headstart.reports.detector_report import make_detection_report, read_detection_data
+from headstart.types.codes import FindingKind, ReadingKind
 
 SETTINGS: dict[str, Any] = {
     "backbone": "timm:resnet10t",

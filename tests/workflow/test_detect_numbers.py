@@ -9,15 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart.config.detect import DetectSettings
 from headstart.data.boxes.records import Boxes, Detections, DetectionSamples
-from headstart.detect_config import DetectSettings
 from headstart.detection.metrics import detection_to_json, evaluate_detections
 from headstart.detection.operating_points import ERRORS
+from headstart.pipelines import detector_outputs
 from headstart.reports.detection_report import summarize_detection
-from headstart.types import USER_TEST_SPLIT
-from headstart.workflow import detector_outputs
-from headstart.workflow.detector_report import read_detection_data
-from headstart.workflow.run_files import write_csv, write_json
+from headstart.reports.detector_report import read_detection_data
+from headstart.runs.files import write_csv, write_json
+from headstart.types.codes import USER_TEST_SPLIT
 
 NAMES = ("cat", "dog")
 NEAR = np.float32(0.5), np.nextafter(np.float32(0.5), np.float32(0))  # equal when rounded, separated by a threshold

@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart.advice.detector_budget import DetectBudget, Scored
 from headstart.data.boxes.records import Boxes
 from headstart.detection.plan import DetectPlan
+from headstart.detection.planning import budget_strategies, default_epochs
 from headstart.detection.schedule import StepSchedule
 from headstart.detection.subset import subset_order
 from headstart.errors import BudgetError
-from headstart.records import Decision
-from headstart.types import DecisionReason
-from headstart.workflow.detector_budget import DetectBudget, Scored
-from headstart.workflow.detector_plan import budget_strategies, default_epochs
-from headstart.workflow.journal import Journal
+from headstart.runs.journal import Journal
+from headstart.types.codes import DecisionReason
+from headstart.types.records import Decision
 
 BATCH = 8
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from headstart.workflow.detector_costs import (
+from headstart.advice.detector_costs import (
     LEAST_STEPS,
     AffordableTraining,
     FinalSteps,

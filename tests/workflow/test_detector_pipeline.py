@@ -20,18 +20,18 @@ from event_text import events_of, notes_of
 from PIL import Image
 
 import headstart
-from headstart.config import resolve
+from headstart.api.detector import Detector
+from headstart.config.settings import resolve
 from headstart.detection.loop import DetectTraining
-from headstart.detector import Detector
+from headstart.detection.trainer import DetectorTrainer
 from headstart.errors import BudgetError, BundleError, DataError, HeadstartError, SettingError, UsageError
 from headstart.events import EpochFinished, EventStream
-from headstart.export.bundle import read_bundle
-from headstart.export.detector_runtime import DetectorRuntime
-from headstart.export.runtime import Runtime
-from headstart.types import DecisionReason, NoteKind
-from headstart.workflow.detector_pipeline import train_detector
-from headstart.workflow.detector_trainer import DetectorTrainer
-from headstart.workflow.run_folder import own_run_folder
+from headstart.inference.bundle import read_bundle
+from headstart.inference.detector_runtime import DetectorRuntime
+from headstart.inference.runtime import Runtime
+from headstart.pipelines.train_detector import train_detector
+from headstart.runs.folder import own_run_folder
+from headstart.types.codes import DecisionReason, NoteKind
 
 SETTINGS: dict[str, Any] = {
     "backbone": "timm:resnet10t",
@@ -265,7 +265,7 @@ def test_run_is_not_overwritten(run: headstart.Run, squares: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-import headstart.workflow.detector_log as records
+import headstart.detection.log as records
 add = records.DetectLog.add
 def killing(self, *arguments):
     add(self, *arguments)

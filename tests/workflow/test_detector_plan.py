@@ -5,9 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import Any
 
-from headstart.config import resolve
+from headstart.config.settings import resolve
 from headstart.detection.plan import DetectPlan
-from headstart.workflow.detector_plan import default_epochs, make_detect_plan
+from headstart.detection.planning import default_epochs, make_detect_plan
 
 NAMES = ("stem", "stage1", "stage2", "stage3", "stage4", "neck", "head")
 

@@ -10,7 +10,7 @@ from event_text import events_of
 
 import headstart
 from headstart.backbones import latency
-from headstart.system import cache_root
+from headstart.utils.system import cache_root
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 from headstart.backbones.cards import find_card
 from headstart.errors import SettingError
 from headstart.events import EventStream
-from headstart.workflow import feature_extraction
-from headstart.workflow.feature_extraction import _weights_key
+from headstart.features import extractor as feature_extraction
+from headstart.features.extractor import _weights_key
 
 
 def test_weights_file_key_is_its_content(tmp_path: Path) -> None:

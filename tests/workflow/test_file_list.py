@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from headstart.records import Problem
-from headstart.workflow.file_list import list_files
+from headstart.messages.file_list import list_files
+from headstart.types.records import Problem
 
 
 def test_first_ten_files_then_count() -> None:

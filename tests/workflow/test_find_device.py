@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 import headstart
-from headstart.cli import main
+from headstart.cli.main import main
 from headstart.errors import DeviceError, DeviceProblem
-from headstart.workflow.devices import check_device, find_device
+from headstart.features.device_choice import check_device, find_device
 
 torch = pytest.importorskip("torch")
 
@@ -32,7 +32,7 @@ def refused(name: Any) -> DeviceError:
 
 @pytest.mark.parametrize("name", ["0", 0, "cuda", "CUDA", "gpu", "cuda:7"])
 def test_no_cuda_device(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("headstart.devices.sys.platform", "linux")
+    monkeypatch.setattr("headstart.utils.devices.sys.platform", "linux")
     machine(monkeypatch, 0)
     error = refused(name)
     assert error.problem is DeviceProblem.UNAVAILABLE
@@ -106,7 +106,7 @@ def test_detector_trains_on_cpu_only(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(DeviceError) as caught:
         headstart.train(tmp_path, task="detect", device=0)
     assert caught.value.problem is DeviceProblem.UNAVAILABLE
-    monkeypatch.setattr("headstart.workflow.detector_pipeline.check_device", lambda name: None)
+    monkeypatch.setattr("headstart.pipelines.train_detector.check_device", lambda name: None)
     with pytest.raises(DeviceError) as caught:
         headstart.train(tmp_path, task="detect", device=0)
     assert caught.value.problem is DeviceProblem.UNSUPPORTED

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from headstart.config import resolve
+from headstart.config.settings import resolve
 
 pytest.importorskip("torch")
 
+from headstart.advice.candidates import _fit
+from headstart.advice.finetune_costs import epochs_for_budget, folds_that_fit, image_seconds, trainings_s
 from headstart.training.loop import EpochRecord
 from headstart.training.plan import FinetunePlan, default_plan
-from headstart.workflow.finetune_candidates import _fit
-from headstart.workflow.finetune_costs import epochs_for_budget, folds_that_fit, image_seconds, trainings_s
 
 SPEEDS = [{"view_s": 0.02, "image_s": 0.03}] * 2 + [{"view_s": 0.02, "image_s": 0.01}] * 2
 

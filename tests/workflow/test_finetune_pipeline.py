@@ -16,14 +16,14 @@ from decision_checks import check_decisions, check_resolved
 from event_text import decisions_of, events_of
 
 import headstart
-from headstart.api import resume
+from headstart.api.functions import resume
 from headstart.errors import DataError, InvalidEvaluationError, SettingError, UsageError
-from headstart.records import Features
+from headstart.pipelines import train_finetune as finetune_pipeline
 from headstart.training.checkpoint import Checkpoints, load_snapshot
 from headstart.training.loop import TrainingState
 from headstart.training.probe_comparison import ProbeComparison, refuse_finetuned_features
-from headstart.types import DecisionReason
-from headstart.workflow import finetune_pipeline
+from headstart.types.codes import DecisionReason
+from headstart.types.records import Features
 
 pytest.importorskip("torch")
 

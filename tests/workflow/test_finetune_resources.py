@@ -15,20 +15,21 @@ from event_text import decisions_of
 from PIL import Image, ImageDraw
 
 import headstart
-from headstart.config import resolve
+from headstart.config.settings import resolve
 from headstart.errors import MissingExtraError, SettingError
 from headstart.events import EventStream
-from headstart.records import Decision
+from headstart.types.records import Decision
 
 pytest.importorskip("torch")
 
-from headstart.features.activation_cache import ActivationCache
+from headstart.advice import candidates as finetune_candidates
+from headstart.advice import resources as finetune_resources
+from headstart.advice.resources import fit_to_disk, measure_threads
+from headstart.store.activation_cache import ActivationCache
 from headstart.training.checkpoint import load_snapshot
+from headstart.training.log import EpochLog
 from headstart.training.loop import EpochRecord
 from headstart.training.plan import default_plan
-from headstart.workflow import finetune_candidates, finetune_resources
-from headstart.workflow.finetune_log import EpochLog
-from headstart.workflow.finetune_resources import fit_to_disk, measure_threads
 
 
 @pytest.fixture(scope="module")

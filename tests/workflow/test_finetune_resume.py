@@ -18,20 +18,21 @@ import pytest
 from event_text import decisions_of, events_of, notes_of
 
 import headstart
-from headstart.api import resume
+from headstart.api.functions import resume
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.events import EventStream, Note
 from headstart.messages.screen import LINE_WIDTH, Screen
-from headstart.run_lock import RunLock
+from headstart.pipelines.resume_state import find_resumable, load_resume_settings
+from headstart.runs.folder import own_run_folder
 from headstart.training.checkpoint import Checkpoints, load_snapshot
-from headstart.types import NoteKind, Severity
-from headstart.workflow.resume_state import find_resumable, load_resume_settings
-from headstart.workflow.run_folder import own_run_folder
+from headstart.types.codes import NoteKind, Severity
+from headstart.utils.locks import RunLock
 
 pytest.importorskip("torch")
 
-from headstart.workflow import finetune_log, finetune_pipeline
-from headstart.workflow.training_jobs import InterruptHandler
+from headstart.pipelines import train_finetune as finetune_pipeline
+from headstart.training import log as finetune_log
+from headstart.training.jobs import InterruptHandler
 
 HEAD: dict[str, Any] = {"strategy": "head", "epochs": 1, "num_views": 1, "num_threads": 1, "batch": 1000}
 

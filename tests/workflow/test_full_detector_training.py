@@ -12,16 +12,16 @@ import pytest
 from event_text import notes_of
 from PIL import Image
 
-from headstart.config import resolve
+from headstart.config.settings import resolve
 from headstart.data.boxes.records import Boxes
 from headstart.detection.decoding import DecodingSettings
 from headstart.detection.plan import DetectPlan
+from headstart.detection.trainer import DetectorTrainer
 from headstart.events import EventStream
 from headstart.features.decoded_cache import DecodedCache
-from headstart.features.feature_cache import cache_info
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.types import NoteKind
-from headstart.workflow.detector_trainer import DetectorTrainer
+from headstart.store.feature_cache import cache_info
+from headstart.types.codes import NoteKind
 
 pytest.importorskip("torch")
 
@@ -42,7 +42,7 @@ IDS = np.arange(6)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Set up a cache that keeps images regardless of decoding speed."""
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("headstart.workflow.detector_trainer.DecodedCache", partial(DecodedCache, read_rate=np.inf))
+    monkeypatch.setattr("headstart.detection.trainer.DecodedCache", partial(DecodedCache, read_rate=np.inf))
     return tmp_path / "cache"
 
 
@@ -99,7 +99,7 @@ def test_failed_cache_write_is_reported(images: list[str], own_cache: Path, monk
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("headstart.features.shards.private_folder", full)
+    monkeypatch.setattr("headstart.store.shards.private_folder", full)
     events = EventStream()
     train(images, events)
     (note,) = notes_of(events, NoteKind.CACHE_NOT_WRITTEN)

@@ -15,16 +15,16 @@ import pytest
 from event_text import events_of, lines_of, notes_of
 
 import headstart
-from headstart.api import resume
+from headstart.api.functions import resume
 from headstart.events import EventStream
 from headstart.features.decoded_cache import DecodedCache
-from headstart.features.feature_cache import cache_info, clear_cache
 from headstart.preprocessing.image_spec import ImageSpec
+from headstart.store.feature_cache import cache_info, clear_cache
 from headstart.training.checkpoint import Checkpoints, load_snapshot
+from headstart.training.image_sources import BatchSources
 from headstart.training.loop import TrainingState
 from headstart.training.plan import default_plan
-from headstart.types import NoteKind
-from headstart.workflow.finetune_sources import BatchSources
+from headstart.types.codes import NoteKind
 
 pytest.importorskip("torch")
 
@@ -69,7 +69,7 @@ def test_full_disk_is_reported(few: Path, tmp_path: Path, own_cache: Path, monke
 
     expected = weights_of(headstart.train(few, out=tmp_path / "whole", **FULL))
     assert clear_cache(own_cache, "decoded") > 0
-    monkeypatch.setattr("headstart.features.shards.private_folder", full)
+    monkeypatch.setattr("headstart.store.shards.private_folder", full)
     monkeypatch.setattr("headstart.features.decoded_cache._SHARD_BYTES", 50_000)
     run = headstart.train(few, out=tmp_path / "full", **FULL)
     notes = [event["kind"] for event in events_of(run.folder, "note")]
@@ -83,8 +83,8 @@ def test_failed_last_write_is_reported(few: Path, own_cache: Path, monkeypatch: 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("headstart.features.shards.private_folder", full)
-    monkeypatch.setattr("headstart.workflow.finetune_sources.DecodedCache", partial(DecodedCache, read_rate=np.inf))
+    monkeypatch.setattr("headstart.store.shards.private_folder", full)
+    monkeypatch.setattr("headstart.training.image_sources.DecodedCache", partial(DecodedCache, read_rate=np.inf))
     paths = [str(p) for p in sorted(few.rglob("*.jpg"))[:4]]
     digests = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in paths]
     fitted: Any = SimpleNamespace(

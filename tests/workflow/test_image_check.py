@@ -17,8 +17,8 @@ import pytest
 from PIL import Image
 
 import headstart
-from headstart.cli import main
-from headstart.types import FindingKind
+from headstart.cli.main import main
+from headstart.types.codes import FindingKind
 
 Make = Callable[..., Path]
 

@@ -31,7 +31,7 @@ def counted(rename):
         return result
     return call
 os.replace, os.rename = counted(os.replace), counted(os.rename)
-from headstart.cli import main
+from headstart.cli.main import main
 try:
     main(sys.argv[3:])
 except SystemExit as stop:

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from headstart.errors import DataError, UsageError
+from headstart.evaluation.head_evaluation import evaluate_head
 from headstart.events import EventStream, FindingMade
 from headstart.probe.probe import fit_probe
-from headstart.records import Features, Sample, Samples, Split
-from headstart.types import USER_TEST_SPLIT, Evidence, Finding, FindingKind
-from headstart.workflow.head_evaluation import evaluate_head
-from headstart.workflow.label_corrections import COLUMNS, correct_labels, write_label_errors
+from headstart.quality.label_corrections import COLUMNS, correct_labels, write_label_errors
+from headstart.types.codes import USER_TEST_SPLIT, Evidence, Finding, FindingKind
+from headstart.types.records import Features, Sample, Samples, Split
 
 NAMES = ("=cat", "dog", "owl")
 

@@ -13,22 +13,22 @@ import pytest
 from event_text import decisions_of
 
 import headstart
-from headstart.api import resume
-from headstart.config import resolve
+from headstart.api.functions import resume
+from headstart.config.settings import resolve
 from headstart.errors import UsageError
-from headstart.records import Decision
+from headstart.types.records import Decision
 
 pytest.importorskip("torch")
 
 import torch
 
-from headstart.features.activation_cache import ActivationCache
+from headstart.advice.resources import fit_to_disk
+from headstart.store.activation_cache import ActivationCache
 from headstart.training.checkpoint import Checkpoints, load_snapshot
 from headstart.training.loop import TrainingState
+from headstart.training.phase_caches import PhaseCaches
 from headstart.training.plan import FinetunePlan, default_plan, parse_unfreeze
-from headstart.types import DecisionReason
-from headstart.workflow.finetune_resources import fit_to_disk
-from headstart.workflow.phase_caches import PhaseCaches
+from headstart.types.codes import DecisionReason
 
 PLAN = default_plan("finetune", "stage6", 1000, 4).with_(unfreeze=parse_unfreeze("stage7@0,stage6@30%"), num_views=4)
 NAMES = ("stem", "stage5", "stage6", "stage7", "neck", "head")

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from headstart.config import resolve
+from headstart.config.settings import resolve
 from headstart.errors import SettingError
-from headstart.workflow.positive import choose_positive
+from headstart.evaluation.positive import choose_positive
 
 IDS = np.array([0, 0, 0, 1])
 

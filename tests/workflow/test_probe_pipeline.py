@@ -17,9 +17,9 @@ from event_text import events_of
 from PIL import Image
 
 import headstart
-from headstart.cli import main
+from headstart.cli.main import main
 from headstart.errors import DataError, HeadstartError, SettingError, UsageError
-from headstart.types import DecisionReason
+from headstart.types.codes import DecisionReason
 
 
 @pytest.fixture(autouse=True)
@@ -331,8 +331,8 @@ class TestBadInput:
         def full(*_: Any, **__: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("headstart.features.feature_cache.FeatureSpace._load", lambda self: None)
-        monkeypatch.setattr("headstart.features.feature_cache.private_folder", full)
+        monkeypatch.setattr("headstart.store.feature_cache.FeatureSpace._load", lambda self: None)
+        monkeypatch.setattr("headstart.store.feature_cache.private_folder", full)
         again = headstart.train(photos, out=tmp_path / "run")
         assert again.score == run.score
         assert "disk is full" in (again.folder / "train.log").read_text()
@@ -356,7 +356,7 @@ class TestBadInput:
         def full(*_: Any, **__: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("headstart.workflow.probe_outputs.write_oof", full)
+        monkeypatch.setattr("headstart.pipelines.probe_outputs.write_oof", full)
         with pytest.raises(HeadstartError, match="No space left"):
             headstart.train(photos, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()

@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 import headstart
-from headstart.cli import main
+from headstart.cli.main import main
 from headstart.errors import DataError
-from headstart.types import ReadingKind
+from headstart.types.codes import ReadingKind
 
 Make = Callable[..., Path]
 

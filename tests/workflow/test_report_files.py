@@ -9,9 +9,9 @@ import pytest
 from matplotlib.figure import Figure
 
 from headstart.events import Note
-from headstart.types import NoteKind
-from headstart.workflow.report_files import image_spec, read_json, read_rows, read_settings, read_shapes, write_drawings
-from headstart.workflow.run_files import write_csv
+from headstart.reports.report_files import image_spec, read_json, read_rows, read_settings, read_shapes, write_drawings
+from headstart.runs.files import write_csv
+from headstart.types.codes import NoteKind
 
 
 def test_table_is_written_atomically(tmp_path: Path) -> None:

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 
 import headstart
+from headstart.api.model import Run
 from headstart.errors import DataError, UsageError
-from headstart.model import Run
+from headstart.features.extractor import open_embedder
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.reports import attribution
-from headstart.workflow import attribution_maps, learning_curve
-from headstart.workflow.feature_extraction import open_embedder
-from headstart.workflow.learning_curve import _measure
-from headstart.workflow.report_writer import make_report, read_run_data, write_report
+from headstart.reports import attribution, attribution_maps
+from headstart.reports import learning_curve_section as learning_curve
+from headstart.reports.learning_curve_section import _measure
+from headstart.reports.writer import make_report, read_run_data, write_report
 
 EVIL = "<img src=x onerror=alert(1)>"
 

@@ -13,8 +13,8 @@ import pytest
 from headstart.errors import DataError
 from headstart.evaluation.metrics import evaluate, evaluation_to_json, softmax
 from headstart.evaluation.paired_comparison import ComparisonVerdict
-from headstart.types import USER_TEST_SPLIT, FindingKind
-from headstart.workflow.run_comparison import compare_runs, write_comparison
+from headstart.pipelines.compare import compare_runs, write_comparison
+from headstart.types.codes import USER_TEST_SPLIT, FindingKind
 
 NAMES = ("cat", "dog", "owl")
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from headstart.errors import HeadstartError, UsageError
-from headstart.workflow.run_files import environment
-from headstart.workflow.run_folder import finish_run_folder, own_run_folder, read_marker
+from headstart.runs.files import environment
+from headstart.runs.folder import finish_run_folder, own_run_folder, read_marker
 
 
 def names(folder: Path) -> set[str]:

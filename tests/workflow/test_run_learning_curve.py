@@ -7,7 +7,7 @@ import pytest
 
 from headstart.evaluation.learning_curve import forecast_curve
 from headstart.messages.sections import class_gains_message
-from headstart.workflow import learning_curve
+from headstart.reports import learning_curve_section as learning_curve
 
 SIZES = np.array([50, 100, 200, 400])
 NAMES = ("a", "b", "c")

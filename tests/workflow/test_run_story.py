@@ -10,8 +10,8 @@ import pytest
 import headstart
 from headstart.errors import UsageError
 from headstart.events import CheckFinished, DatasetRead, Event, FindingMade, RunFinished, ScoreMeasured, event_to_json
-from headstart.types import Finding, FindingKind, ReadingKind, ReadingNote, Severity
-from headstart.workflow.run_story import read_story
+from headstart.reports.run_story import read_story
+from headstart.types.codes import Finding, FindingKind, ReadingKind, ReadingNote, Severity
 
 SCORE = {"task": "classify", "metric": "accuracy", "value": 0.5}
 STORY: list[Event] = [

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart.evaluation.head_evaluation import HeadEvaluation
 from headstart.evaluation.metrics import evaluate
-from headstart.types import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
-from headstart.workflow.head_evaluation import HeadEvaluation
-from headstart.workflow.score_summary import summarize_classification
+from headstart.evaluation.score_summary import summarize_classification
+from headstart.types.codes import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
 
 
 def summary(signal: float = 3.0, groups: Any = None, **changes: Any) -> dict[str, Any]:

@@ -41,7 +41,7 @@ def _draw_boxes(folder: Path) -> None:
     [
         "headstart.train('photos', strategy='finetune')",
         "headstart.train('boxes', task='detect')",
-        "__import__('headstart.api').api.resume('nowhere')",
+        "headstart.resume('nowhere')",
     ],
 )
 @pytest.mark.parametrize(("given", "there"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from headstart.errors import HeadstartError
-from headstart.workflow.training_jobs import check_frozen
+from headstart.training.jobs import check_frozen
 
 
 def test_changed_frozen_tensors_raise() -> None:

@@ -13,15 +13,15 @@ import pytest
 from event_text import events_of
 
 import headstart
+from headstart.api.model import Run
 from headstart.errors import UsageError
 from headstart.evaluation.softmax import softmax
-from headstart.model import Run
+from headstart.evaluation.uncertainty import fit_finetuned_uncertainty
 from headstart.probe.linear import LinearHead
 from headstart.probe.normalize import fit_normalizer
-from headstart.records import Features, Sample, Samples, Split
-from headstart.types import FindingKind
-from headstart.workflow.report_writer import read_run_data
-from headstart.workflow.uncertainty import fit_finetuned_uncertainty
+from headstart.reports.writer import read_run_data
+from headstart.types.codes import FindingKind
+from headstart.types.records import Features, Sample, Samples, Split
 
 Make = Callable[..., Path]
 CLASSES = {"stripes": 40, "discs": 40, "checks": 40}
@@ -172,7 +172,7 @@ def test_probabilities_are_calibrated(run: Run, data: Path) -> None:
     np.testing.assert_allclose(softmax(facts.scored.logits[at]), predicted, atol=1e-3)
     assert info["temperature"] != 1.0
     x = run.model.runtime.embed(files)
-    from headstart.export.bundle import read_bundle
+    from headstart.inference.bundle import read_bundle
 
     tensors = read_bundle(run.folder).weights()
     assert x.shape[1] <= tensors["head.weight"].shape[1]

@@ -13,8 +13,8 @@ from importlib import resources
 from typing import Any
 
 from headstart.backbones.cards import Card, find_card, list_cards
-from headstart.csv_cells import escape_formula
 from headstart.errors import UsageError
+from headstart.utils.csv_cells import escape_formula
 
 __all__ = [
     "COLUMNS",

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.backbones.loading import Backbone
-from headstart.dependencies import prepare_matplotlib
 from headstart.errors import UsageError
+from headstart.utils.dependencies import prepare_matplotlib
 
 if TYPE_CHECKING:
     from headstart.backbones.classifier_head import HeadedBackbone

@@ -19,7 +19,7 @@ from typing import Any
 
 from headstart.backbones.library import Card
 from headstart.errors import CacheError, MissingExtraError, OfflineError, WeightsError
-from headstart.system import file_digest
+from headstart.utils.system import file_digest
 
 __all__ = ["fetch_file", "library_address", "torch_cache_folder"]
 

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from headstart.backbones.cards import find_card
-from headstart.dependencies import import_onnxruntime
 from headstart.errors import CacheError
-from headstart.system import atomic_file, available_cores, cache_root, describe_os_error, private_folder
+from headstart.utils.dependencies import import_onnxruntime
+from headstart.utils.system import atomic_file, available_cores, cache_root, describe_os_error, private_folder
 
 __all__ = [
     "BENCH_NAMES",

@@ -17,7 +17,7 @@ from headstart.backbones.cards import DEFAULT_BACKBONE, Card, find_card
 from headstart.backbones.weights import find_weights
 from headstart.errors import UsageError
 from headstart.events import EventStream
-from headstart.system import file_digest
+from headstart.utils.system import file_digest
 
 if TYPE_CHECKING:
     from headstart.backbones.freeze import BatchNormPolicy, Freezing

@@ -20,7 +20,7 @@ from headstart.backbones.tensors import fill_network, read_tensors
 from headstart.backbones.weights import find_weights, known_digest, store_name, weights_root
 from headstart.errors import UsageError, WeightsError
 from headstart.events import EventStream
-from headstart.system import atomic_folder, file_digest, private_folder
+from headstart.utils.system import atomic_folder, file_digest, private_folder
 
 __all__ = ["fetch_weights", "import_weights", "stored_card"]
 

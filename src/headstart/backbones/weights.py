@@ -17,7 +17,7 @@ from typing import Any
 from headstart.backbones.library import Card
 from headstart.errors import OfflineError, WeightsError
 from headstart.events import EventStream, Stage
-from headstart.system import atomic_file, cache_root, file_digest, private_folder
+from headstart.utils.system import atomic_file, cache_root, file_digest, private_folder
 
 __all__ = [
     "WeightsFile",

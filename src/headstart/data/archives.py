@@ -20,8 +20,8 @@ from pathlib import Path
 from headstart.data.file_tree import printable
 from headstart.data.formats import EXPORT_STEPS, IMAGES, PLAIN, TABLES
 from headstart.errors import CacheError, DataError
-from headstart.records import Problem
-from headstart.system import atomic_folder, cache_root, private_folder
+from headstart.types.records import Problem
+from headstart.utils.system import atomic_folder, cache_root, private_folder
 
 __all__ = ["MAX_UNPACKED_BYTES", "unpack"]
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from headstart.data.file_tree import clean_label, printable
 from headstart.data.name_matching import fold_name
 from headstart.errors import UsageError
-from headstart.types import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote
 
 __all__ = ["FIRST_IDS", "NAME_FILES", "ClassNaming", "find_name_files", "name_classes"]
 

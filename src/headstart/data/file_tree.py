@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from headstart.data.formats import EXPORT_STEPS, IGNORED, IMAGES, PLAIN, TABLES, UNFINISHED
 from headstart.errors import DataError
-from headstart.records import Problem
+from headstart.types.records import Problem
 
 __all__ = ["FileTree", "LocatedFile", "clean_label", "looks_like_image", "printable", "resolve_path", "walk_files"]
 

@@ -14,8 +14,8 @@ from functools import lru_cache
 from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.errors import DataError, UsageError
 from headstart.messages.numbers import pluralize
-from headstart.records import SplitName
-from headstart.types import ReadingNote
+from headstart.types.codes import ReadingNote
+from headstart.types.records import SplitName
 
 __all__ = ["Reading", "read_folders", "split_name", "split_words"]
 

@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from headstart.data.capture_groups import TIMES, keys_by_time
 from headstart.data.layouts import Template
 from headstart.errors import UsageError
-from headstart.records import Decision, Samples
-from headstart.types import DecisionReason, Evidence
+from headstart.types.codes import DecisionReason, Evidence
+from headstart.types.records import Decision, Samples
 
 __all__ = ["group_ids", "number_groups"]
 

@@ -20,8 +20,8 @@ from headstart.data.folders import split_words
 from headstart.data.name_matching import fold_name
 from headstart.errors import UsageError
 from headstart.messages.numbers import pluralize
-from headstart.records import Problem
-from headstart.types import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote
+from headstart.types.records import Problem
 
 __all__ = ["MISSING", "Claim", "PathFinder", "PathMatch"]
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from headstart.data.file_tree import FileTree, LocatedFile
 from headstart.data.name_matching import find_alike
-from headstart.types import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote
 
 __all__ = ["alike_notes", "images_note", "merge_notes", "tree_notes"]
 

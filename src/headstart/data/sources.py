@@ -23,8 +23,8 @@ from headstart.data.reading_notes import alike_notes, images_note, merge_notes, 
 from headstart.data.tables import Table, read_table, table_reading
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.messages.numbers import pluralize
-from headstart.records import Problem, Sample, Samples
-from headstart.types import ReadingKind, ReadingNote, Severity
+from headstart.types.codes import ReadingKind, ReadingNote, Severity
+from headstart.types.records import Problem, Sample, Samples
 
 __all__ = ["read"]
 

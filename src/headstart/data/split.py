@@ -15,13 +15,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.csv_cells import escape_formula, unescape_formula
 from headstart.data.folders import split_name
 from headstart.data.grouping import group_ids, number_groups
 from headstart.errors import DataError, UsageError
 from headstart.messages.numbers import pluralize
-from headstart.records import Samples, Split
-from headstart.types import EvaluationProtocol, EvaluationSetup, Evidence, SplitReason, SplitSource
+from headstart.types.codes import EvaluationProtocol, EvaluationSetup, Evidence, SplitReason, SplitSource
+from headstart.types.records import Samples, Split
+from headstart.utils.csv_cells import escape_formula, unescape_formula
 
 __all__ = ["group_ids", "make_split", "read_split", "write_split"]
 

@@ -22,8 +22,8 @@ from headstart.data.name_matching import fold_name
 from headstart.data.paths import Claim, PathFinder, PathMatch, contested
 from headstart.errors import DataError, UsageError
 from headstart.messages.numbers import pluralize
-from headstart.records import Problem
-from headstart.types import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote
+from headstart.types.records import Problem
 
 __all__ = ["Table", "decode_text", "read_table", "table_reading"]
 

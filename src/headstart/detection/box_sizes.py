@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from headstart.data.boxes.records import Boxes
 from headstart.detection.image_frames import plain_frame
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.types import Evidence
+from headstart.types.codes import Evidence
 
 __all__ = ["BOUNDS", "BoxSizes", "choose_finest", "choose_size", "measure_sizes"]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Detections
 from headstart.detection.image_frames import Frame
-from headstart.limits import MAX_DETECTIONS
+from headstart.utils.limits import MAX_DETECTIONS
 
 __all__ = [
     "DecodingSettings",

@@ -23,9 +23,9 @@ from headstart.detection.network import DetectorHead, make_points
 from headstart.detection.plan import DetectPlan
 from headstart.detection.schedule import StepSchedule
 from headstart.detection.targets import assign, detection_loss
-from headstart.system import Clock
 from headstart.training.batch_sources import epoch_order, view_of
 from headstart.training.optim import OPTIMIZERS, factor_at
+from headstart.utils.system import Clock
 
 __all__ = ["DetectEpoch", "DetectNetwork", "DetectSource", "DetectTraining"]
 

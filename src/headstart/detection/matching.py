@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Boxes, Detections
-from headstart.limits import MAX_DETECTIONS
+from headstart.utils.limits import MAX_DETECTIONS
 
 __all__ = ["AREAS", "IOUS", "ClassMatches", "iou_with_crowds", "match_all"]
 

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.matching import AREAS, IOUS, ClassMatches, match_all
 from headstart.detection.operating_points import Confusion, OperatingPoint, best_points, confuse, points_at
-from headstart.limits import MAX_DETECTIONS
 from headstart.messages.findings import finding_to_json
-from headstart.records import Estimate
-from headstart.types import EvaluationSetup, Evidence, Finding, FindingKind, Severity
+from headstart.types.codes import EvaluationSetup, Evidence, Finding, FindingKind, Severity
+from headstart.types.records import Estimate
+from headstart.utils.limits import MAX_DETECTIONS
 
 __all__ = [
     "RECALLS",

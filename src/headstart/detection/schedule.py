@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.system import Clock
+from headstart.utils.system import Clock
 
 __all__ = ["Deadline", "ScheduleChange", "StepSchedule"]
 

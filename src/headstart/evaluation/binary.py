@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.evaluation.intervals import PRIOR_VOTES, effective_sample_size, estimate_proportion, wilson_interval
-from headstart.records import Estimate
+from headstart.types.records import Estimate
 
 __all__ = ["binary_scores", "rarer_class", "roc_auc"]
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.evaluation.quantiles import normal_quantile, t_quantile
-from headstart.records import Estimate
+from headstart.types.records import Estimate
 
 __all__ = [
     "MIN_GROUPS",

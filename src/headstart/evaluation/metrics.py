@@ -16,8 +16,8 @@ from headstart.evaluation.macro_averages import balanced_accuracy, f1_macro
 from headstart.evaluation.selection_bias import selection_bias
 from headstart.evaluation.softmax import softmax
 from headstart.messages.findings import finding_to_json
-from headstart.records import ClassScore, Estimate, Evaluation
-from headstart.types import EvaluationProtocol, EvaluationSetup, Evidence, Finding, FindingKind, Severity
+from headstart.types.codes import EvaluationProtocol, EvaluationSetup, Evidence, Finding, FindingKind, Severity
+from headstart.types.records import ClassScore, Estimate, Evaluation
 
 __all__ = [
     "confusion_matrix",

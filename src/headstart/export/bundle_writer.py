@@ -9,27 +9,21 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart import __version__
-from headstart.dependencies import import_onnxruntime
+from headstart._version import __version__
 from headstart.errors import BundleError, MissingExtraError, UsageError
-from headstart.export.bundle_members import INFO, MODEL, TRAINED_ON, WEIGHTS
-from headstart.export.session import check_session, measure_latency, open_session
+from headstart.inference.bundle_members import DIGEST_LENGTH, INFO, MODEL, SCHEMA, TRAINED_ON, WEIGHTS
+from headstart.inference.session import check_session, measure_latency, open_session
 from headstart.messages.numbers import pluralize
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.system import atomic_file, atomic_folder, available_cores
+from headstart.utils.dependencies import import_onnxruntime
+from headstart.utils.system import atomic_file, atomic_folder, available_cores
 
 if TYPE_CHECKING:
     from headstart.evaluation.decision_rules import PredictionSetRule
     from headstart.evaluation.ood import OodModel
     from headstart.probe.linear import LinearHead
 
-__all__ = ["DIGEST_LENGTH", "SCHEMA", "amend_bundle", "make_direct_bundle", "write_bundle"]
-
-SCHEMA = 2
-"""Version of the layout; a runtime refuses bundles with a larger one."""
-
-DIGEST_LENGTH = 16
-"""Hex digits kept of the digest of each training image: enough to know it again, too few to prove more."""
+__all__ = ["amend_bundle", "make_direct_bundle", "write_bundle"]
 
 _RESERVED = {"schema", "class_names", "pixels", "temperature", "files", "created_by", "input", "outputs", "head",
              "ood", "prediction_sets"}  # fmt: skip

@@ -18,11 +18,11 @@ from headstart.detection.decoding import DecodingSettings, iou_matrix
 from headstart.errors import BundleError
 from headstart.export.assemble import _finish, _import_onnx, _load
 from headstart.export.bundle_writer import closing_facts, opening_facts, refuse_filled, seal_bundle, weights_file
-from headstart.export.detector_runtime import DetectorRuntime, check_detector
-from headstart.export.session import open_session
+from headstart.inference.detector_runtime import DetectorRuntime, check_detector
+from headstart.inference.session import open_session
 from headstart.messages.numbers import pluralize
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.system import available_cores
+from headstart.utils.system import available_cores
 
 __all__ = ["DetectorParity", "check_detector_parity", "write_detector_bundle"]
 

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import BundleError
-from headstart.export.output_decoder import OutputDecoder
-from headstart.export.runtime import Runtime, softmax
+from headstart.inference.output_decoder import OutputDecoder
+from headstart.inference.runtime import Runtime, softmax
 from headstart.messages.numbers import pluralize
 from headstart.preprocessing.image_spec import ImageError
 

@@ -16,11 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from headstart.features.activation_cache import DEFAULT_LIMIT_BYTES, row_key
-from headstart.features.shards import Shards
 from headstart.features.view_activations import PLAIN, check_unchanged, known_image
 from headstart.preprocessing.augmentation import WHOLE_IMAGES, Augment, DecodedImage, ViewCodec, view_rng
 from headstart.preprocessing.image_spec import ImageSpec, normalize, read_bytes
+from headstart.store.activation_cache import DEFAULT_LIMIT_BYTES, row_key
+from headstart.store.shards import Shards
 
 __all__ = ["DecodedCache", "DecodedImages"]
 

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.dependencies import import_onnxruntime
+from headstart.utils.dependencies import import_onnxruntime
 
 __all__ = ["BATCH", "Engine", "OnnxEngine", "TorchEngine"]
 

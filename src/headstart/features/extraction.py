@@ -17,10 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.features.engines import BATCH, Engine
-from headstart.features.feature_cache import FeatureSpace
 from headstart.preprocessing.image_spec import ImageError, ImageSpec, normalize, read_bytes, read_image
-from headstart.records import Features, Problem
-from headstart.system import available_cores
+from headstart.store.feature_cache import FeatureSpace
+from headstart.types.records import Features, Problem
+from headstart.utils.system import available_cores
 
 __all__ = ["Progress", "ScanObserver", "embed_files"]
 

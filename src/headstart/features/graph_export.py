@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from headstart.errors import CacheError
 from headstart.features.engines import OnnxEngine
-from headstart.system import atomic_folder, private_folder
+from headstart.utils.system import atomic_folder, private_folder
 
 __all__ = ["TOLERANCE", "difference_of", "export", "make_atomically", "read_sidecar", "write_sidecar"]
 

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.features.activation_cache import ActivationPartition, RowLayout
 from headstart.features.backbone_graph import FrozenGraph, graph_folder
 from headstart.features.engines import OnnxEngine
 from headstart.features.graph_export import TOLERANCE, difference_of, export, make_atomically
 from headstart.features.prefix_graph import PrefixGraph, extract_part, find_part, write_part
 from headstart.features.view_activations import ViewActivations, ViewJob
+from headstart.store.activation_cache import ActivationPartition, RowLayout
 
 __all__ = ["DerivedViews", "derived_layout", "prepare_segment"]
 

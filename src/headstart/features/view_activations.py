@@ -19,11 +19,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import DataError
-from headstart.features.activation_cache import ActivationPartition, row_key
 from headstart.features.engines import BATCH, Engine
 from headstart.preprocessing.augmentation import Augment, make_view, view_rng
 from headstart.preprocessing.image_spec import ImageError, ImageSpec, normalize, read_bytes
-from headstart.system import available_cores
+from headstart.store.activation_cache import ActivationPartition, row_key
+from headstart.utils.system import available_cores
 
 __all__ = ["PLAIN", "ViewActivations", "ViewJob", "check_unchanged", "known_image", "view_name"]
 

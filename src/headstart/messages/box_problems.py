@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from headstart.messages.values import count, plural, with_example
-from headstart.types import FindingKind
+from headstart.types.codes import FindingKind
 
 __all__ = ["BOX_PROBLEMS", "BOX_PROBLEM_MESSAGES", "BOX_PROBLEM_SUMMARIES", "box_problem_name"]
 

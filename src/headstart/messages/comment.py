@@ -11,8 +11,8 @@ from headstart.messages.numbers import percent, pluralize, pluralize_is, signed_
 from headstart.messages.sections import SECTION_TEXTS
 from headstart.messages.shortcuts import shortcut_message
 from headstart.messages.values import interval
-from headstart.report_types import ReportFinding, ReportKind
-from headstart.types import GroupStatus
+from headstart.types.codes import GroupStatus
+from headstart.types.report import ReportFinding, ReportKind
 
 __all__ = ["empty_section", "report_finding_text", "report_finding_title", "report_finding_to_json"]
 

@@ -10,7 +10,7 @@ from headstart.messages.decisions_data import grouping_message
 from headstart.messages.numbers import percent
 from headstart.messages.shortcuts import cue_name, shortcut_message
 from headstart.messages.values import count, with_example
-from headstart.types import FindingKind
+from headstart.types.codes import FindingKind
 
 __all__ = ["DATASET_MESSAGES", "DATASET_SUMMARIES"]
 

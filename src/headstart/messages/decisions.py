@@ -8,8 +8,8 @@ from typing import Any
 from headstart.messages.decisions_data import DATA_REASONS
 from headstart.messages.decisions_head import HEAD_REASONS
 from headstart.messages.decisions_training import TRAINING_REASONS
-from headstart.records import Decision
-from headstart.types import DecisionReason
+from headstart.types.codes import DecisionReason
+from headstart.types.records import Decision
 
 __all__ = ["REASONS", "decision_message", "reason_message"]
 

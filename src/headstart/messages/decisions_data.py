@@ -7,7 +7,7 @@ from typing import Any
 
 from headstart.messages.numbers import percent, pluralize, pluralize_is
 from headstart.messages.values import quote
-from headstart.types import DecisionReason
+from headstart.types.codes import DecisionReason
 
 __all__ = ["DATA_REASONS", "grouping_message"]
 

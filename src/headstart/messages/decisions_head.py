@@ -7,7 +7,7 @@ from typing import Any
 
 from headstart.messages.numbers import pluralize, signed
 from headstart.messages.protocols import protocol_name
-from headstart.types import DecisionReason, EvaluationProtocol, EvaluationSetup
+from headstart.types.codes import DecisionReason, EvaluationProtocol, EvaluationSetup
 
 __all__ = ["HEAD_REASONS", "candidate_name"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from headstart.messages.numbers import percent, pluralize, signed, signed_points
 from headstart.messages.values import duration
-from headstart.types import DecisionReason
+from headstart.types.codes import DecisionReason
 
 __all__ = ["TRAINING_REASONS", "verdict_message"]
 

@@ -7,8 +7,8 @@ from typing import Any
 
 from headstart.messages.findings import finding_message
 from headstart.messages.numbers import percent, pluralize
-from headstart.report_types import ReportKind
-from headstart.types import Finding, FindingKind, Severity
+from headstart.types.codes import Finding, FindingKind, Severity
+from headstart.types.report import ReportKind
 
 __all__ = ["DETECTION_TEXTS", "NO_DETECTION_SCORE", "detection_headline_message", "detection_protocol_message"]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from headstart.messages.numbers import percent, pluralize, signed
 from headstart.messages.values import count, names, plural, quote_path
-from headstart.types import FindingKind
+from headstart.types.codes import FindingKind
 
 __all__ = ["EVALUATION_MESSAGES", "EVALUATION_SUMMARIES"]
 

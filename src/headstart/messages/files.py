@@ -8,7 +8,7 @@ from typing import Any
 
 from headstart.events import FileWritten
 from headstart.messages.values import count, names, shorten_path
-from headstart.types import SplitReason
+from headstart.types.codes import SplitReason
 
 __all__ = ["demo_message", "file_message", "relative_path"]
 

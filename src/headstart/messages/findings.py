@@ -11,7 +11,7 @@ from headstart.messages.dataset import DATASET_MESSAGES
 from headstart.messages.decisions_data import grouping_message
 from headstart.messages.evaluation import EVALUATION_MESSAGES
 from headstart.messages.numbers import percent, pluralize
-from headstart.types import Finding, FindingKind, GroupStatus
+from headstart.types.codes import Finding, FindingKind, GroupStatus
 
 __all__ = ["finding_message", "finding_to_json"]
 

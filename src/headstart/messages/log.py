@@ -24,7 +24,7 @@ from headstart.messages.scores import score_lines
 from headstart.messages.stages import dataset_message, epoch_message, stage_line, stage_started_message
 from headstart.messages.summaries import remark_message
 from headstart.messages.values import duration, one_line
-from headstart.types import Severity
+from headstart.types.codes import Severity
 
 __all__ = ["LogFile", "event_lines", "log_event"]
 

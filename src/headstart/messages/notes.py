@@ -8,7 +8,7 @@ from typing import Any
 from headstart.events import Note
 from headstart.messages.numbers import percent
 from headstart.messages.values import count, names, quote, shorten
-from headstart.types import NoteKind, SplitReason
+from headstart.types.codes import NoteKind, SplitReason
 
 __all__ = ["note_message", "note_to_json"]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from headstart.messages.numbers import pluralize
-from headstart.types import EvaluationProtocol, EvaluationSetup, SplitSource
+from headstart.types.codes import EvaluationProtocol, EvaluationSetup, SplitSource
 
 __all__ = ["measured_on", "protocol_name"]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from headstart.messages.numbers import pluralize, pluralize_is
-from headstart.types import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote
 
 __all__ = ["reading_message", "reading_to_json"]
 

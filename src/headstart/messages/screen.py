@@ -45,7 +45,7 @@ from headstart.messages.summaries import (
 )
 from headstart.messages.tables import event_table
 from headstart.messages.values import duration, joined, one_line, shorten, shorten_end
-from headstart.types import NoteKind, Severity
+from headstart.types.codes import NoteKind, Severity
 
 __all__ = ["LABEL_WIDTH", "LINE_WIDTH", "Screen", "Verbosity"]
 

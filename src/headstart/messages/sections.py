@@ -8,7 +8,7 @@ from typing import Any
 
 from headstart.messages.numbers import percent, pluralize, pluralize_is, signed_points
 from headstart.messages.values import interval
-from headstart.report_types import ReportKind
+from headstart.types.report import ReportKind
 
 __all__ = [
     "ADVICE",

@@ -14,7 +14,7 @@ from headstart.messages.evaluation import EVALUATION_MESSAGES, EVALUATION_SUMMAR
 from headstart.messages.findings import finding_message
 from headstart.messages.reading import reading_message
 from headstart.messages.values import count, fit, joined, one_line, quote, shorten_end, with_example
-from headstart.types import Finding, FindingKind, ReadingKind, ReadingNote, Severity
+from headstart.types.codes import Finding, FindingKind, ReadingKind, ReadingNote, Severity
 
 __all__ = [
     "Remark",

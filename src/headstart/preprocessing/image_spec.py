@@ -37,7 +37,7 @@ from PIL import (  # explicit plugins, so that opening does not depend on earlie
     WebPImagePlugin,  # noqa: F401
 )
 
-from headstart.limits import MAX_PIXELS
+from headstart.utils.limits import MAX_PIXELS
 
 __all__ = [
     "FORMATS",

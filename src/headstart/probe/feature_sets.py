@@ -18,8 +18,8 @@ from headstart.probe.feature_space import FeatureSubspace, block_kernels, open_s
 from headstart.probe.labels import Labels
 from headstart.probe.normalize import Normalizer
 from headstart.probe.spectrum import Spectrum
-from headstart.records import Decision
-from headstart.types import DecisionReason, Evidence
+from headstart.types.codes import DecisionReason, Evidence
+from headstart.types.records import Decision
 
 __all__ = ["PENALTIES", "PredictionSetFit", "fit_prediction_set_rule"]
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headstart.errors import DataError, InvalidEvaluationError
 from headstart.probe.spectrum import Float
-from headstart.types import EvaluationProtocol
+from headstart.types.codes import EvaluationProtocol
 
 __all__ = ["Labels", "check_labels"]
 

@@ -24,8 +24,8 @@ from headstart.probe.logistic import LogisticFit, fit_logistic, why_not_tried
 from headstart.probe.losses import best_mixture, log_losses
 from headstart.probe.normalize import Blocks, Normalizer, fit_normalizer
 from headstart.probe.spectrum import Float
-from headstart.records import Decision
-from headstart.types import DecisionReason, EvaluationSetup, Evidence
+from headstart.types.codes import DecisionReason, EvaluationSetup, Evidence
+from headstart.types.records import Decision
 
 __all__ = ["ProbeFit", "fit_probe"]
 

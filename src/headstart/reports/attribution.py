@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.dependencies import import_onnxruntime
 from headstart.errors import MissingExtraError
 from headstart.evaluation.metrics import softmax
 from headstart.probe.linear import LinearHead
 from headstart.probe.normalize import Blocks
+from headstart.utils.dependencies import import_onnxruntime
 
 __all__ = ["MAX_ALIKE", "Mapper", "head_gradient", "mean_similarity", "paint", "rank_correlation"]
 

@@ -14,9 +14,9 @@ from headstart.evaluation.metrics import log_loss, softmax
 from headstart.evaluation.operating_points import accept_above, recall_at_false_alarms
 from headstart.messages.comment import empty_section
 from headstart.messages.sections import suspects_message
-from headstart.report_types import ReportKind
 from headstart.reports.run_data import RunData
-from headstart.types import EvaluationSetup
+from headstart.types.codes import EvaluationSetup
+from headstart.types.report import ReportKind
 
 __all__ = ["calibration_section", "label_errors_section", "operating_section"]
 

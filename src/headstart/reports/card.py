@@ -13,7 +13,7 @@ from typing import Any
 from headstart.messages.numbers import percent, pluralize
 from headstart.messages.protocols import protocol_name
 from headstart.messages.values import interval
-from headstart.types import EvaluationSetup
+from headstart.types.codes import EvaluationSetup
 
 __all__ = ["model_card"]
 

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 
 from headstart.messages.comment import report_finding_to_json
-from headstart.report_types import ReportFinding, ReportKind
 from headstart.reports.result_summary import ResultSummary
-from headstart.types import EvaluationProtocol, Evidence, GroupStatus, Severity, SplitSource
+from headstart.types.codes import EvaluationProtocol, Evidence, GroupStatus, Severity, SplitSource
+from headstart.types.report import ReportFinding, ReportKind
 
 __all__ = ["comment_on", "comment_to_json", "confused_pair", "next_steps", "not_to_conclude"]
 

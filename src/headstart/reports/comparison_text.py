@@ -11,7 +11,7 @@ from headstart.events import Event, FindingMade, RunsCompared
 from headstart.messages.comparisons import comparison_verdict
 from headstart.messages.findings import finding_to_json
 from headstart.messages.objects import story_html, story_lines
-from headstart.types import EvaluationProtocol, Finding, FindingKind, Severity
+from headstart.types.codes import EvaluationProtocol, Finding, FindingKind, Severity
 
 __all__ = ["Comparison", "comparison_findings", "comparison_json"]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from headstart.report_types import ReportFinding, ReportKind
-from headstart.types import Severity
+from headstart.types.codes import Severity
+from headstart.types.report import ReportFinding, ReportKind
 
 __all__ = ["comment_on_detector"]
 

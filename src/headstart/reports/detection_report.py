@@ -25,9 +25,9 @@ from headstart.messages.detection_comment import (
 )
 from headstart.messages.notes import note_to_json
 from headstart.messages.protocols import protocol_name
-from headstart.report_types import ReportKind
 from headstart.reports.detection_comment import comment_on_detector
-from headstart.types import EvaluationSetup, NoteKind, Severity
+from headstart.types.codes import EvaluationSetup, NoteKind, Severity
+from headstart.types.report import ReportKind
 
 __all__ = ["BLOCKS", "DetectionFacts", "ScoredImage", "headline_block", "summarize_detection", "without_box_images"]
 

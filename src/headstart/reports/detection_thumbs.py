@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from headstart.data.boxes.contact_sheet import small_image
-from headstart.data.boxes.drawing import draw_boxes
 from headstart.preprocessing.image_spec import ImageError, ImageSpec
+from headstart.quality.box_contact_sheet import small_image
+from headstart.quality.box_drawing import draw_boxes
 from headstart.reports.thumbs import MAX_BYTES
 
 __all__ = ["FOUND_COLOR", "TRUE_COLOR", "make_box_thumbs"]

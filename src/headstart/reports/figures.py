@@ -10,10 +10,10 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from headstart.dependencies import prepare_matplotlib
 from headstart.errors import MissingExtraError
 from headstart.messages.numbers import pluralize
 from headstart.reports.fonts import NOTE, drawable, lettered
+from headstart.utils.dependencies import prepare_matplotlib
 
 __all__ = ["FIGURES", "draw_compare", "draw_figure", "figure_png"]
 

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-from headstart.dependencies import prepare_matplotlib
+from headstart.utils.dependencies import prepare_matplotlib
 
 __all__ = ["NOTE", "drawable", "lettered", "names_text"]
 

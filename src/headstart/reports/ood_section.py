@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 from headstart.messages.comment import empty_section
 from headstart.messages.sections import coverage_message, false_alarms_message, new_class_message
-from headstart.report_types import ReportKind
 from headstart.reports.run_data import RunData
+from headstart.types.report import ReportKind
 
 __all__ = ["coverage_section", "ood_section"]
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.records import Shortcut
 from headstart.reports.run_data import RunData
-from headstart.types import EvaluationSetup, FindingKind, GroupStatus
+from headstart.types.codes import EvaluationSetup, FindingKind, GroupStatus
+from headstart.types.records import Shortcut
 
 __all__ = ["Curve", "GroupQuestion", "ResultSummary", "summarize_result"]
 

@@ -16,7 +16,6 @@ from headstart.messages.protocols import measured_on
 from headstart.messages.scores import binary_message
 from headstart.messages.sections import headline_message
 from headstart.messages.values import quote
-from headstart.report_types import ReportKind
 from headstart.reports.calibration_section import calibration_section, operating_section
 from headstart.reports.comment import comment_to_json
 from headstart.reports.image_selection import choose_cells, choose_errors, choose_samples, choose_unsure
@@ -25,7 +24,8 @@ from headstart.reports.ood_section import coverage_section, ood_section
 from headstart.reports.result_summary import images_by_split, summarize_result
 from headstart.reports.run_data import RunData
 from headstart.reports.transfer_quadrants import find_quadrant
-from headstart.types import EvaluationSetup
+from headstart.types.codes import EvaluationSetup
+from headstart.types.report import ReportKind
 
 __all__ = ["SCHEMA", "summarize"]
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from headstart.csv_cells import escape_formula
+from headstart.utils.csv_cells import escape_formula
 
 __all__ = ["classification_csv", "classification_rows", "classification_text", "comment_markdown"]
 

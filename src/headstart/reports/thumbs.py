@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from PIL import Image, ImageOps
 
 from headstart.preprocessing.image_spec import ImageError, ImageSpec, flatten, open_image
-from headstart.system import available_cores
+from headstart.utils.system import available_cores
 
 __all__ = ["MAX_BYTES", "data_uri", "make_thumbs"]
 

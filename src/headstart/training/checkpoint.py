@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from headstart.errors import BundleError, CacheError
-from headstart.system import atomic_file
 from headstart.training.loop import TrainingState
+from headstart.utils.system import atomic_file
 
 __all__ = ["Checkpoints", "load_snapshot", "save_snapshot"]
 

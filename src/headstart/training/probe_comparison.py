@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import InvalidEvaluationError
-from headstart.records import Features
-from headstart.types import JsonValue
+from headstart.types.codes import JsonValue
+from headstart.types.records import Features
 
 __all__ = ["MULTIPLIERS", "SHARES", "ProbeComparison", "compare_to_probe", "refuse_finetuned_features"]
 

@@ -9,11 +9,11 @@ import pytest
 from box_folders import coco_json, put_image, put_text, voc_xml
 from PIL import Image, ImageDraw
 
-from headstart.data.boxes.inspection import inspect_box_dataset
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import DetectionSamples
-from headstart.data.boxes.report_text import box_report_to_json
-from headstart.types import ReadingKind, ReadingNote
+from headstart.quality.box_inspection import inspect_box_dataset
+from headstart.quality.box_report_text import box_report_to_json
+from headstart.types.codes import ReadingKind, ReadingNote
 
 SIZE = (100, 80)
 COUNT = 4

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 from box_folders import coco_json, put_image, put_text, voc_xml
 
-from headstart.data.boxes.findings import box_findings, box_problem_findings
-from headstart.data.boxes.inspection import inspect_box_dataset, is_dropped
 from headstart.data.boxes.reader import read_boxes
-from headstart.data.boxes.report_text import box_report_to_json
-from headstart.data.report_findings import dataset_findings
 from headstart.errors import DataError
-from headstart.records import DatasetReport, Problem
-from headstart.types import Finding, FindingKind, Severity
+from headstart.quality.box_findings import box_findings, box_problem_findings
+from headstart.quality.box_inspection import inspect_box_dataset, is_dropped
+from headstart.quality.box_report_text import box_report_to_json
+from headstart.quality.report_findings import dataset_findings
+from headstart.types.codes import Finding, FindingKind, Severity
+from headstart.types.records import DatasetReport, Problem
 
 GOOD = ("cat", (10, 20, 50, 60))
 
@@ -312,7 +312,7 @@ def test_findings_about_files_with_any_name_are_kept(tmp_path: Path, monkeypatch
     evidence = {"num_groups": 2, "grouping": {"grouped_by": "folder", "name": "folder"}, "share_of_scored": 0.5}
     across = Finding(FindingKind.GROUPS_ACROSS_SPLITS, Severity.ERROR, evidence)
     image_report = DatasetReport(2, "VOC XML", {}, {}, findings=(across,))
-    monkeypatch.setattr("headstart.data.boxes.inspection.inspect_dataset", lambda *_, **__: image_report)
+    monkeypatch.setattr("headstart.quality.box_inspection.inspect_dataset", lambda *_, **__: image_report)
     report = inspect_box_dataset(read_boxes(tmp_path))
     assert across in report.findings
     assert report.is_misleading

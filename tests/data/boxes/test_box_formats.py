@@ -16,7 +16,7 @@ from headstart.data.boxes.formats import BOX_FORMATS, BoxFormat, choose_format
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.errors import BoxFormatError, UsageError
-from headstart.types import ReadingKind
+from headstart.types.codes import ReadingKind
 
 WIDTH, HEIGHT = 160, 120
 NUM_IMAGES, PER_IMAGE = 6, 3

@@ -15,7 +15,7 @@ from headstart.data.boxes.reader import find_format, has_boxes, read_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.validation import turn_boxes
 from headstart.errors import DataError, UsageError
-from headstart.types import ReadingKind
+from headstart.types.codes import ReadingKind
 
 BOX = ("cat", (10, 20, 50, 60))
 

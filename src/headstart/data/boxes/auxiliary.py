@@ -20,9 +20,9 @@ from PIL import Image
 
 from headstart.data.boxes.files import split_of_folders
 from headstart.data.file_tree import LocatedFile
-from headstart.limits import MAX_PIXELS
 from headstart.preprocessing.image_spec import ImageError, open_image
-from headstart.types import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote
+from headstart.utils.limits import MAX_PIXELS
 
 __all__ = ["auxiliary_notes", "find_auxiliary"]
 

@@ -18,7 +18,7 @@ from headstart.data.boxes.formats import BoxFormat
 from headstart.data.file_tree import LocatedFile, clean_label, printable
 from headstart.data.paths import PathFinder
 from headstart.errors import DataError
-from headstart.types import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote
 
 __all__ = ["choose_coco", "load_coco", "read_coco"]
 

@@ -15,8 +15,8 @@ from typing import Literal
 from headstart.data.boxes.formats import BoxFormat
 from headstart.data.file_tree import LocatedFile, printable
 from headstart.data.reading_notes import images_note
-from headstart.records import Problem
-from headstart.types import JsonValue, ReadingKind, ReadingNote
+from headstart.types.codes import JsonValue, ReadingKind, ReadingNote
+from headstart.types.records import Problem
 
 __all__ = ["Draft", "DraftBox", "DraftImage", "LayoutSource", "Values", "number"]
 

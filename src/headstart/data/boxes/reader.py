@@ -26,8 +26,8 @@ from headstart.data.file_tree import FileTree, LocatedFile, printable, resolve_p
 from headstart.data.lists import first_lines
 from headstart.data.paths import PathFinder
 from headstart.errors import DataError, UsageError
-from headstart.limits import MAX_PIXELS
-from headstart.types import ReadingKind
+from headstart.types.codes import ReadingKind
+from headstart.utils.limits import MAX_PIXELS
 
 __all__ = ["FORMATS", "find_format", "has_boxes", "read_boxes"]
 

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.records import Problem
-from headstart.types import ReadingNote
+from headstart.types.codes import ReadingNote
+from headstart.types.records import Problem
 
 __all__ = ["Boxes", "DetectionSamples", "Detections"]
 

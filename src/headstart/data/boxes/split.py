@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.split import make_split
-from headstart.records import Sample, Samples, Split, SplitName
+from headstart.types.records import Sample, Samples, Split, SplitName
 
 __all__ = ["EMPTY", "as_samples", "as_unlabeled_samples", "rarest_class", "split_boxes"]
 

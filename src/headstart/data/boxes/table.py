@@ -11,7 +11,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headstart.csv_cells import unescape_formula
 from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource, number
 from headstart.data.boxes.files import split_of_name
 from headstart.data.boxes.formats import BoxFormat
@@ -19,6 +18,7 @@ from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.paths import MISSING, PathFinder
 from headstart.data.tables import Table, read_table
 from headstart.errors import DataError, HeadstartError
+from headstart.utils.csv_cells import unescape_formula
 
 __all__ = ["BoxTable", "open_box_table", "read_box_tables"]
 

@@ -20,13 +20,13 @@ from headstart.data.boxes.formats import BOX_FORMATS, BoxFormat, FormatChoice, c
 from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.data.reading_notes import alike_notes
 from headstart.errors import DataError
-from headstart.limits import MAX_PIXELS
 from headstart.messages.numbers import pluralize
 from headstart.preprocessing.exif import read_exif
 from headstart.preprocessing.image_spec import ImageError, open_image
-from headstart.records import Problem
-from headstart.system import available_cores
-from headstart.types import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote
+from headstart.types.records import Problem
+from headstart.utils.limits import MAX_PIXELS
+from headstart.utils.system import available_cores
 
 __all__ = ["ImageSizes", "measure_images", "turn_boxes", "validate_boxes"]
 

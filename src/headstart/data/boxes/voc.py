@@ -17,7 +17,7 @@ from headstart.data.boxes.formats import BoxFormat
 from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.lists import first_lines
 from headstart.errors import MissingExtraError
-from headstart.types import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote
 
 __all__ = ["is_voc", "read_voc"]
 

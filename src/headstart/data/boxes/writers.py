@@ -18,9 +18,9 @@ from xml.sax.saxutils import escape
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.csv_cells import escape_formula
 from headstart.data.boxes.records import DetectionSamples
 from headstart.errors import UsageError
+from headstart.utils.csv_cells import escape_formula
 
 __all__ = [
     "CSV_COLUMNS",

@@ -18,7 +18,7 @@ from headstart.data.boxes.formats import BoxFormat
 from headstart.data.file_tree import LocatedFile, clean_label, printable
 from headstart.data.lists import first_lines
 from headstart.errors import DataError, MissingExtraError
-from headstart.types import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote
 
 __all__ = ["Dataset", "find_labels", "is_box_line", "is_label_line", "read_dataset", "read_yolo"]
 

@@ -1,0 +1,1 @@
+"""Choose settings by measurement: candidates, costs, budgets."""

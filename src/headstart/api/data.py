@@ -1,0 +1,199 @@
+"""Check, show and embed a dataset: the functions of `headstart.api.functions` that need no trained model."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from headstart.config.keyword_settings import resolve_keywords
+from headstart.console import open_stream, quoted
+from headstart.events import CancelToken, Event, EventStream, RunFinished
+
+if TYPE_CHECKING:
+    from headstart.pipelines.box_check import BoxCheckResult
+    from headstart.pipelines.check import ImageCheckResult
+    from headstart.results import Embedding
+
+__all__ = ["check", "embed", "show"]
+
+
+def check(
+    data: str | os.PathLike[str],
+    *,
+    json_file: str | os.PathLike[str] | None = None,
+    sheet: str | os.PathLike[str] | None = None,
+    repair: str | os.PathLike[str] | None = None,
+    num_threads: int | None = None,
+    box_format: str | None = None,
+    task: str = "auto",
+    verbose: bool | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    cancel: CancelToken | None = None,
+    events: EventStream | None = None,
+    **settings: Any,
+) -> ImageCheckResult | BoxCheckResult:
+    """Check a dataset without changing it: bad files and boxes, duplicates, leaks, hidden groups, shortcuts.
+
+    Args:
+        data: As in `train`.
+        json_file: Path of a JSON report.
+        sheet: Path of a contact sheet of duplicates (and of images with boxes), `.png` or `.jpg`.
+        repair: Path of your split without leaks, groups whole, for `train(split=...)`; no file is moved.
+        num_threads: CPU threads; default: one per core.
+        box_format: As `detect.box_format` in `train`.
+        task: `classify`, `detect` (images with boxes), or `auto`: seen from the data.
+        verbose, on_progress, cancel, events: See `train`.
+        settings: `layout`, `label_pattern`, `first_id`, `group_from`, `backbone`, `intensity_range`, `max_pixels`,
+            `use_network`, `allow_external_paths`, `offline`.
+
+    Returns:
+        The judgement (`.dataset_report`, `.to_json()`); its text says the worst first.
+    """
+    from headstart.data.boxes.reader import has_boxes
+    from headstart.pipelines.show import sheet_kind
+
+    started = time.monotonic()
+    place, events = os.fspath(data), events or open_stream(verbose, on_progress, cancel)
+    if sheet is not None:
+        sheet_kind(os.fspath(sheet))  # fail before the scan
+    checked: ImageCheckResult | BoxCheckResult
+    if has_boxes(place, task, allow_external_paths=bool(settings.get("allow_external_paths", False))):
+        from headstart.pipelines.box_check import check_boxes
+
+        checked = check_boxes(place, events, num_threads=num_threads, box_format=box_format, **settings)
+    else:
+        from headstart.pipelines.box_check import refuse_box_format
+        from headstart.pipelines.check import check_data
+
+        refuse_box_format(box_format)
+        checked = check_data(place, events, num_threads=num_threads, **settings)
+    try:
+        checked.write(events, json_file=json_file, sheet=sheet, repair=repair)
+    finally:
+        checked.report(events)
+    next_command = () if checked.dataset_report.is_misleading else ((f"headstart train {quoted(place)}", None),)
+    events.emit(RunFinished(time.monotonic() - started, None, next_command))
+    return checked
+
+
+def embed(
+    data: str | os.PathLike[str],
+    *,
+    backbone: str = "efficientnet_lite0",
+    out: str | os.PathLike[str] | None = None,
+    verbose: bool | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    cancel: CancelToken | None = None,
+    events: EventStream | None = None,
+    **settings: Any,
+) -> Embedding:
+    """Extract features with a pretrained network.
+
+    Args:
+        data: Images, labeled or not.
+        backbone: The network.
+        out: Path of an `.npz` file (`features`, `paths`, `labels`, and one array per block).
+        verbose, on_progress, cancel, events: See `train`.
+        settings: `image_size`, `resize_mode`, `intensity_range`, `max_pixels`, `weights`, `layout`, `label_pattern`,
+            `first_id`, `device`, `num_threads`, `offline`, `cache`, `allow_external_paths`.
+
+    Raises:
+        DataError: No image is readable.
+        SettingError: A setting has no effect.
+    """
+    from headstart.pipelines.embed import extract
+
+    resolved = resolve_keywords(data, None, {"backbone": backbone, **settings})
+    return extract(resolved, events or open_stream(verbose, on_progress, cancel), out)
+
+
+def show(
+    data: str | os.PathLike[str],
+    *,
+    out: str | os.PathLike[str] | None = None,
+    per_class: int = 8,
+    seed: int = 0,
+    as_seen: bool = False,
+    num_augmented: int | None = None,
+    augment: str | None = None,
+    backbone: str = "efficientnet_lite0",
+    image_size: int | None = None,
+    resize_mode: str = "crop",
+    layout: str | None = None,
+    first_id: int | str | None = None,
+    allow_external_paths: bool = False,
+    box_format: str | None = None,
+    task: str = "auto",
+    verbose: bool | None = None,
+    events: EventStream | None = None,
+) -> Any:
+    """Draw random images of each class on one contact sheet, with boxes if available.
+
+    Args:
+        data: Images, labeled or not.
+        out: Output path, `.png` or `.jpg`; None writes no file.
+        per_class: Images per class.
+        seed: Random seed.
+        as_seen: Whether to show the network inputs (`backbone`, `image_size`, `resize_mode`).
+        num_augmented: Number of augmented views to show of each of `per_class` images.
+        augment: Augmentations as in `train`; None: the default of training.
+        backbone, image_size, resize_mode: As in `train`.
+        layout, first_id, allow_external_paths: As in `train`.
+        box_format: As `detect.box_format` in `train`.
+        task: `classify`, `detect` (images with boxes), or `auto`: seen from the data.
+        verbose, events: See `train`.
+
+    Returns:
+        The sheet, a PIL image, which a notebook shows.
+
+    Raises:
+        UsageError: The sheet cannot be written.
+    """
+    from headstart.data.boxes.reader import has_boxes
+    from headstart.pipelines.show import save_sheet, sheet_kind, show_images
+
+    started = time.monotonic()
+    place, events = os.fspath(data), events or open_stream(verbose)
+    if out is not None:
+        sheet_kind(os.fspath(out))
+    if has_boxes(place, task, allow_external_paths=allow_external_paths):
+        from headstart.pipelines.box_check import refuse_without_effect, show_boxes
+
+        refuse_without_effect(
+            as_seen=as_seen or None,
+            num_augmented=num_augmented,
+            augment=augment,
+            image_size=image_size,
+            layout=layout,
+            first_id=first_id,
+        )
+        sheet = show_boxes(
+            place,
+            events,
+            per_class=per_class,
+            seed=seed,
+            allow_external_paths=allow_external_paths,
+            box_format=box_format,
+        )
+    else:
+        from headstart.pipelines.box_check import refuse_box_format
+
+        refuse_box_format(box_format)
+        sheet = show_images(
+            place,
+            events,
+            per_class=per_class,
+            seed=seed,
+            as_seen=(backbone, image_size, resize_mode) if as_seen or num_augmented is not None else None,
+            num_augmented=num_augmented,
+            augment=augment,
+            layout=layout,
+            first_id=first_id,
+            allow_external_paths=allow_external_paths,
+        )
+    if out is not None:
+        save_sheet(sheet, os.fspath(out), events)
+    events.emit(RunFinished(time.monotonic() - started))
+    return sheet

@@ -1,0 +1,340 @@
+"""Provide the Python API: the commands as functions that take and return values.
+
+Heavy imports are local, so that prediction needs neither torch nor the training extra.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from headstart.config.keyword_settings import resolve_keywords
+from headstart.console import open_stream
+from headstart.events import CancelToken, Event, EventStream
+from headstart.utils.system import release_idle_threads
+
+if TYPE_CHECKING:
+    from headstart.api.model import Run
+    from headstart.config.settings import ResolvedConfig
+    from headstart.pipelines.evaluate_detector import DetectionResult
+    from headstart.reports.comparison_text import Comparison
+    from headstart.results import EvaluationResult, Report
+
+__all__ = ["compare", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "train", "train_resolved"]
+
+
+def train(
+    data: str | os.PathLike[str] | None = None,
+    *,
+    config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
+    verbose: bool | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    cancel: CancelToken | None = None,
+    events: EventStream | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a model on labeled images and write a run folder.
+
+    Args:
+        data: Folder, table, metadata file, list or zip of images.
+        config: Settings as a dict, or a YAML file.
+        verbose: Whether to print progress; by default in notebooks and interactive interpreters, otherwise events go to
+            the logger `headstart`.
+        on_progress: Called with every event (`headstart.events`).
+        cancel: Token whose `cancel()` stops the run from another thread; the run can be resumed.
+        events: Event stream that replaces the three arguments above.
+        settings: Settings of `headstart train`, in any accepted spelling, e.g. `backbone="lite1"`,
+            `budget="5m"`, `test_size=0.2`.
+
+    Returns:
+        The run: score, folder and model.
+
+    Raises:
+        SettingError: An unknown setting or value.
+        DataError: The data are unsuitable for training or a valid evaluation.
+
+    Example:
+        >>> run = headstart.train("photos/")        # doctest: +SKIP
+        >>> run.score                               # doctest: +SKIP
+        >>> run.predict("new_images/")            # doctest: +SKIP
+    """
+    started = time.monotonic()
+    resolved = resolve_keywords(data, config, settings, has_boxes=is_box_dataset)
+    return train_resolved(resolved, events or open_stream(verbose, on_progress, cancel), started=started)
+
+
+def train_resolved(resolved: ResolvedConfig, events: EventStream, *, started: float | None = None) -> Run:
+    """Train with resolved settings, as the command line does."""
+    from headstart.api.model import Run
+
+    settings = resolved.settings
+    if settings.task == "detect":
+        release_idle_threads()
+        from headstart.pipelines.train_detector import train_detector
+
+        return Run(train_detector(resolved, events, started=started))
+    if settings.strategy == "probe" or (settings.strategy == "auto" and settings.budget_minutes is None):
+        from headstart.pipelines.train_probe import train_probe
+
+        return Run(train_probe(resolved, events, started=started))
+    release_idle_threads()
+    from headstart.pipelines.train_finetune import train_finetuned
+
+    return Run(train_finetuned(resolved, events, started=started))
+
+
+def is_box_dataset(data: str, allow_external_paths: bool) -> bool:
+    """Return whether the data have boxes, to infer the task."""
+    from headstart.data.boxes.reader import has_boxes
+
+    return has_boxes(data, allow_external_paths=allow_external_paths)
+
+
+def resume(
+    run: str | os.PathLike[str] | None = None,
+    *,
+    verbose: bool | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    cancel: CancelToken | None = None,
+    events: EventStream | None = None,
+) -> Run:
+    """Resume an interrupted run; the result equals that of an uninterrupted run.
+
+    Args:
+        run: Run folder; default: the newest resumable one.
+        verbose, on_progress, cancel, events: See `train`.
+
+    Raises:
+        UsageError: There is no resumable run.
+        DataError: The images have changed.
+    """
+    started = time.monotonic()
+    release_idle_threads()
+    from headstart.api.model import Run
+    from headstart.pipelines.resume_state import find_resumable, load_resume_settings
+    from headstart.pipelines.train_finetune import train_finetuned
+
+    folder = Path(run) if run is not None else find_resumable()
+    return Run(
+        train_finetuned(
+            load_resume_settings(folder),
+            events or open_stream(verbose, on_progress, cancel),
+            started=started,
+            folder=folder,
+        )
+    )
+
+
+def load(model: str | os.PathLike[str], *, num_threads: int | None = None) -> Any:
+    """Load a run, a bundle folder or zip, or `imagenet:NAME` for prediction.
+
+    Returns:
+        A `Model`, or a `Detector` for object detection.
+
+    Raises:
+        UsageError: The path does not exist or has no model.
+        BundleError: The bundle is damaged, newer than this version, or refers to files outside itself.
+    """
+    from headstart.api.model import Model
+    from headstart.inference.bundle import read_bundle
+    from headstart.inference.runtime import Runtime
+
+    path = os.fspath(model)
+    if path.startswith("imagenet:"):
+        path = str(imagenet_bundle(path.removeprefix("imagenet:")))
+    bundle = read_bundle(path)
+    if bundle.task == "detect":
+        from headstart.api.detector import Detector
+        from headstart.inference.detector_runtime import DetectorRuntime
+
+        return Detector(DetectorRuntime(bundle, num_threads=num_threads))
+    return Model(Runtime(bundle, num_threads=num_threads))
+
+
+def predict(
+    model: str | os.PathLike[str],
+    images: Any,
+    *,
+    top: int = 1,
+    num_threads: int | None = None,
+    ood_fpr: float | None = None,
+    coverage: float | None = None,
+) -> Any:
+    """Predict images with a saved model.
+
+    Args:
+        model: See `load`.
+        images: One or many: paths, folders, PIL images, (H, W, 3) uint8 arrays.
+        top: Number of most probable classes per image.
+        num_threads: Number of CPU threads.
+        ood_fpr: Target false-positive rate of OOD detection, e.g. 0.05; None: as in training.
+        coverage: Target coverage of prediction sets, e.g. 0.9; None: as in training.
+
+    Returns:
+        `Predictions`: a list with `.to_pandas()` and `.to_csv()`; unreadable images have an error.
+    """
+    return load(model, num_threads=num_threads).predict(images, top=top, ood_fpr=ood_fpr, coverage=coverage)
+
+
+def evaluate(
+    model: str | os.PathLike[str],
+    data: str | os.PathLike[str],
+    *,
+    num_threads: int | None = None,
+    allow_external_paths: bool = False,
+    box_format: str | None = None,
+    layout: str | None = None,
+    label_pattern: str | None = None,
+    first_id: int | str | None = None,
+    positive: str | None = None,
+    verbose: bool | None = None,
+    on_progress: Callable[[Event], None] | None = None,
+    cancel: CancelToken | None = None,
+    events: EventStream | None = None,
+) -> EvaluationResult | DetectionResult:
+    """Evaluate a saved model on labeled images, or a detector on images with boxes.
+
+    Training images (matched by content) are scored separately and excluded from the headline. Labels that differ from
+    a class of the model only in case, spaces or Unicode form count as that class; this is reported.
+
+    Args:
+        model: See `load`.
+        data: Labeled images, or for a detector images with boxes.
+        num_threads: Number of CPU threads.
+        allow_external_paths, layout, label_pattern, first_id: As in `train`.
+        box_format: As `detect.box_format` in `train`.
+        positive: Positive class of two; default: that of the model.
+        verbose, on_progress, cancel, events: See `train`.
+
+    Raises:
+        SettingError: The model does not have two classes, or `positive` is not one of them.
+        DataError: No readable image has a label or box of a class of the model.
+        UsageError: A reader option has no effect.
+    """
+    runtime, path = load(model, num_threads=num_threads).runtime, os.fspath(data)
+    events = events or open_stream(verbose, on_progress, cancel)
+    if runtime.bundle.task == "detect":
+        from headstart.pipelines.box_check import refuse_without_effect
+        from headstart.pipelines.evaluate_detector import evaluate_detector
+
+        refuse_without_effect(layout=layout, label_pattern=label_pattern, first_id=first_id, positive=positive)
+        return evaluate_detector(runtime, path, allow_external_paths, events, box_format=box_format)
+    from headstart.pipelines.box_check import refuse_box_format
+    from headstart.pipelines.evaluate import evaluate_model
+
+    refuse_box_format(box_format)
+    return evaluate_model(
+        runtime,
+        path,
+        events,
+        allow_external_paths=allow_external_paths,
+        layout=layout,
+        label_pattern=label_pattern,
+        first_id=first_id,
+        positive=positive,
+    )
+
+
+def report(
+    run: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    out: str | os.PathLike[str] | None = None,
+    images: bool | None = None,
+    attributions: bool = True,
+    figures: bool = True,
+    curve: bool = True,
+    verbose: bool | None = None,
+    events: EventStream | None = None,
+) -> Report:
+    """Rewrite the report of a finished run: `report.html` and its other files.
+
+    Args:
+        run: The run folder.
+        data: Current image folder, if the images were moved.
+        out: Output folder; default: the run folder.
+        images: Whether to include photographs and file names; None: as in training.
+        attributions: Whether to compute attribution maps.
+        figures: Whether to write `figures/*.png`.
+        curve: Whether to compute the learning curve.
+        verbose, events: See `train`.
+
+    Returns:
+        The report; a notebook shows it inline.
+
+    Raises:
+        UsageError: The folder is not a finished run.
+        DataError: There are no images in `data`.
+    """
+    from headstart.reports.detector_report import is_detector_run, make_detection_report
+    from headstart.reports.writer import emit_report, make_report
+
+    started, events = time.monotonic(), events or open_stream(verbose)
+    if is_detector_run(Path(run)):
+        is_shown = images is not False
+        made = make_detection_report(Path(run), data=data, out=out, images=is_shown, figures=figures)
+    else:
+        made = make_report(
+            Path(run), data=data, out=out, images=images, attributions=attributions, figures=figures, curve=curve
+        )
+    emit_report(made, Path(run), events, started)
+    return made
+
+
+def compare(
+    run_a: str | os.PathLike[str],
+    run_b: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    verbose: bool | None = None,
+    events: EventStream | None = None,
+    allow_external_paths: bool = False,
+    layout: str | None = None,
+    label_pattern: str | None = None,
+    first_id: int | str | None = None,
+) -> Comparison:
+    """Test whether run B is better than run A, paired on the same images.
+
+    Args:
+        run_a, run_b: Run folders.
+        data: Labeled images for both; default: their own test images, or without test images their training images
+            out of fold.
+        verbose, events: See `train`.
+        allow_external_paths, layout, label_pattern, first_id: Reader options for `data`, as in `train`.
+
+    Returns:
+        The comparison: result, differences with intervals, `.plot()`.
+
+    Raises:
+        DataError: The runs have different images or classes.
+        InvalidEvaluationError: Every image of `data` is a training image of one run.
+    """
+    from headstart.pipelines.compare import compare_runs
+
+    return compare_runs(
+        run_a,
+        run_b,
+        data=data,
+        events=events or open_stream(verbose),
+        allow_external_paths=allow_external_paths,
+        layout=layout,
+        label_pattern=label_pattern,
+        first_id=first_id,
+    )
+
+
+def imagenet_bundle(name: str, *, offline: bool = False, events: EventStream | None = None) -> Path:
+    """Return the bundle of a network with its 1,000 ImageNet classes; cached after the first call.
+
+    Returns:
+        Folder in the cache.
+
+    Raises:
+        MissingExtraError: The bundle is not cached and the training extra is not installed.
+    """
+    from headstart.pipelines.imagenet_model import direct_bundle
+
+    return direct_bundle(name, events or open_stream(), offline=offline)

@@ -1,0 +1,242 @@
+"""Provide saved models and finished runs as Python objects."""
+
+from __future__ import annotations
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.api.detector import Detector
+from headstart.errors import UsageError
+from headstart.events import Event, EventStream
+from headstart.inference.detector_runtime import DetectorRuntime
+from headstart.inference.inputs import expand_sources
+from headstart.inference.runtime import Runtime
+from headstart.reports.report_files import read_metrics
+from headstart.results import EvaluationResult, Predictions, Report, Story, score_text
+
+__all__ = ["Model", "Run"]
+
+
+class Model:
+    """A loaded classifier.
+
+    Args:
+        runtime: Inference runtime.
+    """
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.runtime.class_names
+
+    def predict(
+        self,
+        images: Any,
+        *,
+        top: int = 1,
+        channel_order: Any = "rgb",
+        ood_fpr: float | None = None,
+        coverage: float | None = None,
+    ) -> Predictions:
+        """Predict one or many: paths, folders, globs, PIL images, (H, W, 3) uint8 arrays.
+
+        Args:
+            images: Images to predict.
+            top: Number of most probable classes per image.
+            channel_order: Channel order of arrays: `rgb`, or `bgr` as in OpenCV.
+            ood_fpr: Target false-positive rate of OOD detection; None: as in training.
+            coverage: Target coverage of prediction sets; None: as in training.
+        """
+        options: Any = {"channel_order": channel_order, "ood_fpr": ood_fpr, "coverage": coverage}
+        return Predictions(self.runtime.predict(expand_sources(images), top, **options))
+
+    def predict_proba(self, images: Any, *, channel_order: Any = "rgb") -> NDArray[np.float64]:
+        """Return (N, K) probabilities in the order of `class_names`; NaN rows for unreadable images."""
+        return self.runtime.predict_proba(expand_sources(images), channel_order=channel_order)
+
+    def embed(self, images: Any, *, channel_order: Any = "rgb") -> NDArray[np.float32]:
+        """Return (N, D) pooled features of the network."""
+        return self.runtime.embed(expand_sources(images), channel_order=channel_order)
+
+    def evaluate(self, data: str | os.PathLike[str], **options: Any) -> EvaluationResult:
+        """Evaluate on labeled images; reader options as in `headstart.evaluate`."""
+        from headstart.pipelines.evaluate import evaluate_model
+
+        return evaluate_model(self.runtime, os.fspath(data), EventStream(), **options)
+
+    def __repr__(self) -> str:
+        info = self.runtime.bundle.info
+        score = info.get("score") or {}
+        text = f"headstart model of {len(self.class_names)} classes: {', '.join(self.class_names[:8])}"
+        text += " ..." if len(self.class_names) > 8 else ""
+        if score.get("value") is not None:
+            text += f"\n{score_text(score)}"
+        return text
+
+
+class Run(Story):
+    """A training run and its folder."""
+
+    def __init__(self, folder: str | os.PathLike[str]) -> None:
+        self.folder = Path(folder)
+
+    @cached_property
+    def metrics(self) -> dict[str, Any]:
+        """Contents of `metrics.json`.
+
+        Raises:
+            UsageError: The folder has no finished run.
+        """
+        return read_metrics(self.folder)
+
+    def __repr__(self) -> str:
+        try:
+            return super().__repr__()
+        except UsageError as error:
+            return f"Run({str(self.folder)!r}): {error.message}"
+
+    @cached_property
+    def _story(self) -> tuple[Event, ...]:
+        from headstart.reports.run_story import read_story
+
+        return read_story(self.folder, self.metrics)
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """Events of the run, in order."""
+        return self._story
+
+    @property
+    def score(self) -> dict[str, Any]:
+        """Headline score: `metric, value, low, high, protocol, num_samples`.
+
+        With two classes also `positive`, and `roc_auc`, `sensitivity` and `specificity` (each `value, low, high`).
+        """
+        block = self.metrics.get("test") or self.metrics.get("cv") or {}
+        return {**self.metrics["headline"], **(block.get("binary") or {})}
+
+    @cached_property
+    def model(self) -> Any:
+        """The `Model`, or the `Detector` for object detection."""
+        if self.metrics.get("task") == "detect":
+            return Detector(DetectorRuntime(str(self.folder)))
+        return Model(Runtime(str(self.folder)))
+
+    def predict(self, images: Any, **options: Any) -> Any:
+        """See `Model.predict` and `Detector.predict`."""
+        return self.model.predict(images, **options)
+
+    def predict_proba(self, images: Any) -> NDArray[np.float64]:
+        """See `Model.predict_proba`."""
+        probabilities: NDArray[np.float64] = self.model.predict_proba(images)
+        return probabilities
+
+    def evaluate(self, data: str | os.PathLike[str], **options: Any) -> Any:
+        """See `headstart.evaluate`."""
+        return self.model.evaluate(data, **options)
+
+    @property
+    def _is_detector(self) -> bool:
+        return self.metrics.get("task") == "detect"
+
+    @cached_property
+    def _summary(self) -> dict[str, Any]:
+        if self._is_detector:
+            from headstart.reports.detection_report import summarize_detection
+            from headstart.reports.detector_report import read_detection_data
+
+            return summarize_detection(read_detection_data(self.folder))
+        from headstart.reports.summary import summarize
+        from headstart.reports.writer import read_run_data
+
+        return summarize(read_run_data(self.folder, paths={}))
+
+    def summary(self) -> str:
+        """Return the network as a text table: layers, parameters, frozen or trained."""
+        from headstart.reports.detection_tables import detection_network_text
+        from headstart.reports.network import network_text
+
+        return detection_network_text(self._summary) if self._is_detector else network_text(self._summary)
+
+    def classification_report(self) -> str:
+        """Return precision, recall and F1 per class in scikit-learn's layout; for detectors also AP50."""
+        from headstart.reports.detection_tables import detection_class_text
+        from headstart.reports.tables import classification_text
+
+        return detection_class_text(self._summary) if self._is_detector else classification_text(self._summary)
+
+    def comment(self) -> str:
+        """Return the comment as Markdown."""
+        from headstart.reports.detection_tables import detection_comment_text
+        from headstart.reports.tables import comment_markdown
+
+        return detection_comment_text(self._summary) if self._is_detector else comment_markdown(self._summary)
+
+    def plot_curves(self) -> Any:
+        """Plot loss and accuracy over epochs with matplotlib; None without gradient training."""
+        return self._figure("curves")
+
+    def plot_confusion(self, *, rates: bool = False) -> Any:
+        """Plot the confusion matrix with matplotlib, as counts or row rates."""
+        return self._figure("confusion_rates" if rates else "confusion")
+
+    def plot_diagram(self) -> Any:
+        """Plot the network with frozen and trained parts with matplotlib."""
+        return self._figure("diagram")
+
+    def _figure(self, name: str) -> Any:
+        if self._is_detector:
+            from headstart.reports.detection_figures import DETECTION_FIGURES, draw_detection_figure
+
+            if name not in DETECTION_FIGURES:
+                raise UsageError(f"Detectors have no figure `{name}`.", hint="run.report() writes all figures")
+            return draw_detection_figure(name, self._summary)
+        from headstart.reports.figures import draw_figure
+
+        return draw_figure(name, self._summary)
+
+    def report(self, **options: Any) -> Report:
+        """Rewrite the report and return it; see `headstart.report`."""
+        if self._is_detector:
+            from headstart.reports.detector_report import make_detection_report
+
+            for name in ("curve", "attributions"):  # sections of classifier reports only
+                options.pop(name, None)
+            return make_detection_report(self.folder, **options)
+        from headstart.reports.writer import make_report
+
+        return make_report(self.folder, **options)
+
+    def _class_rows(self) -> list[dict[str, Any]]:
+        block = self.metrics["test"] or self.metrics["cv"] or self.metrics.get("val") or {"per_class": []}
+        if self.metrics.get("task") == "detect":
+            return [
+                {
+                    "class": c["name"],
+                    "AP50": c["AP50"]["value"],
+                    "AP50_95": c["AP50_95"]["value"],
+                    "boxes": c["num_boxes"],
+                }
+                for c in block["per_class"]
+            ]
+        return [
+            {"class": c["name"], **{m: c[m]["value"] for m in ("precision", "recall", "f1")}, "support": c["support"]}
+            for c in block["per_class"]
+        ]
+
+    @cached_property
+    def reading(self) -> dict[str, list[dict[str, Any]]]:
+        """Reading notes (`assumptions`, `unused`), as in `dataset_report.json`."""
+        try:
+            health = json.loads((self.folder / "dataset_report.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            health = {}
+        return {name: list(health.get(name, ())) for name in ("assumptions", "unused")}

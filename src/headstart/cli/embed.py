@@ -1,0 +1,71 @@
+"""Define `headstart embed DATA --out features.npz`."""
+
+from __future__ import annotations
+
+import typer
+
+__all__ = ["register"]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command("embed")(_embed)
+
+
+def _embed(
+    data: str = typer.Argument(..., help="Images, labeled or not."),
+    out: str = typer.Option(..., "--out", help="The .npz file to write."),
+    backbone: str = typer.Option(
+        None, "--backbone", "--model", "--arch", help="Pretrained backbone (default: efficientnet_lite0)."
+    ),
+    weights: str = typer.Option(None, "--weights", help="Weights tag or file (default: that of the backbone)."),
+    image_size: int = typer.Option(
+        None, "--image-size", "--size", "--imgsz", "--img-size", help="Input image size in pixels."
+    ),
+    resize_mode: str = typer.Option(None, "--resize-mode", help="Resize mode: crop, cover, squash or pad."),
+    intensity_range: str = typer.Option(
+        None, "--intensity-range", "--range", metavar="LOW,HIGH", help="Intensity range of 16-bit and float images."
+    ),
+    max_pixels: int = typer.Option(None, "--max-pixels", help="Reject images with more pixels (default: 178 million)."),
+    device: str = typer.Option(None, "--device", help="auto, cpu, a GPU index (0), or cuda, mps ..."),
+    num_threads: int = typer.Option(
+        None, "--num-threads", "--workers", "--threads", help="Number of threads (default: one per core)."
+    ),
+    layout: str = typer.Option(None, "--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'."),
+    label_pattern: str = typer.Option(None, "--label-pattern", help="Regular expression for the label in a file name."),
+    first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
+    offline: bool = typer.Option(None, "--offline", help="Never use the network."),
+    allow_external_paths: bool = typer.Option(
+        None, "--allow-external-paths", help="Allow table paths outside the folder of the table."
+    ),
+    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
+    progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
+) -> None:
+    """Extract features of images with a pretrained network; nothing is trained."""
+    from headstart.cli._shared import read_first_id, resolved_settings
+    from headstart.console import open_console
+
+    resolved = resolved_settings(
+        {
+            "data": data,
+            "backbone": backbone,
+            "weights": weights,
+            "image_size": image_size,
+            "resize_mode": resize_mode,
+            "intensity_range": intensity_range,
+            "max_pixels": max_pixels,
+            "device": device,
+            "num_threads": num_threads,
+            "layout": layout,
+            "label_pattern": label_pattern,
+            "first_id": read_first_id(first_id),
+            "offline": offline or None,
+            "allow_external_paths": allow_external_paths or None,
+        },
+        None,
+        [],
+    )
+    from headstart.pipelines.embed import extract
+
+    extract(resolved, open_console(verbose=verbose, quiet=quiet, progress=progress), out)

@@ -1,0 +1,1 @@
+"""Settings, their aliases from other tools, and their resolution."""

@@ -1,0 +1,1 @@
+"""Predict with bundles; needs numpy, Pillow and onnxruntime only."""

@@ -1,0 +1,193 @@
+"""Read and verify bundles: folders or zips with everything needed for prediction, and no code.
+
+`bundle.json` and `model.onnx` suffice for prediction; `model.safetensors` is for further training. `bundle.json` lists
+the digest of every file, and reading returns the verified bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+from dataclasses import dataclass, field
+from typing import Any
+
+from headstart.errors import BundleError
+from headstart.evaluation.decision_rules import OodRule, PredictionSetRule
+from headstart.inference.bundle_members import (
+    INFO,
+    MODEL,
+    SCHEMA,
+    TRAINED_ON,
+    WEIGHTS,
+    BundleMembers,
+    check_size,
+    damaged,
+    open_members,
+    read_checked,
+    read_member,
+)
+from headstart.inference.onnx_check import check_model
+from headstart.preprocessing.image_spec import ImageSpec
+
+__all__ = ["Bundle", "read_bundle"]
+
+_REQUIRED = {"task", "class_names", "pixels", "temperature", "files"}
+_MAX_SIDE = 8192  # pixels; a spec that asks for more would only fill the memory
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle.
+
+    Attributes:
+        path: Where it was read from.
+        class_names: In the order of the logits, exactly as the person wrote them.
+        spec: The pixel contract.
+        temperature: Already applied in the logits.
+        thresholds: Operating points by name; may be empty.
+        ood: Rule of OOD detection, or None.
+        prediction_sets: Floors of sets of classes, or None.
+        info: The whole of `bundle.json`.
+        model: The bytes of `model.onnx`.
+    """
+
+    path: str
+    class_names: tuple[str, ...]
+    spec: ImageSpec
+    temperature: float
+    thresholds: dict[str, Any]
+    ood: OodRule | None
+    prediction_sets: PredictionSetRule | None
+    info: dict[str, Any] = field(repr=False)
+    model: bytes = field(repr=False)
+
+    @property
+    def task(self) -> str:
+        return str(self.info["task"])
+
+    @property
+    def positive(self) -> str | None:
+        """The positive class of two; None where the bundle names none."""
+        name = self.info.get("positive")
+        return name if len(self.class_names) == 2 and name in self.class_names else None
+
+    def weights(self) -> dict[str, Any]:
+        """Return the tensors of `model.safetensors` by name, as numpy arrays; its digest is checked here.
+
+        Raises:
+            BundleError: The file is missing or damaged.
+            MissingExtraError: The training part is not installed.
+        """
+        from headstart.errors import MissingExtraError
+
+        try:
+            from safetensors import SafetensorError
+            from safetensors.numpy import load
+        except ImportError as error:
+            raise MissingExtraError("reading the weights of a bundle", "train") from error
+        data = self._read(WEIGHTS)
+        try:
+            return dict(load(data))
+        except SafetensorError as error:
+            raise damaged(self.path, f"`{WEIGHTS}` cannot be read ({error})") from error
+
+    def trained_on(self) -> frozenset[str]:
+        """First 16 hex digits of the sha256 of every training image; empty where they are not kept.
+
+        Raises:
+            BundleError: The file is missing or damaged.
+        """
+        if TRAINED_ON not in self.info["files"]:
+            return frozenset()
+        return frozenset(self._read(TRAINED_ON).decode("ascii", "replace").split())
+
+    def _read(self, name: str) -> bytes:
+        return read_checked(open_members(self.path), name, self.info["files"])
+
+
+def read_bundle(path: str | os.PathLike[str]) -> Bundle:
+    """Read and verify a run folder, a bundle folder or a zip of either.
+
+    The model's digest is checked here, that of the other files when they are used; a file that is missing
+    or cut off is found here.  Nothing is written to the disk and no code of the bundle runs.
+
+    Raises:
+        UsageError: There is nothing at that path.
+        BundleError: It is no bundle, is damaged, of a newer schema, or its model reaches outside of itself.
+    """
+    members = open_members(os.fspath(path))
+    info = _read_info(members)
+    for name in (WEIGHTS, TRAINED_ON):
+        if name in info["files"]:
+            check_size(members, name, info["files"])
+    try:
+        spec = _read_spec(info["pixels"])
+        names = _read_names(info["class_names"])
+        temperature = float(info["temperature"])
+        thresholds = dict(info.get("thresholds") or {})
+        ood = None if info.get("ood") is None else OodRule.from_json(info["ood"])
+        prediction_sets = (
+            None
+            if info.get("prediction_sets") is None
+            else PredictionSetRule.from_json(info["prediction_sets"], len(names))
+        )
+    except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
+        raise damaged(members.path, f"`{INFO}` does not fit: {error}") from error
+    model = read_checked(members, MODEL, info["files"])
+    check_model(model, f"{members.path}/{MODEL}")
+    return Bundle(members.path, names, spec, temperature, thresholds, ood, prediction_sets, info, model)
+
+
+def _read_info(members: BundleMembers) -> dict[str, Any]:
+    path = members.path
+    try:
+        info = json.loads(read_member(members, INFO).decode("utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise damaged(path, f"`{INFO}` cannot be read as JSON ({error})") from error
+    if not isinstance(info, dict) or type(info.get("schema")) is not int:
+        raise damaged(path, f"`{INFO}` has no schema number")
+    if info["schema"] < SCHEMA:
+        raise BundleError(
+            f"`{path}` has the old bundle schema {info['schema']}; schema {SCHEMA} is required.",
+            hint="train the model again",
+        )
+    if info["schema"] > SCHEMA:
+        raise BundleError(
+            f"`{path}` was written by a newer headstart (schema {info['schema']}; this one reads up to {SCHEMA}).",
+            hint="pip install --upgrade headstart",
+        )
+    missing = _REQUIRED - set(info)
+    if missing:
+        raise damaged(path, f"`{INFO}` lacks {', '.join(sorted(missing))}")
+    if info["task"] not in ("classify", "detect"):
+        raise BundleError(f"`{path}` is a model for `{info['task']}`; this version knows `classify` and `detect`.")
+    if not isinstance(info["files"], dict) or MODEL not in info["files"]:
+        raise damaged(path, f"`{INFO}` does not name `{MODEL}`")
+    return info
+
+
+def _read_spec(value: Any) -> ImageSpec:
+    """Return the pixel contract, with every number of the right kind: it comes from outside."""
+    if not isinstance(value, dict):
+        raise TypeError("`pixels` is a set of named values")
+    spec = ImageSpec.from_json(value)
+    triples = (spec.mean, spec.std, spec.background)
+    numbers = [*spec.mean, *spec.std, *spec.background, *spec.size_hw, *(spec.intensity_range or ()), spec.max_pixels]
+    is_number = all(type(x) in (int, float) and math.isfinite(x) for x in numbers)
+    is_size = len(spec.size_hw) == 2 and all(type(x) is int and 1 <= x <= _MAX_SIDE for x in spec.size_hw)
+    is_range = spec.intensity_range is None or (
+        len(spec.intensity_range) == 2 and spec.intensity_range[0] < spec.intensity_range[1]
+    )
+    is_color = all(type(x) is int and 0 <= x <= 255 for x in spec.background)
+    if not (is_number and is_size and is_range and is_color and all(len(t) == 3 for t in triples)):
+        raise ValueError("`pixels` holds a value that does not fit")
+    return spec
+
+
+def _read_names(value: Any) -> tuple[str, ...]:
+    if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
+        raise ValueError("`class_names` is a list of texts")
+    if len(set(value)) != len(value):
+        raise ValueError("a class name stands twice in `class_names`")
+    return tuple(value)

@@ -1,0 +1,162 @@
+"""Write detections as tables or annotation formats.
+
+Annotation formats need an empty output, so that corrected labels are never overwritten.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from headstart.data.boxes.writers import ImageBoxes, annotation_files, coco_value
+from headstart.data.file_tree import printable
+from headstart.errors import HeadstartError, UsageError
+from headstart.types.records import Problem
+from headstart.utils.csv_cells import escape_formula
+from headstart.utils.system import atomic_file, atomic_folder
+
+if TYPE_CHECKING:
+    from headstart.inference.detector_runtime import ImageDetections
+
+__all__ = [
+    "COLUMNS",
+    "FORMATS",
+    "check_box_output",
+    "coco_text",
+    "relative_names",
+    "write_box_rows",
+    "write_found_boxes",
+]
+
+FORMATS = ("csv", "coco", "yolo", "voc")
+"""What `--to` takes."""
+
+COLUMNS = ("file", "label", "score", "xmin", "ymin", "xmax", "ymax", "width", "height", "error")
+"""Columns of the table: a row a box, corners in pixels of the upright image; one row for an image without boxes."""
+
+
+def check_box_output(out: str | None, to: str | None) -> str:
+    """Return the format that is written; to be called before any work is done.
+
+    Args:
+        out: File (csv, coco) or folder (yolo, voc), or None for the screen.
+        to: As the person said, or None: by the ending of `out`, else csv.
+
+    Raises:
+        UsageError: The place does not fit the format, or already holds something.
+    """
+    if to is None:
+        to = "coco" if out is not None and out.lower().endswith(".json") else "csv"
+    if to not in FORMATS:
+        raise UsageError(f"There is no format `{to}`.", hint="--to csv, coco, yolo or voc")
+    if out is None:
+        if to in ("yolo", "voc"):
+            raise UsageError(f"--to {to} writes one file an image and needs a folder.", hint="--out labels_folder")
+        return to
+    target = Path(out)
+    if not target.absolute().parent.is_dir():
+        raise UsageError(f"The folder `{target.parent}` does not exist.", hint="make it first, or name another place")
+    if to in ("yolo", "voc"):
+        if target.exists() and not target.is_dir():
+            raise UsageError(f"`{target}` is a file; --to {to} needs a folder.")
+        if target.is_dir() and any(target.iterdir()):
+            raise UsageError(
+                f"The folder `{target}` already holds files, which are not written over.", hint="name a new folder"
+            )
+        return to
+    ending = ".csv" if to == "csv" else ".json"
+    if target.is_dir() or target.suffix.lower() != ending:
+        raise UsageError(f"--to {to} writes a {ending} file, not `{target}`.", hint=f"for example --out boxes{ending}")
+    return to
+
+
+def relative_names(items: Sequence[str | Problem]) -> list[str]:
+    """Names of images below the folder that all of them share, with `/`; what the annotation formats name them by."""
+    places = [os.path.abspath(item.name if isinstance(item, Problem) else item) for item in items]
+    if not places:
+        return []
+    try:
+        shared = os.path.commonpath([os.path.dirname(p) for p in places])
+    except ValueError:  # several drives
+        return [printable(os.path.basename(p)) for p in places]
+    return [printable(os.path.relpath(p, shared).replace(os.sep, "/")) for p in places]
+
+
+def write_box_rows(stream: IO[str], found: Iterable[ImageDetections], class_names: Sequence[str]) -> None:
+    """Write the table row by row."""
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(COLUMNS)
+    for image in found:
+        name, (height, width) = escape_formula(image.file), image.size_hw
+        if image.error is not None:
+            writer.writerow([name, *[""] * 8, escape_formula(image.error)])
+            continue
+        boxes = image.detections
+        if not len(boxes):
+            writer.writerow([name, *[""] * 6, width, height, ""])
+        for xyxy, score, class_id in zip(boxes.xyxy, boxes.scores, boxes.class_ids, strict=True):
+            corners = [f"{float(v):.1f}" for v in xyxy]
+            row = [name, escape_formula(class_names[class_id]), f"{float(score):.4f}", *corners, width, height, ""]
+            writer.writerow(row)
+
+
+def write_found_boxes(
+    out: str, to: str, found: Iterable[ImageDetections], names: Sequence[str], class_names: Sequence[str]
+) -> None:
+    """Write a file or folder, whole or not at all.
+
+    Args:
+        out: Where to; see `check_box_output`.
+        to: One of `FORMATS`.
+        found: One entry an image; may be lazy.
+        names: How the annotation formats name them, aligned with `found`.
+        class_names: By class id.
+
+    Raises:
+        UsageError: Two images would share a file.
+        HeadstartError: The place cannot be written.
+    """
+    target = Path(out)
+    try:
+        if to == "csv":
+            with (
+                atomic_file(target) as place,
+                open(place, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+            ):
+                write_box_rows(stream, found, class_names)
+            return
+        images = list(_images(found, names))
+        if to == "coco":
+            with atomic_file(target) as place:
+                place.write_text(coco_text(images, class_names), encoding="utf-8")
+            return
+        files = annotation_files(images, class_names, to)
+        if target.is_dir():
+            target.rmdir()  # it is empty, as was checked
+        with atomic_folder(target) as folder:
+            for name, text in files.items():
+                path = folder / name
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_text(text, encoding="utf-8", newline="")
+    except OSError as error:
+        raise HeadstartError(
+            f"`{target}` cannot be written ({error.strerror or error}).", hint="name another place with --out"
+        ) from error
+
+
+def coco_text(images: Sequence[ImageBoxes], class_names: Sequence[str]) -> str:
+    """Return the COCO JSON as text."""
+    value: dict[str, Any] = coco_value(images, class_names)
+    return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _images(found: Iterable[ImageDetections], names: Sequence[str]) -> Iterator[ImageBoxes]:
+    """Return what could be read; an image that could not has no annotation."""
+    for image, name in zip(found, names, strict=True):
+        if image.error is None:
+            boxes = image.detections
+            yield ImageBoxes(name, image.size_hw, boxes.xyxy, boxes.class_ids, boxes.scores)

@@ -1,0 +1,267 @@
+"""Check a labeled data set: report findings, draw near-duplicates, write a split without leaks."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from abc import abstractmethod
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.sources import read
+from headstart.data.split import write_split
+from headstart.errors import HeadstartError, UsageError
+from headstart.events import CheckFinished, Event, EventStream, FileWritten, FindingMade
+from headstart.messages.numbers import pluralize
+from headstart.messages.reading import reading_to_json
+from headstart.messages.summaries import rank_findings
+from headstart.pipelines.show import save_sheet
+from headstart.quality.contact_sheet import draw_pairs
+from headstart.quality.inspection import AppliedReport, apply_report
+from headstart.quality.inspector import DatasetInspector
+from headstart.quality.reading_events import reading_events, report_reading
+from headstart.quality.report_findings import dataset_findings
+from headstart.quality.report_text import report_to_json
+from headstart.quality.split_repair import repair_split
+from headstart.results import Story, import_pandas
+from headstart.runs.files import write_json
+from headstart.types.codes import USER_TEST_SPLIT, Finding, NoteKind
+from headstart.types.records import DatasetReport, Samples, Split
+from headstart.utils.limits import MAX_PIXELS
+
+if TYPE_CHECKING:
+    from headstart.features.extractor import FeatureExtractor
+
+__all__ = ["DatasetCheck", "ImageCheckResult", "check_data", "save_repaired_split"]
+
+_MAX_PAIRS = 60
+
+
+class DatasetCheck(Story):
+    """A data set with the findings of its check.
+
+    Attributes:
+        events: Events of the check, rendered by its text and HTML.
+        findings: All findings, most severe first.
+    """
+
+    @property
+    @abstractmethod
+    def findings(self) -> tuple[Finding, ...]:
+        """Return all findings, most severe first."""
+
+    @abstractmethod
+    def finish(self) -> CheckFinished:
+        """Return the event that ends the check."""
+
+    def report(self, events: EventStream) -> None:
+        """Emit the findings and the end of the check."""
+        events.find(*self.findings)
+        events.emit(self.finish())
+
+    @abstractmethod
+    def to_json(self) -> dict[str, Any]:
+        """Return the dataset report as JSON values; image paths are relative to the data."""
+
+    @abstractmethod
+    def draw_sheet(self, out: str, events: EventStream) -> None:
+        """Draw the contact sheet of problems.
+
+        Raises:
+            UsageError: The sheet cannot be written.
+        """
+
+    @abstractmethod
+    def write_repaired_split(self, out: str, events: EventStream) -> None:
+        """Write the user's split without leaks and without divided groups; moves no file.
+
+        Raises:
+            DataError: No split without leaks is possible.
+            UsageError: The file cannot be written, or there is no split to repair.
+        """
+
+    def write(
+        self,
+        events: EventStream,
+        *,
+        json_file: str | os.PathLike[str] | None,
+        sheet: str | os.PathLike[str] | None,
+        repair: str | os.PathLike[str] | None,
+    ) -> None:
+        """Write the dataset report, the sheet and the repaired split, where a path is given."""
+        if json_file is not None:
+            try:
+                write_json(Path(json_file), self.to_json())
+            except OSError as error:
+                raise UsageError(f"cannot write `{json_file}` ({error.strerror or error}).") from error
+            events.emit(FileWritten("check", os.fspath(json_file)))
+        if sheet is not None:
+            self.draw_sheet(os.fspath(sheet), events)
+        if repair is not None:
+            self.write_repaired_split(os.fspath(repair), events)
+
+
+@dataclass(frozen=True, repr=False)
+class ImageCheckResult(DatasetCheck):
+    """Images with one label each, and their dataset report."""
+
+    samples: Samples
+    dataset_report: DatasetReport
+    group_from: str | None = None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """See `DatasetCheck`."""
+        return tuple(rank_findings(dataset_findings(self.dataset_report)))
+
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """See `DatasetCheck`."""
+        return (*reading_events(self.samples, is_checked=True), *map(FindingMade, self.findings), self.finish())
+
+    def finish(self) -> CheckFinished:
+        """See `DatasetCheck`."""
+        return CheckFinished(self.samples.root, len(self.samples), is_final=True)
+
+    def to_json(self) -> dict[str, Any]:
+        """See `DatasetCheck`."""
+        return {**report_to_json(self.dataset_report), **reading_to_json(self.samples.notes)}
+
+    def to_pandas(self) -> Any:
+        """Return the pairs of near-duplicates as a DataFrame."""
+        pairs = (*self.dataset_report.leaks, *self.dataset_report.duplicates, *self.dataset_report.near_duplicates)
+        return import_pandas().DataFrame([asdict(p) for p in dict.fromkeys(pairs)])
+
+    def draw_sheet(self, out: str, events: EventStream) -> None:
+        """See `DatasetCheck`: near-duplicates side by side, leaks and label conflicts first, or a warning."""
+        report = self.dataset_report
+        pairs = (*report.leaks, *report.label_conflicts, *report.duplicates, *report.near_duplicates)
+        pairs = tuple(dict.fromkeys(pairs))
+        if not pairs:
+            events.warn(NoteKind.NO_COPIES_TO_DRAW, path=out)
+            return
+        rows = []
+        for p in pairs[:_MAX_PAIRS]:
+            caption = f"{p.kind}, similarity {p.similarity:.3f}"
+            if p.split_a != p.split_b:
+                caption += f", leak: {p.split_a} / {p.split_b}"
+            if p.label_a != p.label_b:
+                caption += f", labels: {p.label_a} / {p.label_b}"
+            rows.append((p.index_a, p.index_b, caption))
+        left = len(pairs) - len(rows)
+        title = f"{pluralize(len(pairs), 'pair')} of near-duplicates" + (f", first {len(rows)} shown" if left else "")
+        save_sheet(draw_pairs(self.samples, rows, title=title), out, events)
+
+    def write_repaired_split(self, out: str, events: EventStream) -> None:
+        """See `DatasetCheck`; images with conflicting labels are excluded too."""
+        applied = apply_report(self.samples, self.dataset_report, group_from=self.group_from)
+        assignment = np.array([s.split or "train" for s in self.samples], dtype="<U5")
+        save_repaired_split(self.samples, assignment, applied, out, events)
+
+
+def check_data(
+    data: str,
+    events: EventStream,
+    *,
+    backbone: str = "efficientnet_lite0",
+    layout: str | None = None,
+    label_pattern: str | None = None,
+    first_id: int | str | None = None,
+    group_from: str | None = None,
+    intensity_range: tuple[float, float] | None = None,
+    allow_external_paths: bool = False,
+    max_pixels: int = MAX_PIXELS,
+    num_threads: int | None = None,
+    offline: bool = False,
+    use_network: bool = True,
+    use_cache: bool = True,
+) -> ImageCheckResult:
+    """Read and check a data set; no file is changed.
+
+    Args:
+        data: As in `train`.
+        events: The event stream.
+        backbone: Backbone whose features confirm near-duplicates and measure the effect of groups on the score.
+        layout, label_pattern, first_id, group_from, intensity_range: As in `train`.
+        allow_external_paths, num_threads, offline: As in `train`.
+        max_pixels: Larger images are rejected.
+        use_network: Whether to extract features; never without the training extra.
+        use_cache: Whether scans and reports are cached on disk.
+    """
+    samples = read(
+        data, layout=layout, label_pattern=label_pattern, first_id=first_id, allow_external_paths=allow_external_paths
+    )
+    report_reading(samples, events, is_checked=True)
+    inspector = DatasetInspector(
+        samples,
+        events,
+        data=data,
+        intensity_range=intensity_range,
+        max_pixels=max_pixels,
+        group_from=group_from,
+        num_threads=num_threads,
+        use_cache=use_cache,
+    )
+    if use_network and importlib.util.find_spec("torch") is not None:
+        chosen, _ = inspector.find_range()
+        embedder = _open(events, backbone, chosen, max_pixels, num_threads, offline)
+        if embedder is not None:
+            features, _, _ = embedder.embed(samples.paths, samples.names, events, observer=inspector.scanner)
+            if features.is_ok.any():
+                report = inspector.inspect(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
+                return ImageCheckResult(samples, report, group_from)
+            return ImageCheckResult(samples, inspector.inspect(), group_from)
+    inspector.scan()
+    return ImageCheckResult(samples, inspector.inspect(), group_from)
+
+
+def save_repaired_split(
+    samples: Samples, assignment: NDArray[np.str_], applied: AppliedReport, out: str, events: EventStream
+) -> None:
+    """Repair (N,) assignments, write them as a split file, and report how many images moved or were dropped.
+
+    A scored near-duplicate of a training image is dropped; a group in two splits moves as a whole to one.
+
+    Raises:
+        DataError: No split without leaks can be made.
+        UsageError: The file cannot be written.
+    """
+    user_split = Split(assignment, applied.groups, "given", USER_TEST_SPLIT, 0)
+    excluded = applied.excluded | (applied.test_including_leaks & ~applied.test)
+    split = repair_split(samples, user_split, applied.groups, excluded)
+    try:
+        write_split(out, samples, split)
+    except OSError as error:
+        raise UsageError(f"cannot write `{out}` ({error.strerror or error}).") from error
+    num_excluded = int((split.assignment == "").sum())
+    evidence = {"num_left_out": num_excluded, "repair": split.reason.value, **split.evidence}
+    events.emit(FileWritten("split", out, evidence))
+
+
+def _open(
+    events: EventStream,
+    backbone: str,
+    intensity_range: tuple[float, float] | None,
+    max_pixels: int,
+    num_threads: int | None,
+    offline: bool,
+) -> FeatureExtractor | None:
+    """Open the feature extractor; return None with a warning where that fails."""
+    from headstart.features.extractor import open_embedder
+
+    try:
+        return open_embedder(
+            backbone,
+            events,
+            intensity_range=intensity_range,
+            max_pixels=max_pixels,
+            num_threads=num_threads,
+            offline=offline,
+        )
+    except HeadstartError as error:
+        events.warn(NoteKind.NO_BACKBONE_FOR_CHECK, reason=error.message)
+        return None

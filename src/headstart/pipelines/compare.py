@@ -1,0 +1,240 @@
+"""Compare two runs on the same images, paired.
+
+Images are identified by content, not by name. Runs scored on different images cannot be compared without new data.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.data.problem_findings import unreadable_findings
+from headstart.data.sources import read
+from headstart.errors import DataError, InvalidEvaluationError, UsageError
+from headstart.evaluation.metrics import is_skewed, softmax
+from headstart.evaluation.paired_comparison import compare_paired
+from headstart.events import EventStream, Stage
+from headstart.inference.runtime import Runtime
+from headstart.messages.numbers import pluralize
+from headstart.pipelines.evaluate import match_labels, read_problem, seen_in_training
+from headstart.quality.reading_events import report_reading
+from headstart.reports.comparison_text import Comparison, comparison_findings, comparison_json
+from headstart.reports.detector_report import is_detector_run
+from headstart.reports.run_data import RunData
+from headstart.reports.summary import summarize
+from headstart.reports.writer import read_run_data
+from headstart.runs.files import write_json
+from headstart.types.codes import EvaluationProtocol, Finding, FindingKind, Severity
+from headstart.utils.system import atomic_file
+
+__all__ = ["compare_runs", "write_comparison"]
+
+
+@dataclass(frozen=True)
+class _Common:
+    """Predictions of both runs on the same images; classes in the order of run A."""
+
+    probabilities: tuple[NDArray[np.float64], NDArray[np.float64]]
+    truth: NDArray[np.int64]
+    groups: NDArray[np.int64] | None
+    protocol: EvaluationProtocol
+
+
+def compare_runs(
+    run_a: str | os.PathLike[str],
+    run_b: str | os.PathLike[str],
+    *,
+    data: str | os.PathLike[str] | None = None,
+    seed: int = 0,
+    events: EventStream | None = None,
+    **reading: Any,
+) -> Comparison:
+    """Compare two runs; see `api.compare`. `reading` are options of `data.sources.read`."""
+    events = events or EventStream()
+    folders = (Path(run_a), Path(run_b))
+    if any(is_detector_run(folder) for folder in folders):
+        raise UsageError(
+            "detector runs cannot be compared; compare supports classifiers only.",
+            hint="score each on the same images with headstart evaluate",
+        )
+    facts = tuple(read_run_data(folder, paths={}) for folder in folders)
+    names = _run_names(folders)
+    class_names = _same_classes(facts, names)
+    if data is None:
+        for name, value in reading.items():
+            if value not in (None, False):
+                option = "--" + name.replace("_", "-")
+                raise UsageError(f"{option} has no effect without --data.", hint=f"remove {option}")
+        common = _from_scores(facts[0], facts[1], names)
+    else:
+        common = _from_data(folders, facts[0], os.fspath(data), events, reading)
+    counts = np.bincount(common.truth, minlength=len(class_names))
+    metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy" if is_skewed(counts) else "accuracy"
+    result = compare_paired(
+        *common.probabilities,
+        common.truth,
+        class_names,
+        metric=metric,
+        groups=common.groups,
+        is_out_of_fold=common.protocol.is_out_of_fold,
+        seed=seed,
+    )
+    comparison = Comparison(
+        names=names,
+        numbers=comparison_json(result, names, common.protocol, is_new_data=data is not None),
+        findings=tuple(comparison_findings(result)),
+        reports=(summarize(facts[0]), summarize(facts[1])),
+    )
+    for event in comparison.events:
+        events.emit(event)
+    return comparison
+
+
+def _run_names(folders: Sequence[Path]) -> tuple[str, str]:
+    a, b = (f.resolve().name for f in folders)
+    return (a, b) if a != b else (str(folders[0]), str(folders[1]))
+
+
+def _same_classes(facts: Sequence[RunData], names: Sequence[str]) -> tuple[str, ...]:
+    a, b = (f.class_names for f in facts)
+    if set(a) != set(b):
+        pairs = ((names[0], set(a) - set(b)), (names[1], set(b) - set(a)))
+        only = [f"only {run} has {', '.join(f'`{n}`' for n in sorted(own)[:5])}" for run, own in pairs if own]
+        raise DataError(
+            f"the runs have different classes: {'; '.join(only)}.",
+            hint="train both on the same classes (see --exclude)",
+        )
+    return a
+
+
+def _from_scores(a: RunData, b: RunData, names: Sequence[str]) -> _Common:
+    """Compare the stored scores of test images, or the out-of-fold ones where neither run has a test split."""
+    splits = [f.headline_split for f in (a, b)]
+    if splits[0] != splits[1]:
+        tested, other = names if splits[0] == "test" else names[::-1]
+        raise DataError(
+            f"{tested} was scored on a test split, {other} out of fold; the images differ.",
+            hint="score both on the same images: headstart compare RUN_A RUN_B --data LABELED_IMAGES",
+        )
+    for facts, name in zip((a, b), names, strict=True):
+        if facts.scored.logits is None:
+            raise DataError(
+                f"{name} has no stored scores.", hint="score both on the same images: --data LABELED_IMAGES"
+            )
+    rows_a, rows_b = _match(a, b, splits[0], names)
+    order = [b.class_names.index(n) for n in a.class_names]
+    truth = a.scored.truth[rows_a]
+    labels_b = np.array([a.class_names.index(n) for n in b.class_names], dtype=np.int64)[b.scored.truth[rows_b]]
+    if (truth != labels_b).any():
+        raise DataError(
+            f"the labels in {names[1]} and {names[0]} differ for {pluralize(int((truth != labels_b).sum()), 'image')}.",
+            hint="score both on the same labels: --data LABELED_IMAGES",
+        )
+    is_test = splits[0] == "test"
+    probabilities = softmax(_logits(a)[rows_a]), softmax(_logits(b)[rows_b][:, order])
+    protocol = EvaluationProtocol.TEST_SPLIT if is_test else _out_of_fold_protocol(a)
+    return _Common(probabilities, truth, a.scored.groups_of(rows_a), protocol)
+
+
+def _match(a: RunData, b: RunData, split: str, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of the same images in both runs, by digest where both have it, else by name.
+
+    Raises:
+        DataError: The runs were scored on different images.
+    """
+    has_digests = bool(a.scored.digests) and bool(b.scored.digests)
+    keys = []
+    for facts in (a, b):
+        rows = np.flatnonzero(facts.scored.split == split)
+        source = facts.scored.digests if has_digests else facts.scored.names
+        count: dict[str, int] = {}
+        row_of: dict[tuple[str, int], int] = {}
+        for i in rows:
+            number = count[source[i]] = count.get(source[i], -1) + 1  # identical files are numbered
+            row_of[(source[i], number)] = int(i)
+        keys.append(row_of)
+    both = sorted(set(keys[0]) & set(keys[1]), key=lambda k: keys[0][k])
+    if len(both) < max(len(keys[0]), len(keys[1])):
+        sets = "test sets" if split == "test" else "training sets"
+        raise DataError(
+            f"the {sets} differ: {names[0]} was scored on {pluralize(len(keys[0]), 'image')}, {names[1]} on "
+            f"{len(keys[1]):,}, with {len(both):,} in both.",
+            hint="train both with one split (--split RUN_A/split.csv), or use --data LABELED_IMAGES",
+        )
+    return np.array([keys[0][k] for k in both], dtype=np.int64), np.array([keys[1][k] for k in both], dtype=np.int64)
+
+
+def _from_data(folders: Sequence[Path], a: RunData, data: str, events: EventStream, reading: dict[str, Any]) -> _Common:
+    """Compare predictions on labeled images that neither run was trained on."""
+    samples = match_labels(read(data, **reading), a.class_names)
+    report_reading(samples, events)
+    position = {name: i for i, name in enumerate(a.class_names)}
+    scored = [s for s in samples if s.label in position]
+    if not scored:
+        classes = ", ".join(a.class_names[:20])
+        raise DataError("none of the labels in the data match the runs' classes.", hint=f"classes: {classes}")
+    runtimes = [Runtime(os.fspath(folder)) for folder in folders]
+    paths = [s.path for s in scored]
+    known = np.zeros(len(scored), dtype=bool)
+    for runtime in runtimes:
+        known |= seen_in_training(paths, runtime.bundle.trained_on())
+    if known.all():
+        raise InvalidEvaluationError(
+            "all of these images were used to train one of the runs; the comparison would be biased."
+        )
+    if known.any():
+        evidence = {"count": int(known.sum()), "total": len(known)}
+        events.find(Finding(FindingKind.IMAGES_TRAINED_ON, Severity.WARNING, evidence))
+    keep = np.flatnonzero(~known)
+    probabilities = []
+    for runtime in runtimes:
+        order = [runtime.class_names.index(n) for n in a.class_names]
+        with events.stage(Stage.EVALUATE, model=Path(runtime.bundle.path).name, num_images=len(keep)):
+            probabilities.append(runtime.predict_proba([paths[i] for i in keep])[:, order])
+    is_read = np.isfinite(probabilities[0]).all(axis=1) & np.isfinite(probabilities[1]).all(axis=1)
+    if not is_read.any():
+        raise DataError("cannot read any of the images.")
+    if not is_read.all():
+        failed = [read_problem(scored[i].name, paths[i], runtimes[0]) for i in keep[~is_read]]
+        events.find(*unreadable_findings(failed))
+    keep = keep[is_read]
+    truth = np.array([position[scored[i].label or ""] for i in keep], dtype=np.int64)
+    group_names = [scored[i].group for i in keep]
+    groups = None
+    if any(g is not None for g in group_names):
+        numbers: dict[str, int] = {}
+        texts = [g if g is not None else f"\0{i}" for i, g in enumerate(group_names)]
+        groups = np.array([numbers.setdefault(t, len(numbers)) for t in texts], dtype=np.int64)
+    return _Common((probabilities[0][is_read], probabilities[1][is_read]), truth, groups, EvaluationProtocol.TEST_SPLIT)
+
+
+def _out_of_fold_protocol(facts: RunData) -> EvaluationProtocol:
+    """Return the out-of-fold protocol of a run; k-fold where it is not recorded."""
+    with suppress(ValueError):
+        protocol = EvaluationProtocol(str((facts.metrics.get("cv") or {}).get("protocol")))
+        if protocol.is_out_of_fold:
+            return protocol
+    return EvaluationProtocol.K_FOLD
+
+
+def _logits(facts: RunData) -> NDArray[np.float64]:
+    assert facts.scored.logits is not None  # checked before
+    return facts.scored.logits.astype(np.float64)
+
+
+def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:
+    """Write `compare.json` and `compare.png` into a folder."""
+    from headstart.reports.figures import figure_png
+
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / "compare.json", comparison.to_json())
+    with atomic_file(folder / "compare.png") as temporary:
+        temporary.write_bytes(figure_png(comparison.plot()))
+    return [folder / "compare.json", folder / "compare.png"]

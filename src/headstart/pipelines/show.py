@@ -1,0 +1,76 @@
+"""Draw contact sheets of images, as stored or as the network sees them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from headstart.backbones.cards import find_card
+from headstart.data.sources import read
+from headstart.errors import DataError, UsageError
+from headstart.events import EventStream, FileWritten
+from headstart.preprocessing.augmentation import parse_augment
+from headstart.quality.contact_sheet import draw_by_class, draw_views
+from headstart.quality.reading_events import report_reading
+from headstart.training.plan import default_augment
+from headstart.utils.system import atomic_file
+
+__all__ = ["save_sheet", "sheet_kind", "show_images"]
+
+_KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+
+
+def show_images(
+    data: str,
+    events: EventStream,
+    *,
+    per_class: int,
+    seed: int,
+    as_seen: tuple[str, int | None, str] | None,
+    layout: str | None,
+    first_id: int | str | None = None,
+    allow_external_paths: bool,
+    num_augmented: int | None = None,
+    augment: str | None = None,
+) -> Any:
+    """Draw images per class; see `api.show`. `as_seen`: (backbone, image_size, resize_mode), required for views."""
+    samples = read(data, layout=layout, first_id=first_id, allow_external_paths=allow_external_paths, task="images")
+    report_reading(samples, events)
+    if not len(samples):
+        raise DataError("there are no images to show.")
+    spec = None
+    if as_seen is not None:
+        backbone, image_size, resize_mode = as_seen
+        spec = find_card(backbone).image_spec(image_size).with_(resize_mode=resize_mode)
+    side = 128 if spec is None else max(spec.size_hw)
+    if spec is not None and num_augmented is not None:
+        strengths = parse_augment(augment if augment is not None else default_augment("finetune"))
+        return draw_views(samples, spec, strengths, count=num_augmented, num_images=per_class, seed=seed)
+    return draw_by_class(samples, per_class=per_class, seed=seed, side=side, as_seen=spec)
+
+
+def sheet_kind(out: str) -> str:
+    """Return Pillow's format name for the suffix of a path.
+
+    Raises:
+        UsageError: The suffix is not supported.
+    """
+    kind = _KINDS.get(Path(out).suffix.lower())
+    if kind is None:
+        raise UsageError(f"unsupported image format: `{out}`.", hint="use .png or .jpg, e.g. --out samples.png")
+    return kind
+
+
+def save_sheet(sheet: Any, out: str, events: EventStream) -> None:
+    """Write a sheet atomically.
+
+    Raises:
+        UsageError: The path cannot be written, or its suffix is not supported.
+    """
+    kind = sheet_kind(out)
+    try:
+        with atomic_file(Path(out)) as temporary:
+            sheet.save(temporary, format=kind)
+    except OSError as error:
+        raise UsageError(f"cannot write `{out}` ({error.strerror or error}).") from error
+    events.emit(FileWritten("sheet", out, {"width": sheet.width, "height": sheet.height}))

@@ -1,0 +1,1 @@
+"""Check datasets: unreadable files, duplicates, leaks, groups, shortcuts, odd classes."""

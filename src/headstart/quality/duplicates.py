@@ -1,0 +1,174 @@
+"""Find duplicate images: equal bytes, equal pixels, or near-duplicates.
+
+How similar two *different* images can be depends on the data (solar cells of one wafer, strokes of a pen), so the
+similarity threshold is raised above what the images of this dataset reach among each other. A missed pair costs
+little; a false pair merges two groups.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.quality.duplicate_candidates import Candidates, compare_candidates, find_candidates
+from headstart.quality.image_scan import ScanResult
+from headstart.utils.system import available_cores
+
+__all__ = ["Pair", "components", "find_duplicates"]
+
+_BAR = (1.8, 3.15)  # lowest and highest threshold, in -log10(1 - correlation)
+_GAP = 0.25
+_CROPPED = (0.5, 3.2)  # extra margin for crops, up to a threshold of its own: registration inflates their agreement
+_ALL_PAIRS_UP_TO = 8  # larger sets of equal files are listed as pairs with the first one
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """Two duplicate images.
+
+    Attributes:
+        first, second: Positions, first < second.
+        kind: `bytes`, `pixels`, `near`, `mirrored` (flipped) or `cropped`.
+        similarity: 1 for equal pixels, else the correlation of details, in [0, 1].
+    """
+
+    first: int
+    second: int
+    kind: str
+    similarity: float
+
+
+def find_duplicates(
+    scan: ScanResult,
+    *,
+    embeddings: NDArray[np.float32] | None = None,
+    same_pixels: Callable[[int, int], bool] | None = None,
+    num_threads: int | None = None,
+) -> tuple[list[Pair], list[Pair], float]:
+    """Find duplicates among all images.
+
+    Args:
+        scan: The scanned images.
+        embeddings: (N, D) backbone features, used to find more candidates; pixels decide.
+        same_pixels: Compares two images pixel by pixel; None compares the digests of thumbnails.
+        num_threads: Worker threads; one per core by default.
+
+    Returns:
+        Pairs of equal images, pairs of near-duplicates, and the similarity threshold of the latter.
+    """
+    exact, unique = _equal(scan, same_pixels)
+    usable = unique[[_has_content(scan, i) for i in unique]] if len(unique) else unique
+    if len(usable) < 2:
+        return exact, [], _BAR[0]
+    thumbs = scan.thumbs if len(usable) == len(scan.thumbs) else scan.thumbs[usable]
+    num_threads = num_threads or available_cores()
+    candidates = find_candidates(thumbs, None if embeddings is None else embeddings[usable], num_threads)
+    scores, is_cropped = compare_candidates(thumbs, candidates, num_threads)
+    bar = _similarity_threshold(np.where(is_cropped, 0, scores), candidates, len(usable))
+    crop_bar = max(min(bar + _CROPPED[0], _CROPPED[1]), _similarity_threshold(scores, candidates, len(usable)))
+    best: dict[tuple[int, int], tuple[float, str]] = {}
+    for k in np.flatnonzero(scores >= np.where(is_cropped, crop_bar, bar)):
+        a, b = sorted((int(usable[candidates.part[k]]), int(usable[candidates.whole[k]])))
+        kind = "mirrored" if candidates.is_flipped[k] else "cropped" if is_cropped[k] else "near"
+        if scores[k] > best.get((a, b), (0.0, ""))[0]:
+            best[a, b] = (float(scores[k]), kind)
+    near = [Pair(a, b, kind, 1 - 10**-score) for (a, b), (score, kind) in best.items()]
+    return exact, _with_equal_images(near, exact), bar
+
+
+def _with_equal_images(near: list[Pair], exact: list[Pair]) -> list[Pair]:
+    """Add the pairs of images equal to one of a near-duplicate pair (small sets only; large ones are linked anyway)."""
+    equal_images: dict[int, set[int]] = defaultdict(set)
+    for pair in exact:
+        equal_images[pair.first].add(pair.second)
+        equal_images[pair.second].add(pair.first)
+    out = {}
+    for pair in near:
+        for a in (pair.first, *sorted(equal_images[pair.first])[:_ALL_PAIRS_UP_TO]):
+            for b in (pair.second, *sorted(equal_images[pair.second])[:_ALL_PAIRS_UP_TO]):
+                key = (min(a, b), max(a, b))
+                if a != b and b not in equal_images[a] and key not in out:
+                    out[key] = Pair(*key, pair.kind, pair.similarity)
+    return [out[key] for key in sorted(out)]
+
+
+def components(count: int, pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
+    """Return (count,) number of the connected component of each node, by first appearance."""
+    parent = list(range(count))
+
+    def root(i: int) -> int:
+        while parent[i] != i:
+            parent[i] = parent[parent[i]]
+            i = parent[i]
+        return i
+
+    for a, b in pairs:
+        ra, rb = root(a), root(b)
+        if ra != rb:
+            parent[max(ra, rb)] = min(ra, rb)
+    roots = np.array([root(i) for i in range(count)], dtype=np.int64)
+    _, numbers = np.unique(roots, return_inverse=True)
+    return numbers.astype(np.int64)
+
+
+def _equal(scan: ScanResult, same_pixels: Callable[[int, int], bool] | None) -> tuple[list[Pair], NDArray[np.int64]]:
+    """Return pairs with equal bytes or pixels, and one position per set of equal images."""
+    by_bytes: dict[str, list[int]] = defaultdict(list)
+    for i, info in enumerate(scan.info):
+        if info is not None:
+            by_bytes[info.digest].append(i)
+    by_pixels: dict[str, list[int]] = defaultdict(list)
+    for same in by_bytes.values():
+        info = scan.info[same[0]]
+        if info is not None:
+            by_pixels[info.pixel_key].append(same[0])
+    pairs = [Pair(a, b, "bytes", 1.0) for same in by_bytes.values() for a, b in _pairs(same)]
+    unique = []
+    for same in by_pixels.values():
+        unique.append(same[0])
+        for other in same[1:]:
+            if same_pixels is None or same_pixels(same[0], other):
+                pairs.append(Pair(same[0], other, "pixels", 1.0))
+            else:
+                unique.append(other)
+    return sorted(pairs, key=lambda p: (p.first, p.second)), np.array(sorted(unique), dtype=np.int64)
+
+
+def _pairs(same: list[int]) -> list[tuple[int, int]]:
+    return list(combinations(same, 2)) if len(same) <= _ALL_PAIRS_UP_TO else [(same[0], b) for b in same[1:]]
+
+
+def _has_content(scan: ScanResult, i: np.int64) -> bool:
+    info = scan.info[int(i)]
+    return info is not None and not any(kind == "one-color" for kind, _ in info.remarks)
+
+
+def _similarity_threshold(scores: NDArray[np.float32], candidates: Candidates, count: int) -> float:
+    """Return the similarity threshold for near-duplicates: the lower of two estimates.
+
+    The best match of each image is mostly a different image, so the median and upper quartile describe the tail of
+    different images. Where duplicates are frequent enough to move these, a gap with almost no pairs separates them
+    from the rest.
+    """
+    top = np.zeros(count)
+    np.maximum.at(top, candidates.part, scores)
+    np.maximum.at(top, candidates.whole, scores)
+    top = top[(top > 0) & (top < _BAR[1])]  # pairs above it are duplicates
+    if not len(top):
+        return _BAR[0]
+    tail_end = _BAR[1]
+    for _ in range(3):  # duplicates raise the quantiles; excluding the likely ones lowers them again
+        median, upper = np.quantile(top[top < tail_end], (0.5, 0.75))
+        tail_end = min(tail_end, float(median + 3.5 * (upper - median) + 0.3))
+    ordered = np.sort(scores)
+    bars = np.arange(_BAR[0], _BAR[1] + 1e-9, 0.05)
+    above = len(ordered) - np.searchsorted(ordered, bars)
+    below = len(ordered) - np.searchsorted(ordered, bars - _GAP) - above
+    is_gap = below <= 0.01 * above + 0.5
+    gap = bars[is_gap.argmax()] if is_gap.any() else _BAR[1]
+    return float(np.clip(min(tail_end, gap), *_BAR))

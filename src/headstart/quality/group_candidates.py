@@ -1,0 +1,256 @@
+"""Propose groups from file names, folders and table columns.
+
+Every proposal is a regular expression or a column that `--group-from` accepts. No image is read here; proposals are
+tested in `group_evaluation` before they are used.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from headstart.types.codes import Evidence
+from headstart.types.records import Samples
+
+__all__ = ["GroupCandidate", "inside_class_folders", "is_plausible_grouping", "propose_groups"]
+
+_DELIMITERS = re.compile(r"[_\-.,; ~()\[\]@#+=]+")
+_TOKENS = re.compile(r"\d+|[^\W\d_]+|[\W_]+")
+_MIN_FRACTION = 0.5  # of the names that must have one form; 0.9 where letters and digits are separated too
+_MOST = 12
+
+_CAMERAS = (
+    "cimg dcp dji dsc dscf dscn dscs fuji g gh gopr gp gx hpim imag img imgp kif mah mg mov mvi p pano pict psx pxl "
+    "sam sdc sn win"
+)
+_PROGRAMS = (
+    "burst capture download fb received scan screen screenshot signal snap snapshot telegram unnamed untitled wa "
+    "whatsapp"
+)
+_WORDS = (
+    "bild clip copy file foto frame frames im image images original photo photos pic pics picture sample thumb "
+    "thumbnail vid video"
+)
+_COUNTER_PREFIXES = frozenset((*_CAMERAS.split(), *_PROGRAMS.split(), *_WORDS.split()))
+"""Prefixes of running numbers that say nothing about the subject; compared in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class GroupCandidate:
+    """One possible grouping of the images.
+
+    Attributes:
+        pattern: Value for `--group-from`.
+        grouping: Origin of the keys: `grouped_by` (`column`, `layout`, `name_part`, `name_parts`, `capture_time`,
+            `folder`, `template` or `expression`) with its names; `in_class_folders` is true for numbers that restart
+            in each class folder.
+        keys: (N,) key of each sample, None without one.
+        source: `name`, `column`, `time`, `inferred` (from nested folders), `given` (by a table or `--layout`) or
+            `asked` (with `--group-from`).
+        is_counter: Whether the key is only the prefix of a counter, as cameras and programs write it (`IMG`).
+    """
+
+    pattern: str
+    grouping: Evidence
+    keys: tuple[str | None, ...]
+    source: str
+    is_counter: bool = False
+
+    @property
+    def origin(self) -> Literal["guessed", "inferred", "given", "asked"]:
+        """Origin of the grouping: proposed here, or given by the data or the user."""
+        origins: dict[str, Literal["inferred", "given", "asked"]] = {
+            "inferred": "inferred",
+            "given": "given",
+            "asked": "asked",
+        }
+        return origins.get(self.source, "guessed")
+
+
+def propose_groups(samples: Samples) -> list[GroupCandidate]:
+    """Propose all groupings that put at least some images together, but not nearly all of them.
+
+    Returns:
+        At most 12, the coarsest last; equal partitions count once.
+    """
+    proposals = [*_given_groups(samples), *_columns(samples), *_names(samples)]
+    candidates: list[GroupCandidate] = []
+    partitions: set[tuple[int, ...]] = set()
+    for proposal in proposals:
+        if proposal.origin == "guessed" and not is_plausible_grouping(proposal.keys):
+            continue
+        form = _partition(proposal.keys)
+        if form not in partitions:
+            partitions.add(form)
+            candidates.append(proposal)
+    return candidates[:_MOST]
+
+
+def inside_class_folders(samples: Samples, proposal: GroupCandidate) -> GroupCandidate | None:
+    """Restrict a proposal to each class folder, for numbers that restart in each.
+
+    Returns:
+        None if the proposal is not from a file name, or a folder holds several classes.
+    """
+    if proposal.source != "name":
+        return None
+    parents = [s.name.split("/")[-2] if "/" in s.name else None for s in samples]
+    labels: dict[str | None, set[str | None]] = defaultdict(set)
+    for sample, parent in zip(samples, parents, strict=True):
+        labels[parent].add(sample.label)
+    if None in parents or len(labels) < 2 or any(len(folder_set) > 1 for folder_set in labels.values()):
+        return None
+    body = re.sub(r"\[\^(\\?.)\]\*", r"[^\1/]*", proposal.pattern.removeprefix("^"))
+    keys = tuple(None if k is None else f"{p}\0{k}" for p, k in zip(parents, proposal.keys, strict=True))
+    return GroupCandidate(f"([^/]*)/{body}[^/]*$", {**proposal.grouping, "in_class_folders": True}, keys, "name")
+
+
+def _given_groups(samples: Samples) -> list[GroupCandidate]:
+    keys = tuple(s.group for s in samples)
+    if not any(keys):
+        return []
+    source = "inferred" if samples.has_inferred_groups else "given"
+    return [GroupCandidate("group", {"grouped_by": "layout", "name": samples.layout}, keys, source)]
+
+
+def _columns(samples: Samples) -> list[GroupCandidate]:
+    candidates = []
+    for column, cells in samples.columns.items():
+        keys = tuple(c.strip() or None for c in cells)
+        # A fractional number is a measurement, not an identifier.
+        if any(k and re.fullmatch(r"[+-]?\d+\.\d+(e[+-]?\d+)?", k, re.IGNORECASE) for k in keys):
+            continue
+        candidates.append(GroupCandidate(column, {"grouped_by": "column", "name": column}, keys, "column"))
+    return candidates
+
+
+def _names(samples: Samples) -> list[GroupCandidate]:
+    """Propose each part of the file name, and its beginning up to each part."""
+    stems = [_stem(s.name) for s in samples]
+    labels = {re.sub(r"\W+", "", (s.label or "").casefold()) for s in samples}
+    candidates = []
+    for cut, min_fraction in ((_by_delimiters, _MIN_FRACTION), (_by_tokens, 0.9)):
+        forms = Counter(form for form, _ in map(cut, stems))
+        if not forms:
+            continue
+        form, count = forms.most_common(1)[0]
+        if count < min_fraction * len(stems):
+            continue
+        fields = [f if g == form else None for g, f in map(cut, stems)]
+        width = next(len(f) for f in fields if f is not None)
+        if not 1 < width <= 12:
+            continue
+        example = next(s.name.rpartition("/")[2] for s, f in zip(samples, fields, strict=True) if f is not None)
+        candidates += _fields(form, fields, width, labels, example)
+    return candidates
+
+
+def _fields(
+    form: str, fields: Sequence[tuple[str, ...] | None], width: int, labels: set[str], example: str
+) -> list[GroupCandidate]:
+    parts = form.split("\0")  # text before each field, and after the last
+    inner = parts[0] != "tokens"
+    texts = parts if inner else parts[1:]
+    candidates = []
+    shown = next(f for f in fields if f is not None)
+    values = [{f[k] for f in fields if f is not None} for k in range(width)]
+    # A part that equals the class, or is constant, is not a group.
+    telling = [len(v) > 1 and not {re.sub(r"\W+", "", x.casefold()) for x in v} <= labels for v in values]
+    for k in range(width):
+        if not telling[k]:
+            continue
+        keys = tuple(None if f is None else f[k] for f in fields)
+        pattern = "^" + "".join(_part(texts, t, inner, shown) for t in range(k)) + _part(texts, k, inner, shown, True)
+        pattern += _end(texts, k, width)
+        grouping: Evidence = {"grouped_by": "name_part", "position": k + 1, "value": shown[k], "example": example}
+        candidates.append(GroupCandidate(pattern, grouping, keys, "name", _is_counter(keys)))
+        earlier = [t for t in range(k) if telling[t]]
+        if earlier and k < width - 1:
+            keys = tuple(None if f is None else "\0".join(f[t] for t in (*earlier, k)) for f in fields)
+            pattern = "^" + "".join(_part(texts, t, inner, shown, t in earlier) for t in range(k))
+            pattern += _part(texts, k, inner, shown, True) + _end(texts, k, width)
+            values_of = [shown[t] for t in (*earlier, k)]
+            grouping = {"grouped_by": "name_parts", "values": values_of, "example": example}
+            candidates.append(GroupCandidate(pattern, grouping, keys, "name"))
+    return candidates
+
+
+def _is_counter(keys: Sequence[str | None]) -> bool:
+    """Return whether most keys are only the prefix of a counter."""
+    known = [k.casefold() for k in keys if k is not None]
+    return sum(k in _COUNTER_PREFIXES for k in known) >= 0.5 * max(1, len(known))
+
+
+def _part(texts: Sequence[str], k: int, inner: bool, shown: tuple[str, ...], captured: bool = False) -> str:
+    """Return the expression of one field with the delimiter before it."""
+    if inner:
+        stop = (texts[k + 1] or ".")[0]
+        body = f"[^{stop}]*" if stop not in "]^-" else f"[^{re.escape(stop)}]*"
+    else:
+        body = r"\d+" if shown[k].isdigit() else r"[^\W\d_]+"
+    return re.escape(texts[k]).replace(r"\-", "-") + (f"({body})" if captured else body)
+
+
+def _end(texts: Sequence[str], k: int, width: int) -> str:
+    """Return what must follow a field: the next delimiter, or the file extension."""
+    if texts[k + 1]:
+        return re.escape(texts[k + 1]).replace(r"\-", "-")
+    return r"(?:\.|$)" if k == width - 1 else ""
+
+
+def _by_delimiters(stem: str) -> tuple[str, tuple[str, ...]]:
+    """Return the delimiters (the form of the name) and the fields between them."""
+    fields, before, position = [], [], 0
+    pending = ""
+    for match in _DELIMITERS.finditer(stem):
+        if match.start() > position:
+            before.append(pending)
+            fields.append(stem[position : match.start()])
+            pending = ""
+        pending += match.group()
+        position = match.end()
+    if position < len(stem):
+        before.append(pending)
+        fields.append(stem[position:])
+        pending = ""
+    return "\0".join([*before, pending]), tuple(fields)
+
+
+def _by_tokens(stem: str) -> tuple[str, tuple[str, ...]]:
+    """Return the same, also split between letters and digits (`p012v2`)."""
+    fields, before = [], []
+    pending = ""
+    for match in _TOKENS.finditer(stem):
+        token = match.group()
+        if token[0].isalnum():
+            before.append(pending)
+            fields.append(token)
+            pending = ""
+        else:
+            pending += token
+    kinds = "".join("d" if f.isdigit() else "a" for f in fields)
+    return "\0".join(["tokens", *before, pending]) + ("" if not kinds else f"\0{kinds}"), tuple(fields)
+
+
+def _stem(name: str) -> str:
+    return os.path.splitext(name.rpartition("/")[2])[0]
+
+
+def is_plausible_grouping(keys: Sequence[str | None]) -> bool:
+    """Return whether keys put at least some images together, but not nearly all of them."""
+    sizes = Counter(k for k in keys if k is not None)
+    together = sum(n for n in sizes.values() if n > 1)
+    return (
+        2 <= len(sizes) <= 0.6 * len(keys)
+        and together >= max(4, 0.05 * len(keys))
+        and max(sizes.values()) <= 0.9 * len(keys)
+    )
+
+
+def _partition(keys: Sequence[str | None]) -> tuple[int, ...]:
+    known: dict[str, int] = defaultdict(lambda: len(known))
+    return tuple(-1 if k is None else known[k] for k in keys)

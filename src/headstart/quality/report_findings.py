@@ -1,0 +1,115 @@
+"""Turn the check of a dataset into findings: leaks, conflicts, duplicates, groups, shortcuts, odd files."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict
+
+from headstart.data.problem_findings import unreadable_findings
+from headstart.types.codes import Evidence, Finding, FindingKind, GroupStatus, JsonValue, Severity
+from headstart.types.records import DatasetReport, GroupPattern, ImagePair
+
+__all__ = ["dataset_findings"]
+
+_EXAMPLES = 5
+_NARROW_CROP = 0.55  # fraction of the median image below which a center crop is reported
+_ORDER = ("train", "val", "test")
+
+
+def dataset_findings(report: DatasetReport) -> list[Finding]:
+    """Return all findings of a check, those that distort a score first."""
+    return [
+        *_leaks(report),
+        *_conflicts(report.label_conflicts),
+        *unreadable_findings(report.unreadable),
+        *report.findings,
+        *_groups(report.group_patterns),
+        *_duplicates([*report.duplicates, *report.near_duplicates]),
+        *(Finding(FindingKind.SHORTCUT, Severity.WARNING, _plain(asdict(s))) for s in report.shortcuts),
+        *(
+            Finding(
+                FindingKind.FILES_HANDLED,
+                Severity.INFO,
+                {"what": r.kind, "count": r.count, "detail": r.detail, "examples": list(r.examples)},
+            )
+            for r in report.remarks
+        ),
+        *_narrow_crop(report),
+    ]
+
+
+def _leaks(report: DatasetReport) -> list[Finding]:
+    """Return one finding per pair of splits that share images."""
+    by_sides: dict[tuple[str, str], list[ImagePair]] = defaultdict(list)
+    for pair in report.leaks:
+        first, second = sorted((pair.split_a or "train", pair.split_b or "train"), key=_ORDER.index)
+        by_sides[first, second].append(pair)
+    has_test = any("test" in row for row in report.classes.values())
+    return [
+        Finding(
+            FindingKind.LEAKING_IMAGES,
+            Severity.ERROR,
+            {
+                "split": second,
+                "other_split": first,
+                "count": len({p.index_a if p.split_a == second else p.index_b for p in pairs}),
+                "pairs": [[p.a, p.b] for p in pairs[:_EXAMPLES]],
+                "is_headline": second == "test" or not has_test,
+            },
+        )
+        for (first, second), pairs in by_sides.items()
+    ]
+
+
+def _conflicts(pairs: Sequence[ImagePair]) -> list[Finding]:
+    if not pairs:
+        return []
+    evidence: Evidence = {
+        "count": len(pairs),
+        "pairs": [[p.a, p.label_a, p.b, p.label_b] for p in pairs[:_EXAMPLES]],
+    }
+    return [Finding(FindingKind.LABEL_CONFLICTS, Severity.ERROR, evidence)]
+
+
+def _duplicates(pairs: Sequence[ImagePair]) -> list[Finding]:
+    by_kind: dict[str, list[ImagePair]] = defaultdict(list)
+    for pair in pairs:
+        by_kind[pair.kind].append(pair)
+    return [
+        Finding(
+            FindingKind.DUPLICATE_IMAGES,
+            Severity.INFO,
+            {"pair_kind": kind, "count": len(same), "pairs": [[p.a, p.b] for p in same[:_EXAMPLES]]},
+        )
+        for kind, same in by_kind.items()
+    ]
+
+
+def _groups(patterns: Iterable[GroupPattern]) -> list[Finding]:
+    """Return a finding for each proposed grouping; questions are already among the findings of the report."""
+    findings = []
+    for pattern in patterns:
+        if pattern.status.is_question:
+            continue
+        kind = {
+            GroupStatus.APPLIED: FindingKind.GROUPS_APPLIED,
+            GroupStatus.ALTERNATIVE: FindingKind.GROUPS_NOT_APPLIED,
+        }.get(pattern.status, FindingKind.GROUPS_REJECTED)
+        findings.append(Finding(kind, Severity.INFO, _plain(asdict(pattern))))
+    return findings
+
+
+def _narrow_crop(report: DatasetReport) -> list[Finding]:
+    crop = report.overlap_fraction.get("crop", 1.0)
+    if crop >= _NARROW_CROP:
+        return []
+    return [
+        Finding(FindingKind.NARROW_CROP, Severity.WARNING, {"crop": crop, "cover": report.overlap_fraction["cover"]})
+    ]
+
+
+def _plain(value: dict[str, object]) -> dict[str, JsonValue]:
+    from headstart.utils.serialization import plain
+
+    return dict(plain(value))

@@ -1,0 +1,151 @@
+"""Measure the learning curve of a run: fit probes on 1/8, 1/4 and 1/2 of its training images and forecast more.
+
+Features come from the cache with the run's own settings, so the curve costs a few small fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.errors import HeadstartError
+from headstart.evaluation.learning_curve import CurvePoint, LearningCurve, forecast_curve, nested_parts
+from headstart.events import EventStream
+from headstart.features.extractor import open_embedder
+from headstart.messages.comment import empty_section
+from headstart.messages.sections import class_gains_message, curve_message
+from headstart.probe.probe import fit_probe
+from headstart.reports.run_data import RunData
+from headstart.types.report import ReportKind
+from headstart.utils.limits import MAX_PIXELS
+
+__all__ = ["measure_curve"]
+
+_MIN_PER_CLASS = 8  # images per class; fewer leave eighths without every class
+_MAX_IMAGES = 20_000  # training images; more would take minutes
+
+
+def measure_curve(facts: RunData) -> dict[str, Any]:
+    """Return the `learning_curve` section: points, forecast and gains, or the reason why there are none."""
+    scored = facts.scored
+    train = np.flatnonzero(scored.split == "train")
+    counts = np.bincount(scored.truth[train], minlength=len(facts.class_names))
+    if scored.logits is None:
+        return empty_section(ReportKind.CURVE_NEEDS_SCORES)
+    if facts.metrics.get("strategy") != "probe":
+        return empty_section(ReportKind.CURVE_OF_PROBE_ONLY)
+    if counts.min() < _MIN_PER_CLASS:
+        return empty_section(ReportKind.CURVE_CLASS_TOO_SMALL, count=int(counts.min()))
+    if len(train) > _MAX_IMAGES:
+        return empty_section(ReportKind.CURVE_TOO_MANY_IMAGES, count=len(train))
+    groups = scored.groups_of(train)
+    try:
+        blocks = _features(facts, train)
+        if blocks is None:
+            return empty_section(ReportKind.CURVE_IMAGES_GONE)
+        sizes, hits = _measure(blocks, scored.truth[train], len(facts.class_names), groups)
+        hits.append(scored.is_right[train].astype(np.float64))
+        curve = forecast_curve(
+            np.array([*sizes, len(train)]),
+            np.array(hits),
+            scored.truth[train],
+            len(facts.class_names),
+            groups=groups,
+            bias=float((facts.metrics.get("cv") or {}).get("selection_bias") or 0.0),
+        )
+    except (HeadstartError, ValueError) as error:
+        return empty_section(ReportKind.CURVE_FAILED, detail=str(error).splitlines()[0])
+    return _section(curve, facts.class_names)
+
+
+def _features(facts: RunData, train: NDArray[np.int64]) -> dict[str, NDArray[np.float32]] | None:
+    """Return pooled features of the training images; None where an image is missing."""
+
+    def value(name: str, default: Any = None) -> Any:
+        setting = (facts.settings.get(name) or {}).get("value")
+        return default if setting is None else setting
+
+    paths = [facts.scored.paths[i] for i in train]
+    if any(p is None for p in paths):
+        return None
+    intensity_range = value("intensity_range")
+    embedder = open_embedder(
+        value("backbone", "efficientnet_lite0"),
+        EventStream(),
+        image_size=value("image_size"),
+        resize_mode=value("resize_mode", "crop"),
+        intensity_range=None if intensity_range is None else (float(intensity_range[0]), float(intensity_range[1])),
+        max_pixels=value("max_pixels", MAX_PIXELS),
+        weights=value("weights"),
+        device=value("device", "auto"),
+        num_threads=value("num_threads"),
+        offline=bool(value("offline", False)),
+        use_cache=bool(value("cache", True)),
+    )
+    names = [facts.scored.names[i] for i in train]
+    features, _, _ = embedder.embed([p for p in paths if p is not None], names, EventStream())
+    return features.blocks if features.is_ok.all() else None
+
+
+def _measure(
+    blocks: Mapping[str, NDArray[np.float32]], class_ids: NDArray[np.int64], num_classes: int,
+    groups: NDArray[np.int64] | None,
+) -> tuple[list[int], list[NDArray[np.float64]]]:  # fmt: skip
+    """Return training sizes, and (N,) accuracy per held-out image for each size."""
+    sizes, hits = [], []
+    for _, pieces in sorted(nested_parts(class_ids, groups=groups).items(), reverse=True):
+        right, total = np.zeros(len(class_ids)), np.zeros(len(class_ids))
+        for piece in pieces:
+            fit = fit_probe(
+                {name: block[piece] for name, block in blocks.items()},
+                class_ids[piece],
+                num_classes,
+                groups=None if groups is None else groups[piece],
+                logistic=False,
+            )
+            others = np.setdiff1d(np.arange(len(class_ids)), piece)
+            best = fit.head.logits({name: block[others] for name, block in blocks.items()}).argmax(axis=1)
+            right[others] += best == class_ids[others]
+            total[others] += 1
+        sizes.append(round(float(np.mean([len(p) for p in pieces]))))
+        hits.append(right / np.maximum(total, 1))
+    return sizes, hits
+
+
+def _section(curve: LearningCurve, class_names: tuple[str, ...]) -> dict[str, Any]:
+    """Return the `learning_curve` section; `now`, `twice` and `gain` are fractions, rounded consistently."""
+    _, low, high = curve.gains[0]
+    now, twice = round(curve.fitted.value, 3), round(curve.forecast[0].value, 3)
+    numbers = {
+        "metric": "accuracy",
+        "measured": curve.points[-1].value,
+        "now": now,
+        "twice": twice,
+        "gain": round(twice - now, 3),
+        "low": min(low, twice - now),
+        "high": max(high, twice - now),
+        "num_now": curve.fitted.num_samples,
+        "num_twice": curve.forecast[0].num_samples,
+    }
+    known = [(name, g) for name, g in zip(class_names, curve.per_class, strict=True) if g is not None]
+    per_class = [{"name": n, "gain": g[0], "low": g[1], "high": g[2]} for n, g in known]
+    return {
+        **numbers,
+        "text": curve_message(numbers),
+        "series": [_series("measured", curve.points), _series("forecast", (curve.fitted, *curve.forecast))],
+        "per_class": per_class,
+        "classes_text": class_gains_message(per_class),
+    }
+
+
+def _series(name: str, points: tuple[CurvePoint, ...]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "x": [p.num_samples for p in points],
+        "y": [p.value for p in points],
+        "low": [p.low for p in points],
+        "high": [p.high for p in points],
+    }

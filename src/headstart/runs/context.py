@@ -1,0 +1,94 @@
+"""Hold the context of a run: settings, event stream, folder and durations."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from operator import attrgetter
+from pathlib import Path
+from typing import Any
+
+from headstart.config.effects import has_effect
+from headstart.config.settings import ResolvedConfig, known_names
+from headstart.events import EventStream
+from headstart.runs.files import environment, write_json
+from headstart.runs.folder import finish_run_folder, read_marker
+from headstart.runs.recorder import RunRecorder
+from headstart.types.codes import DecisionReason, Evidence
+from headstart.types.records import Decision
+from headstart.utils.serialization import plain
+from headstart.utils.system import Clock
+
+__all__ = ["RunContext", "planned_decision"]
+
+
+def planned_decision(resolved: ResolvedConfig, setting: str, value: Any, num_train: int) -> list[Decision]:
+    """Return the decision for a value of a training plan; empty where it equals the explicit setting.
+
+    Args:
+        resolved: The settings.
+        setting: Dotted name.
+        value: The value used, as JSON values.
+        num_train: Number of training images.
+    """
+    evidence: Evidence = {"num_train": num_train}
+    if not resolved.is_explicit(setting):
+        return [Decision(setting, value, DecisionReason.DEFAULT_FOR_NUM_TRAIN, "default", evidence)]
+    requested = plain(attrgetter(setting)(resolved.settings))
+    if requested == value:
+        return []
+    reason = DecisionReason.BATCH_LIMITED_BY_DATA if setting == "batch_size" else DecisionReason.ADAPTED_FROM_ASKED
+    return [Decision(setting, value, reason, evidence={"asked": requested, **evidence})]
+
+
+@dataclass
+class RunContext:
+    """Context of one run; `resolved` and `duration_s` grow during the run."""
+
+    resolved: ResolvedConfig
+    events: EventStream
+    folder: Path
+    duration_s: dict[str, float] = field(default_factory=dict)
+    clock: Clock = time.monotonic
+    next_commands: list[tuple[str, str | None]] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.events.subscribe(RunRecorder(self.folder), replay=True)
+
+    @contextmanager
+    def timed(self, step: str) -> Iterator[None]:
+        """Add the duration of the block to `duration_s[step]`."""
+        started = self.clock()
+        try:
+            yield
+        finally:
+            self.duration_s[step] = self.duration_s.get(step, 0.0) + self.clock() - started
+
+    def decide(self, decisions: Sequence[Decision], *, is_shown: bool = True) -> None:
+        """Record decisions with the source of explicit settings, and emit them unless `is_shown` is False."""
+        sources = self.resolved.sources
+        decisions = [replace(d, source=sources.get(d.setting, "cli")) if d.source == "cli" else d for d in decisions]
+        self.resolved = self.resolved.with_decisions(decisions)
+        self.events.decide(*(decisions if is_shown else ()))
+
+    def decide_used(self, *decisions: Decision) -> None:
+        """Record, without printing, the resolved values of null and `auto` settings; skip other settings."""
+        settings = self.resolved.settings
+        self.decide([d for d in decisions if attrgetter(d.setting)(settings) in (None, "auto")], is_shown=False)
+
+    def write_settings(self) -> None:
+        """Write `environment.json` and `config.resolved.yaml`."""
+        chosen = {d.setting: d.value for d in self.resolved.decisions}
+        model = {name: chosen.get(name, getattr(self.resolved.settings, name)) for name in ("task", "strategy")}
+        unused = [n for n in known_names() if n not in chosen and not has_effect(n, **model)]
+        self.decide_used(*(Decision(n, None, DecisionReason.NO_EFFECT, "default", model) for n in unused))
+        versions = environment(self.resolved.settings.seed, read_marker(self.folder))
+        write_json(self.folder / "environment.json", versions)
+        (self.folder / "config.resolved.yaml").write_text(self.resolved.to_yaml(), encoding="utf-8")
+
+    def end(self) -> None:
+        """Mark the run as finished; call after all files are written."""
+        finish_run_folder(self.folder)

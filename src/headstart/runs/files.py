@@ -1,0 +1,215 @@
+"""Write the files of a run atomically: JSON, CSV tables that survive any file name, arrays without pickle."""
+
+from __future__ import annotations
+
+import csv
+import json
+import platform
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.evaluation.metrics import softmax
+from headstart.types.codes import EvaluationProtocol
+from headstart.types.records import Features, Samples, Split
+from headstart.utils.csv_cells import escape_formula
+from headstart.utils.system import atomic_file, available_cores
+
+if TYPE_CHECKING:
+    from headstart.evaluation.head_evaluation import HeadEvaluation
+    from headstart.evaluation.uncertainty import UncertaintyModel
+    from headstart.probe.probe import ProbeFit
+
+__all__ = [
+    "clock_time",
+    "environment",
+    "write_csv",
+    "write_json",
+    "write_oof",
+    "write_predictions",
+    "write_scores",
+]
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write indented JSON atomically; NaN becomes null."""
+    with atomic_file(path) as temporary:
+        text = json.dumps(_clean(value), indent=2, ensure_ascii=False, allow_nan=False)
+        temporary.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+
+
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Write a CSV file atomically: None is an empty cell, floats have six digits, names may hold any bytes.
+
+    Pass text from users through `escape_formula` first.
+    """
+    with (
+        atomic_file(path) as temporary,
+        open(temporary, "w", encoding="utf-8", newline="", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(columns)
+        writer.writerows(
+            [f"{cell:.6g}" if isinstance(cell, float | np.floating) else cell for cell in row] for row in rows
+        )
+
+
+def write_oof(
+    path: Path,
+    *,
+    names: list[str],
+    groups: NDArray[np.int64] | None,
+    class_ids: NDArray[np.int64],
+    logits: NDArray[np.float32],
+    protocol: EvaluationProtocol,
+) -> None:
+    """Write `oof.npz`: out-of-fold logits of every training sample; no pickle.
+
+    Keys: `paths` (N,) str, `group` (N,) int64 (-1 without groups), `label` (N,) int64 class ids,
+    `logits` (N, K) float32 with the temperature applied, `protocol` str (`EvaluationProtocol`).
+    """
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez(
+            file,
+            paths=np.array([n.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for n in names], dtype=str),
+            group=np.full(len(names), -1, dtype=np.int64) if groups is None else groups,
+            label=class_ids,
+            logits=logits,
+            protocol=np.array(protocol.value),
+        )
+
+
+def write_predictions(
+    path: Path, samples: Samples, split: Split, evaluation: HeadEvaluation, fit: ProbeFit, uncertainty: UncertaintyModel
+) -> None:
+    """Write `predictions.csv`: the prediction for every scored image, out-of-fold for training images.
+
+    Columns: `file, split, label, prediction, probability, is_right, protocol, ood_score, is_ood, prediction_set`; the
+    last three as in the predictions of a bundle.
+    """
+    logits = evaluation.logits.astype(np.float64)
+    train = split.where("train")
+    logits[train] = fit.oof_logits
+    probabilities = softmax(logits)
+    best = probabilities.argmax(axis=1)
+    cells = uncertainty.cells(probabilities, samples.class_names)
+    protocols = {
+        "train": fit.setup.protocol,
+        "val": EvaluationProtocol.VALIDATION_SPLIT,
+        "test": EvaluationProtocol.TEST_SPLIT if split.setup is None else split.setup.protocol,
+    }
+    rows = []
+    for i, sample in enumerate(samples):
+        name = str(split.assignment[i])
+        prediction = samples.class_names[best[i]]
+        protocol = protocols[name].value
+        is_right = str(prediction == sample.label).lower()
+        ood_score, is_ood, prediction_set = cells[i]
+        texts = (sample.name, name, sample.label or "", prediction)
+        numbers = (f"{probabilities[i, best[i]]:.4f}", is_right, protocol, ood_score, is_ood)
+        rows.append([*map(escape_formula, texts), *numbers, escape_formula(prediction_set)])
+    columns = (
+        "file",
+        "split",
+        "label",
+        "prediction",
+        "probability",
+        "is_right",
+        "protocol",
+        "ood_score",
+        "is_ood",
+        "prediction_set",
+    )
+    write_csv(path, columns, rows)
+
+
+def write_scores(
+    path: Path,
+    samples: Samples,
+    features: Features,
+    split: Split,
+    evaluation: HeadEvaluation,
+    fit: ProbeFit,
+    uncertainty: UncertaintyModel,
+) -> None:
+    """Write `scores.npz`: logits of every image, out-of-fold for training images; no pickle.
+
+    Keys: `paths` (N,) str, `split` (N,) str, `label` (N,) int64 class ids, `logits` (N, K) float32 with the
+    temperature applied, `digests` (N,) leading 16 hex digits of each file's SHA-256, `ood_score` (N,) float32, NaN
+    where unknown.
+    """
+    logits = evaluation.logits.copy()
+    logits[split.where("train")] = fit.oof_logits
+    names = [n.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for n in samples.names]
+    with atomic_file(path) as temporary, open(temporary, "wb") as file:
+        np.savez(
+            file,
+            paths=np.array(names, dtype=str),
+            split=split.assignment.astype(str),
+            label=samples.class_ids,
+            logits=logits.astype(np.float32),
+            ood_score=uncertainty.held_out.astype(np.float32),
+            digests=np.array([d[:16] for d in features.digests], dtype=str),
+        )
+
+
+def clock_time(at: float | None = None) -> str:
+    """Return local time with its offset from UTC (ISO 8601, milliseconds).
+
+    Args:
+        at: A value of `time.monotonic()`; now by default.
+    """
+    ago = 0.0 if at is None else time.monotonic() - at
+    return datetime.fromtimestamp(time.time() - ago).astimezone().isoformat(timespec="milliseconds")
+
+
+def environment(seed: int, marker: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the content of `environment.json`: versions, machine, command and times of a run.
+
+    Args:
+        seed: Random seed of the run.
+        marker: Marker of the run folder (`run_folder.read_marker`).
+
+    Returns:
+        `started` is the start of the first command; `resumed` (resumed runs only) lists the times of resuming;
+        `finished` is now, before the report is written. Packages that are not installed are left out.
+    """
+    from importlib import metadata
+
+    versions: dict[str, str] = {}
+    for name in ("headstart", "numpy", "Pillow", "onnxruntime", "onnx", "torch", "torchvision", "timm", "scikit-learn"):
+        try:
+            versions[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return {
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "machine": platform.machine(),
+        "cores": available_cores(),
+        "versions": versions,
+        "seed": seed,
+        "started": marker.get("started"),
+        **({"resumed": marker["resumed"]} if marker.get("resumed") else {}),
+        "finished": clock_time(),
+        "command": marker.get("command"),
+    }
+
+
+def _clean(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {str(k): _clean(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_clean(v) for v in value]
+    if isinstance(value, np.ndarray):
+        return _clean(value.tolist())
+    if isinstance(value, np.generic):
+        return _clean(value.item())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value

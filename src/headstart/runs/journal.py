@@ -1,0 +1,51 @@
+"""Persist measured values before they are used, so that a resumed or repeated run makes the same decisions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from headstart.runs.files import write_json
+
+__all__ = ["JOURNAL", "Journal"]
+
+JOURNAL = "journal.json"
+"""File name in the run folder."""
+
+Value = TypeVar("Value")
+
+
+class Journal:
+    """Stores measured values by name in one JSON file.
+
+    Args:
+        path: The file; created with the first value.
+        values: Values of an earlier run to repeat.
+    """
+
+    def __init__(self, path: Path, values: Mapping[str, Any] | None = None) -> None:
+        self._path = path
+        self._values: dict[str, Any] = dict(values or {})
+
+    def once(self, name: str, measure: Callable[[], Value]) -> Value:
+        """Return the stored value of a name; measure and store it if there is none.
+
+        Args:
+            name: Name of the value.
+            measure: Returns a JSON-serializable value.
+        """
+        if name not in self._values:
+            self.write(name, measure())
+        value: Value = self._values[name]
+        return value
+
+    def read(self, name: str) -> Any:
+        """Return a value, or None if it is not stored."""
+        return self._values.get(name)
+
+    def write(self, name: str, value: Any) -> None:
+        """Store a value; it is on disk on return."""
+        self._values[name] = json.loads(json.dumps(value))  # the same value as after reading it back
+        write_json(self._path, self._values)

@@ -1,0 +1,1 @@
+"""Store rows of features and activations on disk, keyed by content."""

@@ -1,0 +1,1 @@
+"""Small immutable values that packages exchange, and their codes."""

@@ -1,1 +1,0 @@
-"""Implement the end-to-end pipelines behind `headstart.api`."""
