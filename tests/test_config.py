@@ -81,14 +81,16 @@ def test_nearest_name_is_of_same_group() -> None:
 def test_every_setting_is_documented() -> None:
     folder = Path(__file__).parent.parent
     text = "".join(p.read_text(encoding="utf-8") for p in [folder / "README.md", *(folder / "docs").glob("*.md")])
-    spelt = {
+    names_of = {
         name: [name, f"no_{name.removeprefix('include_')}", *(a for a, ours in ALIASES.items() if ours == name)]
         for name in known_names()
     }
-    untold = [
-        n for n, all_ in spelt.items() if not any(f"`{a}`" in text or f"--{a.replace('_', '-')}" in text for a in all_)
+    undocumented = [
+        n
+        for n, all_ in names_of.items()
+        if not any(f"`{a}`" in text or f"--{a.replace('_', '-')}" in text for a in all_)
     ]
-    assert untold == []
+    assert undocumented == []
 
 
 def test_optimizer_and_schedule_choices() -> None:

@@ -19,9 +19,9 @@ def test_synthetic_dataset_has_no_findings(tmp_path: Path) -> None:
     read = read_boxes(tmp_path)
     assert read.class_names == ("monocrystalline", "polycrystalline")
     assert not read.problems
-    for ours, theirs in zip(made.boxes, read.boxes, strict=True):
-        np.testing.assert_array_equal(ours.xyxy, theirs.xyxy)
-        assert [made.class_names[k] for k in ours.class_ids] == [read.class_names[k] for k in theirs.class_ids]
+    for drawn, loaded in zip(made.boxes, read.boxes, strict=True):
+        np.testing.assert_array_equal(drawn.xyxy, loaded.xyxy)
+        assert [made.class_names[k] for k in drawn.class_ids] == [read.class_names[k] for k in loaded.class_ids]
     assert [i for i, b in enumerate(made.boxes) if not len(b)] == [9, 19]
     report = inspect_box_dataset(read)
     assert not report.images.duplicates

@@ -62,8 +62,8 @@ def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
             if is_hub:
                 repo, _, rest = path.partition("/resolve/")
                 path = f"{repo}/{rest.partition('/')[2]}"
-            wanted = self.headers.get("Range", "")
-            served.requests.append((self.command, path, wanted))
+            byte_range = self.headers.get("Range", "")
+            served.requests.append((self.command, path, byte_range))
             content = served.files.get(path)
             if content is None:
                 code = "RepoNotFound" if is_hub and path.rpartition("/")[0] not in served.repos else "EntryNotFound"
@@ -75,21 +75,21 @@ def _handler(served: Served) -> type[BaseHTTPRequestHandler]:
                 return
             announced = hashlib.sha256(content).hexdigest()
             content = served.wrong_content.get(path, content)
-            begin = int(wanted.removeprefix("bytes=").partition("-")[0]) if wanted else 0
+            begin = int(byte_range.removeprefix("bytes=").partition("-")[0]) if byte_range else 0
             if begin >= len(content):
                 self.send_response(416)
                 self.send_header("Content-Range", f"bytes */{len(content)}")
                 self.send_header("Content-Length", "0")
                 self.end_headers()
                 return
-            self.send_response(206 if wanted else 200)
+            self.send_response(206 if byte_range else 200)
             self.send_header("ETag", f'"{announced}"')
             self.send_header("X-Linked-Etag", f'"{announced}"')
             self.send_header("X-Linked-Size", str(len(content)))
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("Accept-Ranges", "bytes")
             self.send_header("Content-Length", str(len(content) - begin))
-            if wanted:
+            if byte_range:
                 self.send_header("Content-Range", f"bytes {begin}-{len(content) - 1}/{len(content)}")
             self.end_headers()
             if not has_body:

@@ -134,10 +134,12 @@ def test_documented_program_matches_runtime(bundle_path: Path, images: list[Path
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     probabilities, output = json.loads(done.stdout)
-    theirs = np.array(probabilities)
+    documented = np.array(probabilities)
     ours = Runtime(bundle_path).predict_proba(images)
     assert np.isfinite(ours).all()
-    assert np.abs(theirs - ours).max() < 1e-6, [p.name for p, d in zip(images, np.abs(theirs - ours), strict=True)]
+    assert np.abs(documented - ours).max() < 1e-6, [
+        p.name for p, d in zip(images, np.abs(documented - ours), strict=True)
+    ]
     assert np.unique(ours.round(6), axis=0).shape[0] > 10  # the model distinguishes the images
     runtime = Runtime(bundle_path)
     if runtime.bundle.ood is None:

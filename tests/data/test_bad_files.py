@@ -120,13 +120,13 @@ def test_unusual_file_is_used_with_remark(zoo: Zoo, name: str) -> None:
 
 def test_report_counts_remarks(zoo: Zoo) -> None:
     remark_counts = {r.kind: r.count for r in zoo.report.remarks}
-    wanted = Counter(kind for kind in zoo.odd.values() if kind)
-    pages = wanted.pop("stack") + wanted.pop("animated")
+    expected = Counter(kind for kind in zoo.odd.values() if kind)
+    pages = expected.pop("stack") + expected.pop("animated")
     (finding,) = [f for f in zoo.report.findings if f.kind is FindingKind.PAGES_NOT_USED]
     assert finding.severity is Severity.WARNING
     assert finding.evidence["count"] == pages == 4
-    wanted["palette"] += 1  # of the GIF
-    assert remark_counts == wanted
+    expected["palette"] += 1  # of the GIF
+    assert remark_counts == expected
     assert sum(zoo.report.formats.values()) == len(zoo.odd)
     assert zoo.report.is_misleading  # files are lost
 

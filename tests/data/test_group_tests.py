@@ -140,7 +140,7 @@ def test_times_are_compared_per_camera() -> None:
 
 
 @pytest.mark.parametrize(
-    ("names", "wanted"),
+    ("names", "expected"),
     [
         ([f"_{k}_{17 * k + i}.jpg" for k in range(8) for i in range(4)], [k for k in range(8) for _ in range(4)]),
         ([f"clip{v:02}_frame{f:04}.png" for v in range(5) for f in range(9)], [v for v in range(5) for _ in range(9)]),
@@ -156,10 +156,10 @@ def test_times_are_compared_per_camera() -> None:
         ),
     ],
 )
-def test_common_names_give_proposals(names: list[str], wanted: list[int]) -> None:
+def test_common_names_give_proposals(names: list[str], expected: list[int]) -> None:
     samples = samples_of([f"c{i % 2}/{n}" for i, n in enumerate(names)], [f"c{i % 2}" for i in range(len(names))])
     proposed = [number_keys(g.keys).tolist() for g in propose_groups(samples)]
-    assert wanted in proposed
+    assert expected in proposed
 
 
 @pytest.mark.parametrize(

@@ -27,9 +27,9 @@ NAMES = ("a", "b", "c")
 def test_metrics_match_reference(seed: int, ties: bool) -> None:
     truth, detections = random_images(seed, ties=ties)
     ours = evaluate_detections(truth, detections, NAMES, draws=0, setup=USER_TEST_SPLIT)
-    theirs = reference(truth, detections, 3)
-    stats = np.asarray(theirs["stats"])
-    mine = [
+    expected = reference(truth, detections, 3)
+    stats = np.asarray(expected["stats"])
+    result = [
         ours.map50_95.value,
         ours.map50.value,
         ours.map75.value,
@@ -37,9 +37,9 @@ def test_metrics_match_reference(seed: int, ties: bool) -> None:
         ours.by_size["medium"],
         ours.by_size["large"],
     ]
-    np.testing.assert_allclose([-1.0 if v is None else v for v in mine], stats[:6], atol=1e-9)
+    np.testing.assert_allclose([-1.0 if v is None else v for v in result], stats[:6], atol=1e-9)
     assert ours.recall == pytest.approx(stats[8], abs=1e-9)
-    table = np.asarray(theirs["precision"])  # (T, R, K, A, M)
+    table = np.asarray(expected["precision"])  # (T, R, K, A, M)
     for k, entry in enumerate(ours.per_class):
         assert entry.ap50.value == pytest.approx(table[0, :, k, 0, -1].mean(), abs=1e-9)
         assert entry.ap50_95.value == pytest.approx(table[:, :, k, 0, -1].mean(), abs=1e-9)
@@ -56,11 +56,11 @@ def test_more_than_100_boxes_match_reference(max_detections: int) -> None:
     truth[0] = Boxes.of(more, np.zeros(140))
     detections[0] = Detections.of(more + rng.normal(0, 3, more.shape), rng.random(140), np.zeros(140))
     ours = evaluate_detections(truth, detections, ("a",), draws=0, max_detections=max_detections, setup=USER_TEST_SPLIT)
-    theirs = reference(truth, detections, 1, max_detections)
-    precision = np.asarray(theirs["precision"])[:, :, 0, 0, -1]
+    expected = reference(truth, detections, 1, max_detections)
+    precision = np.asarray(expected["precision"])[:, :, 0, 0, -1]
     assert ours.map50.value == pytest.approx(precision[0].mean(), abs=1e-9)
     assert ours.map50_95.value == pytest.approx(precision.mean(), abs=1e-9)
-    assert ours.recall == pytest.approx(np.asarray(theirs["recall"])[:, 0, 0, -1].mean(), abs=1e-9)
+    assert ours.recall == pytest.approx(np.asarray(expected["recall"])[:, 0, 0, -1].mean(), abs=1e-9)
     assert bool(ours.findings) is (max_detections < 140)
 
 

@@ -67,11 +67,11 @@ def test_flipped_images_give_flipped_boxes(backbone: Backbone, pixels: torch.Ten
 
 def test_suffix_gradients_match_whole(backbone: Backbone, pixels: torch.Tensor) -> None:
     network, stages = backbone.network, choose_taps(backbone.network, 16).stages
-    mine = [p for n, p in network.network.named_parameters() if network.map.stage_of[n] >= network.position("stage6")]
+    stage6 = [p for n, p in network.network.named_parameters() if network.map.stage_of[n] >= network.position("stage6")]
 
     def gradients(maps: tuple[torch.Tensor, ...]) -> list[torch.Tensor]:
         loss = torch.stack([m.square().mean() for m in maps]).sum()
-        return list(torch.autograd.grad(loss, [p for p in mine if p.requires_grad], allow_unused=True))
+        return list(torch.autograd.grad(loss, [p for p in stage6 if p.requires_grad], allow_unused=True))
 
     with torch.no_grad():
         row = tap_prefix(network, "stage6", stages)(pixels)

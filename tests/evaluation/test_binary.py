@@ -129,8 +129,8 @@ def test_sensitivity_interval_covers_with_groups() -> None:
         share = binary_scores(np.zeros(120), np.ones(120, np.int64), hits, 1, groups=groups)["sensitivity"]
         held += share["low"] <= 0.8 <= share["high"]
     assert held / 200 >= 0.9
-    worth = effective_sample_size(hits == 1, groups, is_out_of_fold=False)
-    assert share["low"] == estimate_proportion(float(hits.mean()), 120, worth).low
+    size = effective_sample_size(hits == 1, groups, is_out_of_fold=False)
+    assert share["low"] == estimate_proportion(float(hits.mean()), 120, size).low
 
 
 @pytest.mark.long

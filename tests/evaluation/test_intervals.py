@@ -65,5 +65,5 @@ def test_few_groups_widen_or_suppress_interval() -> None:
 
 
 def test_proportion_of_no_samples() -> None:
-    worth = effective_sample_size(np.zeros(0, bool), None, is_out_of_fold=False)
-    assert estimate_proportion(None, 0, worth).value is None
+    size = effective_sample_size(np.zeros(0, bool), None, is_out_of_fold=False)
+    assert estimate_proportion(None, 0, size).value is None

@@ -92,15 +92,15 @@ def test_coco_holds_scores_and_sizes(tmp_path: Path) -> None:
 
 
 def test_folder_with_files_is_not_overwritten(tmp_path: Path) -> None:
-    mine = tmp_path / "labels"
-    mine.mkdir()
-    assert check_box_output(str(mine), "yolo") == "yolo"  # an empty one is fine
-    (mine / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
+    empty_folder = tmp_path / "labels"
+    empty_folder.mkdir()
+    assert check_box_output(str(empty_folder), "yolo") == "yolo"  # an empty one is fine
+    (empty_folder / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     for to in ("yolo", "voc"):
         with pytest.raises(UsageError, match="not written over"):
-            check_box_output(str(mine), to)
+            check_box_output(str(empty_folder), to)
     with pytest.raises(UsageError, match="not written over"):
-        check_drawing_folder(str(mine))
+        check_drawing_folder(str(empty_folder))
     detections, names = found_in(tmp_path / "images")
     (tmp_path / "empty").mkdir()
     write_found_boxes(str(tmp_path / "empty"), "yolo", detections, names, NAMES)
@@ -144,8 +144,8 @@ def test_images_are_drawn_upright_at_full_size(tmp_path: Path) -> None:
     assert drawn.size == (40, 80)
     assert drawn.getpixel((5, 35)) == color_of(1)
     assert drawn.getpixel((20, 50)) == (255, 255, 255)
-    gone = ImageDetections("gone.png", (0, 0), Detections.of([]), "no such file")
-    assert draw_found(gone, str(tmp_path / "drawn"), "gone.png", NAMES, ImageSpec()) is None
+    missing = ImageDetections("gone.png", (0, 0), Detections.of([]), "no such file")
+    assert draw_found(missing, str(tmp_path / "drawn"), "gone.png", NAMES, ImageSpec()) is None
 
 
 def test_captions_stay_in_image() -> None:

@@ -51,8 +51,8 @@ def test_ood_score_and_set_equal_training(names: tuple[str, ...], cell: str, tmp
     (row,) = csv.DictReader(io.StringIO(written([prediction], 1)))
     assert (row["ood_score"], row["is_ood"], row["prediction_set"]) == ("1.235", "false", cell)
     write_rows(tmp_path / "o.jsonl", [prediction])
-    told = json.loads((tmp_path / "o.jsonl").read_text(encoding="utf-8"))
-    assert (told["ood_score"], told["is_ood"], told["prediction_set"]) == (1.235, False, list(names))
+    row = json.loads((tmp_path / "o.jsonl").read_text(encoding="utf-8"))
+    assert (row["ood_score"], row["is_ood"], row["prediction_set"]) == (1.235, False, list(names))
 
 
 def test_json_lines_have_the_same_columns(tmp_path: Path) -> None:

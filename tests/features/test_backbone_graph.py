@@ -64,9 +64,9 @@ def test_matches_torch_for_any_batch(exported: Path) -> None:
     for batch in (1, 5):
         pixels = np.random.default_rng(batch).normal(size=(batch, 3, 24, 20)).astype(np.float32)
         ours = OnnxEngine(graph.path).run(pixels)
-        theirs = TorchEngine(module, tuple(BLOCKS), "cpu").run(pixels)
+        expected = TorchEngine(module, tuple(BLOCKS), "cpu").run(pixels)
         for name in BLOCKS:
-            np.testing.assert_allclose(ours[name], theirs[name], atol=1e-5)
+            np.testing.assert_allclose(ours[name], expected[name], atol=1e-5)
 
 
 def test_graph_is_exported_once(exported: Path) -> None:

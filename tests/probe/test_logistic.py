@@ -102,8 +102,8 @@ def test_missing_scikit_learn(monkeypatch):
     blocks, class_ids = digits(520)
     for name in ("sklearn", "sklearn.linear_model"):
         monkeypatch.setitem(sys.modules, name, None)
-    told = decision(fit_probe(blocks, class_ids, 10))
-    assert (told.value, told.evidence["is_tried"]) == ("off", False)
-    assert told.reason is DecisionReason.LOGISTIC_NEEDS_SCIKIT_LEARN
+    chosen = decision(fit_probe(blocks, class_ids, 10))
+    assert (chosen.value, chosen.evidence["is_tried"]) == ("off", False)
+    assert chosen.reason is DecisionReason.LOGISTIC_NEEDS_SCIKIT_LEARN
     with pytest.raises(MissingExtraError, match="Logistic regression needs"):
         fit_probe(blocks, class_ids, 10, logistic=True)

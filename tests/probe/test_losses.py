@@ -76,11 +76,11 @@ def test_harmful_part_gets_zero_weight():
 def test_samples_of_weight_zero_are_ignored():
     scores, class_ids, weights = toy()
     weights[150:] = 0.0
-    spoilt = scores.copy()
-    spoilt[:, 150:] = 1e3 * np.roll(scores[:, 150:], 1, axis=2)
+    changed = scores.copy()
+    changed[:, 150:] = 1e3 * np.roll(scores[:, 150:], 1, axis=2)
     expected = best_multipliers(scores[:, :150], class_ids[:150], weights[:150])
-    np.testing.assert_allclose(best_multipliers(spoilt, class_ids, weights), expected, rtol=1e-2)
-    mixed = best_mixture(spoilt, class_ids, weights, np.ones(3))
+    np.testing.assert_allclose(best_multipliers(changed, class_ids, weights), expected, rtol=1e-2)
+    mixed = best_mixture(changed, class_ids, weights, np.ones(3))
     np.testing.assert_allclose(
         mixed, best_mixture(scores[:, :150], class_ids[:150], weights[:150], np.ones(3)), atol=1e-3
     )

@@ -115,11 +115,11 @@ def test_noise_stages_are_dropped(num, is_noise_early):
         blocks = {"stage4": noise, "stage5": noise[::-1].copy(), "embedding": blocks["embedding"]}
     fit = fit_probe(blocks, class_ids, 3)
     assert (fit.head.normalizer.names == ("embedding",)) == is_noise_early
-    told = next(d for d in fit.decisions if d.setting == "probe.blocks")
-    losses = told.evidence["log_loss"]
+    chosen = next(d for d in fit.decisions if d.setting == "probe.blocks")
+    losses = chosen.evidence["log_loss"]
     assert set(losses) == {"all_stages", "all_stages_earlier_half", "last_stage"}
     assert (min(losses, key=losses.get) == "last_stage") == is_noise_early
-    assert told.evidence["num_compared"] == min(num, 512) if num > 1024 else num
+    assert chosen.evidence["num_compared"] == min(num, 512) if num > 1024 else num
 
 
 def test_estimate_matches_new_images():

@@ -166,8 +166,8 @@ def test_map_matches_captum_grad_cam() -> None:
 
     net = Network()
     pixels = rng.normal(size=(3, 3, 8, 8)).astype(np.float32)
-    theirs = LayerGradCam(net, net.last).attribute(torch.from_numpy(pixels), target=0)
-    theirs = theirs.detach().numpy()[:, 0] * 16  # captum averages the gradient over the 4 x 4 positions
-    theirs = np.maximum(theirs - theirs.mean(axis=(1, 2), keepdims=True), 0.0)
-    ours = Mapper.open(model, only).maps(pixels, np.array([1, 1, 1]))
-    np.testing.assert_allclose(ours, theirs, atol=1e-4)
+    expected = LayerGradCam(net, net.last).attribute(torch.from_numpy(pixels), target=0)
+    expected = expected.detach().numpy()[:, 0] * 16  # captum averages the gradient over the 4 x 4 positions
+    expected = np.maximum(expected - expected.mean(axis=(1, 2), keepdims=True), 0.0)
+    result = Mapper.open(model, only).maps(pixels, np.array([1, 1, 1]))
+    np.testing.assert_allclose(result, expected, atol=1e-4)

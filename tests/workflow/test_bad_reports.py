@@ -54,15 +54,15 @@ def table(tmp_path_factory: pytest.TempPathFactory, make_images: Make) -> Path:
 
 
 @pytest.fixture(scope="module")
-def evil(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
+def hostile(table: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Run, str]:
     folder = tmp_path_factory.mktemp("runs") / "evil"
     done = command("train", table, "--out", folder, "--test-size", "0.25")
     assert done.returncode == 0, done.stderr
     return Run(folder), done.stderr
 
 
-def test_names_are_escaped_in_page_tables_and_texts(evil: tuple[Run, str]) -> None:
-    run, _ = evil
+def test_names_are_escaped_in_page_tables_and_texts(hostile: tuple[Run, str]) -> None:
+    run, _ = hostile
     page = page_of(run)
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
@@ -77,8 +77,8 @@ def test_names_are_escaped_in_page_tables_and_texts(evil: tuple[Run, str]) -> No
 
 
 @pytest.mark.long
-def test_tables_escape_formulas(evil: tuple[Run, str], table: Path, tmp_path: Path) -> None:
-    run, _ = evil
+def test_tables_escape_formulas(hostile: tuple[Run, str], table: Path, tmp_path: Path) -> None:
+    run, _ = hostile
     done = command("predict", run.folder, table.parent / "images", "--top", 3)
     assert done.returncode == 0, done.stderr
     rows = list(csv.DictReader(io.StringIO(done.stdout)))
@@ -99,19 +99,19 @@ def test_tables_escape_formulas(evil: tuple[Run, str], table: Path, tmp_path: Pa
 
 
 @pytest.mark.long
-def test_figures_draw_every_name(evil: tuple[Run, str], tmp_path: Path) -> None:
-    done = command("report", evil[0].folder, "--out", tmp_path / "r", "--no-attributions", "--no-curve")
+def test_figures_draw_every_name(hostile: tuple[Run, str], tmp_path: Path) -> None:
+    done = command("report", hostile[0].folder, "--out", tmp_path / "r", "--no-attributions", "--no-curve")
     assert done.returncode == 0, done.stderr
     for name in ("samples", "confusion", "classes", "diagram"):
         assert (tmp_path / "r" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
     assert "with file names; --no-images" in done.stderr
 
 
-def test_comment_ends_with_report_content(evil: tuple[Run, str]) -> None:
-    shown = len(json.loads((evil[0].folder / "report.json").read_text(encoding="utf-8"))["images"])
-    (written,) = [e for e in events_of(evil[0].folder, "file") if e["role"] == "report"]
+def test_comment_ends_with_report_content(hostile: tuple[Run, str]) -> None:
+    shown = len(json.loads((hostile[0].folder / "report.json").read_text(encoding="utf-8"))["images"])
+    (written,) = [e for e in events_of(hostile[0].folder, "file") if e["role"] == "report"]
     assert written["evidence"]["num_images"] == shown > 0
-    assert "report.html" in evil[1]
+    assert "report.html" in hostile[1]
 
 
 def test_report_without_images_names_no_file(table: Path, tmp_path: Path) -> None:

@@ -189,8 +189,8 @@ def test_budget_holds_on_slowing_machine(slow: float, at: float, tmp_path: Path)
 def test_slow_steps_end_in_time(tmp_path: Path) -> None:
     machine = Machine()
     quiet = Run(machine, 160, 120.0, folder=tmp_path)
-    begun = quiet.trained_at - quiet.steps[0] * 0.1
-    slow = Run(Machine(slowdown=lambda t: 3.0 if t > begun + 2.0 else 1.0), 160, 120.0, folder=tmp_path)
+    started = quiet.trained_at - quiet.steps[0] * 0.1
+    slow = Run(Machine(slowdown=lambda t: 3.0 if t > started + 2.0 else 1.0), 160, 120.0, folder=tmp_path)
     assert slow.steps[0] < 0.5 * quiet.steps[0]
     assert slow.used_s <= 132.0
     assert slow.progress[-1] > 0.9

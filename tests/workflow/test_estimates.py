@@ -35,8 +35,8 @@ def test_train_estimates_feature_extraction(
 ) -> None:
     data = make_images(tmp_path / "d", {"stripes": 10, "discs": 10}, first_seed=700)
     first = headstart.train(data, out=tmp_path / "one", cache=False)
-    (begun,) = [e for e in events_of(first.folder, "stage_started") if e["stage"] == "features"]
-    assert begun["evidence"]["expected_seconds"] == pytest.approx(4.0)
+    (started,) = [e for e in events_of(first.folder, "stage_started") if e["stage"] == "features"]
+    assert started["evidence"]["expected_seconds"] == pytest.approx(4.0)
 
 
 def test_unwritable_measurement_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -52,16 +52,16 @@ def tuned(few: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run:
 def test_invalid_descriptions_leave_no_run(
     wrong: dict[str, str], message: str | None, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begun: list[str] = []
-    monkeypatch.setattr(finetune_pipeline.FinetunePipeline, "run", lambda self: begun.append("go"))
+    started: list[str] = []
+    monkeypatch.setattr(finetune_pipeline.FinetunePipeline, "run", lambda self: started.append("go"))
     if message is None:
         headstart.train(few, out=tmp_path / "run", strategy="finetune", num_threads=1, **wrong)
-        assert begun == ["go"]
+        assert started == ["go"]
         return
-    monkeypatch.setattr(finetune_pipeline, "fit_probe_on_dataset", lambda *_: begun.append("probe"))
+    monkeypatch.setattr(finetune_pipeline, "fit_probe_on_dataset", lambda *_: started.append("probe"))
     with pytest.raises(UsageError, match=message):
         headstart.train(few, out=tmp_path / "run", strategy="finetune", num_threads=1, **wrong)
-    assert not begun  # stages too, which the network list contains
+    assert not started  # stages too, which the network list contains
     assert not (tmp_path / "run").exists()
 
 

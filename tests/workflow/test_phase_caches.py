@@ -221,5 +221,5 @@ def test_phases_match_single_cut(more: dict[str, Any], few: Path, tmp_path: Path
         a, b = ends(phased, part), ends(plain, part)
         assert difference(a, b) < 0.05  # the later rows are rounded to half precision, too
         assert a.values["frozen_before"] == a.values["frozen_after"] == b.values["frozen_after"]
-    ours, theirs = (ends(run, "fold1").tensors["logits"] for run in (phased, plain))
-    np.testing.assert_allclose(ours, theirs, atol=0.05)
+    phased_logits, plain_logits = (ends(run, "fold1").tensors["logits"] for run in (phased, plain))
+    np.testing.assert_allclose(phased_logits, plain_logits, atol=0.05)

@@ -66,14 +66,14 @@ def write_csv(root: Path, values: Array, columns: str = "xmin,ymin,xmax,ymax") -
 
 def write_voc(root: Path, values: Array) -> None:
     for k, name in enumerate(put_images(root)):
-        mine = [("nut", tuple(v)) for v in values[k * PER_IMAGE : (k + 1) * PER_IMAGE].tolist()]
-        put_text(root / f"{name[:-4]}.xml", voc_xml(mine, (WIDTH, HEIGHT)))  # type: ignore[arg-type]
+        boxes = [("nut", tuple(v)) for v in values[k * PER_IMAGE : (k + 1) * PER_IMAGE].tolist()]
+        put_text(root / f"{name[:-4]}.xml", voc_xml(boxes, (WIDTH, HEIGHT)))  # type: ignore[arg-type]
 
 
 def write_yolo(root: Path, values: Array) -> None:
     for k, name in enumerate(put_images(root)):
-        mine = values[k * PER_IMAGE : (k + 1) * PER_IMAGE].tolist()
-        put_text(root / f"{name[:-4]}.txt", "".join(f"0 {' '.join(map(repr, v))}\n" for v in mine))
+        boxes = values[k * PER_IMAGE : (k + 1) * PER_IMAGE].tolist()
+        put_text(root / f"{name[:-4]}.txt", "".join(f"0 {' '.join(map(repr, v))}\n" for v in boxes))
 
 
 def corners_of(samples: DetectionSamples) -> Array:
