@@ -205,7 +205,7 @@ def step_ratios(figures: Figures, size: int, min_stride: int, cut: str) -> None:
     from headstart.detection.network import DetectorHead
     from headstart.detection.plan import DetectPlan
 
-    backbone = load_backbone(size=size)
+    backbone = load_backbone(image_size=size)
     network = backbone.network
     taps = choose_taps(network, min_stride)
     rng = np.random.default_rng(0)

@@ -73,8 +73,8 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.CLASSES_WEIGH_THE_SAME: {"factors": {"cat": 0.5, "dog": 2.0}},
     DecisionReason.CLASS_WEIGHTS_FROM_FILE: {"factors": {"cat": 0.5, "dog": 2.0}},
     DecisionReason.CONFLICTING_LABELS: {"num_images": 2},
-    DecisionReason.COPIES_KEPT_TOGETHER: {"num_pairs": 5, "num_joined": 3},
-    DecisionReason.COPY_THRESHOLD_FROM_DATA: {"num_pairs": 5, "least_agreement": 0.992},
+    DecisionReason.DUPLICATES_KEPT_TOGETHER: {"num_pairs": 5, "num_joined": 3},
+    DecisionReason.DUPLICATE_THRESHOLD_FROM_DATA: {"num_pairs": 5, "least_agreement": 0.992},
     DecisionReason.DEFAULT_FOR_NUM_TRAIN: {"num_train": 40},
     DecisionReason.DEFAULT_INPUT_SIZE: {},
     DecisionReason.DEFAULT_WEIGHTS: {},
@@ -85,7 +85,7 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
         "log_loss": {"crop": 0.4, "cover": 0.31, "squash": 0.3, "pad": 0.32}, "num_compared": 300, **LOO,
     },
     DecisionReason.RESIZE_MODES_NOT_COMPARABLE: {},
-    DecisionReason.FLIP_LOWERS_ACCURACY: {"accuracy": 0.91, "accuracy_mirrored": 0.6, "standard_error": 0.03},
+    DecisionReason.FLIP_LOWERS_ACCURACY: {"accuracy": 0.91, "accuracy_flipped": 0.6, "standard_error": 0.03},
     DecisionReason.FOLDS_FIT_BUDGET: {"left_seconds": 41.0, "image_seconds": 0.012, "num_folds": 5},
     DecisionReason.GROUPS_ASKED_FOR: {
         "grouped_by": "column", "name": "patient", "num_groups": 12, "num_without_group": 1,
@@ -110,9 +110,9 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.LOGISTIC_TAKES_TOO_LONG: LOGISTIC,
     DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_CLASS: LOGISTIC,
     DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_FEATURE: LOGISTIC,
-    DecisionReason.MIRROR_COMPARED: {"log_loss_change": -0.01, "standard_error": 0.002, **LOO},
-    DecisionReason.MIRROR_IS_TRAINING_VIEW: {},
-    DecisionReason.MIRROR_NEEDS_BUDGET: {"left_seconds": None, "needed_seconds": 3.0},
+    DecisionReason.FLIP_COMPARED: {"log_loss_change": -0.01, "standard_error": 0.002, **LOO},
+    DecisionReason.FLIP_IS_TRAINING_VIEW: {},
+    DecisionReason.FLIP_NEEDS_BUDGET: {"left_seconds": None, "needed_seconds": 3.0},
     DecisionReason.MIXTURE_COMPARED: {"log_loss": {"mixture": 0.02, "ridge": 0.03, "lda": 0.04}, **LOO},
     DecisionReason.NAMES_NUMBERED: {"file": "classes.txt"},
     DecisionReason.NEXT_FREE_FOLDER: {},
@@ -152,7 +152,7 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
 
 MAY_BE_NULL = frozenset(
     {
-        "budget_minutes",  # no limit
+        "time_budget",  # no limit
         "label_corrections",  # labels are used as they are
         "detect.box_format",  # each annotation file states its own
         "first_id",  # no file of class names for numbered classes

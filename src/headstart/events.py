@@ -52,7 +52,7 @@ class Stage(StrEnum):
     SCAN = "scan"
     EXPORT_BACKBONE = "export_backbone"
     FEATURES = "features"
-    MIRRORED_FEATURES = "mirrored_features"
+    FLIPPED_FEATURES = "flipped_features"
     CHECK = "check"
     PROBE = "probe"
     VIEWS = "views"

@@ -140,9 +140,9 @@ class EvaluationResult(Story):
         missing_classes: Classes of the model without an image in the data.
         num_unreadable: Number of unusable files and rows.
         predictions: Predictions for all scored images, including training images.
-        ood: OOD detection and prediction sets on images that it was not trained on: `false_alarms` and `detected`
-            (fractions of images of known and new classes detected as OOD), `coverage` and `empirical` of the sets,
-            each with its count; empty if the model has neither.
+        ood: OOD detection and prediction sets on images that it was not trained on: `false_positive_rate` and
+            `detected` (fractions of images of known and new classes detected as OOD), `coverage` and `empirical` of
+            the sets, each with its count; empty if the model has neither.
         problems: Unscored files and rows with the reason.
         events: Events of the pipeline.
     """

@@ -15,12 +15,12 @@ from headstart.errors import SettingError
 @pytest.fixture(scope="module")
 def small():
     torch.manual_seed(0)
-    return load_backbone("shufflenet_v2_x0_5", weights="none", size=64)
+    return load_backbone("shufflenet_v2_x0_5", weights="none", image_size=64)
 
 
 @pytest.fixture(scope="module")
 def alexnet():
-    return load_backbone("alexnet", weights="none", size=64)
+    return load_backbone("alexnet", weights="none", image_size=64)
 
 
 def test_cli_and_python_give_the_same_spec():

@@ -16,7 +16,7 @@ NAMES = ("stem", "stage1", "stage2", "stage3", "stage4", "neck", "head")
 @pytest.fixture
 def backbone():
     torch.manual_seed(0)
-    return load_backbone("shufflenet_v2_x0_5", weights="none", size=64)
+    return load_backbone("shufflenet_v2_x0_5", weights="none", image_size=64)
 
 
 def train_a_little(backbone, module=None, steps=2):
@@ -123,7 +123,7 @@ def test_unfreeze_lets_a_stage_train_again(backbone):
 
 
 def test_dropout_of_frozen_parts_is_off_in_training():
-    backbone = load_backbone("alexnet", weights="none", size=64)
+    backbone = load_backbone("alexnet", weights="none", image_size=64)
     backbone.freeze("all")
     backbone.module.train()
     x = torch.randn(2, 3, 64, 64)

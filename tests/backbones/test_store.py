@@ -227,7 +227,7 @@ def test_one_and_four_channels_keep_logits_of_gray_image(small_network):
             output = network(gray.expand(1, channels, 64, 64))
             if channels != 4:  # with four, one of the colors counts twice
                 assert torch.allclose(output, expected, rtol=1e-4, atol=1e-6)
-    backbone = load_backbone(SMALL, weights="none", in_channels=1, size=64)
+    backbone = load_backbone(SMALL, weights="none", in_channels=1, image_size=64)
     assert backbone.suffix("stage2")(backbone.prefix("stage2")(gray)).shape == (1, 1000)
     assert "summed" in backbone.notes[-1]
 

@@ -12,7 +12,7 @@ from headstart.errors import UsageError
 
 @pytest.mark.parametrize(("begin", "end"), [("stem", "head"), ("last-1", "head"), ("stage2", "neck")])
 def test_middle_maps_one_state_to_the_next(begin: str, end: str) -> None:
-    backbone = load_backbone("resnet18", weights="none", size=64)
+    backbone = load_backbone("resnet18", weights="none", image_size=64)
     pixels = torch.randn(2, 3, 64, 64)
     with torch.no_grad():
         state = backbone.prefix(begin)(pixels)
@@ -24,12 +24,12 @@ def test_middle_maps_one_state_to_the_next(begin: str, end: str) -> None:
 
 
 def test_empty_segment_raises() -> None:
-    network = load_backbone("resnet18", weights="none", size=64).network
+    network = load_backbone("resnet18", weights="none", image_size=64).network
     with pytest.raises(UsageError, match="nothing between"):
         middle(network, "head", "stage2")
 
 
 def test_random_weights_are_the_same_every_time() -> None:
-    first, second = (load_backbone("shufflenet_v2_x0_5", weights="none", size=64) for _ in range(2))
+    first, second = (load_backbone("shufflenet_v2_x0_5", weights="none", image_size=64) for _ in range(2))
     other = second.module.state_dict()
     assert all(torch.equal(tensor, other[name]) for name, tensor in first.module.state_dict().items())

@@ -27,7 +27,7 @@ def lite0() -> Backbone:
 def random_backbone(name: str, size: int | None = None) -> Backbone:
     """Return a network with seeded weights and BatchNorm statistics, so that a missing layer changes the output."""
     torch.manual_seed(0)
-    backbone = load_backbone(name, weights="none", size=size)
+    backbone = load_backbone(name, weights="none", image_size=size)
     generator = torch.Generator().manual_seed(1)
     for module in backbone.module.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):

@@ -28,7 +28,7 @@ def test_one_row_per_class_and_reproducible(photos: Path) -> None:
 def test_as_seen_shows_network_input(photos: Path) -> None:
     samples = read(photos)
     spec = ImageSpec(size_hw=(100, 100), crop_fraction=0.5)
-    sheet = np.asarray(draw_by_class(samples, per_class=1, seed=3, side=100, as_seen=spec))
+    sheet = np.asarray(draw_by_class(samples, per_class=1, seed=3, side=100, preprocessed=spec))
     inputs = [read_image(s.path, spec) for s in samples]
     windows = [sheet[y : y + 100, 8:108] for y in range(sheet.shape[0] - 100)]
     assert sum(any(np.array_equal(w, p) for w in windows) for p in inputs) == 3

@@ -104,14 +104,14 @@ def test_pairs_have_their_kind(planted: Planted) -> None:
         if kind in ("bytes", "pixels"):
             assert (match.kind, match.similarity) == (kind, 1.0)
         elif kind == "flip":
-            assert match.kind == "mirrored"
+            assert match.kind == "flipped"
         elif kind == "crop":
             assert match.kind in ("cropped", "near")
         else:
             assert match.kind == "near"
         assert 0.9 < match.similarity <= 1.0
     assert all(p.kind in ("bytes", "pixels") for p in planted.exact)
-    assert all(p.kind in ("near", "mirrored", "cropped") for p in planted.near)
+    assert all(p.kind in ("near", "flipped", "cropped") for p in planted.near)
 
 
 def test_no_pair_among_different_images(planted: Planted) -> None:

@@ -39,7 +39,7 @@ GOOD = GroupEvidence(
     num_independent=12,
     effective_groups=11.0,
     groups_per_level={"class": 6.0, "split": 8.0, "camera": 4.0},
-    copies_within=3,
+    duplicates_within=3,
     off_axis_fraction=0.6,
     accuracy_baseline=0.25,
 )
@@ -65,9 +65,9 @@ def status(evidence: GroupEvidence, **changes: object) -> GroupStatus:
         ({"num_independent": 2}, {"source": "asked", "grouped": 0.1, "is_near": False}, GroupStatus.APPLIED),
         ({}, {"is_counter": True}, GroupStatus.REJECTED_COUNTER_PREFIX),
         ({}, {"is_near": False}, GroupStatus.REJECTED_NO_SIMILARITY),
-        ({"copies_across": 5}, {}, GroupStatus.QUESTION_CONTRADICTED_BY_COPIES),
-        ({"copies_across": 5, "copies_within": 5}, {}, GroupStatus.ALTERNATIVE),
-        ({"copies_across": 5, "num_images": 1000}, {}, GroupStatus.ALTERNATIVE),  # 5 of 1,000 may be errors
+        ({"duplicates_across": 5}, {}, GroupStatus.QUESTION_CONTRADICTED_BY_DUPLICATES),
+        ({"duplicates_across": 5, "duplicates_within": 5}, {}, GroupStatus.ALTERNATIVE),
+        ({"duplicates_across": 5, "num_images": 1000}, {}, GroupStatus.ALTERNATIVE),  # 5 of 1,000 may be errors
         ({"groups_per_level": {"class": 1.3}}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS),
         ({"groups_per_level": {"class": 6, "split": 1.2}}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_SPLIT),
         ({"groups_per_level": {"class": 6, "camera": 1.1}}, {}, GroupStatus.QUESTION_CONFOUNDED_WITH_CAMERA),
@@ -171,8 +171,8 @@ def test_duplicates_across_groups_contradict_grouping() -> None:
     scan = scan_of(samples, [encode(shaded(bases[k], 0.5 + 0.1 * e)) for k in range(12) for e in range(6)])
     duplicates = [Pair(6 * k, 6 * k + e, "near", 0.9999) for k in range(12) for e in range(1, 6)]
     (pattern,) = evaluate(samples, scan, duplicates=duplicates).values()
-    assert (pattern.evidence.copies_within, pattern.evidence.copies_across) == (0, 60)
-    assert pattern.status is GroupStatus.QUESTION_CONTRADICTED_BY_COPIES
+    assert (pattern.evidence.duplicates_within, pattern.evidence.duplicates_across) == (0, 60)
+    assert pattern.status is GroupStatus.QUESTION_CONTRADICTED_BY_DUPLICATES
 
 
 def places(count: int, shots: int, name: str, label: str = "ab", seed: int = 0) -> tuple[Samples, ScanResult]:

@@ -78,7 +78,7 @@ def test_image_with_two_labels_is_excluded(split_samples: Samples) -> None:
     conflict = pair(split_samples, 0, 1)
     applied = apply_report(split_samples, report_of(split_samples, duplicates=(conflict,), label_conflicts=(conflict,)))
     assert where(applied.excluded) == [0, 1]
-    (decision,) = (d for d in applied.decisions if d.setting == "left_out.labels")
+    (decision,) = (d for d in applied.decisions if d.setting == "excluded.labels")
     assert decision.value == 2
     assert (decision.reason, decision.evidence) == (DecisionReason.CONFLICTING_LABELS, {"num_images": 2})
 
@@ -117,7 +117,7 @@ def test_duplicates_stay_together() -> None:
     applied = apply_report(samples, report)
     assert applied.groups is not None
     assert applied.groups.tolist() == [0, 1, 0, 2, 3, 0]
-    (decision,) = (d for d in applied.decisions if d.setting == "groups.copies")
+    (decision,) = (d for d in applied.decisions if d.setting == "groups.duplicates")
     assert decision.value == 2
 
 
@@ -143,7 +143,7 @@ def test_only_certain_duplicates_link_groups(similarity: float, ties: bool) -> N
     assert (applied.groups[0] == applied.groups[5]) == ties
     assert applied.groups[6] != applied.groups[0]
     assert len(set(applied.groups[:3].tolist())) == 1
-    (decision,) = (d for d in applied.decisions if d.setting == "groups.copies")
+    (decision,) = (d for d in applied.decisions if d.setting == "groups.duplicates")
     assert decision.evidence == {"num_pairs": 3, "num_joined": decision.value}
     assert decision.value < 3
 
@@ -238,7 +238,7 @@ class TestInspect:
         labels = ["a", "b"] * 12
         samples = samples_of([f"{labels[i]}/{i}.jpg" for i in range(24)], labels)
         (conflict,) = inspect_dataset(samples, scan=scan_of(samples, files), num_threads=1).label_conflicts
-        assert (conflict.a, conflict.b, conflict.kind) == ("a/2.jpg", "b/13.jpg", "mirrored")
+        assert (conflict.a, conflict.b, conflict.kind) == ("a/2.jpg", "b/13.jpg", "flipped")
 
     def test_images_without_labels(self) -> None:
         files = [encode(scene(i, (60, 40))) for i in range(6)]

@@ -62,7 +62,7 @@ REPORT = replace(
     ),
     remarks=(Remark("rotated", 4, "turned upright", ("x/r.jpg",)),),
     duplicates=(pair("d1", "d2", "bytes"), pair("d3", "d4", "pixels")),
-    near_duplicates=(pair("n1", "n2"), pair("m1", "m2", "mirrored"), pair("c1", "c2", "cropped")),
+    near_duplicates=(pair("n1", "n2"), pair("m1", "m2", "flipped"), pair("c1", "c2", "cropped")),
     leaks=(pair("l1", "l2", splits=("train", "test")), pair("v1", "v2", splits=("train", "val"), k=1)),
     label_conflicts=(pair("k1", "k2", labels=("cat", "dog")),),
     group_patterns=(
@@ -75,7 +75,7 @@ REPORT = replace(
     intensity_range=(0, 4095),
     decisions=(
         Decision("pixels.intensity_range", [0, 4095], DecisionReason.VALUE_RANGE_OF_BITS),
-        Decision("copies.bar", 2.1, DecisionReason.COPY_THRESHOLD_FROM_DATA),
+        Decision("near_duplicates.threshold", 2.1, DecisionReason.DUPLICATE_THRESHOLD_FROM_DATA),
     ),
     findings=(
         Finding(
@@ -159,7 +159,7 @@ def test_clean_dataset_has_no_findings() -> None:
         (FindingKind.DUPLICATE_IMAGES, {"pair_kind": "bytes", "count": 1, "pairs": [["d1", "d2"]]}),
         (FindingKind.DUPLICATE_IMAGES, {"pair_kind": "pixels", "count": 1, "pairs": [["d3", "d4"]]}),
         (FindingKind.DUPLICATE_IMAGES, {"pair_kind": "near", "count": 1, "pairs": [["n1", "n2"]]}),
-        (FindingKind.DUPLICATE_IMAGES, {"pair_kind": "mirrored", "count": 1, "pairs": [["m1", "m2"]]}),
+        (FindingKind.DUPLICATE_IMAGES, {"pair_kind": "flipped", "count": 1, "pairs": [["m1", "m2"]]}),
         (FindingKind.DUPLICATE_IMAGES, {"pair_kind": "cropped", "count": 1, "pairs": [["c1", "c2"]]}),
         (
             FindingKind.FILES_HANDLED,

@@ -31,7 +31,7 @@ def some(seed: int, count: int = 200, classes: int = 3) -> tuple[np.ndarray, np.
 @pytest.mark.parametrize("seed", range(4))
 def test_decoding_matches_torchvision(seed: int) -> None:
     logits, boxes = some(seed)
-    rules = DecodingSettings(min_score=0.05, iou=0.5, num_candidates=10_000, num_kept=10_000)
+    rules = DecodingSettings(min_score=0.05, nms_iou=0.5, num_candidates=10_000, num_kept=10_000)
     detections = decode(logits, boxes, rules, plain_frame((128, 192), SPEC), (128, 192))
     scores = torch.sigmoid(torch.from_numpy(logits.astype(np.float64)))
     place, kind = (scores > 0.05).nonzero(as_tuple=True)
@@ -67,7 +67,7 @@ def test_calibration_keeps_order() -> None:
 
 def test_limits() -> None:
     logits, boxes = some(3, count=500)
-    detections = decode(logits, boxes, DecodingSettings(iou=1.0, num_kept=7), plain_frame((64, 64), SPEC), (64, 64))
+    detections = decode(logits, boxes, DecodingSettings(nms_iou=1.0, num_kept=7), plain_frame((64, 64), SPEC), (64, 64))
     assert len(detections) == 7
     none = decode(logits - 50, boxes, DecodingSettings(), plain_frame((64, 64), SPEC), (64, 64))
     assert len(none) == 0
@@ -97,13 +97,13 @@ def test_thousand_objects_are_kept() -> None:
     logits = rng.normal(2.0, 1.0, (12_000, 1)).astype(np.float32)
     spec = ImageSpec(size_hw=(500, 800), resize_mode="squash")
     detections, is_limited = decode_with_limit(
-        logits, boxes, DecodingSettings(iou=0.4), plain_frame((500, 800), spec), (500, 800)
+        logits, boxes, DecodingSettings(nms_iou=0.4), plain_frame((500, 800), spec), (500, 800)
     )
     assert not is_limited
     overlap = iou_matrix(np.concatenate([corner, corner + 15.0], axis=1), detections.xyxy)
     assert (overlap.max(axis=1) > 0.6).all()
     few, is_limited = decode_with_limit(
-        logits, boxes, DecodingSettings(iou=0.4).limited(999), plain_frame((500, 800), spec), (500, 800)
+        logits, boxes, DecodingSettings(nms_iou=0.4).limited(999), plain_frame((500, 800), spec), (500, 800)
     )
     assert len(few) == 999
     assert is_limited

@@ -14,7 +14,7 @@ SIZE = 96
 
 @pytest.fixture(scope="module")
 def backbone() -> Backbone:
-    return load_backbone("efficientnet_lite0", size=SIZE)
+    return load_backbone("efficientnet_lite0", image_size=SIZE)
 
 
 @pytest.fixture(scope="module")

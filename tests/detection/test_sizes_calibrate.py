@@ -7,7 +7,7 @@ import pytest
 
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.box_sizes import choose_finest, choose_size, measure_sizes
-from headstart.detection.calibration import fit_calibration, is_right, recalibrate
+from headstart.detection.calibration import fit_calibration, is_correct, recalibrate
 from headstart.preprocessing.image_spec import ImageSpec
 
 SPEC = ImageSpec(size_hw=(320, 320), resize_mode="squash")
@@ -54,7 +54,7 @@ def test_large_objects_need_small_input() -> None:
 def test_second_detection_of_object_is_wrong() -> None:
     truth = Boxes.of([[0, 0, 10, 10], [20, 20, 30, 30]], [0, 1])
     predicted = Detections.of([[0, 0, 10, 9], [0, 0, 10, 10], [20, 20, 30, 30]], [0.9, 0.8, 0.7], [0, 0, 0])
-    assert is_right(truth, predicted).tolist() == [True, False, False]
+    assert is_correct(truth, predicted).tolist() == [True, False, False]
 
 
 def test_calibrated_scores_match_precision() -> None:

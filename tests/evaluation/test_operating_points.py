@@ -66,7 +66,7 @@ def test_recall_at_fpr_respects_rate() -> None:
     score = np.round(rng.normal(size=600) + 2 * is_positive, 1)  # many ties
     points = recall_at_false_alarms(score, is_positive, rates=(0.0, 0.05, 0.2, 1.0))
     for rate, point in zip((0.0, 0.05, 0.2, 1.0), points, strict=True):
-        assert point.false_alarms <= rate
+        assert point.false_positive_rate <= rate
         assert point.recall == pytest.approx((score[is_positive] >= point.threshold).mean())
         assert point.recall_low <= point.recall <= point.recall_high
     assert [p.recall for p in points] == sorted(p.recall for p in points)

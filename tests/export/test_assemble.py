@@ -36,8 +36,8 @@ def test_graph_equals_head(
     head = make_head({name: WIDTHS[name] for name in names})
     blocks = run(graph_path, pixels)
     if has_flip:
-        mirrored = run(graph_path, np.ascontiguousarray(pixels[..., ::-1]))
-        blocks = {name: (block + mirrored[name]) / 2 for name, block in blocks.items()}
+        flipped = run(graph_path, np.ascontiguousarray(pixels[..., ::-1]))
+        blocks = {name: (block + flipped[name]) / 2 for name, block in blocks.items()}
     outputs = run(assemble_model(graph_path, head, has_flip=has_flip), pixels)
     assert set(outputs) == {"logits", "embedding"}
     assert np.abs(outputs["logits"] - head.logits(blocks)).max() < 2e-5

@@ -62,7 +62,14 @@ def test_decoding_settings_round_trip() -> None:
 
 @pytest.mark.parametrize(
     "change",
-    [{"slope": -1.0}, {"iou": 0}, {"min_score": 1.0}, {"num_kept": 10**9}, {"offset": float("nan")}, {"slope": "1"}],
+    [
+        {"slope": -1.0},
+        {"nms_iou": 0},
+        {"min_score": 1.0},
+        {"num_kept": 10**9},
+        {"offset": float("nan")},
+        {"slope": "1"},
+    ],
 )
 def test_invalid_decoding_settings_raise(change: dict[str, Any]) -> None:
     with pytest.raises(BundleError, match="damaged"):

@@ -29,7 +29,7 @@ def ood_model(request: pytest.FixtureRequest) -> OodModel:
     return ood.spread(columns) if request.param else ood
 
 
-@pytest.fixture(scope="module", params=[False, True], ids=["plain", "mirrored"])
+@pytest.fixture(scope="module", params=[False, True], ids=["plain", "flipped"])
 def calibrated_bundle(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, ood_model: OodModel
 ) -> Path:
@@ -46,7 +46,7 @@ def test_graph_residual_norm_matches_training(
     calibrated_bundle: Path, ood_model: OodModel, images: list[Path], tmp_path: Path
 ) -> None:
     runtime = Runtime(calibrated_bundle)
-    probabilities, result = runtime.judge(images)
+    probabilities, result = runtime.predict_proba_and_ood(images)
     session = runtime._session(1, ("residual_norm",))
     names = list(WIDTHS)
     # Pooled features of the graph without the head.
@@ -58,8 +58,8 @@ def test_graph_residual_norm_matches_training(
     pixels = np.stack([normalize(read_image(str(p), SPEC)[None], SPEC)[0] for p in images])
     blocks = dict(zip(names, plain.run(names, {"pixels": pixels}), strict=True))
     if runtime.bundle.info["has_flip"]:
-        mirrored = plain.run(names, {"pixels": np.ascontiguousarray(pixels[..., ::-1])})
-        blocks = {n: (b + m) / 2 for (n, b), m in zip(blocks.items(), mirrored, strict=True)}
+        flipped = plain.run(names, {"pixels": np.ascontiguousarray(pixels[..., ::-1])})
+        blocks = {n: (b + m) / 2 for (n, b), m in zip(blocks.items(), flipped, strict=True)}
     expected = ood_model.score(make_head().normalizer(blocks), probabilities)
     np.testing.assert_allclose(result, expected, atol=1e-3)
     assert np.ptp(result) > 0.5
@@ -76,7 +76,7 @@ def test_predictions_have_ood_score_and_errors_do_not(
     calibrated_bundle: Path, images: list[Path], tmp_path: Path
 ) -> None:
     runtime = Runtime(calibrated_bundle)
-    probabilities, scores = runtime.judge([*images, tmp_path / "missing.png"])
+    probabilities, scores = runtime.predict_proba_and_ood([*images, tmp_path / "missing.png"])
     assert np.isnan(scores[-1])
     assert np.isnan(probabilities[-1]).all()
     predictions = runtime.predict([*images, tmp_path / "missing.png"])
@@ -100,8 +100,8 @@ def test_predictions_have_ood_score_and_errors_do_not(
 def test_missing_bundle_feature_raises(bundle_path: Path, calibrated_bundle: Path, images: list[Path]) -> None:
     plain = Runtime(bundle_path)
     assert plain.predict(images[:1])[0].is_ood is None
-    assert np.isnan(plain.judge(images)[1]).all()
-    np.testing.assert_array_equal(plain.judge(images)[0], plain.predict_proba(images))
+    assert np.isnan(plain.predict_proba_and_ood(images)[1]).all()
+    np.testing.assert_array_equal(plain.predict_proba_and_ood(images)[0], plain.predict_proba(images))
     for options in ({"ood_fpr": 0.05}, {"coverage": 0.9}):
         with pytest.raises(UsageError, match="holds nothing"):
             plain.predict(images, **options)

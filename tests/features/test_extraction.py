@@ -62,9 +62,9 @@ def test_cached_features_are_not_recomputed(files: list[str], tmp_path: Path) ->
 
 def test_flipped_images_are_flipped(files: list[str]) -> None:
     plain, _ = embed_files(files, CountingEngine(), SPEC)
-    mirrored, _ = embed_files(files, CountingEngine(), SPEC, is_mirrored=True)
-    np.testing.assert_allclose(plain.blocks["mean"], mirrored.blocks["mean"], atol=1e-6)
-    assert np.abs(plain.blocks["halves"] - mirrored.blocks["halves"]).max() > 1e-3
+    flipped, _ = embed_files(files, CountingEngine(), SPEC, is_flipped=True)
+    np.testing.assert_allclose(plain.blocks["mean"], flipped.blocks["mean"], atol=1e-6)
+    assert np.abs(plain.blocks["halves"] - flipped.blocks["halves"]).max() > 1e-3
 
 
 def test_bad_files_are_reported_and_others_processed(files: list[str], tmp_path: Path) -> None:

@@ -34,7 +34,7 @@ def test_put_and_get(tmp_path: Path) -> None:
 
 def test_spaces_are_separate() -> None:
     cache = FeatureCache(Path("unused"))
-    folders = {cache.space(g, s, v).folder for g in "ab" for s in "cd" for v in ("plain", "mirrored")}
+    folders = {cache.space(g, s, v).folder for g in "ab" for s in "cd" for v in ("plain", "flipped")}
     assert len(folders) == 8
 
 

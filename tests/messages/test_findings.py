@@ -55,10 +55,10 @@ EXAMPLES: dict[FindingKind, Evidence] = {
     FindingKind.CLASS_TOO_SMALL: {"class": "a", "count": 1, "minimum": 10, "unit": "boxes"},
     FindingKind.CLASS_WITH_ONE_IMAGE: {"class": "a"},
     FindingKind.CLASS_WITHOUT_IMAGES: {"class": "a"},
-    FindingKind.COPIES_AT_BASELINE: {
+    FindingKind.DUPLICATES_AT_BASELINE: {
         "num_pairs": 87, "accuracy_separate": 0.99, "accuracy_joined": None, "accuracy_baseline": 0.33,
     },
-    FindingKind.COPIES_WITH_OTHER_BOXES: {"pairs": [["a.png", "b.png"]] * 5},
+    FindingKind.DUPLICATES_WITH_OTHER_BOXES: {"pairs": [["a.png", "b.png"]] * 5},
     FindingKind.DUPLICATE_IMAGES: {"pair_kind": "bytes", "count": 5, "pairs": [["a.png", "b.png"]] * 5},
     FindingKind.FILES_HANDLED: {"what": "rotated", "count": 4, "detail": "turned upright", "examples": ["a.jpg"]},
     FindingKind.FILES_NOT_USED: {"problem": "missing", "count": 1, "examples": ["a.jpg"], "detail": "no such file"},

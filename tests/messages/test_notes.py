@@ -23,7 +23,7 @@ EXAMPLES: dict[NoteKind, Evidence] = {
     NoteKind.RUN_WITHOUT_SCORES: {},
     NoteKind.RUN_WITHOUT_SETTINGS: {"file": "config.resolved.yaml"},
     NoteKind.NO_BACKBONE_FOR_CHECK: {"reason": "its weights are missing"},
-    NoteKind.NO_COPIES_TO_DRAW: {"path": "pairs.png"},
+    NoteKind.NO_DUPLICATES_TO_DRAW: {"path": "pairs.png"},
     NoteKind.BOX_SIZES: {"width": 416, "height": 416, "num_boxes": {"0-8": 12, "8-16": 40}},
     NoteKind.CACHE_NOT_WRITTEN: {"what": "decoded images", "reason": "no space left on device"},
     NoteKind.DATASET_SPLIT: {

@@ -86,11 +86,11 @@ def test_single_cause_has_no_other_findings() -> None:
 def test_chance_level_from_duplicate_chains_reports_other_score() -> None:
     evidence = {"num_pairs": 87, "accuracy_separate": 1.0, "accuracy_joined": 0.26, "accuracy_baseline": 0.25}
     plain = CASES["chance_level"]
-    first = comment_on(replace(plain, copies_at_baseline=evidence))[0]
+    first = comment_on(replace(plain, duplicates_at_baseline=evidence))[0]
     assert first.kind is ReportKind.CHANCE_LEVEL
-    assert first.evidence["copies"] == {"num_pairs": 87, "accuracy_separate": 1.0}
+    assert first.evidence["duplicates"] == {"num_pairs": 87, "accuracy_separate": 1.0}
     assert "87 pairs" in report_finding_text(first)
-    assert comment_on(plain)[0].evidence["copies"] is None
+    assert comment_on(plain)[0].evidence["duplicates"] is None
 
 
 @pytest.mark.parametrize(

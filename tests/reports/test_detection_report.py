@@ -61,7 +61,7 @@ def test_report_is_json_with_counts() -> None:
     assert report["learning"]["epochs"]["val_mAP50"] == [None, 0.5]
     assert [c["name"] for c in report["curves"]] == NAMES
     e = report["errors"]
-    assert (e["missed"], e["false"], e["misclassified"], e["num_wrong"]) == (5, 0, 0, 5)
+    assert (e["false_negatives"], e["false_positives"], e["misclassified"], e["num_wrong"]) == (5, 0, 0, 5)
     assert all(i % 2 == 0 for i in e["shown"])
     assert set(report["samples"]) == {1, 3, 5, 7, 9}
     assert [len(p["found"]) for p in report["images"].values()] == [1] * 5 + [2] * 5  # those above the threshold
@@ -111,8 +111,8 @@ def test_findings_need_evidence() -> None:
     assert "wide_interval" not in remarks(report, headline__score={**wide, "low": 0.68, "high": 0.72})
     assert "loose_boxes" not in remarks(report)
     assert "loose_boxes" in remarks(report, scores__0__mAP75={"value": 0.1})
-    errors = {**report["errors"], "missed": 1, "false": 20, "misclassified": 0}
-    assert "mostly_false_boxes" in remarks(report, errors=errors)
+    errors = {**report["errors"], "false_negatives": 1, "false_positives": 20, "misclassified": 0}
+    assert "mostly_false_positives" in remarks(report, errors=errors)
     sizes = {"names": NAMES, "counts": [[9, 0, 0, 0, 0], [9, 0, 0, 0, 0]], "tiny_fraction": 0.5, "better_size": 640}
     assert "tiny_boxes" in remarks(report, data__after_resizing=sizes)
     assert "tiny_boxes" not in remarks(report, data__after_resizing={**sizes, "tiny_fraction": 0.1})

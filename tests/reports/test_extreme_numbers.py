@@ -56,7 +56,7 @@ SCORES = [(None, None, None), (0.0, 0.0, 0.3), (1.0, 0.7, 1.0), (0.5, None, None
 @pytest.mark.parametrize("score", SCORES, ids=str)
 def test_comments(score: tuple[float | None, ...], count: int, metric: str) -> None:
     value, low, high = score
-    for k, curve, as_given in itertools.product(
+    for k, curve, including_leaks in itertools.product(
         (1, 2, 3), (None, Curve(0.0, None, None), Curve(-0.00001, -0.3, 0.3), Curve(0.2, 0.1, 0.3)), (None, value)
     ):
         confusion = np.full((k, k), count)
@@ -65,8 +65,8 @@ def test_comments(score: tuple[float | None, ...], count: int, metric: str) -> N
             setup=LEAVE_ONE_OUT,
             num_scored=count, class_names=tuple("abc"[:k]), train_counts=(count,) * k, confusion=confusion,
             cv_score=value, cv_low=low, cv_high=high, num_leaks=count, num_conflicts=count,
-            score_including_leaks=as_given,
-            num_suspects=count, curve=curve, has_health=bool(count), block_losses=(0.0, 0.0) if count else None,
+            score_including_leaks=including_leaks,
+            num_label_errors=count, curve=curve, has_health=bool(count), block_losses=(0.0, 0.0) if count else None,
         )  # fmt: skip
         square = find_quadrant(s)
         for finding in (*comment_on(s), *next_steps(s), *not_to_conclude(s)):
@@ -188,8 +188,8 @@ def test_score_lines(k: int, is_imbalanced: bool, skill: float) -> None:
 @pytest.mark.parametrize("count", [0, 1, 2])
 def test_label_errors(facts: RunData, count: int) -> None:
     row = {"image": "cat/000.jpg", "label": "cat", "suggested": "dog", "error_probability": "", "split": "test"}
-    for is_suspect in ("true", "false"):
-        check(texts_of(label_errors_section(facts, [{**row, "is_suspect": is_suspect}] * count)))
+    for is_label_error in ("true", "false"):
+        check(texts_of(label_errors_section(facts, [{**row, "is_label_error": is_label_error}] * count)))
 
 
 @pytest.mark.parametrize("num", [1, 2, 40])
@@ -197,12 +197,12 @@ def test_label_errors(facts: RunData, count: int) -> None:
     "share", [{"value": 0.0, "low": 0.0, "high": 0.1}, {"value": 1.0, "low": None}, {"value": None}]
 )
 def test_ood_and_coverage(make_facts: Callable[..., RunData], num: int, share: dict[str, float | None]) -> None:
-    test = {"empirical": share, "false_alarms": share, "num_samples": num, "mean_size": 1.0, "single_fraction": 0.0,
-            "empty_fraction": 1.0}  # fmt: skip
+    test = {"empirical": share, "false_positive_rate": share, "num_samples": num, "mean_size": 1.0,
+            "single_fraction": 0.0, "empty_fraction": 1.0}  # fmt: skip
     for part, threshold, guaranteed in itertools.product((None, test), (None, 2.5), (False, True)):
         left = {"detected": 0.0, "auroc": 1.0, "auroc_of_probability": 0.5, "num_samples": num, "per_class": []}
-        ood = {"ood_fpr": 0.05, "threshold": threshold, "out_of_fold": {"num_samples": num, "false_alarms": 0.0},
-                   "test": part, "left_out": left if part else None}  # fmt: skip
+        ood = {"ood_fpr": 0.05, "threshold": threshold, "out_of_fold": {"num_samples": num, "false_positive_rate": 0.0},
+                   "test": part, "held_out_classes": left if part else None}  # fmt: skip
         coverage = {**test, "coverage": 0.9, "is_guaranteed": guaranteed, "num_fitted": num, "test": part}
         run = make_facts(extra={"ood": ood, "coverage": coverage})
         check(texts_of([ood_section(run, np.arange(2)), coverage_section(run)]))

@@ -22,7 +22,7 @@ from headstart.reports.writer import without_images
 
 EVIL = ("<script>alert(1)</script>", "=1+1", "\"'><img src=x onerror=alert(2)>", "ÄÖ 猫 {{ 7*7 }}")
 SECTIONS = ("comment", "data", "model", "learning", "classes", "confusion", "errors", "calibration", "operating",
-            "ood", "suspects", "settings", "versions")  # fmt: skip
+            "ood", "label-errors", "settings", "versions")  # fmt: skip
 
 
 class Page(HTMLParser):
@@ -175,11 +175,11 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Run
                                "low": 0.05, "high": 0.1},
             "operating": {"rows": [{"target": 0.05, "threshold": 0.9, "share_accepted": 0.6, "error": 0.01,
                                     "error_bound": 0.034}], "num_samples": 30},
-            "ood": {"ood_fpr": 0.05, "threshold": 2.5, "out_of_fold": {"num_samples": 30, "false_alarms": 0.04},
-                        "test": None, "left_out": None},
+            "ood": {"ood_fpr": 0.05, "threshold": 2.5, "out_of_fold": {"num_samples": 30, "false_positive_rate": 0.04},
+                        "test": None, "held_out_classes": None},
             "coverage": {"coverage": 0.9, "is_guaranteed": False, "num_fitted": 30, "test": None, "mean_size": 1.25,
                          "empirical": {"value": 0.88}, "single_fraction": 0.7, "empty_fraction": 0.05},
-            "suspects": {"text": "3 suspected label errors.", "rows": [{}, {}, {}],
+            "label_errors": {"text": "3 suspected label errors.", "rows": [{}, {}, {}],
                          "shown": [{"image": 1, "neighbors": [2, 3], "label": "cat", "suggested": "dog",
                                     "error_probability": 0.97}]},
         },

@@ -33,4 +33,4 @@ def test_images_without_group_get_their_own() -> None:
 
 
 def test_is_right() -> None:
-    assert SCORED.is_right.tolist() == [True, False, True, True, False]
+    assert SCORED.is_correct.tolist() == [True, False, True, True, False]

@@ -201,7 +201,9 @@ def test_report_of_two_hundred_classes(tmp_path: Path, make_images: Make) -> Non
     assert len(page) < 10_000_000
     assert "Confusion matrix of 200 classes" in page
     assert page.count("class 199 Ω") >= 2
-    assert len(run.metrics["ood"]["left_out"]["per_class"] if run.metrics["ood"]["left_out"] else []) <= 10
+    assert (
+        len(run.metrics["ood"]["held_out_classes"]["per_class"] if run.metrics["ood"]["held_out_classes"] else []) <= 10
+    )
     headstart.report(run.folder, attributions=False, curve=False)
     assert (run.folder / "figures" / "confusion.png").is_file()
 

@@ -147,11 +147,11 @@ class TestLeaks:
 
     def test_report_shows_leaks(self, leaky_run: headstart.Run) -> None:
         report = read_json(leaky_run.folder / "report.json")
-        copies = report["data"]["copies"]
-        assert copies["num_leaks"] == 3 <= copies["num_pairs"]
+        duplicates = report["data"]["duplicates"]
+        assert duplicates["num_leaks"] == 3 <= duplicates["num_pairs"]
         shown = {
             frozenset(report["images"][str(pair[side])]["name"] for side in ("a", "b"))
-            for pair in copies["pairs"]
+            for pair in duplicates["pairs"]
             if pair["is_leak"]
         }
         assert frozenset(("train/stripes/001.jpg", "test/stripes/000.jpg")) in shown
@@ -176,10 +176,10 @@ class TestLeaks:
         assert "train/stripes/other.jpg" not in split
         (finding,) = findings_of(leaky_run.folder, "label_conflicts")
         assert finding["evidence"]["pairs"] == [["train/discs/007.jpg", "discs", "train/stripes/other.jpg", "stripes"]]
-        decision = decisions_of(leaky_run.folder)["left_out.labels"]
+        decision = decisions_of(leaky_run.folder)["excluded.labels"]
         assert decision["value"] == 2
         resolved = yaml.safe_load((leaky_run.folder / "config.resolved.yaml").read_text(encoding="utf-8"))
-        assert resolved["left_out.labels"]["value"] == 2
+        assert resolved["excluded.labels"]["value"] == 2
 
     def test_fully_leaking_test_split_keeps_val(self, tmp_path: Path, make_images: Make) -> None:
         root = tmp_path / "d"
@@ -212,7 +212,7 @@ class TestCopies:
                 assert split[f"{label}/{i:03d}.jpg"] == split[f"{label}/z{i}.jpg"]
             assert split[f"{label}/001.jpg"] == split[f"{label}/y1.jpg"]
         assert run.metrics["num_groups"] == 42
-        assert decisions_of(run.folder)["groups.copies"]["reason"] == "copies_kept_together"
+        assert decisions_of(run.folder)["groups.duplicates"]["reason"] == "duplicates_kept_together"
 
     def test_duplicates_share_out_of_fold_group(self, duplicated: Path, tmp_path: Path) -> None:
         run = headstart.train(duplicated, out=tmp_path / "run")
@@ -465,7 +465,7 @@ class TestChains:
     def test_both_scores_and_hint_are_reported(self, pans: Path, tmp_path: Path) -> None:
         run = headstart.train(pans, out=tmp_path / "run")
         findings = read_json(run.folder / "dataset_report.json")["findings"]
-        (finding,) = [f for f in findings if f["kind"] == "copies_at_baseline"]
+        (finding,) = [f for f in findings if f["kind"] == "duplicates_at_baseline"]
         assert finding["severity"] == "warning"
         assert finding["evidence"]["accuracy_separate"] > 0.8
         assert finding["evidence"]["accuracy_joined"] < 0.45

@@ -180,9 +180,9 @@ def test_show_draws_boxes_of_each_class(tmp_path: Path, capsys: pytest.CaptureFi
     code, _, err = command(capsys, "show", str(squares), "--out", str(tmp_path / "x.png"), "--per-class", "3")
     assert code == 0
     assert size_of(tmp_path / "x.png")[1] > 400
-    code, _, err = command(capsys, "show", str(squares), "--as-seen")
+    code, _, err = command(capsys, "show", str(squares), "--preprocessed")
     assert code == 2
-    assert "--as-seen has no effect" in err
+    assert "--preprocessed has no effect" in err
 
 
 def test_leaking_image_is_scored_separately(run: Path) -> None:
@@ -364,7 +364,7 @@ def test_report_shows_detections(run: Path, leaky: Path, tmp_path: Path) -> None
     made = make_detection_report(run, out=tmp_path / "report")
     assert made.data["task"] == "detect"
     assert made.data["headline"]["sentence"].startswith("mAP50 ")
-    assert made.data["headline"]["as_given"]["value"] is not None
+    assert made.data["headline"]["including_leaks"]["value"] is not None
     assert made.data["errors"]["num_images"] == 4
     counts = made.data["data"]["counts"]
     assert sum(map(sum, counts.values())) == 17

@@ -77,14 +77,14 @@ def test_report_and_metrics_count_same_errors(tmp_path: Path) -> None:
     report, metrics = made["report"], made["facts"].metrics["test"]
     errors = metrics["confusion"]["errors"]
     assert errors["num_images"] == 10
-    assert 0 < errors["missed"] < 10
+    assert 0 < errors["false_negatives"] < 10
     assert {k: report["errors"][k] for k in errors} == errors
     drawn = {kind: sum(p[kind] for p in report["images"].values()) for kind in ERRORS}
     assert drawn == {kind: errors[kind] for kind in ERRORS}
     assert report["problems"] == []
     counts = np.array(metrics["confusion"]["counts"])
-    assert errors["missed"] == counts[:-1, -1].sum()
-    assert errors["false"] == counts[-1, :-1].sum()
+    assert errors["false_negatives"] == counts[:-1, -1].sum()
+    assert errors["false_positives"] == counts[-1, :-1].sum()
 
 
 def test_bundle_threshold_matches_metrics(tmp_path: Path) -> None:

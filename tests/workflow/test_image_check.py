@@ -369,7 +369,11 @@ def test_table_conflicting_with_folders(command: Callable[..., Done], healthy: P
         (["check", "{healthy}", "--layout", "{oops}/*"], 2, "unknown"),
         (["show", "{healthy}", "--out", "{tmp}/x.pdf"], 2, ".png or .jpg"),
         (["show", "{tmp}/none"], 3, "does not exist"),
-        (["show", "{healthy}", "--as-seen", "--backbone", "no_such_net", "--out", "{tmp}/x.png"], 2, "no_such_net"),
+        (
+            ["show", "{healthy}", "--preprocessed", "--backbone", "no_such_net", "--out", "{tmp}/x.png"],
+            2,
+            "no_such_net",
+        ),
     ],
 )
 def test_usage_errors_have_message_and_code(
@@ -424,7 +428,7 @@ def test_network_confirms_duplicates(leaky: Path) -> None:
 
 def test_show_draws_network_input(command: Callable[..., Done], healthy: Path, tmp_path: Path) -> None:
     done = command(
-        "show", healthy, "--as-seen", "--image-size", "96", "--per-class", "3", "--out", tmp_path / "seen.png"
+        "show", healthy, "--preprocessed", "--image-size", "96", "--per-class", "3", "--out", tmp_path / "seen.png"
     )
     assert done.code == 0
     assert np.asarray(Image.open(tmp_path / "seen.png")).std() > 20

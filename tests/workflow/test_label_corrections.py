@@ -52,7 +52,7 @@ def test_flipped_labels_come_first(tmp_path: Path) -> None:
     assert tuple(rows[0]) == COLUMNS
     assert {r["image"] for r in rows[:2]} == {"d/003.jpg", "d/050.jpg"}
     first = next(r for r in rows if r["image"] == "d/003.jpg")
-    assert (first["label"], first["suggested"], first["is_suspect"]) == ("dog", "'=cat", "true")
+    assert (first["label"], first["suggested"], first["is_label_error"]) == ("dog", "'=cat", "true")
     label = dict(zip(samples.names, (s.label for s in samples), strict=True))
     assert [label[first[f"neighbor{n}"]] for n in (1, 2, 3)] == ["=cat"] * 3
     assert first["image"] not in [first[f"neighbor{n}"] for n in (1, 2, 3)]

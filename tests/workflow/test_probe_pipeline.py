@@ -61,7 +61,7 @@ def test_metrics_json_keys(run: headstart.Run) -> None:
     }  # fmt: skip
     assert (metrics["schema"], metrics["task"], metrics["strategy"]) == (1, "classify", "probe")
     assert (metrics["num_samples"], metrics["num_groups"], metrics["num_classes"]) == (48, None, 3)
-    assert set(metrics["duration_s"]) >= {"total", "read", "features", "heads"}
+    assert set(metrics["duration_s"]) >= {"total", "read", "features", "probe"}
     assert set(metrics["baselines"]) == {"majority", "nearest_neighbor"}
     assert metrics["val"] is None
     assert metrics["test"] is None

@@ -104,7 +104,7 @@ def test_report_of_damaged_run(run: Run, tmp_path: Path) -> None:
     shutil.rmtree(copy / "bundle")
     report = write_report(copy, has_attributions=True, has_curve=True)
     assert "missing" in report["calibration"]
-    assert "missing" in report["suspects"]
+    assert "missing" in report["label_errors"]
     assert "missing" in report["attribution"]
     (copy / "predictions.csv").write_text("nonsense\n1\n", encoding="utf-8")
     assert "run_without_predictions" in {p["kind"] for p in write_report(copy)["problems"]}

@@ -49,7 +49,7 @@ def write_run(
         "headline": {"metric": "accuracy", **block["accuracy"], "protocol": "test_split"},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    lines = ["file,split,label,prediction,probability,is_right,how"]
+    lines = ["file,split,label,prediction,probability,is_correct,how"]
     confidence = softmax(logits).max(axis=1)
     lines += [
         f"{files[i]},{split},{names[truth[i]]},{names[chosen[i]]},{confidence[i]:.4f},{str(hits[i]).lower()},given"

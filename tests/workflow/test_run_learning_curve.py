@@ -27,13 +27,13 @@ def section(seed: int, *, step: float = 0.0, error: float = 0.1) -> dict[str, ob
 def test_gain_is_difference_of_printed_numbers(step: float, error: float) -> None:
     for seed in range(5):
         result = section(seed, step=step if error else 0.0, error=error)
-        now, twice, gain = (result[k] for k in ("now", "twice", "gain"))
-        assert gain == pytest.approx(twice - now, abs=1e-9)
+        now, doubled, gain = (result[k] for k in ("now", "doubled", "gain"))
+        assert gain == pytest.approx(doubled - now, abs=1e-9)
         assert result["low"] <= gain <= result["high"]
-        assert round(100 * gain, 1) == pytest.approx(round(100 * twice, 1) - round(100 * now, 1), abs=1e-6)
+        assert round(100 * gain, 1) == pytest.approx(round(100 * doubled, 1) - round(100 * now, 1), abs=1e-6)
         forecast = next(s for s in result["series"] if s["name"] == "forecast")
         assert forecast["y"][0] == pytest.approx(now, abs=5e-4)
-        assert forecast["y"][1] == pytest.approx(twice, abs=5e-4)
+        assert forecast["y"][1] == pytest.approx(doubled, abs=5e-4)
 
 
 def test_classes_are_named_only_with_gain() -> None:

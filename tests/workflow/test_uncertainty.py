@@ -53,13 +53,13 @@ def rows_of(path: Path) -> list[dict[str, str]]:
 def test_metrics_have_targets_and_results(run: Run) -> None:
     ood, coverage = run.metrics["ood"], run.metrics["coverage"]
     assert ood["ood_fpr"] == 0.1
-    assert 0 <= ood["out_of_fold"]["false_alarms"] <= 0.1
+    assert 0 <= ood["out_of_fold"]["false_positive_rate"] <= 0.1
     rows = [r for r in rows_of(run.folder / "predictions.csv") if r["split"] == "test"]
     assert ood["test"]["num_samples"] == len(rows) == 30
     alarms = np.mean([r["is_ood"] == "true" for r in rows])
-    assert ood["test"]["false_alarms"]["raw_value"] == pytest.approx(alarms)
-    assert {c["name"] for c in ood["left_out"]["per_class"]} == set(CLASSES)
-    assert 0 <= ood["left_out"]["detected"] <= 1
+    assert ood["test"]["false_positive_rate"]["raw_value"] == pytest.approx(alarms)
+    assert {c["name"] for c in ood["held_out_classes"]["per_class"]} == set(CLASSES)
+    assert 0 <= ood["held_out_classes"]["detected"] <= 1
     assert sum(ood["histogram"]["known"]) == 90
     held = np.mean([r["label"] in r["prediction_set"].split("|") for r in rows])
     assert coverage["test"]["empirical"]["raw_value"] == pytest.approx(held)
@@ -71,8 +71,8 @@ def test_rates_are_in_events(run: Run) -> None:
     ood, coverage = event["evidence"]["ood"], event["evidence"]["coverage"]
     stored = run.metrics["ood"]
     assert ood["threshold"] == pytest.approx(stored["threshold"])
-    assert ood["test"]["false_alarms"]["value"] == pytest.approx(stored["test"]["false_alarms"]["value"])
-    assert ood["left_out"]["detected"] == pytest.approx(stored["left_out"]["detected"])
+    assert ood["test"]["false_positive_rate"]["value"] == pytest.approx(stored["test"]["false_positive_rate"]["value"])
+    assert ood["held_out_classes"]["detected"] == pytest.approx(stored["held_out_classes"]["detected"])
     empirical = run.metrics["coverage"]["test"]["empirical"]["value"]
     assert coverage["test"]["empirical"]["value"] == pytest.approx(empirical)
     assert coverage["is_guaranteed"] is False, "nothing was kept apart for that"
@@ -94,7 +94,7 @@ def test_training_images_have_out_of_fold_scores(run: Run) -> None:
     is_train = scores["split"] == "train"
     threshold = run.metrics["ood"]["threshold"]
     assert (scores["ood_score"][is_train] > threshold).mean() == pytest.approx(
-        run.metrics["ood"]["out_of_fold"]["false_alarms"]
+        run.metrics["ood"]["out_of_fold"]["false_positive_rate"]
     )
     facts = read_run_data(run.folder, paths={})
     assert facts.scored.ood_score is not None
@@ -107,13 +107,13 @@ def test_new_class_is_detected_as_ood(run: Run, unknown_images: Path) -> None:
     assert result.new_classes == ("noise",)
     assert unknown["detected"]["num_samples"] == 20
     assert unknown["detected"]["value"] >= 0.9, "noise is nothing like the three kinds"
-    assert unknown["false_alarms"]["num_samples"] == 30
-    assert unknown["false_alarms"]["value"] <= 0.3
+    assert unknown["false_positive_rate"]["num_samples"] == 30
+    assert unknown["false_positive_rate"]["value"] <= 0.3
     assert unknown["empirical"]["low"] <= unknown["empirical"]["value"] <= unknown["empirical"]["high"]
     (rates,) = [f.evidence for f in result.findings if f.kind is FindingKind.OOD_RATES]
-    assert (rates["known"], rates["new"]) == (unknown["false_alarms"], unknown["detected"])
+    assert (rates["known"], rates["new"]) == (unknown["false_positive_rate"], unknown["detected"])
     assert json.loads(json.dumps(result.to_json()))["ood"] == unknown
-    assert sum(bool(p.is_ood) for p in result.predictions) == round(unknown["false_alarms"]["value"] * 30)
+    assert sum(bool(p.is_ood) for p in result.predictions) == round(unknown["false_positive_rate"]["value"] * 30)
 
 
 def test_predict_with_other_rates(run: Run, unknown_images: Path) -> None:
@@ -128,7 +128,7 @@ def test_predict_with_other_rates(run: Run, unknown_images: Path) -> None:
 
 def test_two_classes_have_no_held_out_class_recall(data: Path, tmp_path: Path) -> None:
     run = headstart.train(data, out=str(tmp_path / "two"), exclude_classes=("discs",))
-    assert run.metrics["ood"]["left_out"] is None
+    assert run.metrics["ood"]["held_out_classes"] is None
     assert run.metrics["ood"]["threshold"] is not None
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert "with two classes, no class can be held out" in page

@@ -83,7 +83,7 @@ def select_candidate(
     train = fitted.split.where("train")
     num_classes = len(fitted.samples.class_names)
     journal = trainer.checkpoints
-    budget_s = 60.0 * (resolved.settings.budget_minutes or 0.0)
+    budget_s = 60.0 * (resolved.settings.time_budget or 0.0)
     left = journal.once("seconds_left", lambda: budget_s - (time.monotonic() - started) - FINAL_STEPS_S)
     if left <= 0:
         context.events.warn(NoteKind.FINE_TUNING_SKIPPED, why="budget", left_seconds=0.0)

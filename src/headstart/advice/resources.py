@@ -143,11 +143,11 @@ def without_harmful_flip(context: ProbeRunContext, trainer: FinetuneTrainer, pla
     augment = parse_augment(plan.augment)
     if context.resolved.is_explicit("augment") or not augment.flip:
         return plan
-    accuracy, loss, error = trainer.checkpoints.once("mirrored", lambda: _measure_flip(context, trainer))
+    accuracy, loss, error = trainer.checkpoints.once("flipped", lambda: _measure_flip(context, trainer))
     if loss <= max(2.0 * error, 0.02):
         return plan
     text = ",".join(part for part in plan.augment.split(",") if not part.startswith("flip")) or "none"
-    evidence: Evidence = {"accuracy": accuracy, "accuracy_mirrored": accuracy - loss, "standard_error": error}
+    evidence: Evidence = {"accuracy": accuracy, "accuracy_flipped": accuracy - loss, "standard_error": error}
     context.decide([Decision("augment", text, DecisionReason.FLIP_LOWERS_ACCURACY, evidence=evidence)])
     return plan.with_(augment=text)
 
@@ -174,7 +174,7 @@ def _measure_flip(context: ProbeRunContext, trainer: FinetuneTrainer) -> tuple[f
     ).head
     names = [fitted.samples.names[i] for i in train[held]]
     paths = [fitted.samples.paths[i] for i in train[held]]
-    flipped, _, _ = trainer.embedder.embed(paths, names, context.events, is_mirrored=True)
+    flipped, _, _ = trainer.embedder.embed(paths, names, context.events, is_flipped=True)
     hits = head.logits({n: b[train[held]] for n, b in blocks.items()}).argmax(axis=1) == labels[held]
     flipped_hits = head.logits(flipped.blocks).argmax(axis=1) == labels[held]
     difference = hits.astype(np.float64) - flipped_hits

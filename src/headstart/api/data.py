@@ -115,7 +115,7 @@ def show(
     out: str | os.PathLike[str] | None = None,
     per_class: int = 8,
     seed: int = 0,
-    as_seen: bool = False,
+    preprocessed: bool = False,
     num_augmented: int | None = None,
     augment: str | None = None,
     backbone: str = "efficientnet_lite0",
@@ -136,7 +136,7 @@ def show(
         out: Output path, `.png` or `.jpg`; None writes no file.
         per_class: Images per class.
         seed: Random seed.
-        as_seen: Whether to show the network inputs (`backbone`, `image_size`, `resize_mode`).
+        preprocessed: Whether to show the network inputs (`backbone`, `image_size`, `resize_mode`).
         num_augmented: Number of augmented views to show of each of `per_class` images.
         augment: Augmentations as in `train`; None: the default of training.
         backbone, image_size, resize_mode: As in `train`.
@@ -162,7 +162,7 @@ def show(
         from headstart.pipelines.box_check import refuse_without_effect, show_boxes
 
         refuse_without_effect(
-            as_seen=as_seen or None,
+            preprocessed=preprocessed or None,
             num_augmented=num_augmented,
             augment=augment,
             image_size=image_size,
@@ -186,7 +186,7 @@ def show(
             events,
             per_class=per_class,
             seed=seed,
-            as_seen=(backbone, image_size, resize_mode) if as_seen or num_augmented is not None else None,
+            preprocessed=(backbone, image_size, resize_mode) if preprocessed or num_augmented is not None else None,
             num_augmented=num_augmented,
             augment=augment,
             layout=layout,

@@ -76,7 +76,7 @@ def train_resolved(resolved: ResolvedConfig, events: EventStream, *, started: fl
         from headstart.pipelines.train_detector import train_detector
 
         return Run(train_detector(resolved, events, started=started))
-    if settings.strategy == "probe" or (settings.strategy == "auto" and settings.budget_minutes is None):
+    if settings.strategy == "probe" or (settings.strategy == "auto" and settings.time_budget is None):
         from headstart.pipelines.train_probe import train_probe
 
         return Run(train_probe(resolved, events, started=started))

@@ -104,11 +104,11 @@ def tensors_digest(tensors: Mapping[str, Any]) -> str:
     return digest.hexdigest()
 
 
-def read_freeze(what: str | int | Sequence[str] | None, stage_names: Sequence[str]) -> tuple[str, ...]:
+def read_freeze(stages: str | int | Sequence[str] | None, stage_names: Sequence[str]) -> tuple[str, ...]:
     """Return the names of the frozen stages.
 
     Args:
-        what: `none`; `all` (everything but the head); a count k (the first k of stem, stage1, ..., neck); one
+        stages: `none`; `all` (everything but the head); a count k (the first k of stem, stage1, ..., neck); one
             stage name or `last-2`, which is a cut: everything before it; or a list of stages.
         stage_names: All stages of the network in forward order.
 
@@ -116,28 +116,28 @@ def read_freeze(what: str | int | Sequence[str] | None, stage_names: Sequence[st
         SettingError: Unknown name, or a count that is too large.
     """
     body = [n for n in stage_names if n != "head"]
-    if isinstance(what, str) and ("," in what or what.startswith("[")):
-        what = [part.strip(" '\"") for part in what.strip("[]").split(",") if part.strip()]
-    if isinstance(what, str) and what.strip().lstrip("-").isdigit():
-        what = int(what)
-    if what is None or what == "none" or what is False:
+    if isinstance(stages, str) and ("," in stages or stages.startswith("[")):
+        stages = [part.strip(" '\"") for part in stages.strip("[]").split(",") if part.strip()]
+    if isinstance(stages, str) and stages.strip().lstrip("-").isdigit():
+        stages = int(stages)
+    if stages is None or stages == "none" or stages is False:
         return ()
-    if what == "all" or what is True:
+    if stages == "all" or stages is True:
         return tuple(body)
-    if isinstance(what, int):
-        if not 0 <= what <= len(body):
+    if isinstance(stages, int):
+        if not 0 <= stages <= len(body):
             raise SettingError(
-                f"freeze={what} is out of range: this network has {len(body)} stages before its head.",
+                f"freeze={stages} is out of range: this network has {len(body)} stages before its head.",
                 hint=f"a count freezes the first stages of {', '.join(body)}",
             )
-        return tuple(body[:what])
-    if isinstance(what, str):
-        cut = cut_position(what, stage_names, also=", and a count, all, none")
+        return tuple(body[:stages])
+    if isinstance(stages, str):
+        cut = cut_position(stages, stage_names, also=", and a count, all, none")
         return tuple(stage_names[:cut])
-    unknown = [n for n in what if n not in stage_names]
+    unknown = [n for n in stages if n not in stage_names]
     if unknown:
         raise SettingError(
             f"freeze contains {', '.join(f'`{n}`' for n in unknown)}, which this network does not have.",
             hint=f"its stages are {', '.join(stage_names)}",
         )
-    return tuple(n for n in stage_names if n in what)
+    return tuple(n for n in stage_names if n in stages)

@@ -164,7 +164,7 @@ def _bench_one(name: str, size: int | None, batch: int, seconds: float, has_trai
     before = _resident_mb()
     started = time.perf_counter()
     torch.manual_seed(0)
-    backbone = load_backbone(name, weights="none", size=size_hw)
+    backbone = load_backbone(name, weights="none", image_size=size_hw)
     images = torch.randn(batch, 3, *size_hw)
     with torch.inference_mode():
         backbone.module(images[:1])

@@ -108,7 +108,7 @@ class Backbone:
 
     def freeze(
         self,
-        what: str | int | Sequence[str] | None = None,
+        stages: str | int | Sequence[str] | None = None,
         *,
         below: str | None = None,
         batch_norm: BatchNormPolicy = "frozen",
@@ -116,7 +116,7 @@ class Backbone:
         """Freeze stages; all others train. Prefixes and suffixes share the modules and are affected too.
 
         Args:
-            what: As in `read_freeze`.
+            stages: As in `read_freeze`.
             below: A cut: freezes everything before it, like naming that stage.
             batch_norm: Policy for BatchNorm of the trainable stages.
 
@@ -124,14 +124,14 @@ class Backbone:
             The frozen stages.
 
         Raises:
-            SettingError: `what` does not fit this network.
-            UsageError: Both or neither of `what` and `below`.
+            SettingError: `stages` does not fit this network.
+            UsageError: Both or neither of `stages` and `below`.
         """
         from headstart.backbones.freeze import read_freeze
 
-        if (what is None) == (below is None):
-            raise UsageError("Set either `what` or `below`.", hint='freeze(below="stage4")')
-        return self._freeze(read_freeze(what if below is None else below, self.stage_names), batch_norm)
+        if (stages is None) == (below is None):
+            raise UsageError("Set either `stages` or `below`.", hint='freeze(below="stage4")')
+        return self._freeze(read_freeze(stages if below is None else below, self.stage_names), batch_norm)
 
     def unfreeze(self, from_: str = "stem", *, batch_norm: BatchNormPolicy = "frozen") -> tuple[str, ...]:
         """Unfreeze everything from a stage on; stages frozen before it stay frozen.
@@ -172,7 +172,7 @@ def load_backbone(
     offline: bool = False,
     in_channels: int = 3,
     num_classes: int | None = None,
-    size: int | tuple[int, int] | None = None,
+    image_size: int | tuple[int, int] | None = None,
     mirror: str | None = None,
     events: EventStream | None = None,
 ) -> Backbone:
@@ -185,7 +185,7 @@ def load_backbone(
         offline: Never use the network.
         in_channels: Channels of the images; the stem is adapted if it is not 3.
         num_classes: Classes of the weights' classifier, if it is not the published one.
-        size: Input size in pixels for reported shapes; None uses the card's own.
+        image_size: Input size in pixels for reported shapes; None uses the card's own.
         mirror: Address that replaces the source's own.
         events: Receives a stage for each download.
 
@@ -198,7 +198,7 @@ def load_backbone(
         OfflineError: The weights would have to be downloaded.
     """
     card, path = _find_card_and_file(name, weights)
-    size_hw = card.image_spec(size).size_hw
+    size_hw = card.image_spec(image_size).size_hw
     if weights == "none" or (path is None and not card.has_weights and weights is not None):
         import torch
 

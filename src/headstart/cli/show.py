@@ -17,7 +17,7 @@ def _show(
     out: str = typer.Option("samples.png", "--out", help="Image file to write, .png or .jpg."),
     per_class: int = typer.Option(8, "--per-class", metavar="N", min=1, max=50, help="Images per class."),
     seed: int = typer.Option(0, "--seed", help="Random seed."),
-    as_seen: bool = typer.Option(False, "--as-seen", help="Show the images as network inputs."),
+    preprocessed: bool = typer.Option(False, "--preprocessed", help="Show the images as network inputs."),
     num_augmented: int = typer.Option(
         None, "--num-augmented", metavar="N", min=1, max=50, help="Number of augmented views per image."
     ),
@@ -47,7 +47,7 @@ def _show(
         out=out,
         per_class=per_class,
         seed=seed,
-        as_seen=as_seen,
+        preprocessed=preprocessed,
         num_augmented=num_augmented,
         augment=augment,
         backbone=backbone,

@@ -118,7 +118,7 @@ def _train(
         "intensity_range": intensity_range,
         "max_pixels": max_pixels,
         "seed": seed,
-        "budget_minutes": budget,
+        "time_budget": budget,
         "group_from": group_from,
         "layout": layout,
         "label_pattern": label_pattern,

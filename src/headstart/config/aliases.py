@@ -23,8 +23,8 @@ ALIASES = {
     "threads": "num_threads",
     "workers": "num_threads",
     "num_workers": "num_threads",
-    "budget": "budget_minutes",
-    "time_limit": "budget_minutes",
+    "budget": "time_budget",
+    "time_limit": "time_budget",
     "class_weights": "probe.class_weights",
     "class_weight": "probe.class_weights",
     "pos_label": "positive",
@@ -131,7 +131,7 @@ ANSWERS = {
 """What takes the place of a word that means no setting of ours."""
 
 _SHOWN = {
-    "budget_minutes": "budget",
+    "time_budget": "budget",
     "probe.class_weights": "class_weights",
     "finetune.head": "head",
 }

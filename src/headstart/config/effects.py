@@ -76,7 +76,7 @@ def validate_combination(values: Mapping[str, Any]) -> None:
                 f"`{name}` has no effect on images without boxes.", hint=f"leave `{name}` out, or --task detect"
             )
     strategy = values.get("strategy", "auto")
-    is_gradient = strategy in GRADIENT_STRATEGIES or (strategy == "auto" and "budget_minutes" in values)
+    is_gradient = strategy in GRADIENT_STRATEGIES or (strategy == "auto" and "time_budget" in values)
     for name in values:
         if not is_gradient and (name in _WITHOUT_EFFECT or name.startswith("finetune.")):
             word = shown(name)
@@ -108,7 +108,7 @@ def validate_combination(values: Mapping[str, Any]) -> None:
             )
     if is_gradient:
         _check_pairs(values, is_head_only=is_head_only)
-    if strategy in GRADIENT_STRATEGIES and "budget_minutes" in values and "epochs" in values:
+    if strategy in GRADIENT_STRATEGIES and "time_budget" in values and "epochs" in values:
         raise SettingError("`epochs` and `budget` both say how long to train.", hint="give one of them")
 
 
@@ -207,5 +207,5 @@ def validate_detector_combination(values: Mapping[str, Any]) -> None:
                 hint=f"leave `{shown(name)}` out, or take --strategy {fitting[0]}",
             )
     _check_views(values)
-    if "budget_minutes" in values and "epochs" in values:
+    if "time_budget" in values and "epochs" in values:
         raise SettingError("`epochs` and `budget` both say how long to train.", hint="give one of them")

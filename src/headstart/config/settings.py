@@ -177,7 +177,7 @@ class TrainSettings(_Settings):
     )
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="Reject images with more pixels before decoding.")
     seed: int = Field(0, ge=0, lt=2**32, description="Random seed.")
-    budget_minutes: float | None = Field(None, gt=0, description="Time budget, e.g. `5m` or `90s`.")
+    time_budget: float | None = Field(None, gt=0, description="Time budget, e.g. `5m` or `90s`.")
     group_from: str | None = Field(
         None, description="Group key: a column, a pattern, none, or image (only duplicates)."
     )
@@ -206,7 +206,7 @@ class TrainSettings(_Settings):
     finetune: FinetuneSettings = Field(default_factory=lambda: FinetuneSettings())
     detect: DetectSettings = Field(default_factory=lambda: DetectSettings())
 
-    @field_validator("budget_minutes", mode="before")
+    @field_validator("time_budget", mode="before")
     @classmethod
     def _minutes(cls, value: Any) -> Any:
         return parse_minutes(value) if isinstance(value, str) else value

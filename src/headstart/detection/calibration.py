@@ -14,14 +14,14 @@ from numpy.typing import NDArray
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.decoding import iou_matrix
 
-__all__ = ["fit_calibration", "is_right", "recalibrate"]
+__all__ = ["fit_calibration", "is_correct", "recalibrate"]
 
 _MIN_COUNT = 10  # least number of correct and of wrong detections
 _RIDGE = 1.0  # regularization of the slope towards 1, in detections
 _STEPS = 50
 
 
-def is_right(truth: Boxes, detections: Detections, iou: float = 0.5) -> NDArray[np.bool_]:
+def is_correct(truth: Boxes, detections: Detections, iou: float = 0.5) -> NDArray[np.bool_]:
     """Return (M,) whether each detection is the first to match a box of its class."""
     right = np.zeros(len(detections), dtype=bool)
     used = truth.is_crowd.copy()
@@ -44,7 +44,7 @@ def fit_calibration(truth: Sequence[Boxes], detections: Sequence[Detections]) ->
     if not detections:
         return 1.0, 0.0
     scores = np.concatenate([f.scores for f in detections]).astype(np.float64)
-    right = np.concatenate([is_right(t, f) for t, f in zip(truth, detections, strict=True)]).astype(np.float64)
+    right = np.concatenate([is_correct(t, f) for t, f in zip(truth, detections, strict=True)]).astype(np.float64)
     if min(right.sum(), (1.0 - right).sum()) < _MIN_COUNT:
         return 1.0, 0.0
     x = _logit(scores)

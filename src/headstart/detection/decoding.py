@@ -49,14 +49,14 @@ class DecodingSettings:
 
     Attributes:
         min_score: Score threshold, in [0, 1].
-        iou: IoU threshold of NMS, per class.
+        nms_iou: IoU threshold of NMS, per class.
         num_candidates: Largest number of NMS candidates per image.
         num_kept: Largest number of detections per image.
         slope, offset: The calibrated score is `sigmoid(slope * logit + offset)`.
     """
 
     min_score: float = 0.01
-    iou: float = 0.6
+    nms_iou: float = 0.6
     num_candidates: int = candidates_for(MAX_DETECTIONS)
     num_kept: int = MAX_DETECTIONS
     slope: float = 1.0
@@ -113,7 +113,7 @@ def decode_with_limit(
     xyxy = np.clip(frame.to_image(boxes[point]), 0.0, np.array([width, height, width, height], dtype=np.float32))
     is_valid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
     xyxy, scores, kind = xyxy[is_valid], scores[is_valid], kind[is_valid]
-    keep = suppress(xyxy, kind, decoding.iou, decoding.num_kept + 1)
+    keep = suppress(xyxy, kind, decoding.nms_iou, decoding.num_kept + 1)
     is_limited |= len(keep) > decoding.num_kept
     keep = keep[: decoding.num_kept]
     return Detections(xyxy[keep], scores[keep].astype(np.float32), kind[keep].astype(np.int64)), is_limited

@@ -17,8 +17,8 @@ from headstart.detection.matching import ClassMatches, iou_with_crowds
 
 __all__ = ["ERRORS", "Confusion", "OperatingPoint", "best_points", "confuse", "points_at"]
 
-ERRORS = ("missed", "false", "misclassified")
-"""Error types: missed objects, false positives, objects detected as another class."""
+ERRORS = ("false_negatives", "false_positives", "misclassified")
+"""Error types: undetected objects, false positives, objects detected as another class."""
 
 _IOU = 0.5
 _MIN_PRECISION = 0.2  # least precision at a threshold
@@ -51,7 +51,7 @@ class Confusion:
 
     Attributes:
         names: K class names and `background`.
-        counts: (K + 1, K + 1): rows truth, columns detections; last row: false positives, last column: missed.
+        counts: (K + 1, K + 1): rows truth, columns detections; last row: false positives, last column: false negatives.
         thresholds: (K,) score threshold of each class.
         errors: (N, 3) errors of each image, in the order of `ERRORS`.
     """

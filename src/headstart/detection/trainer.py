@@ -91,7 +91,11 @@ class DetectorTrainer:
         self.num_classes, self.spec, self.settings, self.events = num_classes, spec, settings, events
         self.view_folder, self.num_threads, self.clock = view_folder, num_threads, clock
         self.backbone = load_backbone(
-            settings.backbone, weights=settings.weights, offline=settings.offline, size=spec.size_hw, events=events
+            settings.backbone,
+            weights=settings.weights,
+            offline=settings.offline,
+            image_size=spec.size_hw,
+            events=events,
         )
         self.network = self.backbone.network
         self._pretrained = {n: t.clone() for n, t in self.backbone.module.state_dict().items()}

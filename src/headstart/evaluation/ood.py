@@ -99,7 +99,7 @@ class HeldOutClassResult:
         auroc: Chance that an image of a left-out class is found stranger than a known one, mean over classes.
         auroc_of_probability: The same by the largest probability alone.
         detected: Fraction of left-out images above the threshold, mean over classes.
-        false_alarms: Fraction of known ones above it.
+        false_positive_rate: Fraction of known ones above it.
         per_class: (auroc, detected) by class id.
         num_samples: Images that were looked at.
     """
@@ -107,7 +107,7 @@ class HeldOutClassResult:
     auroc: float
     auroc_of_probability: float
     detected: float
-    false_alarms: float
+    false_positive_rate: float
     per_class: dict[int, tuple[float, float]]
     num_samples: int = 0
 
@@ -124,7 +124,7 @@ class HeldOutClassResult:
             auroc=float(np.mean([auc for auc, _ in per_class.values()])),
             auroc_of_probability=float(np.mean(plain)),
             detected=float(np.mean([found for _, found in per_class.values()])),
-            false_alarms=float(np.mean(alarms)),
+            false_positive_rate=float(np.mean(alarms)),
             per_class=per_class,
             num_samples=num_samples,
         )

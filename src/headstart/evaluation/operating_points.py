@@ -56,14 +56,14 @@ class AlarmPoint:
 
     Attributes:
         threshold: On the probability of the positive class.
-        false_alarms: Fraction of the other images above it.
+        false_positive_rate: Fraction of the other images above it.
         recall: Fraction of the positive images above it.
         recall_low, recall_high: 95 % CI.
         precision: Fraction of images above it that are positive; None where there are none.
     """
 
     threshold: float
-    false_alarms: float
+    false_positive_rate: float
     recall: float
     recall_low: float | None
     recall_high: float | None
@@ -160,7 +160,7 @@ def recall_at_false_alarms(
         points.append(
             AlarmPoint(
                 threshold=threshold,
-                false_alarms=float(above[~is_positive].mean()),
+                false_positive_rate=float(above[~is_positive].mean()),
                 recall=float(found.mean()),
                 recall_low=recall.low,
                 recall_high=recall.high,

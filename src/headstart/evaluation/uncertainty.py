@@ -259,16 +259,16 @@ def _novelty_json(
         "threshold": threshold if math.isfinite(threshold) else None,
         "has_residual_norm": ood.rule.has_residual_norm,
         "is_by_group": ood.is_by_group if groups is not None else None,
-        "out_of_fold": {"false_alarms": ood.empirical, "num_samples": len(known)},
+        "out_of_fold": {"false_positive_rate": ood.empirical, "num_samples": len(known)},
         "test": None,
-        "left_out": None,
+        "held_out_classes": None,
         "histogram": _histogram(known, threshold),
     }
     if len(test) and math.isfinite(threshold):
         alarms = _proportion(shipped[test] > threshold, test, groups)
-        section["test"] = {"false_alarms": alarms, "num_samples": len(test)}
+        section["test"] = {"false_positive_rate": alarms, "num_samples": len(test)}
     if held_out_class is not None:
-        section["left_out"] = {
+        section["held_out_classes"] = {
             **{k: v for k, v in asdict(held_out_class).items() if k != "per_class"},
             "per_class": [
                 {"name": class_names[k], "auroc": auc, "detected": detected}

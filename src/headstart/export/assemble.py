@@ -38,7 +38,7 @@ def assemble_model(
     Args:
         graph: ONNX model with input `pixels` (B, 3, H, W) and one output (B, D) a block.
         head: The head; its blocks are outputs of the graph.
-        has_flip: Whether features are the mean over the image and its mirror image.
+        has_flip: Whether features are the mean over the image and its horizontal flip.
         space: For the OOD score: mean (D,) and leading directions (D, r) of the head's normalized rows, and (D,) ones
             for features that count, or None for all.
 
@@ -204,8 +204,8 @@ def _average_flip(parts: _Parts, widths: dict[str, int]) -> dict[str, str]:
     end = parts.constant("flip.end", np.array([np.iinfo(np.int64).min], dtype=np.int64))
     axes = parts.constant("flip.axes", axis)
     step = parts.constant("flip.step", minus_one)
-    parts.prepend("Concat", [INPUT, "flip.mirrored"], "flip.both", axis=0)
-    parts.prepend("Slice", [INPUT, start, end, axes, step], "flip.mirrored")
+    parts.prepend("Concat", [INPUT, "flip.reversed"], "flip.both", axis=0)
+    parts.prepend("Slice", [INPUT, start, end, axes, step], "flip.reversed")
     half = parts.constant("flip.half", np.array(0.5))
     averaged = {}
     axes0 = parts.constant("flip.axes0", np.array([0], dtype=np.int64))

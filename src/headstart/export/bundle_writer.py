@@ -53,7 +53,7 @@ def write_bundle(
         spec: The pixel contract.
         class_names: In the order of the logits.
         meta: More for `bundle.json`, JSON-able: `thresholds`, `score`, `strategy`, `weights_license` ...
-        has_flip: Whether features are averaged over the image and its mirror image.
+        has_flip: Whether features are averaged over the image and its horizontal flip.
         trained_on: sha256 of each training image, hex.
         ood: Rule of OOD detection; the graph gets an output `residual_norm` if the rule needs it.
         prediction_sets: Floors of sets of classes.

@@ -85,9 +85,9 @@ def check_parity(
     differences: list[float] = []
     num_same = num_unreadable = 0
     worst = ""
-    judge = OutputDecoder(runtime.bundle)
+    decoder = OutputDecoder(runtime.bundle)
     off: list[float] = []
-    with closing(runtime.iter_outputs((sources[i] for i in usable), judge.outputs)) as outputs:
+    with closing(runtime.iter_outputs((sources[i] for i in usable), decoder.outputs)) as outputs:
         for i, (name, row), probabilities in zip(usable, outputs, expected, strict=False):
             if isinstance(row, ImageError):
                 num_unreadable += 1
@@ -98,7 +98,7 @@ def check_parity(
                 worst = name
             differences.append(difference)
             if expected_ood_scores is not None:
-                off.append(abs((judge.ood_score(found, row) or 0.0) - float(expected_ood_scores[i])))
+                off.append(abs((decoder.ood_score(found, row) or 0.0) - float(expected_ood_scores[i])))
             # Two classes as probable as each other may change places by a rounding.
             num_same += bool(probabilities[found.argmax()] >= probabilities.max() - 2 * tolerance)
             if len(differences) >= _MIN_FILES and time.monotonic() - started > budget_s:

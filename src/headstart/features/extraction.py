@@ -87,7 +87,7 @@ def embed_files(
     *,
     names: Sequence[str] | None = None,
     space: FeatureSpace | None = None,
-    is_mirrored: bool = False,
+    is_flipped: bool = False,
     num_threads: int | None = None,
     progress: Progress | None = None,
     observer: ScanObserver | None = None,
@@ -100,23 +100,23 @@ def embed_files(
         spec: The preprocessing specification.
         names: File names in messages; the paths by default.
         space: Cache for features; None computes everything.
-        is_mirrored: Flip images horizontally (the cache must be that view's).
+        is_flipped: Flip images horizontally (the cache must be that view's).
         num_threads: Worker threads; one per core by default.
         progress: Progress callback.
-        observer: Receives every file, decoded once for both; not with `is_mirrored`.
+        observer: Receives every file, decoded once for both; not with `is_flipped`.
 
     Returns:
         The features in the order of `paths`, and how many images were computed, not cached.
         Unreadable images have NaN rows and are listed in `problems`.
     """
     called = names or [str(p) if isinstance(p, str) else "image" for p in paths]
-    work = _Work(len(paths), called, space, None if is_mirrored else observer)
+    work = _Work(len(paths), called, space, None if is_flipped else observer)
     size = (BATCH if space is None or len(space) == 0 else 4 * BATCH) if len(paths) > BATCH else 1
     starts = range(0, len(paths), size)
     most = min(max(len(paths) // 20, _SHARD_ROWS[0]), _SHARD_ROWS[1])
 
     def step(start: int) -> None:
-        _embed_batch(range(start, min(start + size, len(paths))), paths, engine, spec, is_mirrored, work)
+        _embed_batch(range(start, min(start + size, len(paths))), paths, engine, spec, is_flipped, work)
         with work.lock:
             if len(work.fresh) >= most or (work.fresh and time.monotonic() - work.last_write > _SHARD_SECONDS):
                 work.flush()
@@ -156,7 +156,7 @@ def _read(source: str | bytes, i: int, observer: ScanObserver | None) -> bytes:
 
 
 def _embed_batch(
-    positions: range, paths: Sequence[str | bytes], engine: Engine, spec: ImageSpec, is_mirrored: bool, work: _Work
+    positions: range, paths: Sequence[str | bytes], engine: Engine, spec: ImageSpec, is_flipped: bool, work: _Work
 ) -> None:
     pixels, new_rows = [], []
     for i in positions:
@@ -169,7 +169,7 @@ def _embed_batch(
                 image = work.observer.scan(i, data, digest.hex(), spec if cached is None else None)
             if cached is None:
                 image = read_image(data, spec) if image is None else image
-                pixels.append(image[:, ::-1] if is_mirrored else image)
+                pixels.append(image[:, ::-1] if is_flipped else image)
                 new_rows.append(i)
         except ImageError as error:
             with work.lock:

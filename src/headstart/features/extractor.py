@@ -79,21 +79,21 @@ class FeatureExtractor:
         names: Sequence[str],
         events: EventStream,
         *,
-        is_mirrored: bool = False,
+        is_flipped: bool = False,
         observer: ScanObserver | None = None,
     ) -> tuple[Features, int, float]:
         """Return features, the number of computed images and the seconds; an observer receives each file too."""
         started = time.monotonic()
-        space = self._space("mirrored" if is_mirrored else "plain") if self.cache is not None else None
+        space = self._space("flipped" if is_flipped else "plain") if self.cache is not None else None
         features, computed = embed_files(
             paths,
             self.engine,
             self.spec,
             names=names,
             space=space,
-            is_mirrored=is_mirrored,
+            is_flipped=is_flipped,
             num_threads=self.num_threads,
-            progress=events.progress(Stage.MIRRORED_FEATURES if is_mirrored else Stage.FEATURES),
+            progress=events.progress(Stage.FLIPPED_FEATURES if is_flipped else Stage.FEATURES),
             observer=observer,
         )
         if space is not None and space.write_error:
@@ -188,10 +188,10 @@ def raise_if_all_unreadable(features: Features) -> None:
 
 
 def averaged_blocks(
-    plain: Mapping[str, NDArray[np.float32]], mirrored: Mapping[str, NDArray[np.float32]]
+    plain: Mapping[str, NDArray[np.float32]], flipped: Mapping[str, NDArray[np.float32]]
 ) -> dict[str, NDArray[np.float32]]:
     """Return the mean of (N, D) blocks of images and of flipped images."""
-    return {name: np.float32(0.5) * (block + mirrored[name]) for name, block in plain.items()}
+    return {name: np.float32(0.5) * (block + flipped[name]) for name, block in plain.items()}
 
 
 def open_from_settings(

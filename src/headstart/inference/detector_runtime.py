@@ -256,7 +256,7 @@ def open_decoding(bundle: Bundle) -> DecodingSettings:
         decoding = replace(
             DecodingSettings(**value), num_candidates=int(value["num_candidates"]), num_kept=int(value["num_kept"])
         )
-        is_fit = 0 < decoding.min_score < 1 and 0 < decoding.iou <= 1 and decoding.slope > 0
+        is_fit = 0 < decoding.min_score < 1 and 0 < decoding.nms_iou <= 1 and decoding.slope > 0
         if not is_fit or not 1 <= decoding.num_kept <= _MOST_DETECTIONS or decoding.num_candidates < 1:
             raise ValueError("a value of `decoding` is out of range")
         for name, limit in (bundle.thresholds.get("per_class") or {}).items():

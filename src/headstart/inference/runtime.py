@@ -112,9 +112,9 @@ class Runtime:
         """
         if top < 1:
             raise UsageError(f"top is at least 1, not {top}.")
-        judge = OutputDecoder(self.bundle, ood_fpr, coverage)
-        answers = self.iter_outputs(sources, judge.outputs, batch=batch, channel_order=channel_order)
-        return (self._prediction(name, outputs, top, judge) for name, outputs in answers)
+        decoder = OutputDecoder(self.bundle, ood_fpr, coverage)
+        answers = self.iter_outputs(sources, decoder.outputs, batch=batch, channel_order=channel_order)
+        return (self._prediction(name, outputs, top, decoder) for name, outputs in answers)
 
     def predict_proba(
         self, sources: Any, *, batch: int = BATCH, channel_order: ChannelOrder = "rgb"
@@ -138,39 +138,39 @@ class Runtime:
                 table[i] = row
         return table
 
-    def judge(
+    def predict_proba_and_ood(
         self, sources: Any, *, batch: int = BATCH, channel_order: ChannelOrder = "rgb"
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Return (N, K) probabilities and (N,) OOD score; NaN if unreadable or unavailable."""
-        judge = OutputDecoder(self.bundle)
+        decoder = OutputDecoder(self.bundle)
         missing = np.full(len(self.class_names), np.nan)
         rows: list[NDArray[np.float64]] = []
         ood_score: list[float] = []
-        for _, outputs in self.iter_outputs(sources, judge.outputs, batch=batch, channel_order=channel_order):
+        for _, outputs in self.iter_outputs(sources, decoder.outputs, batch=batch, channel_order=channel_order):
             if isinstance(outputs, ImageError):
                 rows.append(missing)
                 ood_score.append(np.nan)
                 continue
             rows.append(softmax(outputs[0]))
-            found = judge.ood_score(rows[-1], outputs)
+            found = decoder.ood_score(rows[-1], outputs)
             ood_score.append(np.nan if found is None else found)
         return np.array(rows).reshape(-1, len(missing)), np.array(ood_score, dtype=np.float64)
 
-    def _prediction(self, name: str, outputs: Outputs | ImageError, top: int, judge: OutputDecoder) -> Prediction:
+    def _prediction(self, name: str, outputs: Outputs | ImageError, top: int, decoder: OutputDecoder) -> Prediction:
         if isinstance(outputs, ImageError):
             return Prediction(file=name, label=None, probability=None, error=str(outputs), problem=outputs.kind)
         probabilities = softmax(outputs[0])
         order = np.argsort(-probabilities, kind="stable")[:top]
         best = tuple((self.class_names[i], float(probabilities[i])) for i in order)
-        ood_score = judge.ood_score(probabilities, outputs)
+        ood_score = decoder.ood_score(probabilities, outputs)
         return Prediction(
             file=name,
             label=best[0][0],
             probability=best[0][1],
             top=best,
             ood_score=ood_score,
-            is_ood=judge.is_ood(ood_score),
-            prediction_set=judge.prediction_set(probabilities),
+            is_ood=decoder.is_ood(ood_score),
+            prediction_set=decoder.prediction_set(probabilities),
         )
 
     def iter_outputs(

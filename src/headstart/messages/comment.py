@@ -91,10 +91,10 @@ def _chance(e: E) -> str:
     verb = "is below" if e["is_worse"] else "does not differ significantly from"
     text = f"The score, {_score(e)}, {verb} the majority-class baseline ({percent(e['majority'])}). "
     text += _WHY_CHANCE
-    if e["copies"] is not None:
+    if duplicates := e["duplicates"]:
         text += (
-            f" Chains of near-duplicates ({pluralize(e['copies']['num_pairs'], 'pair')}) are held out together; with "
-            f"each image held out alone accuracy is {percent(e['copies']['accuracy_separate'])} (--group-from image)."
+            f" Chains of near-duplicates ({pluralize(duplicates['num_pairs'], 'pair')}) are held out together; with "
+            f"each image held out alone accuracy is {percent(duplicates['accuracy_separate'])} (--group-from image)."
         )
     return text
 
@@ -107,7 +107,7 @@ def _near_chance(e: E) -> str:
 
 
 _GROUP_DOUBTS: Mapping[GroupStatus, str] = {
-    GroupStatus.QUESTION_CONTRADICTED_BY_COPIES: "near-duplicates lie in different groups",
+    GroupStatus.QUESTION_CONTRADICTED_BY_DUPLICATES: "near-duplicates lie in different groups",
     GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS: "nearly the same as the classes",
     GroupStatus.QUESTION_CONFOUNDED_WITH_SPLIT: "nearly the same as the split",
     GroupStatus.QUESTION_CONFOUNDED_WITH_CAMERA: "nearly the same as the camera",
@@ -223,8 +223,8 @@ def _labels(e: E) -> str:
     parts = []
     if e["num_conflicts"]:
         parts.append(f"{pluralize(e['num_conflicts'], 'image')} with two labels")
-    if e["num_suspects"]:
-        parts.append(pluralize(e["num_suspects"], "suspected label error"))
+    if e["num_label_errors"]:
+        parts.append(pluralize(e["num_label_errors"], "suspected label error"))
     return f"{_upper(' and '.join(parts))} (listed below). Corrected labels often help more than a different backbone."
 
 
@@ -300,7 +300,7 @@ _TEXTS: Mapping[ReportKind, tuple[Title, Text]] = {
     ReportKind.BACKBONE_FROZEN: _plain(
         "The backbone was frozen; only a new head was fitted. This run did not measure whether fine-tuning helps."
     ),
-    ReportKind.COMMONEST_CONFUSION: _plain(_most_frequent_confusion),
+    ReportKind.MOST_FREQUENT_CONFUSION: _plain(_most_frequent_confusion),
     ReportKind.FINE_TUNING_COMPARED: _plain(_fine_tuning),
     ReportKind.GAIN_OF_MORE_IMAGES: _plain(_gain),
     ReportKind.GAIN_NOT_MEASURED: _plain("The gain from more images was not measured in this run."),

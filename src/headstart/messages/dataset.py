@@ -19,7 +19,7 @@ _PAIR_KINDS = {
     "bytes": "identical files",
     "pixels": "identical pixels",
     "near": "near-duplicates",
-    "mirrored": "flipped duplicates",
+    "flipped": "flipped duplicates",
     "cropped": "crops of one image",
 }
 

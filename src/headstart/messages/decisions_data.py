@@ -81,8 +81,8 @@ DATA_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
     DecisionReason.CONFLICTING_LABELS: lambda e: (
         f"{pluralize(e['num_images'], 'training image')} with duplicates under another label"
     ),
-    DecisionReason.COPIES_KEPT_TOGETHER: _duplicates_kept_together,
-    DecisionReason.COPY_THRESHOLD_FROM_DATA: lambda e: (
+    DecisionReason.DUPLICATES_KEPT_TOGETHER: _duplicates_kept_together,
+    DecisionReason.DUPLICATE_THRESHOLD_FROM_DATA: lambda e: (
         f"{pluralize(e['num_pairs'], 'pair')} agree in at least {percent(e['least_agreement'])}, distinct images do not"
     ),
     DecisionReason.DEFAULT_FOR_NUM_TRAIN: lambda e: f"default for {pluralize(e['num_train'], 'training image')}",

@@ -45,7 +45,7 @@ def _logistic_compared(e: Mapping[str, Any]) -> str:
     return f"log-loss {losses['with']:.4f} with, {losses['without']:.4f} without (SE {e['gain_error']:.4f})"
 
 
-def _mirror_needs_budget(e: Mapping[str, Any]) -> str:
+def _flip_needs_budget(e: Mapping[str, Any]) -> str:
     if e["left_seconds"] is None:
         return "not tried: doubles the prediction time; --budget 5m tries it"
     return f"not tried: needs {e['needed_seconds']:.0f} s, {max(e['left_seconds'], 0):.0f} s of the budget left"
@@ -81,11 +81,11 @@ HEAD_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
         f"{pluralize(e['num_samples'], 'image')} for {pluralize(e['num_features'], 'feature')}, at least "
         f"{e['least_per_feature']} per feature are needed"
     ),
-    DecisionReason.MIRROR_COMPARED: lambda e: (
+    DecisionReason.FLIP_COMPARED: lambda e: (
         f"{_log_loss(e)} {signed(e['log_loss_change'], 4)} with flipped images (SE {e['standard_error']:.4f})"
     ),
-    DecisionReason.MIRROR_IS_TRAINING_VIEW: lambda e: "flipped images are training views",
-    DecisionReason.MIRROR_NEEDS_BUDGET: _mirror_needs_budget,
+    DecisionReason.FLIP_IS_TRAINING_VIEW: lambda e: "flipped images are training views",
+    DecisionReason.FLIP_NEEDS_BUDGET: _flip_needs_budget,
     DecisionReason.MIXTURE_COMPARED: lambda e: f"{_log_loss(e)}: {_losses(e)}",
     DecisionReason.PENALTIES_COMPARED: lambda e: (
         f"{_log_loss(e)} {e['log_loss']:.4f}, lowest of {pluralize(e['num_candidates'], 'penalty', 'penalties')}"

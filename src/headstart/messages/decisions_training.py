@@ -82,7 +82,7 @@ TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = 
         f"{duration(e['left_seconds'])} left, {_milliseconds(e['image_seconds'])} per image and epoch"
     ),
     DecisionReason.FLIP_LOWERS_ACCURACY: lambda e: (
-        f"accuracy {percent(e['accuracy_mirrored'], 0)} on flipped images, {percent(e['accuracy'], 0)} on upright ones"
+        f"accuracy {percent(e['accuracy_flipped'], 0)} on flipped images, {percent(e['accuracy'], 0)} on upright ones"
     ),
     DecisionReason.FOLDS_FIT_BUDGET: lambda e: (
         f"of {e['num_folds']}; {duration(e['left_seconds'])} left after the pilots, "

@@ -98,15 +98,15 @@ def _title(text: str) -> Callable[[E], str]:
 DETECTION_TEXTS: Mapping[ReportKind, tuple[Callable[[E], str], Callable[[E], str]]] = {
     ReportKind.DATA_FINDING: (_title("Dataset finding"), _data),
     ReportKind.LOOSE_BOXES: (_title("Boxes are inaccurate"), _loose),
-    ReportKind.MOSTLY_FALSE_BOXES: (
+    ReportKind.MOSTLY_FALSE_POSITIVES: (
         _title("Most errors are false positives"),
         _errors("Images without objects help as negatives; a higher --min-score removes the least confident boxes."),
     ),
-    ReportKind.MOSTLY_MISSED: (
+    ReportKind.MOSTLY_FALSE_NEGATIVES: (
         _title("Most errors are missed objects"),
         _errors("A lower --min-score detects more objects but adds false positives."),
     ),
-    ReportKind.MOSTLY_WRONG_CLASS: (
+    ReportKind.MOSTLY_MISCLASSIFIED: (
         _title("Most errors are class confusions"),
         _errors("The confusion matrix shows which classes; more images of both help."),
     ),

@@ -62,7 +62,7 @@ def _class_with_one_image(e: Mapping[str, Any]) -> str:
     return f"class `{e['class']}` has 1 training image and cannot be trained: add images or exclude it with --exclude"
 
 
-def _copies_at_baseline(e: Mapping[str, Any]) -> str:
+def _duplicates_at_baseline(e: Mapping[str, Any]) -> str:
     joined = e["accuracy_joined"]
     effect = "accuracy cannot be measured" if joined is None else f"accuracy is {percent(joined)}"
     return (
@@ -73,7 +73,7 @@ def _copies_at_baseline(e: Mapping[str, Any]) -> str:
     )
 
 
-def _copies_with_other_boxes(e: Mapping[str, Any]) -> str:
+def _duplicates_with_other_boxes(e: Mapping[str, Any]) -> str:
     pairs = [f"`{a}` and `{b}`" for a, b in e["pairs"]]
     more = f" ... ({len(pairs)} pairs)" if len(pairs) > _PAIRS_SHOWN else ""
     return f"identical images have different boxes: {', '.join(pairs[:_PAIRS_SHOWN])}{more}; correct one of each pair"
@@ -110,9 +110,9 @@ def _groups_in_question(e: Mapping[str, Any]) -> str:
 
 
 _QUESTIONS: Mapping[GroupStatus, Callable[[Mapping[str, Any]], str]] = {
-    GroupStatus.QUESTION_CONTRADICTED_BY_COPIES: lambda e: (
-        f"of {pluralize(e['copies_across'] + e['copies_within'], 'pair')} of near-identical images, "
-        f"{e['copies_across']:,} lie in different groups, so a group is probably a recording condition"
+    GroupStatus.QUESTION_CONTRADICTED_BY_DUPLICATES: lambda e: (
+        f"of {pluralize(e['duplicates_across'] + e['duplicates_within'], 'pair')} of near-identical images, "
+        f"{e['duplicates_across']:,} lie in different groups, so a group is probably a recording condition"
     ),
     GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS: lambda e: (
         f"the class nearly determines the group ({e['groups_per_level']['class']:.1f} effective groups per class)"
@@ -174,8 +174,8 @@ _MESSAGES: Mapping[FindingKind, Callable[[Mapping[str, Any]], str]] = {
     FindingKind.CLASS_TOO_SMALL: _class_too_small,
     FindingKind.CLASS_WITH_ONE_IMAGE: _class_with_one_image,
     FindingKind.CLASS_WITHOUT_IMAGES: lambda e: f"class `{e['class']}` has no usable image",
-    FindingKind.COPIES_AT_BASELINE: _copies_at_baseline,
-    FindingKind.COPIES_WITH_OTHER_BOXES: _copies_with_other_boxes,
+    FindingKind.DUPLICATES_AT_BASELINE: _duplicates_at_baseline,
+    FindingKind.DUPLICATES_WITH_OTHER_BOXES: _duplicates_with_other_boxes,
     FindingKind.FILES_NOT_USED: _files_not_used,
     FindingKind.GROUPS_ACROSS_SPLITS: _groups_across_splits,
     FindingKind.GROUPS_IN_QUESTION: _groups_in_question,

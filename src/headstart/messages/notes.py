@@ -84,7 +84,7 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
     NoteKind.NO_BACKBONE_FOR_CHECK: lambda e: (
         f"duplicates are confirmed by pixels only, without features: {e['reason']}"
     ),
-    NoteKind.NO_COPIES_TO_DRAW: lambda e: f"no duplicates found: {quote(e['path'])} is not drawn",
+    NoteKind.NO_DUPLICATES_TO_DRAW: lambda e: f"no duplicates found: {quote(e['path'])} is not drawn",
     NoteKind.OVERFITTING: lambda e: (
         f"overfitting in {e['phase']}: val loss {e['least_val_loss']:.3f} after epoch {e['epoch']}, "
         f"{e['last_val_loss']:.3f} at the end"

@@ -19,10 +19,10 @@ __all__ = [
     "curve_message",
     "false_alarms_message",
     "headline_message",
+    "label_errors_message",
     "new_class_message",
     "similarity_message",
     "size_message",
-    "suspects_message",
 ]
 
 E = Mapping[str, Any]
@@ -71,13 +71,13 @@ SECTION_TEXTS: Mapping[ReportKind, str | Callable[[E], str]] = {
     ),
     ReportKind.IMAGES_LEFT_OUT: "This report omits images.",
     ReportKind.CLOSED_FORM: ("No training curves: the head was computed in closed form, without epochs."),
-    ReportKind.COPIES_NOT_CHECKED: "Near-duplicates were not checked in this run (`headstart check` does).",
+    ReportKind.DUPLICATES_NOT_CHECKED: "Near-duplicates were not checked in this run (`headstart check` does).",
     ReportKind.COVERAGE_NOT_MEASURED: _not_measured("Prediction sets were"),
     ReportKind.CURVE_NOT_MEASURED: f"{_GAIN} was not measured in this run; `headstart report` measures it.",
     ReportKind.NO_EPOCHS_KEPT: "The run has no record of its epochs.",
     ReportKind.NO_SCORES_KEPT: "No reliability diagram: the run has no saved scores.",
     ReportKind.NOVELTY_NOT_MEASURED: _not_measured("OOD detection was"),
-    ReportKind.SUSPECTS_NOT_CHECKED: "Labels were not checked in this run.",
+    ReportKind.LABEL_ERRORS_NOT_CHECKED: "Labels were not checked in this run.",
     ReportKind.TOO_FEW_FOR_DIAGRAM: _diagram,
     ReportKind.TOO_FEW_FOR_OPERATING_POINT: _operating,
 }
@@ -153,12 +153,12 @@ def false_alarms_message(section: E) -> str:
     )
     test = section.get("test")
     if test:
-        text += f"Measured on {pluralize(test['num_samples'], 'test image')}: {_fraction(test['false_alarms'])}."
+        text += f"Measured on {pluralize(test['num_samples'], 'test image')}: {_fraction(test['false_positive_rate'])}."
     else:
         out = section["out_of_fold"]
         text += (
             f"Measured out of fold on {pluralize(out['num_samples'], 'training image')}: "
-            f"{percent(out['false_alarms'])}."
+            f"{percent(out['false_positive_rate'])}."
         )
     if section.get("is_by_group") is True:
         text += " The rate applies to new groups; each group counts once."
@@ -169,7 +169,7 @@ def false_alarms_message(section: E) -> str:
 
 def new_class_message(section: E, num_classes: int) -> str:
     """Return the OOD recall on held-out classes."""
-    left = section.get("left_out")
+    left = section.get("held_out_classes")
     if left is None and num_classes < 3:
         return (
             "The OOD recall on new classes cannot be measured: with two classes, no class can be held out of training."
@@ -214,15 +214,15 @@ def coverage_message(section: E) -> str:
     )
 
 
-def suspects_message(evidence: E) -> str:
+def label_errors_message(evidence: E) -> str:
     """Return the number of suspected label errors and the next step.
 
     Args:
-        evidence: `num_ranked` (0 without a ranking), `num_suspects`, and `num_held_out` of them that are scored.
+        evidence: `num_ranked` (0 without a ranking), `num_label_errors`, and `num_held_out` of them that are scored.
     """
     if not evidence["num_ranked"]:
         return "No suspected label errors."
-    num, held_out = evidence["num_suspects"], evidence["num_held_out"]
+    num, held_out = evidence["num_label_errors"], evidence["num_held_out"]
     text = pluralize(num, "suspected label error") if num else "No suspected label errors"
     if held_out:
         text += f", {held_out:,} in scored images"
@@ -235,12 +235,12 @@ def suspects_message(evidence: E) -> str:
 
 def curve_message(n: E) -> str:
     """Return the expected gain from doubling the training images, from the learning curve."""
-    measured, now, twice = (f"{100 * n[key]:.1f} %" for key in ("measured", "now", "twice"))
+    measured, now, doubled = (f"{100 * n[key]:.1f} %" for key in ("measured", "now", "doubled"))
     gain, low, high = (signed_points(n[key]) for key in ("gain", "low", "high"))
     return (
         f"Accuracy with {pluralize(n['num_now'], 'training image')}: {measured}. The fitted curve (dashed, with 95 % "
-        f"CI) rises from {now} to about {twice} with {n['num_twice']:,}, a change of {gain} points (95 % CI {low} to "
-        f"{high})."
+        f"CI) rises from {now} to about {doubled} with {n['num_doubled']:,}, a change of {gain} points "
+        f"(95 % CI {low} to {high})."
     )
 
 

@@ -24,7 +24,7 @@ DETAIL_STAGES = frozenset({Stage.PILOT, Stage.FINAL_TRAINING})
 _PROGRESS = {
     Stage.SCAN: "Scanning",
     Stage.FEATURES: "Features",
-    Stage.MIRRORED_FEATURES: "Features (flipped)",
+    Stage.FLIPPED_FEATURES: "Features (flipped)",
     Stage.CHECK: "Checking",
     Stage.VIEWS: "Augmented views",
     Stage.TRAIN: "Training",

@@ -200,7 +200,7 @@ _UNCOUNTED = frozenset(
         *(FindingKind.ALL_SCORED_IMAGES_LEAK, FindingKind.CLASS_IMBALANCE, FindingKind.MIXED_PIXEL_TYPES),
         *(FindingKind.NARROW_CROP, FindingKind.SINGLE_CLASS, FindingKind.GROUPS_APPLIED),
         *(FindingKind.GROUPS_ACROSS_SPLITS, FindingKind.GROUPS_IN_QUESTION, FindingKind.GROUPS_NOT_APPLIED),
-        *(FindingKind.GROUPS_REJECTED, FindingKind.COPIES_WITH_OTHER_BOXES, FindingKind.CORRECTIONS_APPLIED),
+        *(FindingKind.GROUPS_REJECTED, FindingKind.DUPLICATES_WITH_OTHER_BOXES, FindingKind.CORRECTIONS_APPLIED),
         *(kind for kind in EVALUATION_MESSAGES if kind not in _COUNTED),
     }
 )
@@ -210,7 +210,7 @@ _SUMMARIES: dict[FindingKind | ReadingKind, Callable[[Sequence[Mapping[str, Any]
     FindingKind.ALL_SCORED_IMAGES_LEAK: lambda es: (
         f"every {es[0]['split']} image has a near-duplicate in training: the score misleads"
     ),
-    FindingKind.COPIES_WITH_OTHER_BOXES: lambda es: with_example(
+    FindingKind.DUPLICATES_WITH_OTHER_BOXES: lambda es: with_example(
         f"{count(len(es[0]['pairs']), 'pair')} of identical images with different boxes", es[0]["pairs"][0][0]
     ),
     FindingKind.FILES_NOT_USED: lambda es: with_example(
@@ -241,7 +241,7 @@ _SUMMARIES: dict[FindingKind | ReadingKind, Callable[[Sequence[Mapping[str, Any]
     ),
     FindingKind.CLASS_TOO_SMALL: _small_classes,
     FindingKind.CLASS_IMBALANCE: _imbalance,
-    FindingKind.COPIES_AT_BASELINE: lambda es: (
+    FindingKind.DUPLICATES_AT_BASELINE: lambda es: (
         f"the score is at the baseline with {count(es[0]['num_pairs'], 'pair')} of near-duplicates in one fold"
     ),
     FindingKind.GROUPS_IN_QUESTION: lambda es: (

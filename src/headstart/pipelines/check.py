@@ -142,7 +142,7 @@ class ImageCheckResult(DatasetCheck):
         pairs = (*report.leaks, *report.label_conflicts, *report.duplicates, *report.near_duplicates)
         pairs = tuple(dict.fromkeys(pairs))
         if not pairs:
-            events.warn(NoteKind.NO_COPIES_TO_DRAW, path=out)
+            events.warn(NoteKind.NO_DUPLICATES_TO_DRAW, path=out)
             return
         rows = []
         for p in pairs[:_MAX_PAIRS]:

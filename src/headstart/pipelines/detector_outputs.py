@@ -99,14 +99,14 @@ class _Scored:
         samples: (N,) sample indices, leaking images included.
         detections: N detections with calibrated scores.
         evaluation: Of the images without a leak.
-        as_given: Of all images; None where none leaks.
+        including_leaks: Of all images; None where none leaks.
         is_leaky: Whether every image has a near-duplicate in training.
     """
 
     samples: Ids
     detections: list[Detections]
     evaluation: DetectionEvaluation
-    as_given: DetectionEvaluation | None
+    including_leaks: DetectionEvaluation | None
     is_leaky: bool
 
 
@@ -177,9 +177,9 @@ def _score(
         detections = [recalibrate(f, *calibration) for f in block.detections]
         every = np.ones(len(detections), dtype=bool)
         with_leaks = replace(block.setup, includes_leaks=True)
-        as_given = None if block.is_clean.all() else evaluate(block, detections, every, with_leaks)
+        including_leaks = None if block.is_clean.all() else evaluate(block, detections, every, with_leaks)
         evaluation = evaluate(block, detections, block.is_clean, block.setup)
-        scored[name] = _Scored(block.samples, detections, evaluation, as_given, block.is_leaky)
+        scored[name] = _Scored(block.samples, detections, evaluation, including_leaks, block.is_leaky)
     return scored
 
 
@@ -258,9 +258,9 @@ def _write(
     for name, one in scored.items():
         blocks[name] = detection_to_json(one.evaluation) | {"is_leaky": one.is_leaky}
     for name in ("val", "test"):
-        as_given = scored[name].as_given if name in scored else None
-        if as_given is not None:
-            blocks[f"{name}_including_leaks"] = detection_to_json(as_given)
+        including_leaks = scored[name].including_leaks if name in scored else None
+        if including_leaks is not None:
+            blocks[f"{name}_including_leaks"] = detection_to_json(including_leaks)
     groups = context.split.groups
     write_json(
         context.folder / "metrics.json",
@@ -358,8 +358,8 @@ def _summary(scored: dict[str, _Scored]) -> dict[str, Any]:
         return {"task": "detect", "metric": "map50", "value": None, "low": None, "high": None}
     one = scored[head["block"]]
     score = {**summarize_detections(detection_to_json(one.evaluation)), "is_leaky": one.is_leaky, "leaky": None}
-    if one.as_given is not None:
-        given = one.as_given.map50
-        num_leaks = one.as_given.num_samples - one.evaluation.num_samples
+    if one.including_leaks is not None:
+        given = one.including_leaks.map50
+        num_leaks = one.including_leaks.num_samples - one.evaluation.num_samples
         score["leaky"] = {"value": given.value, "low": given.low, "high": given.high, "num_leaks": num_leaks}
     return score

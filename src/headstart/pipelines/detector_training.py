@@ -69,7 +69,7 @@ class DetectRun:
         self.log = DetectLog(context.folder, context.events)
         settings = context.resolved.settings.detect
         most = scoring_limit(max(len(boxes) for boxes in context.samples.boxes))
-        self.decoding = DecodingSettings(iou=settings.nms_iou).limited(min(settings.max_detections, most))
+        self.decoding = DecodingSettings(nms_iou=settings.nms_iou).limited(min(settings.max_detections, most))
         self.stopper = InterruptHandler(context.events)
         self.oof: OutOfFold | None = None
         self.net: DetectNetwork | None = None

@@ -83,7 +83,7 @@ def evaluate_model(
     truth = np.array([position[s.label or ""] for s in scored], dtype=np.int64)
     is_trained_on = seen_in_training([s.path for s in scored], runtime.bundle.trained_on())
     new_class_samples = [s for s in samples if s.label is not None and s.label not in position]
-    probabilities, ood_score = runtime.judge([s.path for s in (*scored, *new_class_samples)])
+    probabilities, ood_score = runtime.predict_proba_and_ood([s.path for s in (*scored, *new_class_samples)])
     probabilities, new_class_scores = probabilities[: len(scored)], ood_score[len(scored) :]
     ood_score = ood_score[: len(scored)]
     is_read = np.isfinite(probabilities).all(axis=1)
@@ -108,12 +108,12 @@ def evaluate_model(
     is_new = is_read & ~is_trained_on
     evaluation, known = score(is_new, USER_TEST_SPLIT), score(is_read & is_trained_on, RESUBSTITUTION)
     missing = tuple(name for name in names if name not in present)
-    unknown = _unknown(runtime, probabilities[is_new], truth[is_new], ood_score[is_new], new_class_scores)
+    ood = _ood_section(runtime, probabilities[is_new], truth[is_new], ood_score[is_new], new_class_scores)
     if evaluation is not None:
         events.find(*evaluation.findings)
     if known is not None:
         events.find(_trained_on(known, int(is_read.sum())))
-    events.find(*_class_findings(new, len(new_class_samples), missing), *_ood_findings(unknown))
+    events.find(*_class_findings(new, len(new_class_samples), missing), *_ood_findings(ood))
     if evaluation is not None:
         events.emit(ScoreMeasured(summarize_evaluation(evaluation_to_json(evaluation))))
     events.emit(RunFinished(time.monotonic() - started))
@@ -125,7 +125,7 @@ def evaluate_model(
         num_unreadable=len(unreadable) + len(samples.problems),
         problems=(*samples.problems, *unreadable),
         predictions=Predictions(predictions),
-        ood=unknown,
+        ood=ood,
         events=events.history[num_earlier:],
     )
 
@@ -154,15 +154,15 @@ def _class_findings(new: tuple[str, ...], num_images: int, missing: tuple[str, .
     return findings
 
 
-def _ood_findings(unknown: dict[str, Any]) -> list[Finding]:
+def _ood_findings(ood: dict[str, Any]) -> list[Finding]:
     """Return findings on the OOD rates and the coverage of prediction sets."""
     findings = []
-    rates = {"known": unknown.get("false_alarms"), "new": unknown.get("detected")}
+    rates = {"known": ood.get("false_positive_rate"), "new": ood.get("detected")}
     if any(rates.values()):
-        evidence: Evidence = {"target": unknown["ood_fpr"], **rates}
+        evidence: Evidence = {"target": ood["ood_fpr"], **rates}
         findings.append(Finding(FindingKind.OOD_RATES, Severity.INFO, evidence))
-    if "empirical" in unknown:
-        evidence = {"target": unknown["coverage"], **unknown["empirical"]}
+    if "empirical" in ood:
+        evidence = {"target": ood["coverage"], **ood["empirical"]}
         findings.append(Finding(FindingKind.PREDICTION_SET_COVERAGE, Severity.INFO, evidence))
     return findings
 
@@ -199,7 +199,7 @@ def read_problem(name: str, path: str, runtime: Runtime) -> Problem:
     return Problem(name, "unreadable", "the model's output is not finite")
 
 
-def _unknown(
+def _ood_section(
     runtime: Runtime,
     probabilities: NDArray[np.float64],
     truth: NDArray[np.int64],
@@ -211,7 +211,10 @@ def _unknown(
     rule, sets = runtime.bundle.ood, runtime.bundle.prediction_sets
     if rule is not None and math.isfinite(rule.threshold()):
         rates["ood_fpr"] = rule.ood_fpr
-        for name, values in (("false_alarms", known), ("detected", new_class_scores[np.isfinite(new_class_scores)])):
+        for name, values in (
+            ("false_positive_rate", known),
+            ("detected", new_class_scores[np.isfinite(new_class_scores)]),
+        ):
             if len(values):
                 rates[name] = _proportion(values > rule.threshold())
     if sets is not None and len(truth):

@@ -87,7 +87,7 @@ def write_finetune_outputs(
     )
     with context.timed("export"), context.events.stage(Stage.EXPORT_MODEL):
         graph_path, head, logits, features = _deploy(context, fitted, trainer, tuned)
-    with context.timed("judge"):
+    with context.timed("evaluate"):
         evaluation = _evaluate(fitted, tuned, logits, probe, context.resolved.settings.seed)
         if len(fitted.leaking):
             leaking = _leaking_logits(fitted, graph_path, head)
@@ -136,7 +136,7 @@ def _fit_uncertainty(
     options: Any = {name: getattr(context.resolved.settings, name) for name in ("ood_fpr", "coverage", "seed")}
     # Features of a network from random weights hardly differ, so distances between them carry no information.
     known = None if tuned.plan.strategy == "scratch" else head
-    with context.timed("trust"):
+    with context.timed("uncertainty"):
         uncertainty = fit_finetuned_uncertainty(
             fitted.samples, features, fitted.split, known, logits, tuned.scored, tuned.comparison.logits, tuned.train,
             frozen=_frozen_blocks(tuned, head), **options,
@@ -144,7 +144,7 @@ def _fit_uncertainty(
         of_probe = fit_probe_uncertainty(
             fitted.samples, fitted.features, fitted.split, fitted.fit, probe.logits, **options
         )
-    context.events.emit(StageFinished(Stage.UNCERTAINTY, context.duration_s["trust"], uncertainty.evidence()))
+    context.events.emit(StageFinished(Stage.UNCERTAINTY, context.duration_s["uncertainty"], uncertainty.evidence()))
     return uncertainty, of_probe
 
 

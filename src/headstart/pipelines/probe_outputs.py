@@ -34,10 +34,10 @@ __all__ = ["finish_run", "verify_export", "write_metrics", "write_probe_bundle",
 
 def write_probe_outputs(context: ProbeRunContext, fitted: FittedProbe, started: float, **more: Any) -> None:
     """Evaluate the probe, save the bundle, verify the export, and write all files; `more` goes into `metrics.json`."""
-    with context.timed("heads"):
+    with context.timed("probe"):
         fitted = _scale_classes(context, fitted)
     samples, features, split, fit = fitted.samples, fitted.features, fitted.split, fitted.fit
-    with context.timed("judge"):
+    with context.timed("evaluate"):
         evaluation = evaluate_head(
             samples, features, split, fit, positive=context.positive, seed=context.resolved.settings.seed
         )
@@ -45,12 +45,12 @@ def write_probe_outputs(context: ProbeRunContext, fitted: FittedProbe, started: 
             leaking = fit.head.logits(_leaking_blocks(context, fitted))
             evaluation = with_leaking(evaluation, samples, split, fitted.leaking, leaking)
     settings = context.resolved.settings
-    with context.timed("trust"):
+    with context.timed("uncertainty"):
         uncertainty = fit_probe_uncertainty(
             samples, features, split, fit, evaluation.logits,
             ood_fpr=settings.ood_fpr, coverage=settings.coverage, seed=settings.seed,
         )  # fmt: skip
-    context.events.emit(StageFinished(Stage.UNCERTAINTY, context.duration_s["trust"], uncertainty.evidence()))
+    context.events.emit(StageFinished(Stage.UNCERTAINTY, context.duration_s["uncertainty"], uncertainty.evidence()))
     with context.timed("bundle"):
         write_probe_bundle(context.folder / "bundle", fitted, evaluation, uncertainty)
     with context.timed("parity"):
@@ -119,8 +119,8 @@ def _leaking_blocks(context: ProbeRunContext, fitted: FittedProbe) -> dict[str, 
     if not fitted.has_flip_tta:
         return blocks
     paths, names = fitted.leaking.paths, fitted.leaking.names
-    mirrored, _, _ = fitted.embedder.embed(paths, names, context.events, is_mirrored=True)
-    return averaged_blocks(blocks, mirrored.blocks)
+    flipped, _, _ = fitted.embedder.embed(paths, names, context.events, is_flipped=True)
+    return averaged_blocks(blocks, flipped.blocks)
 
 
 def _write_run(

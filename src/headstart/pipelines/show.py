@@ -26,27 +26,27 @@ def show_images(
     *,
     per_class: int,
     seed: int,
-    as_seen: tuple[str, int | None, str] | None,
+    preprocessed: tuple[str, int | None, str] | None,
     layout: str | None,
     first_id: int | str | None = None,
     allow_external_paths: bool,
     num_augmented: int | None = None,
     augment: str | None = None,
 ) -> Any:
-    """Draw images per class; see `api.show`. `as_seen`: (backbone, image_size, resize_mode), required for views."""
+    """Draw images per class; see `api.show`. `preprocessed`: (backbone, image_size, resize_mode), for views."""
     samples = read(data, layout=layout, first_id=first_id, allow_external_paths=allow_external_paths, task="images")
     report_reading(samples, events)
     if not len(samples):
         raise DataError("there are no images to show.")
     spec = None
-    if as_seen is not None:
-        backbone, image_size, resize_mode = as_seen
+    if preprocessed is not None:
+        backbone, image_size, resize_mode = preprocessed
         spec = find_card(backbone).image_spec(image_size).with_(resize_mode=resize_mode)
     side = 128 if spec is None else max(spec.size_hw)
     if spec is not None and num_augmented is not None:
         strengths = parse_augment(augment if augment is not None else default_augment("finetune"))
         return draw_views(samples, spec, strengths, count=num_augmented, num_images=per_class, seed=seed)
-    return draw_by_class(samples, per_class=per_class, seed=seed, side=side, as_seen=spec)
+    return draw_by_class(samples, per_class=per_class, seed=seed, side=side, preprocessed=spec)
 
 
 def sheet_kind(out: str) -> str:

@@ -351,13 +351,13 @@ def _plan(
         )
 
     budget = None
-    if settings.budget_minutes is None:
+    if settings.time_budget is None:
         plan, decisions = make_plan()
     else:
         scored = np.concatenate([context.split.where(name) for name in _SCORED])
         budget = DetectBudget(
             started=context.started,
-            budget_s=60.0 * settings.budget_minutes,
+            budget_s=60.0 * settings.time_budget,
             trainer=trainer,
             journal=journal,
             clock=context.clock,

@@ -93,7 +93,7 @@ def train_finetuned(
     head = settings.probe.model_copy(update={"flip_tta": "off"})
     settings = settings.model_copy(update={"probe": head})
     resolved = replace(resolved, settings=settings).with_decisions(
-        [Decision("probe.flip_tta", "off", DecisionReason.MIRROR_IS_TRAINING_VIEW)]
+        [Decision("probe.flip_tta", "off", DecisionReason.FLIP_IS_TRAINING_VIEW)]
     )
     check_device(settings.device)
     if settings.finetune.tensorboard:
@@ -244,12 +244,12 @@ class FinetunePipeline:
             decision = Decision("finetune.precision", precision, reason, evidence={"speedup": speedup})
             self.context.decide([decision], is_shown=precision != "float32")
             plan = plan.with_(precision=precision)
-        if self.settings.budget_minutes is None:
+        if self.settings.time_budget is None:
             return plan
         speed = self.checkpoints.once("speed", lambda: measure_speed(self.trainer, plan, head, self.train))
         left = self.checkpoints.once(
             "seconds_left",
-            lambda: 60.0 * (self.settings.budget_minutes or 0.0) - (time.monotonic() - self.started) - FINAL_STEPS_S,
+            lambda: 60.0 * (self.settings.time_budget or 0.0) - (time.monotonic() - self.started) - FINAL_STEPS_S,
         )
         parts = self._parts(plan)
         epochs = epochs_for_budget(plan, speed, parts, left)

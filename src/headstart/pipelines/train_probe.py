@@ -152,7 +152,7 @@ def fit_probe_on_dataset(context: ProbeRunContext, data: ReadSamples, started: f
     context.positive, positive_decision = choose_positive(settings.positive, class_names, class_ids)
     context.decide([] if positive_decision is None else [positive_decision])
     begun = time.monotonic()
-    with context.timed("heads"):
+    with context.timed("probe"):
         fit, features, has_flip_tta = _fit(
             context, embedder, dataset.samples, dataset.features, dataset.split, seconds, started
         )
@@ -217,20 +217,20 @@ def _fit(
     if choice == "off":
         context.decide(plain.decisions)
         return plain, features, False
-    left = (settings.budget_minutes or 0.0) * 60 - (time.monotonic() - started)
-    if choice == "auto" and (settings.budget_minutes is None or left < 1.5 * second_pass_s):
+    left = (settings.time_budget or 0.0) * 60 - (time.monotonic() - started)
+    if choice == "auto" and (settings.time_budget is None or left < 1.5 * second_pass_s):
         times: Evidence = {
-            "left_seconds": None if settings.budget_minutes is None else left,
+            "left_seconds": None if settings.time_budget is None else left,
             "needed_seconds": 1.5 * second_pass_s,
         }
-        mirror = Decision("probe.flip_tta", "off", DecisionReason.MIRROR_NEEDS_BUDGET, evidence=times)
-        context.decide([*plain.decisions, mirror])
+        flip = Decision("probe.flip_tta", "off", DecisionReason.FLIP_NEEDS_BUDGET, evidence=times)
+        context.decide([*plain.decisions, flip])
         return plain, features, False
 
-    mirrored, _, seconds = embedder.embed(samples.paths, samples.names, context.events, is_mirrored=True)
+    flipped, _, seconds = embedder.embed(samples.paths, samples.names, context.events, is_flipped=True)
     context.duration_s["features"] += seconds
     both = Features(
-        blocks=averaged_blocks(features.blocks, mirrored.blocks),
+        blocks=averaged_blocks(features.blocks, flipped.blocks),
         digests=features.digests,
         problems=features.problems,
         is_ok=features.is_ok,
@@ -241,8 +241,8 @@ def _fit(
     is_on = choice == "on" or pays
     evidence: Evidence = {"log_loss_change": -gain, "standard_error": error, "protocol": plain.setup.protocol.value}
     source = "cli" if choice == "on" else "auto"
-    mirror = Decision("probe.flip_tta", "on" if is_on else "off", DecisionReason.MIRROR_COMPARED, source, evidence)
-    context.decide([*(averaged if is_on else plain).decisions, mirror])
+    flip = Decision("probe.flip_tta", "on" if is_on else "off", DecisionReason.FLIP_COMPARED, source, evidence)
+    context.decide([*(averaged if is_on else plain).decisions, flip])
     if is_on:
         return averaged, both, True
     return plain, features, False

@@ -154,7 +154,7 @@ def _conflicting_duplicates(samples: DetectionSamples, report: DatasetReport) ->
             names.append([pair.a, pair.b])
     if not names:
         return []
-    return [Finding(FindingKind.COPIES_WITH_OTHER_BOXES, Severity.WARNING, {"pairs": names})]
+    return [Finding(FindingKind.DUPLICATES_WITH_OTHER_BOXES, Severity.WARNING, {"pairs": names})]
 
 
 def _are_matched(boxes: Boxes, others: Boxes) -> bool:

@@ -48,7 +48,7 @@ def draw_by_class(
     per_class: int = 8,
     seed: int = 0,
     side: int = 128,
-    as_seen: ImageSpec | None = None,
+    preprocessed: ImageSpec | None = None,
     max_classes: int = 50,
 ) -> Image.Image:
     """Draw random images of each class, one row per class.
@@ -58,7 +58,7 @@ def draw_by_class(
         per_class: Images per class.
         seed: Random seed.
         side: Tile size in pixels.
-        as_seen: Preprocess images with this specification, as for the network, at its size.
+        preprocessed: Preprocess images with this specification, as for the network, at its size.
         max_classes: Maximum number of classes; the heading states how many are not shown.
     """
     rng = np.random.default_rng(seed)
@@ -67,14 +67,14 @@ def draw_by_class(
     for k, name in enumerate(names[:max_classes]):
         members = np.flatnonzero(samples.class_ids == k) if name is not None else np.arange(len(samples))
         chosen = np.sort(rng.permutation(members)[:per_class])
-        tiles = [_sample_tile(samples, int(i), side, as_seen) for i in chosen]
+        tiles = [_sample_tile(samples, int(i), side, preprocessed) for i in chosen]
         rows.append((f"{name or 'images'}: {len(tiles)} of {len(members):,}", tiles))
     left = len(names) - max_classes
     classes = pluralize(len(samples.class_names), "class", "classes")
     title = f"{pluralize(len(samples), 'image')}, {classes}, drawn with seed {seed}"
-    if as_seen is not None:
-        height, width = as_seen.size_hw
-        title += f", as the network sees them ({width} x {height}, {as_seen.resize_mode})"
+    if preprocessed is not None:
+        height, width = preprocessed.size_hw
+        title += f", as the network sees them ({width} x {height}, {preprocessed.resize_mode})"
     return draw_sheet(
         rows, title=title + (f"; {pluralize_is(left, 'class', 'classes')} not shown" if left > 0 else ""), side=side
     )
@@ -172,9 +172,9 @@ def image_tile(pixels: NDArray[np.uint8], caption: str) -> Tile:
     return Tile(Image.fromarray(pixels), caption)
 
 
-def _sample_tile(samples: Samples, i: int, side: int, as_seen: ImageSpec | None) -> Tile:
+def _sample_tile(samples: Samples, i: int, side: int, preprocessed: ImageSpec | None) -> Tile:
     sample = samples[i]
-    spec = as_seen or ImageSpec(size_hw=(side, side), resize_mode="pad", background=(235, 235, 235))
+    spec = preprocessed or ImageSpec(size_hw=(side, side), resize_mode="pad", background=(235, 235, 235))
     caption = sample.name.rpartition("/")[2]
     try:
         return image_tile(read_image(sample.path, spec), caption)

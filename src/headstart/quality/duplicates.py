@@ -33,7 +33,7 @@ class Pair:
 
     Attributes:
         first, second: Positions, first < second.
-        kind: `bytes`, `pixels`, `near`, `mirrored` (flipped) or `cropped`.
+        kind: `bytes`, `pixels`, `near`, `flipped` or `cropped`.
         similarity: 1 for equal pixels, else the correlation of details, in [0, 1].
     """
 
@@ -74,7 +74,7 @@ def find_duplicates(
     best: dict[tuple[int, int], tuple[float, str]] = {}
     for k in np.flatnonzero(scores >= np.where(is_cropped, crop_bar, bar)):
         a, b = sorted((int(usable[candidates.part[k]]), int(usable[candidates.whole[k]])))
-        kind = "mirrored" if candidates.is_flipped[k] else "cropped" if is_cropped[k] else "near"
+        kind = "flipped" if candidates.is_flipped[k] else "cropped" if is_cropped[k] else "near"
         if scores[k] > best.get((a, b), (0.0, ""))[0]:
             best[a, b] = (float(scores[k]), kind)
     near = [Pair(a, b, kind, 1 - 10**-score) for (a, b), (score, kind) in best.items()]

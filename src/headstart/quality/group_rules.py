@@ -171,8 +171,8 @@ def collect_evidence(
         effective_groups=round(1.0 / max(float((fractions**2).sum()), 1e-12), 2) if len(rows) else 0.0,
         groups_per_level={name: round(value, 3) for name, value in levels.items()},
         unscorable_fraction=round(_unscorable_fraction(joined, classes), 4),
-        copies_within=within,
-        copies_across=across,
+        duplicates_within=within,
+        duplicates_across=across,
         num_straddling=len(straddling),
         straddling_fraction=round(fraction, 4),
     )
@@ -217,8 +217,8 @@ def decide_status(
     if not is_near:
         return GroupStatus.REJECTED_NO_SIMILARITY
     least = max(MIN_CONTRADICTIONS, MIN_CONTRADICTING_SHARE * evidence.num_images)
-    if evidence.copies_across >= least and evidence.copies_across > evidence.copies_within:
-        return GroupStatus.QUESTION_CONTRADICTED_BY_COPIES
+    if evidence.duplicates_across >= least and evidence.duplicates_across > evidence.duplicates_within:
+        return GroupStatus.QUESTION_CONTRADICTED_BY_DUPLICATES
     if determines("split"):
         return GroupStatus.QUESTION_CONFOUNDED_WITH_SPLIT
     if determines("class"):

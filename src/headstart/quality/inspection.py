@@ -119,7 +119,7 @@ def inspect_dataset(
     used = next((g for g, p in patterns if p.is_used), None)
     findings = (
         *_straddling(patterns),
-        *([Finding(FindingKind.COPIES_AT_BASELINE, Severity.WARNING, chain_evidence)] if chain_evidence else []),
+        *([Finding(FindingKind.DUPLICATES_AT_BASELINE, Severity.WARNING, chain_evidence)] if chain_evidence else []),
         *_questions(patterns),
         *_find_unused_pages(samples, scan),
         *find_mixed_depths(scan),
@@ -129,8 +129,8 @@ def inspect_dataset(
     decisions = []
     if near:
         shared: Evidence = {"num_pairs": len(near), "least_agreement": 1 - 10**-bar}
-        reason = DecisionReason.COPY_THRESHOLD_FROM_DATA
-        decisions.append(Decision("copies.bar", round(bar, 2), reason, evidence=shared))
+        reason = DecisionReason.DUPLICATE_THRESHOLD_FROM_DATA
+        decisions.append(Decision("near_duplicates.threshold", round(bar, 2), reason, evidence=shared))
     decisions += [range_decision] if range_decision else []
     return DatasetReport(
         num_samples=len(samples),
@@ -188,11 +188,11 @@ def apply_report(samples: Samples, report: DatasetReport, *, group_from: str | N
     if duplicates and decision.value != "image":
         groups, joined = merge_duplicates(groups, [(p.index_a, p.index_b, p.similarity) for p in duplicates], count)
         kept: Evidence = {"num_pairs": len(duplicates), "num_joined": joined}
-        decisions.append(Decision("groups.copies", joined, DecisionReason.COPIES_KEPT_TOGETHER, evidence=kept))
+        decisions.append(Decision("groups.duplicates", joined, DecisionReason.DUPLICATES_KEPT_TOGETHER, evidence=kept))
     out = int(sum(excluded[i] for i in range(count) if samples.items[i].name not in unreadable))
     if out:
         reason = DecisionReason.CONFLICTING_LABELS
-        decisions.append(Decision("left_out.labels", out, reason, evidence={"num_images": out}))
+        decisions.append(Decision("excluded.labels", out, reason, evidence={"num_images": out}))
     return AppliedReport(groups, excluded, scored, scored & ~leaking, tuple(decisions))
 
 

@@ -30,7 +30,7 @@ from headstart.utils.csv_cells import escape_formula, unescape_formula
 __all__ = ["COLUMNS", "correct_labels", "write_label_errors"]
 
 COLUMNS = ("image", "label", "suggested", "error_probability", "probability_label", "probability_suggested", "split",
-           "is_suspect", "neighbor1", "neighbor2", "neighbor3", "action")  # fmt: skip
+           "is_label_error", "neighbor1", "neighbor2", "neighbor3", "action")  # fmt: skip
 _NEIGHBORS = 3
 _EXAMPLES = 5
 

@@ -13,7 +13,7 @@ from headstart.evaluation.calibration import ESTIMATOR, brier, calibration_error
 from headstart.evaluation.metrics import log_loss, softmax
 from headstart.evaluation.operating_points import accept_above, recall_at_false_alarms
 from headstart.messages.comment import empty_section
-from headstart.messages.sections import suspects_message
+from headstart.messages.sections import label_errors_message
 from headstart.reports.run_data import RunData
 from headstart.types.codes import EvaluationSetup
 from headstart.types.report import ReportKind
@@ -66,7 +66,7 @@ def operating_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, Any
         return empty_section(ReportKind.TOO_FEW_FOR_OPERATING_POINT, num_scored=len(where))
     groups = scored.groups_of(where)
     out_of_fold = EvaluationSetup.from_json(facts.headline_block).protocol.is_out_of_fold
-    hits, confidence = scored.is_right[where], scored.confidence[where]
+    hits, confidence = scored.is_correct[where], scored.confidence[where]
     points = accept_above(confidence, hits, targets=_TARGETS, groups=groups, is_out_of_fold=out_of_fold)
     rows = [{"target": target, **(asdict(point) if point else {})} for target, point in points.items()]
     section: dict[str, Any] = {"rows": rows, "num_samples": len(where)}
@@ -89,7 +89,7 @@ def label_errors_section(facts: RunData, rows: Sequence[Mapping[str, str]]) -> d
         rows: Rows of the file, most probable errors first.
     """
     position = {name: i for i, name in enumerate(facts.scored.names)}
-    suspects = [r for r in rows if r.get("is_suspect") == "true"]
+    suspects = [r for r in rows if r.get("is_label_error") == "true"]
     held_out = sum(r.get("split") in ("val", "test") for r in suspects)
     shown = []
     for row in suspects[:_SHOWN] or list(rows)[:_LEAST_FITTING]:
@@ -107,9 +107,9 @@ def label_errors_section(facts: RunData, rows: Sequence[Mapping[str, str]]) -> d
                 "neighbors": [i for i in neighbors if i is not None],
             }
         )
-    counts = {"num_ranked": len(rows), "num_suspects": len(suspects), "num_held_out": held_out}
+    counts = {"num_ranked": len(rows), "num_label_errors": len(suspects), "num_held_out": held_out}
     named = [{"image": r.get("image", "")} for r in suspects]
-    return {**counts, "text": suspects_message(counts), "rows": named, "shown": shown}
+    return {**counts, "text": label_errors_message(counts), "rows": named, "shown": shown}
 
 
 def _bins(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> list[dict[str, Any]]:

@@ -64,9 +64,9 @@ def _chance(s: ResultSummary) -> ReportFinding | None:
     evidence = {**_score(s), "majority": s.majority}
     if s.low > s.majority:
         return _problem(ReportKind.NEAR_CHANCE_LEVEL, **evidence)
-    copies = s.copies_at_baseline
-    chains = None if copies is None else {key: copies[key] for key in ("num_pairs", "accuracy_separate")}
-    return _problem(ReportKind.CHANCE_LEVEL, **evidence, is_worse=s.high < s.majority, copies=chains)
+    duplicates = s.duplicates_at_baseline
+    chains = None if duplicates is None else {key: duplicates[key] for key in ("num_pairs", "accuracy_separate")}
+    return _problem(ReportKind.CHANCE_LEVEL, **evidence, is_worse=s.high < s.majority, duplicates=chains)
 
 
 def _groups(s: ResultSummary) -> ReportFinding | None:
@@ -183,9 +183,9 @@ def _shift(s: ResultSummary) -> ReportFinding | None:
 
 
 def _labels(s: ResultSummary) -> ReportFinding | None:
-    if not s.num_conflicts and not s.num_suspects:
+    if not s.num_conflicts and not s.num_label_errors:
         return None
-    evidence = {"num_conflicts": s.num_conflicts, "num_suspects": s.num_suspects}
+    evidence = {"num_conflicts": s.num_conflicts, "num_label_errors": s.num_label_errors}
     return ReportFinding(ReportKind.LABELS, evidence=evidence)
 
 
@@ -211,7 +211,7 @@ def next_steps(s: ResultSummary) -> list[ReportFinding]:
     pair = confused_pair(s)
     if pair is not None and pair[2] >= 3:
         names = [s.class_names[i] for i in pair[:2]]
-        steps.append(ReportFinding(ReportKind.COMMONEST_CONFUSION, evidence={"classes": names, "count": pair[2]}))
+        steps.append(ReportFinding(ReportKind.MOST_FREQUENT_CONFUSION, evidence={"classes": names, "count": pair[2]}))
     if s.verdict is not None:
         steps.append(ReportFinding(ReportKind.FINE_TUNING_COMPARED, evidence=s.verdict))
     elif not s.is_tuned:

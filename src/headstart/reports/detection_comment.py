@@ -17,9 +17,9 @@ _SMALL = 0.3  # fraction of boxes under 16 pixels above which a larger input hel
 _MOSTLY = 0.6  # fraction of all errors above which one kind is reported
 
 _ERRORS = {
-    "missed": ReportKind.MOSTLY_MISSED,
-    "false": ReportKind.MOSTLY_FALSE_BOXES,
-    "misclassified": ReportKind.MOSTLY_WRONG_CLASS,
+    "false_negatives": ReportKind.MOSTLY_FALSE_NEGATIVES,
+    "false_positives": ReportKind.MOSTLY_FALSE_POSITIVES,
+    "misclassified": ReportKind.MOSTLY_MISCLASSIFIED,
 }
 
 

@@ -174,7 +174,7 @@ def _headline(metrics: Mapping[str, Any], headline: tuple[str, Mapping[str, Any]
         return {"sentence": NO_DETECTION_SCORE, "protocol": "", "score": None}
     name, block = headline
     value, is_leaky = block["mAP50"], bool(block.get("is_leaky"))
-    as_given = (metrics.get(f"{name}_including_leaks") or {}).get("mAP50")
+    including_leaks = (metrics.get(f"{name}_including_leaks") or {}).get("mAP50")
     setup = EvaluationSetup.from_json(block)
     score = {"metric": "mAP50", **value}
     return {
@@ -182,7 +182,7 @@ def _headline(metrics: Mapping[str, Any], headline: tuple[str, Mapping[str, Any]
         "protocol": detection_protocol_message(block, protocol_name(setup)),
         "score": score,
         "block": name,
-        "as_given": as_given,
+        "including_leaks": including_leaks,
         "is_leaky": is_leaky,
     }
 

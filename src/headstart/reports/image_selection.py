@@ -32,19 +32,19 @@ def choose_samples(scored: ScoredImages, num_classes: int, seed: int = 0) -> lis
 
 def choose_errors(scored: ScoredImages, where: NDArray[np.int64]) -> list[int]:
     """Return the most confident errors, most confident first."""
-    wrong = where[~scored.is_right[where]]
+    wrong = where[~scored.is_correct[where]]
     return [int(i) for i in wrong[np.argsort(-scored.confidence[wrong], kind="stable")][:_ERRORS]]
 
 
 def choose_unsure(scored: ScoredImages, where: NDArray[np.int64]) -> list[int]:
     """Return the least confident correct predictions, least confident first."""
-    correct = where[scored.is_right[where]]
+    correct = where[scored.is_correct[where]]
     return [int(i) for i in correct[np.argsort(scored.confidence[correct], kind="stable")][:_UNSURE]]
 
 
 def choose_cells(scored: ScoredImages, where: NDArray[np.int64]) -> dict[tuple[int, int], list[int]]:
     """Return images of off-diagonal cells, largest cells first and most confident first, up to the limit."""
-    wrong = where[~scored.is_right[where]]
+    wrong = where[~scored.is_correct[where]]
     cells: dict[tuple[int, int], list[int]] = {}
     for i in wrong[np.argsort(-scored.confidence[wrong], kind="stable")]:
         cells.setdefault((int(scored.truth[i]), int(scored.predicted[i])), []).append(int(i))

@@ -47,7 +47,7 @@ def measure_curve(facts: RunData) -> dict[str, Any]:
         if blocks is None:
             return empty_section(ReportKind.CURVE_IMAGES_GONE)
         sizes, hits = _measure(blocks, scored.truth[train], len(facts.class_names), groups)
-        hits.append(scored.is_right[train].astype(np.float64))
+        hits.append(scored.is_correct[train].astype(np.float64))
         curve = forecast_curve(
             np.array([*sizes, len(train)]),
             np.array(hits),
@@ -116,19 +116,19 @@ def _measure(
 
 
 def _section(curve: LearningCurve, class_names: tuple[str, ...]) -> dict[str, Any]:
-    """Return the `learning_curve` section; `now`, `twice` and `gain` are fractions, rounded consistently."""
+    """Return the `learning_curve` section; `now`, `doubled` and `gain` are fractions, rounded consistently."""
     _, low, high = curve.gains[0]
-    now, twice = round(curve.fitted.value, 3), round(curve.forecast[0].value, 3)
+    now, doubled = round(curve.fitted.value, 3), round(curve.forecast[0].value, 3)
     numbers = {
         "metric": "accuracy",
         "measured": curve.points[-1].value,
         "now": now,
-        "twice": twice,
-        "gain": round(twice - now, 3),
-        "low": min(low, twice - now),
-        "high": max(high, twice - now),
+        "doubled": doubled,
+        "gain": round(doubled - now, 3),
+        "low": min(low, doubled - now),
+        "high": max(high, doubled - now),
         "num_now": curve.fitted.num_samples,
-        "num_twice": curve.forecast[0].num_samples,
+        "num_doubled": curve.forecast[0].num_samples,
     }
     known = [(name, g) for name, g in zip(class_names, curve.per_class, strict=True) if g is not None]
     per_class = [{"name": n, "gain": g[0], "low": g[1], "high": g[2]} for n, g in known]

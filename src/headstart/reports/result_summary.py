@@ -59,13 +59,13 @@ class ResultSummary:
         num_leaks: Pairs of scored and training images that are near-duplicates.
         score_including_leaks: Score with the leaking images included, if measured.
         num_conflicts: Images with two labels.
-        num_suspects: Suspected label errors.
+        num_label_errors: Suspected label errors.
         has_health: Whether near-duplicates, leaks and shortcuts were checked.
         shortcuts: Cues other than the subject that predict the class (`records.Shortcut`).
         curve: Expected gain of doubling the images, if measured.
         block_losses: Log-loss of the last features alone and with earlier stages, if measured.
         has_groups: Whether groups were kept together.
-        copies_at_baseline: Evidence of near-duplicate chains that lower the score to the baseline, or None.
+        duplicates_at_baseline: Evidence of near-duplicate chains that lower the score to the baseline, or None.
         group_questions: Plausible inferred groupings that were not applied.
         is_tuned: Whether backbone stages were trained.
         verdict: The paired comparison of fine-tuning with the probe (`tuning.verdict` of `metrics.json`), or None.
@@ -89,13 +89,13 @@ class ResultSummary:
     num_leaks: int = 0
     score_including_leaks: float | None = None
     num_conflicts: int = 0
-    num_suspects: int = 0
+    num_label_errors: int = 0
     shortcuts: tuple[Mapping[str, Any], ...] = ()
     has_health: bool = True
     curve: Curve | None = None
     block_losses: tuple[float, float] | None = None
     has_groups: bool = False
-    copies_at_baseline: Mapping[str, Any] | None = None
+    duplicates_at_baseline: Mapping[str, Any] | None = None
     group_questions: tuple[GroupQuestion, ...] = ()
     is_tuned: bool = False
     verdict: Mapping[str, Any] | None = None
@@ -110,7 +110,7 @@ def summarize_result(facts: RunData) -> ResultSummary:
     baselines = dict(metrics.get("baselines") or {})
     cv = (metrics.get("cv") or {}).get(metric) if metrics.get("test") else None
     tuning = dict(facts.extra.get("tuning") or {})
-    as_given = metrics.get("test_including_leaks") or {}
+    including_leaks = metrics.get("test_including_leaks") or {}
     confusion = np.asarray(block.get("confusion") or np.zeros((len(names), len(names))), dtype=np.int64)
     return ResultSummary(
         metric=metric,
@@ -129,15 +129,15 @@ def summarize_result(facts: RunData) -> ResultSummary:
         cv_low=None if cv is None else cv.get("low"),
         cv_high=None if cv is None else cv.get("high"),
         num_leaks=_count(health.get("leaks")),
-        score_including_leaks=((as_given or {}).get(metric) or {}).get("value"),
+        score_including_leaks=((including_leaks or {}).get(metric) or {}).get("value"),
         num_conflicts=_count(health.get("label_conflicts")),
-        num_suspects=_count((facts.extra.get("suspects") or {}).get("rows")),
+        num_label_errors=_count((facts.extra.get("label_errors") or {}).get("rows")),
         shortcuts=_shortcuts(health.get("shortcuts")),
         has_health="leaks" in health and "shortcuts" in health,
         curve=_curve(facts.extra.get("learning_curve")),
         block_losses=_block_losses(facts.settings.get("probe.blocks")),
         has_groups=bool(metrics.get("num_groups")),
-        copies_at_baseline=_evidence_of(health.get("findings"), FindingKind.COPIES_AT_BASELINE),
+        duplicates_at_baseline=_evidence_of(health.get("findings"), FindingKind.DUPLICATES_AT_BASELINE),
         group_questions=_group_questions(health.get("findings")),
         is_tuned=str(tuning.get("plan", {}).get("train_from", "head")) != "head",
         verdict=tuning.get("verdict"),

@@ -46,7 +46,7 @@ class ScoredImages:
         return len(self.names)
 
     @property
-    def is_right(self) -> NDArray[np.bool_]:
+    def is_correct(self) -> NDArray[np.bool_]:
         """(N,) whether the prediction equals the label."""
         return np.asarray(self.truth == self.predicted)
 

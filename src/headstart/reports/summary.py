@@ -59,7 +59,7 @@ def summarize(facts: RunData, *, seed: int = 0) -> dict[str, Any]:
             "score": facts.metrics.get("headline"),
             "binary": _binary(facts),
             "baselines": facts.metrics.get("baselines"),
-            "as_given": facts.metrics.get("test_including_leaks"),
+            "including_leaks": facts.metrics.get("test_including_leaks"),
         },
         "comment": comment_to_json(situation),
         "square": find_quadrant(situation),
@@ -68,12 +68,12 @@ def summarize(facts: RunData, *, seed: int = 0) -> dict[str, Any]:
         "learning": _learning(facts),
         "per_class": _per_class(facts),
         "confusion": _confusion(facts, cells),
-        "errors": {"wrong": errors, "unsure": unsure, "num_wrong": int((~scored.is_right[where]).sum())},
+        "errors": {"wrong": errors, "unsure": unsure, "num_wrong": int((~scored.is_correct[where]).sum())},
         "calibration": {**calibration_section(facts, where), **dict(facts.extra.get("calibration") or {})},
         "operating": facts.extra.get("operating") or operating_section(facts, where),
         "ood": ood_section(facts, where),
         "coverage": coverage_section(facts),
-        "suspects": facts.extra.get("suspects") or empty_section(ReportKind.SUSPECTS_NOT_CHECKED),
+        "label_errors": facts.extra.get("label_errors") or empty_section(ReportKind.LABEL_ERRORS_NOT_CHECKED),
         "settings": [{"name": k, **dict(v)} for k, v in facts.settings.items()],
         "environment": dict(facts.environment),
         "digests": {n: f.get("sha256") for n, f in (facts.bundle.get("files") or {}).items()},
@@ -110,7 +110,7 @@ def _data(facts: RunData, samples: list[list[int]]) -> dict[str, Any]:
         "counts": counts,
         "samples": samples,
         "unreadable": [dict(p) for p in _rows(facts.health.get("unreadable"))],
-        "copies": _copies(facts),
+        "duplicates": _duplicates(facts),
         "conflicts": _rows(facts.health.get("label_conflicts")),
         "shortcuts": _rows(facts.health.get("shortcuts")),
         "group_patterns": _rows(facts.health.get("group_patterns")),
@@ -122,7 +122,7 @@ def _rows(value: Any) -> list[dict[str, Any]]:
     return [dict(row) for row in value if isinstance(row, Mapping)] if isinstance(value, Sequence) else []
 
 
-def _copies(facts: RunData) -> dict[str, Any]:
+def _duplicates(facts: RunData) -> dict[str, Any]:
     """Return near-duplicate pairs, leaks first; pairs of known images with their positions."""
     position = {name: i for i, name in enumerate((*facts.scored.names, *(b[0] for b in facts.beside)))}
     pairs, leaks = [], 0
@@ -141,7 +141,7 @@ def _copies(facts: RunData) -> dict[str, Any]:
         "num_pairs": len(named),
         "num_leaks": leaks,
         "pairs": ordered[:_PAIRS],
-        **({} if is_checked else empty_section(ReportKind.COPIES_NOT_CHECKED)),
+        **({} if is_checked else empty_section(ReportKind.DUPLICATES_NOT_CHECKED)),
     }
 
 
@@ -262,8 +262,8 @@ def _shown(report: Mapping[str, Any]) -> set[int]:
     found = {i for members in report["data"]["samples"] for i in members}
     found |= {i for cell in report["confusion"]["cells"] for i in cell["images"]}
     found |= {*report["errors"]["wrong"], *report["errors"]["unsure"]}
-    found |= {p[k] for p in report["data"]["copies"]["pairs"] for k in ("a", "b")}
+    found |= {p[k] for p in report["data"]["duplicates"]["pairs"] for k in ("a", "b")}
     found |= set(report["ood"].get("strangest", ()))
-    for row in report["suspects"].get("shown", ()):
+    for row in report["label_errors"].get("shown", ()):
         found |= {row["image"], *row.get("neighbors", ())}
     return found

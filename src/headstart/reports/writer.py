@@ -213,7 +213,7 @@ def without_images(report: Mapping[str, Any]) -> dict[str, Any]:
     clean["images"] = {}
     clean["data"] = {**report["data"], "samples": [[] for _ in report["class_names"]]}
     clean["data"]["unreadable"] = [{"kind": p.get("kind")} for p in report["data"]["unreadable"]]
-    clean["data"]["copies"] = {**report["data"]["copies"], "pairs": []}
+    clean["data"]["duplicates"] = {**report["data"]["duplicates"], "pairs": []}
     clean["data"]["conflicts"] = [{} for _ in report["data"]["conflicts"]]
     clean["data"]["shortcuts"] = [
         {k: v for k, v in row.items() if not isinstance(v, list)} for row in report["data"]["shortcuts"]
@@ -222,7 +222,7 @@ def without_images(report: Mapping[str, Any]) -> dict[str, Any]:
     clean["confusion"] = {**report["confusion"], "cells": []}
     clean["errors"] = {"wrong": [], "unsure": [], "num_wrong": report["errors"]["num_wrong"]}
     clean["ood"] = {k: v for k, v in report["ood"].items() if k != "strangest"}
-    clean["suspects"] = {k: v for k, v in report["suspects"].items() if k not in ("rows", "shown")}
+    clean["label_errors"] = {k: v for k, v in report["label_errors"].items() if k not in ("rows", "shown")}
     private = {"data", "out", "split", "weights"}
     clean["settings"] = [row for row in report["settings"] if row["name"] not in private]
     clean["environment"] = {k: v for k, v in report["environment"].items() if k != "command"}
@@ -254,12 +254,12 @@ def read_run_data(folder: Path, *, paths: Mapping[str, str] | None = None) -> Ru
         problems=tuple(problems),
     )
     facts = replace(facts, beside=_read_leaking(facts, paths))
-    if (folder / "label_errors.csv").is_file() and "suspects" not in facts.extra:
+    if (folder / "label_errors.csv").is_file() and "label_errors" not in facts.extra:
         rows = [
             {k: unescape_formula(v or "") for k, v in row.items() if k}
             for row in read_rows(folder / "label_errors.csv")
         ]
-        facts = replace(facts, extra={**facts.extra, "suspects": label_errors_section(facts, rows)})
+        facts = replace(facts, extra={**facts.extra, "label_errors": label_errors_section(facts, rows)})
     return facts
 
 
@@ -275,7 +275,7 @@ def _read_leaking(facts: RunData, paths: Mapping[str, str]) -> tuple[tuple[str, 
     return tuple(images.values())
 
 
-_SECTIONS = ("ood", "coverage", "operating", "learning_curve", "calibration", "suspects", "tuning", "sizes")
+_SECTIONS = ("ood", "coverage", "operating", "learning_curve", "calibration", "label_errors", "tuning", "sizes")
 
 
 def _read_scored(

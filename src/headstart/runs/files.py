@@ -89,7 +89,7 @@ def write_predictions(
 ) -> None:
     """Write `predictions.csv`: the prediction for every scored image, out-of-fold for training images.
 
-    Columns: `file, split, label, prediction, probability, is_right, protocol, ood_score, is_ood, prediction_set`; the
+    Columns: `file, split, label, prediction, probability, is_correct, protocol, ood_score, is_ood, prediction_set`; the
     last three as in the predictions of a bundle.
     """
     logits = evaluation.logits.astype(np.float64)
@@ -108,10 +108,10 @@ def write_predictions(
         name = str(split.assignment[i])
         prediction = samples.class_names[best[i]]
         protocol = protocols[name].value
-        is_right = str(prediction == sample.label).lower()
+        is_correct = str(prediction == sample.label).lower()
         ood_score, is_ood, prediction_set = cells[i]
         texts = (sample.name, name, sample.label or "", prediction)
-        numbers = (f"{probabilities[i, best[i]]:.4f}", is_right, protocol, ood_score, is_ood)
+        numbers = (f"{probabilities[i, best[i]]:.4f}", is_correct, protocol, ood_score, is_ood)
         rows.append([*map(escape_formula, texts), *numbers, escape_formula(prediction_set)])
     columns = (
         "file",
@@ -119,7 +119,7 @@ def write_predictions(
         "label",
         "prediction",
         "probability",
-        "is_right",
+        "is_correct",
         "protocol",
         "ood_score",
         "is_ood",

@@ -35,7 +35,7 @@ class SharedBackbone:
             name = self.embedder.graph.backbone
             size = self.embedder.spec.size_hw
             settings = self.settings
-            self._model = load_backbone(name, weights=settings.weights, offline=settings.offline, size=size)
+            self._model = load_backbone(name, weights=settings.weights, offline=settings.offline, image_size=size)
             self._pretrained = {n: t.clone() for n, t in self._model.module.state_dict().items()}
         return self._model
 

@@ -161,7 +161,7 @@ class ImagePair:
 
     Attributes:
         a, b: Names relative to the data root.
-        kind: `bytes`, `pixels`, `near`, `mirrored` or `cropped`.
+        kind: `bytes`, `pixels`, `near`, `flipped` or `cropped`.
         similarity: In [0, 1]; 1 for equal pixels.
         split_a, split_b, label_a, label_b: Splits and labels, or None.
         index_a, index_b: Positions in the samples.
@@ -192,7 +192,7 @@ class GroupEvidence:
             `split` and `camera`, as far as known; near 1 where the factor determines the group.
         unscorable_fraction: Fraction of the training images, or of the classes if that is larger, whose class lies in
             one group.
-        copies_within, copies_across: Pairs of certain duplicates within a group and across groups.
+        duplicates_within, duplicates_across: Pairs of certain duplicates within a group and across groups.
         off_axis_fraction: Fraction of the similarity within groups outside its strongest direction; near 0 for
             a recording condition such as exposure. None if images of one group do not look alike.
         accuracy_baseline: Majority-class accuracy, or None without a score.
@@ -205,8 +205,8 @@ class GroupEvidence:
     effective_groups: float = 0.0
     groups_per_level: dict[str, float] = field(default_factory=dict)
     unscorable_fraction: float = 0.0
-    copies_within: int = 0
-    copies_across: int = 0
+    duplicates_within: int = 0
+    duplicates_across: int = 0
     off_axis_fraction: float | None = None
     accuracy_baseline: float | None = None
     num_straddling: int = 0

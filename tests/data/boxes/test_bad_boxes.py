@@ -273,13 +273,15 @@ def test_duplicates_with_different_boxes_are_reported(tmp_path: Path) -> None:
     voc_folder(tmp_path, a=[GOOD, ("dog", (60, 5, 90, 30))], b=[near, ("dog", (61, 5, 90, 30))], c=[near], d=[GOOD])
     for name, copy in (("a", "b"), ("c", "d")):
         (tmp_path / f"{copy}.png").write_bytes((tmp_path / f"{name}.png").read_bytes())
-    assert FindingKind.COPIES_WITH_OTHER_BOXES not in {
+    assert FindingKind.DUPLICATES_WITH_OTHER_BOXES not in {
         f.kind for f in inspect_box_dataset(read_boxes(tmp_path)).findings
     }
     put_text(tmp_path / "b.xml", voc_xml([near, ("cat", (61, 5, 90, 30))]))  # another class
     put_text(tmp_path / "d.xml", voc_xml([GOOD, ("cat", (1, 60, 30, 79))]))  # one more
     findings = {f.kind: f for f in inspect_box_dataset(read_boxes(tmp_path)).findings}
-    assert findings[FindingKind.COPIES_WITH_OTHER_BOXES].evidence == {"pairs": [["a.png", "b.png"], ["c.png", "d.png"]]}
+    assert findings[FindingKind.DUPLICATES_WITH_OTHER_BOXES].evidence == {
+        "pairs": [["a.png", "b.png"], ["c.png", "d.png"]]
+    }
 
 
 def test_clean_dataset_has_no_findings_and_counts_boxes(tmp_path: Path) -> None:
