@@ -8,6 +8,9 @@ import os
 for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ and hasattr(os, "sched_setaffinity"):  # one core each, processes it starts too
+    _cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, {_cores[int(os.environ["PYTEST_XDIST_WORKER"].removeprefix("gw")) % len(_cores)]})
 
 import json
 from collections.abc import Callable, Iterator
@@ -26,6 +29,23 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
+_SLOW = ("test_cli.py", "test_lab_notebook.py")  # besides golden runs and pipelines
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
+    """Give each file to one worker, so that its fixtures are made once."""
+    from xdist.scheduler import LoadFileScheduling
+
+    config.option.loadscopereorder = False
+    return LoadFileScheduling(config, log)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Run long files first, so that no worker is left with one at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in ("golden", "workflow") and item.path.name not in _SLOW)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def small_disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Fail the session if it leaves more than 1 GB on disk; every run stores its own network."""
@@ -35,6 +55,14 @@ def small_disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     assert held < 1.0 or request.session.testsfailed or "not long" not in request.config.option.markexpr, (
         f"{held:.1f} GB"
     )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def short_latency_measurement() -> Iterator[None]:
+    """Every run measures the latency of its bundle."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("headstart.export.session._NUM_RUNS", 5)
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

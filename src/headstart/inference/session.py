@@ -14,6 +14,9 @@ from headstart.utils.dependencies import import_onnxruntime
 __all__ = ["check_session", "measure_latency", "open_session"]
 
 
+_NUM_RUNS = 33  # of a latency measurement, at most; the first three warm up
+
+
 def open_session(model: bytes, num_threads: int) -> Any:
     """Return an ONNX Runtime session on the CPU.
 
@@ -46,7 +49,7 @@ def measure_latency(session: Any, size_hw: tuple[int, int], num_threads: int) ->
     pixels = np.zeros((1, 3, *size_hw), dtype=np.float32)
     times: list[float] = []
     begun = time.perf_counter()
-    while len(times) < 33 and (len(times) < 8 or time.perf_counter() - begun < 1.0):
+    while len(times) < _NUM_RUNS and (len(times) < 8 or time.perf_counter() - begun < 1.0):
         started = time.perf_counter()
         session.run(None, {"pixels": pixels})
         times.append((time.perf_counter() - started) * 1000)

@@ -11,6 +11,7 @@ import hashlib
 import re
 import shlex
 from collections.abc import Mapping
+from functools import cache
 from importlib import resources
 from typing import Any
 
@@ -44,13 +45,31 @@ def render(
     Raises:
         MissingExtraError: jinja2 is not installed.
     """
+    environment = _environment()
+    from markupsafe import Markup
+
+    style, script = _read("report.css"), _read("report.js")
+    return environment.get_template(template).render(
+        r=report,
+        images=report.get("images") if thumbs is not None else None,
+        uris={i: data_uri(t) for i, t in (thumbs or {}).items() if t is not None},
+        maps={i: data_uri(t) for i, t in (maps or {}).items()},
+        draw=svg_charts,
+        matrix=_matrix_image(report) if len(report["class_names"]) > _FULL_MATRIX else None,
+        style=Markup(style),
+        script=Markup(script),
+        policy=f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
+        "base-uri 'none'; form-action 'none'",
+    )
+
+
+@cache
+def _environment() -> Any:
+    """Return the template environment; it keeps the compiled templates."""
     try:
         import jinja2
     except ImportError as error:
         raise MissingExtraError("writing a report", "train") from error
-    from markupsafe import Markup
-
-    style, script = _read("report.css"), _read("report.js")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_read), autoescape=True, undefined=jinja2.ChainableUndefined, trim_blocks=True,
         lstrip_blocks=True,
@@ -65,18 +84,7 @@ def render(
         "sentence": _sentence,
         "grouping": grouping_message,
     }
-    return environment.get_template(template).render(
-        r=report,
-        images=report.get("images") if thumbs is not None else None,
-        uris={i: data_uri(t) for i, t in (thumbs or {}).items() if t is not None},
-        maps={i: data_uri(t) for i, t in (maps or {}).items()},
-        draw=svg_charts,
-        matrix=_matrix_image(report) if len(report["class_names"]) > _FULL_MATRIX else None,
-        style=Markup(style),
-        script=Markup(script),
-        policy=f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
-        "base-uri 'none'; form-action 'none'",
-    )
+    return environment
 
 
 def _read(name: str) -> str:
