@@ -17,6 +17,7 @@ from PIL import Image
 import headstart
 from headstart.cli.main import main
 from headstart.data.boxes.reader import read_boxes
+from headstart.errors import SettingError
 from headstart.reports.detection_report import summarize_detection, without_box_images
 from headstart.reports.detector_report import make_detection_report, read_detection_data
 from headstart.types.codes import FindingKind, ReadingKind
@@ -430,3 +431,11 @@ def test_run_summary_and_compare_refusal(run: Path, capsys: pytest.CaptureFixtur
     code, _, err = command(capsys, "compare", str(run), str(run))
     assert code == 2
     assert "cannot be compared" in err
+
+
+@pytest.mark.parametrize("name", ["attributions", "curve"])
+@pytest.mark.parametrize("value", [True, False])
+def test_report_options_of_classifiers_are_refused(name: str, value: bool, run: Path) -> None:
+    for report in (lambda **options: headstart.report(run, **options), headstart.Run(run).report):
+        with pytest.raises(SettingError, match=f"`{name}`"):
+            report(**{name: value})

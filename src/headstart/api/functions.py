@@ -244,9 +244,9 @@ def report(
     data: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     images: bool | None = None,
-    attributions: bool = True,
+    attributions: bool | None = None,
     figures: bool = True,
-    curve: bool = True,
+    curve: bool | None = None,
     verbose: bool | None = None,
     events: EventStream | None = None,
 ) -> Report:
@@ -257,16 +257,16 @@ def report(
         data: Current image folder, if the images were moved.
         out: Output folder; default: the run folder.
         images: Whether to include photographs and file names; None: as in training.
-        attributions: Whether to compute attribution maps.
+        attributions: Whether to compute attribution maps; by default for classifiers, the only ones to have them.
         figures: Whether to write `figures/*.png`.
-        curve: Whether to compute the learning curve.
+        curve: Whether to compute the learning curve; by default for classifiers, the only ones to have it.
         verbose, events: See `train`.
 
     Returns:
         The report; a notebook shows it inline.
 
     Raises:
-        UsageError: The folder is not a finished run.
+        UsageError: The folder is not a finished run, or a setting has no effect on a detector.
         DataError: There are no images in `data`.
     """
     from headstart.reports.detector_report import is_detector_run, make_detection_report
@@ -275,7 +275,9 @@ def report(
     started, events = time.monotonic(), events or open_stream(verbose)
     if is_detector_run(Path(run)):
         is_shown = images is not False
-        made = make_detection_report(Path(run), data=data, out=out, images=is_shown, figures=figures)
+        made = make_detection_report(
+            Path(run), data=data, out=out, images=is_shown, figures=figures, attributions=attributions, curve=curve
+        )
     else:
         made = make_report(
             Path(run), data=data, out=out, images=images, attributions=attributions, figures=figures, curve=curve

@@ -208,8 +208,6 @@ class Run(Story):
         if self._is_detector:
             from headstart.reports.detector_report import make_detection_report
 
-            for name in ("curve", "attributions"):  # sections of classifier reports only
-                options.pop(name, None)
             return make_detection_report(self.folder, **options)
         from headstart.reports.writer import make_report
 

@@ -19,9 +19,13 @@ def _report(
     images: bool = typer.Option(
         None, "--images/--no-images", help="Include photographs and file names (default: as in training)."
     ),
-    attributions: bool = typer.Option(True, help="Compute attribution maps of the shown errors."),
+    attributions: bool = typer.Option(
+        None,
+        "--attributions/--no-attributions",
+        help="Compute attribution maps of shown errors (classifiers).",
+    ),
     figures: bool = typer.Option(True, help="Write figures/*.png."),
-    curve: bool = typer.Option(True, help="Measure the learning curve."),
+    curve: bool = typer.Option(None, "--curve/--no-curve", help="Measure the learning curve (classifiers)."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),

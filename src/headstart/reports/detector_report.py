@@ -17,7 +17,7 @@ import numpy as np
 
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Boxes, Detections, DetectionSamples
-from headstart.errors import HeadstartError, UsageError
+from headstart.errors import HeadstartError, SettingError, UsageError
 from headstart.events import EventStream, Note
 from headstart.reports.detection_report import (
     DetectionFacts,
@@ -92,6 +92,8 @@ def make_detection_report(
     out: str | os.PathLike[str] | None = None,
     images: bool = True,
     figures: bool = True,
+    attributions: bool | None = None,
+    curve: bool | None = None,
 ) -> Report:
     """Write the report of a finished run.
 
@@ -102,11 +104,16 @@ def make_detection_report(
         out: Output folder; the run folder by default.
         images: Whether the files include images and file names.
         figures: Whether `figures/*.png` are drawn.
+        attributions, curve: Of classifiers only; refused.
 
     Raises:
+        SettingError: `attributions` or `curve` is set.
         UsageError: The folder is not a finished detector run.
         DataError: `data` has no images with boxes.
     """
+    for name, value in (("attributions", attributions), ("curve", curve)):
+        if value is not None:
+            raise SettingError(f"`{name}` has no effect on the report of a detector.", hint=f"leave `{name}` out")
     facts = read_detection_data(folder, data=data, samples=samples)
     report = summarize_detection(facts)
     thumbs: dict[int, bytes | None] | None = None
@@ -160,7 +167,8 @@ def _read_data(
 ) -> DetectionSamples | None:
     """Read the data; return None where the stored path is gone. An explicit path must exist."""
     is_outside = bool((settings.get("allow_external_paths") or {}).get("value"))
-    box_format = (settings.get("detect.box_format") or {}).get("value")
+    row = settings.get("detect.box_format") or {}
+    box_format = row.get("value") if row.get("reason") is None else None
     if data is not None:
         return read_boxes(data, allow_external_paths=is_outside, box_format=box_format)
     data = (settings.get("data") or {}).get("value")

@@ -77,9 +77,9 @@ def make_report(
     data: str | os.PathLike[str] | None = None,
     out: str | os.PathLike[str] | None = None,
     images: bool | None = None,
-    attributions: bool = True,
+    attributions: bool | None = None,
     figures: bool = True,
-    curve: bool = True,
+    curve: bool | None = None,
 ) -> Report:
     """See `api.report`."""
     settings = read_run_data(folder, paths={}).settings
@@ -91,9 +91,9 @@ def make_report(
         folder,
         paths=paths,
         has_images=images,
-        has_attributions=attributions and images,
+        has_attributions=attributions is not False and images,
         has_figures=figures,
-        has_curve=curve,
+        has_curve=curve is not False,
         out=None if out is None else target,
     )
     return Report(target, written, images)
