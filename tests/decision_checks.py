@@ -75,6 +75,8 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.CONFLICTING_LABELS: {"num_images": 2},
     DecisionReason.DUPLICATES_KEPT_TOGETHER: {"num_pairs": 5, "num_joined": 3},
     DecisionReason.DUPLICATE_THRESHOLD_FROM_DATA: {"num_pairs": 5, "least_agreement": 0.992},
+    DecisionReason.BOX_FORMAT_OF_FILES: {},
+    DecisionReason.OFF_BY_DEFAULT: {},
     DecisionReason.DEFAULT_FOR_NUM_TRAIN: {"num_train": 40},
     DecisionReason.DEFAULT_INPUT_SIZE: {},
     DecisionReason.DEFAULT_WEIGHTS: {},
@@ -154,7 +156,6 @@ MAY_BE_NULL = frozenset(
     {
         "time_budget",  # no limit
         "label_corrections",  # labels are used as they are
-        "detect.box_format",  # each annotation file states its own
         "first_id",  # no file of class names for numbered classes
         "folds",  # one part is held out, or nothing
         "group_from",  # no groups
@@ -225,6 +226,7 @@ def check_resolved(folder: Path) -> dict[str, dict[str, Any]]:
     assert all(row["reason"] is not None for row in rows.values() if row["source"] == "auto")
     assert json.loads(json.dumps(rows)) == rows
     unused = {name for name, row in rows.items() if row["reason"] == DecisionReason.NO_EFFECT}
+    assert rows["patience"]["value"] is not None or rows["patience"]["reason"] in (None, "off_by_default", "no_effect")
     unknown = {name for name in set(known_names()) - unused if rows[name]["value"] in (None, "auto", "")}
     assert unknown <= MAY_BE_NULL
     assert not unused & {

@@ -91,6 +91,11 @@ def test_task_is_inferred(run: headstart.Run) -> None:
     assert config["epochs"] == {"value": 2, "source": "python", "reason": None}
     assert config["batch_size"]["source"] == "default"
     assert config["device"]["value"] == "cpu"
+    assert (config["detect.box_format"]["value"], config["detect.box_format"]["reason"]) == (
+        "xyxy",
+        "box_format_of_files",
+    )
+    assert (config["patience"]["value"], config["patience"]["reason"]) == (None, "no_effect")
     assert config["num_threads"]["value"] >= 1
 
 

@@ -102,6 +102,7 @@ def test_finetuned_run_has_all_files(tuned: headstart.Run) -> None:
     config = check_resolved(tuned.folder)
     assert config["epochs"]["source"] == "python"
     assert config["finetune.layer_decay"]["source"] == "default"
+    assert (config["patience"]["value"], config["patience"]["reason"]) == (None, "off_by_default")
 
 
 def test_epoch_events_match_table(tuned: headstart.Run) -> None:

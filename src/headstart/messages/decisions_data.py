@@ -85,6 +85,8 @@ DATA_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
     DecisionReason.DUPLICATE_THRESHOLD_FROM_DATA: lambda e: (
         f"{pluralize(e['num_pairs'], 'pair')} agree in at least {percent(e['least_agreement'])}, distinct images do not"
     ),
+    DecisionReason.BOX_FORMAT_OF_FILES: lambda e: "format of the boxes in the annotation files",
+    DecisionReason.OFF_BY_DEFAULT: lambda e: "off unless it is set",
     DecisionReason.DEFAULT_FOR_NUM_TRAIN: lambda e: f"default for {pluralize(e['num_train'], 'training image')}",
     DecisionReason.DEFAULT_INPUT_SIZE: lambda e: "default input size of the weights",
     DecisionReason.DEFAULT_WEIGHTS: lambda e: "default weights of the backbone",

@@ -188,6 +188,7 @@ def _prepare(
         Decision("num_threads", available_cores(), DecisionReason.ONE_THREAD_PER_CORE, "default"),
         Decision("device", "cpu", DecisionReason.DEVICE_OF_TRAINING, "default"),
         Decision("layout", samples.layout, DecisionReason.LAYOUT_RECOGNIZED),
+        Decision("detect.box_format", ", ".join(samples.box_formats), DecisionReason.BOX_FORMAT_OF_FILES),
     )
     if split.setup is not None and split.setup.held_out_fraction is not None:
         held_out = split.setup.held_out_fraction

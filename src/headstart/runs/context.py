@@ -35,6 +35,8 @@ def planned_decision(resolved: ResolvedConfig, setting: str, value: Any, num_tra
     """
     evidence: Evidence = {"num_train": num_train}
     if not resolved.is_explicit(setting):
+        if value is None:
+            return [Decision(setting, None, DecisionReason.OFF_BY_DEFAULT, "default")]
         return [Decision(setting, value, DecisionReason.DEFAULT_FOR_NUM_TRAIN, "default", evidence)]
     requested = plain(attrgetter(setting)(resolved.settings))
     if requested == value:

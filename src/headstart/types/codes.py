@@ -40,6 +40,7 @@ class DecisionReason(StrEnum):
 
     # data
     BOXES_FOUND = "boxes_found"
+    BOX_FORMAT_OF_FILES = "box_format_of_files"
     CONFLICTING_LABELS = "conflicting_labels"
     DUPLICATES_KEPT_TOGETHER = "duplicates_kept_together"
     DUPLICATE_THRESHOLD_FROM_DATA = "duplicate_threshold_from_data"
@@ -68,6 +69,7 @@ class DecisionReason(StrEnum):
     FEATURES_ON_CPU = "features_on_cpu"
     NEXT_FREE_FOLDER = "next_free_folder"
     NO_EFFECT = "no_effect"
+    OFF_BY_DEFAULT = "off_by_default"
     ONE_THREAD_PER_CORE = "one_thread_per_core"
     THREADS_MEASURED = "threads_measured"
     # head

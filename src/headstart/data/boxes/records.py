@@ -101,6 +101,7 @@ class DetectionSamples:
         notes: Assumptions of the reader, and data that it does not use.
         root: The folder that names are relative to.
         problems: Boxes and files that cannot be used, each with its reason.
+        box_formats: Formats of the boxes in the files, names in `BOX_FORMATS`.
     """
 
     names: tuple[str, ...]
@@ -114,6 +115,7 @@ class DetectionSamples:
     notes: tuple[ReadingNote, ...]
     root: Path
     problems: tuple[Problem, ...] = ()
+    box_formats: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)

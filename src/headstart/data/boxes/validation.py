@@ -113,6 +113,7 @@ def validate_boxes(draft: Draft, *, max_pixels: int = MAX_PIXELS, box_format: st
         notes=tuple(notes),
         root=Path(draft.root),
         problems=tuple(problems),
+        box_formats=tuple(sorted({chosen.name for chosen in formats.values()})),
     )
     return samples
 
