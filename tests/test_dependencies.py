@@ -21,6 +21,7 @@ MODULES = {
     "scikit-learn": "sklearn",
     "PyYAML": "yaml",
     "fonttools": "fontTools",
+    "pytest-xdist": "xdist",
     "MarkupSafe": "markupsafe",
 }
 """Modules of the distributions whose module has another name."""
@@ -33,7 +34,7 @@ UNIMPORTED = {
 }
 """Declared distributions that no line of the source imports, each with the reason why it is declared."""
 
-TOOLS = {"pytest-cov", "pytest-xdist", "ruff", "mypy", "types-PyYAML", "build", "pre-commit"}
+TOOLS = {"pytest-cov", "ruff", "mypy", "types-PyYAML", "build", "pre-commit"}
 """Distributions of `dev` that are commands, plugins or stubs."""
 
 LIGHT_ENTRIES = ("", "cli.main", "api.model", "api.detector", "cli.predict", "cli.evaluate", "inference.runtime")

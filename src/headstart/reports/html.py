@@ -45,11 +45,11 @@ def render(
     Raises:
         MissingExtraError: jinja2 is not installed.
     """
-    environment = _environment()
+    page = _environment().get_template(template)
     from markupsafe import Markup
 
     style, script = _read("report.css"), _read("report.js")
-    return environment.get_template(template).render(
+    rendered: str = page.render(
         r=report,
         images=report.get("images") if thumbs is not None else None,
         uris={i: data_uri(t) for i, t in (thumbs or {}).items() if t is not None},
@@ -61,6 +61,7 @@ def render(
         policy=f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
         "base-uri 'none'; form-action 'none'",
     )
+    return rendered
 
 
 @cache
