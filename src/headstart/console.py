@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
@@ -12,7 +11,7 @@ from headstart.events import CancelToken, Event, EventStream, JsonLines, Listene
 from headstart.messages.log import log_event
 from headstart.messages.screen import Screen, Verbosity
 
-__all__ = ["is_interactive", "open_console", "open_stream", "quoted"]
+__all__ = ["is_interactive", "open_console", "open_stream"]
 
 
 def open_console(
@@ -69,9 +68,3 @@ def is_interactive() -> bool:
     with suppress(AttributeError, KeyError):
         return sys.modules["IPython"].get_ipython() is not None
     return False
-
-
-def quoted(path: str | os.PathLike[str]) -> str:
-    """Quote a path for a shell."""
-    text = os.fspath(path)
-    return f'"{text}"' if " " in text else text

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import io
 import re
+import shlex
+from pathlib import Path
 
 import pytest
+from test_findings import EXAMPLES
 from test_notes import EXAMPLES as NOTES
 from test_reading import EVIDENCE as READINGS
 from test_scores import PLAIN
@@ -27,9 +30,19 @@ from headstart.events import (
     StageFinished,
     StageStarted,
 )
+from headstart.messages.files import shell_path
 from headstart.messages.screen import LINE_WIDTH, Screen, Verbosity
 from headstart.messages.summaries import Remark
-from headstart.types.codes import DecisionReason, Evidence, Finding, FindingKind, NoteKind, ReadingNote, Severity
+from headstart.types.codes import (
+    DecisionReason,
+    Evidence,
+    Finding,
+    FindingKind,
+    NoteKind,
+    ReadingKind,
+    ReadingNote,
+    Severity,
+)
 from headstart.types.records import Decision
 
 FITTED = {"log_loss": 0.0197, "protocol": "leave_one_out"}
@@ -64,9 +77,11 @@ def story(findings: int = 0) -> list[Event]:
     ]
 
 
-def shown(events: list[Event], verbosity: Verbosity = Verbosity.NORMAL) -> list[str]:
+def shown(
+    events: list[Event], verbosity: Verbosity = Verbosity.NORMAL, details: str | None = "headstart check photos"
+) -> list[str]:
     out = io.StringIO()
-    screen = Screen(out, verbosity=verbosity, details="headstart check photos")
+    screen = Screen(out, verbosity=verbosity, details=details)
     for event in events:
         screen(event)
     screen.close()
@@ -206,3 +221,60 @@ def test_deferred_note_is_shown_at_the_end() -> None:
     with_note = shown([*reads[:-4], note, *reads[-4:]])
     assert any("3/50" in line for line in with_note)
     assert len(with_note) <= 12
+
+
+@pytest.mark.parametrize(
+    "folder", ["runs/train1", "a folder/with 'quotes' & blanks/train1", "long name/" * 12 + "train1"]
+)
+def test_commands_can_be_copied(folder: str) -> None:
+    command = f"headstart predict {shell_path(folder)} NEW_IMAGES"
+    lines = shown(
+        [
+            FindingMade(Finding(FindingKind.NARROW_CROP, Severity.WARNING, {"crop": 0.4, "cover": 0.5})),
+            CheckFinished(folder, 20),
+            Note(NoteKind.RUN_RESUMABLE, Severity.WARNING, {"run": folder}),
+            Note(NoteKind.REPORT_NOT_WRITTEN, Severity.WARNING, {"run": folder, "reason": "the disk is full"}),
+            RunFinished(1.0, "runs/train1", ((command, "a comment"),)),
+        ],
+        details=None,
+    )
+    for words in (
+        ["headstart", "check", folder],
+        ["headstart", "resume", folder],
+        ["headstart", "report", folder],
+        ["headstart", "predict", folder, "NEW_IMAGES"],
+    ):
+        (line,) = [line for line in lines if " ".join(words[:2]) in line]
+        assert shlex.split(line[line.index("headstart") :], comments=True) == words
+        assert len(line) <= LINE_WIDTH or line.endswith(("train1'", "train1' NEW_IMAGES"))
+
+
+def test_command_has_the_shorter_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert shell_path(tmp_path / "runs" / "train 1") == "'runs/train 1'"
+
+
+def test_crowded_check_loses_no_problem() -> None:
+    """Three lines about reading and four kinds of problems: each is named, the data problems by number."""
+    pair = ["test/a.jpg", "train/b.jpg"]
+    problems = (
+        (FindingKind.LEAKING_IMAGES, {"split": "test", "other_split": "train", "count": 9, "pairs": [pair]}),
+        (FindingKind.LABEL_CONFLICTS, {"count": 4, "pairs": [["a.jpg", "x", "b.jpg", "y"]]}),
+        (FindingKind.UNREADABLE_FILES, {"problem": "empty", "count": 900, "examples": ["a.jpg"], "detail": "empty"}),
+        (FindingKind.CLASS_IMBALANCE, EXAMPLES[FindingKind.CLASS_IMBALANCE]),
+    )
+    story = [event for event in long_story(has_boxes=False) if not isinstance(event, (FindingMade, CheckFinished))]
+    reading = [
+        ReadingNote(ReadingKind.CLASSES_ALIKE, 1, ("Cat", "cat"), {"groups": [["Cat", "cat"]]}),
+        ReadingNote(ReadingKind.UNLABELED_IMAGES, 31, ("loose.jpg",), {"folders": {"./": 31}}),
+        ReadingNote(ReadingKind.IMAGES_NOT_IN_TABLE, 12, ("a.jpg",), READINGS[ReadingKind.IMAGES_NOT_IN_TABLE]),
+    ]
+    findings = [Finding(kind, Severity.WARNING, evidence) for kind, evidence in problems]
+    checks = [*map(FindingMade, (*reading, *findings)), CheckFinished("photos", 2527)]
+    lines = shown([story[0], *checks, *story[1:]])
+    assert len(lines) <= 12
+    assert max(map(len, lines)) <= LINE_WIDTH
+    first = next(i for i, line in enumerate(lines) if line.startswith("Checks"))
+    assert sum(line.startswith("Read") for line in lines) == 1
+    assert first == 4
+    assert lines[first].split(None, 1)[1] == "9 leaks, 4 conflicts, 900 unreadable files, imbalance 400:1"

@@ -8,8 +8,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from headstart.config.keyword_settings import resolve_keywords
-from headstart.console import open_stream, quoted
+from headstart.console import open_stream
 from headstart.events import CancelToken, Event, EventStream, RunFinished
+from headstart.messages.files import shell_path
 
 if TYPE_CHECKING:
     from headstart.pipelines.box_check import BoxCheckResult
@@ -73,7 +74,7 @@ def check(
         checked.write(events, json_file=json_file, sheet=sheet, repair=repair)
     finally:
         checked.report(events)
-    next_command = () if checked.dataset_report.is_misleading else ((f"headstart train {quoted(place)}", None),)
+    next_command = () if checked.dataset_report.is_misleading else ((f"headstart train {shell_path(place)}", None),)
     events.emit(RunFinished(time.monotonic() - started, None, next_command))
     return checked
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -10,7 +11,7 @@ from headstart.events import FileWritten
 from headstart.messages.values import count, names, shorten_path
 from headstart.types.codes import SplitReason
 
-__all__ = ["demo_message", "file_message", "relative_path"]
+__all__ = ["demo_message", "file_message", "relative_path", "shell_path"]
 
 _WIDTH = 90
 
@@ -39,6 +40,11 @@ def relative_path(path: str) -> str:
     except ValueError:  # another drive
         return path
     return short if len(short) < len(path) else path
+
+
+def shell_path(path: str | os.PathLike[str]) -> str:
+    """Return the path as a word of a command to copy: relative if that is shorter, quoted for a shell, never cut."""
+    return shlex.quote(relative_path(os.fspath(path)))
 
 
 def _sheet(e: Mapping[str, Any]) -> str:

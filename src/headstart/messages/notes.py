@@ -6,11 +6,15 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from headstart.events import Note
+from headstart.messages.files import shell_path
 from headstart.messages.numbers import percent
 from headstart.messages.values import count, names, quote, shorten
 from headstart.types.codes import NoteKind, SplitReason
 
-__all__ = ["note_message", "note_to_json"]
+__all__ = ["COMMAND_NOTES", "note_message", "note_to_json"]
+
+COMMAND_NOTES = frozenset({NoteKind.REPORT_NOT_WRITTEN, NoteKind.RUN_RESUMABLE})
+"""Notes that end with a command to copy, so they are never cut."""
 
 
 def note_message(note: Note) -> str:
@@ -94,9 +98,9 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
         f"{shorten(e['probe'], 24)}); use --select best"
     ),
     NoteKind.REPORT_NOT_WRITTEN: lambda e: (
-        f"no report ({shorten(str(e['reason']), 20)}), the run is complete: headstart report {shorten(e['run'], 18)}"
+        f"no report ({shorten(str(e['reason']), 20)}), try: headstart report {shell_path(e['run'])}"
     ),
-    NoteKind.RUN_RESUMABLE: lambda e: f"resume with: headstart resume {e['run']}",
+    NoteKind.RUN_RESUMABLE: lambda e: f"resume with: headstart resume {shell_path(e['run'])}",
     NoteKind.RUN_WITHOUT_DATA_PATH: lambda e: "the run has no data path: no images in the report",
     NoteKind.RUN_WITHOUT_PREDICTIONS: lambda e: f"the run has no readable {e['file']}: no single images in the report",
     NoteKind.RUN_WITHOUT_SCORES: lambda e: "the run has no image scores: the calibration section is incomplete",

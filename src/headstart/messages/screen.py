@@ -1,6 +1,7 @@
 """Print the events of a pipeline on at most twelve lines: dataset, checks, stages, scores, files and next commands.
 
-`Screen` listens to an `EventStream`. Each line has a label and at most 100 characters; findings are counted by kind.
+`Screen` listens to an `EventStream`. Each line has a label and at most 100 characters, more only for the path in a
+command, which is never cut; findings are counted by kind.
 `VERBOSE` adds one line per decision and finding with its evidence, `QUIET` prints only the score.
 """
 
@@ -28,8 +29,8 @@ from headstart.events import (
 )
 from headstart.messages.comparisons import comparison_lines
 from headstart.messages.decisions import decision_message
-from headstart.messages.files import demo_message, file_message, relative_path
-from headstart.messages.notes import note_message
+from headstart.messages.files import demo_message, file_message, relative_path, shell_path
+from headstart.messages.notes import COMMAND_NOTES, note_message
 from headstart.messages.progress import ProgressLine, is_terminal, write_text
 from headstart.messages.scores import score_lines
 from headstart.messages.stages import DETAIL_STAGES, dataset_message, epoch_message, stage_line
@@ -44,7 +45,7 @@ from headstart.messages.summaries import (
     topic_of,
 )
 from headstart.messages.tables import event_table
-from headstart.messages.values import duration, joined, one_line, shorten, shorten_end
+from headstart.messages.values import duration, joined, one_line, shorten_end
 from headstart.types.codes import NoteKind, Severity
 
 __all__ = ["LABEL_WIDTH", "LINE_WIDTH", "Screen", "Verbosity"]
@@ -54,6 +55,7 @@ LINE_WIDTH = 100
 _MOST_LINES = {Topic.READING: 3, Topic.DATASET: 3, Topic.TRAINING: 2}
 _MOST = 12
 _EXPECTED = {"Features": 1, "Probe": 1, "Training": 1, "Score": 2, "Saved": 1, "Next": 1}  # lines of a training
+_MOST_DETAILS = 56  # characters of a command at the end of a line; a longer one has a line of its own
 _MOST_FINDINGS = 4  # lines about reading and checks together if other stages follow
 _LABELS = {Topic.READING: "Read", Topic.DATASET: "Checks", Topic.TRAINING: "Note"}
 _SEVERITIES = {Severity.ERROR: "Error", Severity.WARNING: "Warning", Severity.INFO: "Note"}
@@ -172,15 +174,18 @@ class Screen:
             self.flush()
             expected = sum(number for label, number in _EXPECTED.items() if label not in self._seen)
             if event.kind in _URGENT or self._num_lines + expected < _MOST:
-                self.row("Note", note_message(event))
+                self._show_note(event)
             else:
                 self._notes.append(event)
 
     def _show_notes(self, *, num_reserved: int) -> None:
         """Print as many deferred notes as fit; the log has all of them."""
         for note in self._notes[: max(0, _MOST - self._num_lines - num_reserved)]:
-            self.row("Note", note_message(note))
+            self._show_note(note)
         self._notes.clear()
+
+    def _show_note(self, note: Note) -> None:
+        self.row("Note", note_message(note), is_cut=note.kind not in COMMAND_NOTES)
 
     def flush(self) -> None:
         """Print deferred findings about reading and training, counted by kind."""
@@ -192,8 +197,12 @@ class Screen:
         if not event.is_final:
             self.flush()
             most = min(_MOST_LINES[Topic.DATASET], max(1, _MOST_FINDINGS - self._num_reading))
-            details = f"headstart check {shorten(_quoted(event.data), 40)}" if event.data else None
-            self._summarize(Topic.DATASET, most, self._details or details)
+            details = self._details or (f"headstart check {shell_path(event.data)}" if event.data else None)
+            is_long = details is not None and len(details) > _MOST_DETAILS
+            has_line = is_long and most > 1 and bool(self._deferred[Topic.DATASET])
+            self._summarize(Topic.DATASET, most - has_line, None if is_long else details)
+            if has_line:
+                self.row(_LABELS[Topic.DATASET], f"details: {details}", is_cut=False)
             return
         if not self._has_warnings and not any(self._deferred.values()):
             self.row("Checks", "no problems found: all files are readable, no duplicates")
@@ -234,7 +243,7 @@ class Screen:
             self._progress.clear()
 
     def row(self, label: str, text: str, *, is_cut: bool = True) -> None:
-        """Print one line without a repeated label; cut a long text after a whole word, a command in its middle."""
+        """Print one line without a repeated label; cut a long text after a whole word unless it has a command."""
         if self._progress is not None:
             self._progress.clear()
         shown = "" if label == self._label else label
@@ -242,8 +251,7 @@ class Screen:
         self._seen.add(label)
         self._num_lines += 1
         text = one_line(text)
-        cut = shorten if label == "Next" else shorten_end
-        self._print(shown, cut(text, LINE_WIDTH - LABEL_WIDTH) if is_cut else text)
+        self._print(shown, shorten_end(text, LINE_WIDTH - LABEL_WIDTH) if is_cut else text)
 
     def _print(self, label: str, text: str) -> None:
         if not is_terminal(self._stream):
@@ -283,8 +291,4 @@ class Screen:
             self.row("Saved", f"{relative_path(event.folder)}{inside}, {duration(event.seconds)}")
         for command, comment in event.next_commands[: max(1, _MOST - self._num_lines)]:
             text = f"{command}    # {comment}" if comment else command
-            self.row("Next", text)
-
-
-def _quoted(path: str) -> str:
-    return f'"{path}"' if " " in path else path
+            self.row("Next", text if len(text) <= LINE_WIDTH - LABEL_WIDTH else command, is_cut=False)

@@ -96,7 +96,11 @@ def summarize_kinds(
         lines.append((by_kind[kind][0].severity, text + (end if is_last else "")))
     rest = kinds[len(shown) :]
     if rest:
-        text, *more = joined([_amount(by_kind[kind]) for kind in rest], room - 4)
+        amounts = [_amount(by_kind[kind]) for kind in rest]
+        important = [a for a, kind in zip(amounts, rest, strict=True) if by_kind[kind][0].severity is not Severity.INFO]
+        if most == 1 and len(joined(important, room - 4)) > 1 == len(joined(important, width - 4)):
+            end, room = "", width  # every problem is named rather than the command
+        text, *more = joined(amounts, room - 4)
         lines.append((by_kind[rest[0]][0].severity, shorten_end(text, room - 4) + (" ..." if more else "") + end))
     return lines
 
@@ -120,6 +124,8 @@ def _amount(findings: Sequence[Remark]) -> str:
     """Return the number of findings of one kind with its name, e.g. `1,500 unreadable files`."""
     kind = findings[0].kind
     words = _SHORT.get(kind, kind.value).split("_")
+    if kind is FindingKind.CLASS_IMBALANCE:
+        return _imbalance([f.evidence for f in findings])[1].removeprefix("class ")
     if kind in _UNCOUNTED:
         return " ".join(words)
     if isinstance(kind, ReadingKind) or kind in _COUNTED:

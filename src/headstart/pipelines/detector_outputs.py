@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.console import quoted
 from headstart.data.boxes.records import Detections
 from headstart.data.boxes.split import as_samples
 from headstart.data.split import write_split
@@ -24,6 +23,7 @@ from headstart.events import FileWritten, RunFinished, ScoreMeasured, Stage
 from headstart.export.bundle_writer import amend_bundle
 from headstart.export.detector_bundle_writer import check_detector_parity, write_detector_bundle
 from headstart.inference.detector_runtime import DetectorRuntime
+from headstart.messages.files import shell_path
 from headstart.messages.findings import finding_to_json
 from headstart.messages.reading import reading_to_json
 from headstart.reports.detection_report import BLOCKS
@@ -345,7 +345,7 @@ def _close(context: DetectorRunContext, scored: dict[str, _Scored]) -> None:
     events.emit(ScoreMeasured(_summary(scored)))
     if num_images is not None:
         events.emit(FileWritten("report", str(context.folder / "report.html"), {"num_images": num_images}))
-    predict = (f"headstart predict {quoted(context.folder)} NEW_IMAGES", None)
+    predict = (f"headstart predict {shell_path(context.folder)} NEW_IMAGES", None)
     events.emit(RunFinished(context.clock() - context.started, str(context.folder), (predict, *context.next_commands)))
     shutil.rmtree(context.temporary_folder, ignore_errors=True)
     context.end()

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.console import quoted
 from headstart.evaluation.head_evaluation import HeadEvaluation, evaluate_head, measure_baselines, with_leaking
 from headstart.evaluation.metrics import evaluate, evaluation_to_json
 from headstart.evaluation.uncertainty import UncertaintyModel, fit_finetuned_uncertainty, fit_probe_uncertainty
@@ -22,6 +21,7 @@ from headstart.features.backbone_graph import export_network
 from headstart.features.engines import OnnxEngine
 from headstart.features.extraction import embed_files
 from headstart.features.graph_weights import refill_graph
+from headstart.messages.files import shell_path
 from headstart.pipelines.probe_outputs import finish_run, verify_export, write_metrics, write_probe_bundle
 from headstart.probe.linear import LinearHead
 from headstart.runs.files import write_oof, write_predictions, write_scores
@@ -263,7 +263,7 @@ def _emit_notes(context: ProbeRunContext, tuned: FinetunedModel, log: EpochLog) 
     probe = str(context.folder / "probe")
     if tuned.is_requested and not tuned.comparison.is_better:
         context.events.warn(NoteKind.PROBE_NOT_WORSE, is_probe_better=tuned.comparison.is_worse, probe=probe)
-    context.next_commands.append((f"headstart predict {quoted(probe)} NEW_IMAGES", "the probe"))
+    context.next_commands.append((f"headstart predict {shell_path(probe)} NEW_IMAGES", "the probe"))
 
 
 def _write(

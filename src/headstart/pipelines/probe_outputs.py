@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.console import quoted
 from headstart.data.split import write_split
 from headstart.evaluation.class_calibration import scale_classes
 from headstart.evaluation.head_evaluation import HeadEvaluation, evaluate_head, with_leaking
@@ -22,6 +21,7 @@ from headstart.export.parity import check_parity
 from headstart.features.extractor import averaged_blocks
 from headstart.inference.bundle import read_bundle
 from headstart.inference.runtime import Runtime
+from headstart.messages.files import shell_path
 from headstart.messages.reading import reading_to_json
 from headstart.quality.label_corrections import write_label_errors
 from headstart.quality.report_text import report_to_json
@@ -204,7 +204,7 @@ def finish_run(context: ProbeRunContext, evaluation: HeadEvaluation, started: fl
     context.events.emit(ScoreMeasured(score))
     if num_images is not None:
         context.events.emit(FileWritten("report", str(context.folder / "report.html"), {"num_images": num_images}))
-    predict = (f"headstart predict {quoted(context.folder)} NEW_IMAGES", None)
+    predict = (f"headstart predict {shell_path(context.folder)} NEW_IMAGES", None)
     seconds = time.monotonic() - started
     context.events.emit(RunFinished(seconds, str(context.folder), (predict, *context.next_commands)))
     context.end()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -48,7 +49,7 @@ def load_resume_settings(folder: Path) -> ResolvedConfig:
     if is_finished:
         raise UsageError(
             f"`{folder}` is finished; there is nothing to resume.",
-            hint=f"use it with headstart predict {folder} IMAGES, or start a new run",
+            hint=f"use it with headstart predict {shlex.quote(str(folder))} IMAGES, or start a new run",
         )
     checkpoints = Checkpoints(folder / "checkpoints")
     values = checkpoints.read("settings")

@@ -11,7 +11,6 @@ import numpy as np
 from headstart.advice.resize_mode import add_choice_candidates, choose_resize_mode
 from headstart.backbones.latency import scanning_s
 from headstart.config.settings import ResolvedConfig
-from headstart.console import quoted
 from headstart.evaluation.positive import check_positive, choose_positive
 from headstart.events import CheckFinished, EventStream, Stage, StageFinished, StageStarted
 from headstart.features.device_choice import check_device
@@ -21,6 +20,7 @@ from headstart.features.extractor import (
     open_from_settings,
     raise_if_all_unreadable,
 )
+from headstart.messages.files import shell_path
 from headstart.pipelines.probe_outputs import write_probe_outputs
 from headstart.probe.class_weights import class_factors
 from headstart.probe.probe import ProbeFit, fit_probe
@@ -80,7 +80,7 @@ def _run(context: ProbeRunContext, data: ReadSamples, started: float) -> None:
     context.decide_used(Decision("strategy", "probe", DecisionReason.NO_BUDGET, "default"))
     if context.resolved.settings.strategy == "auto":
         context.next_commands.append(
-            (f"headstart train {quoted(context.resolved.settings.data)} --budget 5m", "try fine-tuning")
+            (f"headstart train {shell_path(context.resolved.settings.data)} --budget 5m", "try fine-tuning")
         )
     write_probe_outputs(context, fitted, started)
 

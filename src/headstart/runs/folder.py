@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 import platform
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -84,7 +85,7 @@ def own_run_folder(
     except OSError as error:
         raise HeadstartError(
             f"cannot write the run to `{error.filename or folder}` ({error.strerror or error}).",
-            hint=f"free some disk space, then: headstart resume {folder}"
+            hint=f"free some disk space, then: headstart resume {shlex.quote(str(folder))}"
             if is_resumable(folder)
             else "free some disk space, or use another folder with --out; computed features are cached",
         ) from error
@@ -198,7 +199,7 @@ def _check_killed(folder: Path, out: str) -> None:
     if is_resumable(folder) and not RunLock(folder).is_taken():
         raise UsageError(
             f"`{out}` holds a stopped run that can be resumed.",
-            hint=f"headstart resume {out}, or use a new folder with --out",
+            hint=f"headstart resume {shlex.quote(str(out))}, or use a new folder with --out",
         )
     foreign = [entry.name for entry in folder.iterdir() if not _is_run_file(entry)]
     if foreign:

@@ -8,6 +8,7 @@ as JSON; nothing is unpickled.
 from __future__ import annotations
 
 import json
+import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -89,7 +90,7 @@ class Checkpoints:
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
             raise CacheError(
                 f"cannot save the training in `{self.folder}` ({reason}); the last checkpoint is intact.",
-                hint=f"free some disk space, then: headstart resume {self.folder.parent}",
+                hint=f"free some disk space, then: headstart resume {shlex.quote(str(self.folder.parent))}",
             ) from error
 
     def load(self, name: str) -> TrainingState | None:
@@ -125,7 +126,8 @@ def load_snapshot(path: Path) -> TrainingState:
     except (SafetensorError, OSError, ValueError, KeyError) as error:
         raise BundleError(
             f"the checkpoint `{path}` is damaged ({error}).",
-            hint=f"delete it; headstart resume {path.parent.parent} then repeats that training with the same result",
+            hint=f"delete it; headstart resume {shlex.quote(str(path.parent.parent))} then repeats that training "
+            "with the same result",
         ) from error
     return TrainingState(tensors, values)
 

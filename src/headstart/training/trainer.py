@@ -5,6 +5,7 @@ Every training has a name and saves its result under it, so a resumed run skips 
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable
 from typing import Any
 
@@ -210,7 +211,7 @@ class FinetuneTrainer:
                 if self.stopper.is_requested:
                     raise TrainingInterruptedError(
                         f"stopped at step {training.step:,} of {training.num_steps:,}; the training is saved.",
-                        hint=f"headstart resume {self.folder_name}",
+                        hint=f"headstart resume {shlex.quote(self.folder_name)}",
                     )
             result = self._result(training, before, refit)
         for each in (source, *(phase.source for phase in phases)):
