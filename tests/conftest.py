@@ -29,7 +29,7 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
-_SLOW = ("test_cli.py", "test_lab_notebook.py")  # besides golden runs and pipelines
+_SLOW = ("golden", "workflow", "test_cli.py", "test_lab_notebook.py")
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -43,7 +43,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Run long files first, so that no worker is left with one at the end."""
-    items.sort(key=lambda item: item.path.parent.name not in ("golden", "workflow") and item.path.name not in _SLOW)
+    items.sort(key=lambda item: item.path.parent.name not in _SLOW and item.path.name not in _SLOW)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -59,9 +59,9 @@ def small_disk(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
 
 @pytest.fixture(scope="session", autouse=True)
 def short_latency_measurement() -> Iterator[None]:
-    """Every run measures the latency of its bundle."""
+    """Shorten the latency measurement of every run."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("headstart.export.session._NUM_RUNS", 5)
+        patch.setattr("headstart.inference.session._NUM_RUNS", 5)
         yield
 
 
