@@ -112,7 +112,7 @@ def test_evaluate_as_json(trained: tuple[Path, subprocess.CompletedProcess[str]]
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["train"], 2, "no data were named"),
+        (["train"], 2, "no data given"),
         (["trian"], 2, "No such command"),
         (["train", "{photos}", "--epochs", "3"], 2, "no effect"),
         (["train", "{photos}", "sede=3"], 2, "did you mean `seed`?"),

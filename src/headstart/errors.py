@@ -7,7 +7,7 @@
     │       └── BudgetError        exit 2   time budget too small
     ├── DataError                  exit 3   unsuitable images or labels
     │   ├── BoxFormatError         exit 3   boxes contradict the stated format
-    │   └── InvalidEvaluationError exit 3   score would mislead
+    │   └── InvalidEvaluationError exit 3   score would be misleading
     ├── MissingExtraError          exit 1   optional dependency missing
     ├── WeightsError               exit 1   weights missing, damaged or of another network
     │   └── OfflineError           exit 1   download needed in offline mode
@@ -160,7 +160,7 @@ class BoxFormatError(DataError):
 
 
 class InvalidEvaluationError(DataError):
-    """A score could be computed but would mislead."""
+    """A score could be computed but would be misleading."""
 
 
 class MissingExtraError(HeadstartError):

@@ -245,7 +245,7 @@ class CancelToken:
         self._event = threading.Event()
 
     def cancel(self) -> None:
-        """Ask the pipeline to stop at the next opportunity; what is saved stays resumable."""
+        """Request a stop at the next opportunity; a saved run can be resumed."""
         self._event.set()
 
     @property
@@ -270,19 +270,19 @@ class EventStream:
 
     @property
     def history(self) -> tuple[Event, ...]:
-        """All events so far, progress excepted."""
+        """All events so far, except progress."""
         with self._lock:
             return tuple(self._history)
 
     def subscribe(self, listener: Listener, *, replay: bool = False) -> None:
-        """Add a listener for all later events; with `replay` it gets the earlier ones first, progress excepted."""
+        """Add a listener; with `replay`, it first receives all earlier events except progress."""
         with self._lock:
             for event in self._history if replay else ():
                 listener(event)
             self._listeners.append(listener)
 
     def emit(self, event: Event) -> None:
-        """Hand one event to every listener."""
+        """Send an event to all listeners."""
         with self._lock:
             if not isinstance(event, Progress):
                 self._history.append(event)
@@ -320,7 +320,7 @@ class EventStream:
         """Return a function to call with (done, total); it emits `Progress` at most every `pause` seconds.
 
         Raises:
-            CancelledError: From the returned function, where the pipeline was cancelled.
+            CancelledError: From the returned function, if the pipeline was canceled.
         """
         started = last = time.monotonic()
 
@@ -336,9 +336,9 @@ class EventStream:
         return report
 
     def raise_if_cancelled(self) -> None:
-        """Raise `CancelledError` if somebody asked the pipeline to stop."""
+        """Raise `CancelledError` if the pipeline was canceled."""
         if self.cancel.is_cancelled:
-            raise CancelledError("cancelled; what was computed so far is kept.", hint="headstart resume")
+            raise CancelledError("canceled; computed results are kept.", hint="headstart resume")
 
 
 class JsonLines:

@@ -51,7 +51,7 @@ def test_user_weights_are_imported_next_to_published_ones(small_file, small_netw
         assert same(backbone.module, small_network)
         assert backbone.card.digest == card.digest
         assert "no published digest" in backbone.notes[0]
-    with pytest.raises(WeightsError, match="may not use the network"):
+    with pytest.raises(WeightsError, match="offline mode is on"):
         load_backbone(SMALL, offline=True)
 
 

@@ -31,11 +31,11 @@ def test_undeclared_options_become_settings(typed: list[str], understood: list[s
 
 
 def test_missing_value_and_unknown_setting() -> None:
-    with pytest.raises(SettingError, match="`--dropout` needs a value"):
+    with pytest.raises(SettingError, match="`--dropout` requires a value"):
         as_overrides(["d", "--dropout"], DECLARED)
-    with pytest.raises(SettingError, match="`--dropout` needs a value"):
+    with pytest.raises(SettingError, match="`--dropout` requires a value"):
         as_overrides(["d", "--dropout", "--offline"], DECLARED)
-    with pytest.raises(SettingError, match="no setting called `freeze`") as caught:
+    with pytest.raises(SettingError, match="unknown setting `freeze`") as caught:
         as_overrides(["d", "--freeze", "10"], DECLARED)
     assert "--train-from" in str(caught.value.hint)
 
@@ -69,4 +69,4 @@ def test_alias_of_other_tool_is_accepted_or_explained(capsys: pytest.CaptureFixt
     with pytest.raises(SystemExit) as stop:
         main(["train", "photos", "--freeze", "10"])
     assert stop.value.code == 2
-    assert capsys.readouterr().err.startswith("error: there is no setting called `freeze`.\nhint: --train-from STAGE")
+    assert capsys.readouterr().err.startswith("error: unknown setting `freeze`.\nhint: --train-from STAGE")

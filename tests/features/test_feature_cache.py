@@ -84,7 +84,7 @@ def test_unwritable_folder_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("no folder")
     space = FeatureSpace(tmp_path / "file" / "space")
     assert not space.put(*rows(5))
-    assert "cannot be made" in (space.write_error or "")
+    assert "cannot create" in (space.write_error or "")
 
 
 def _fill_the_disk() -> None:

@@ -83,9 +83,9 @@ def test_at_most_half_of_free_space_is_used(tmp_path: Path, monkeypatch: pytest.
 
 def test_unwritable_folder_only_sets_write_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(folder: Path) -> Path:
-        raise CacheError(f"the cache folder `{folder}` cannot be made.")
+        raise CacheError(f"cannot create the cache folder `{folder}`.")
 
     monkeypatch.setattr(shards_room, "private_folder", refuse)
     some = Shards(tmp_path / "x")
     assert not some.put([b"a" * 16], rows_of(5))
-    assert "cannot be made" in (some.write_error or "")
+    assert "cannot create" in (some.write_error or "")

@@ -138,7 +138,7 @@ def test_json_has_code_evidence_and_text() -> None:
 
 def test_fine_claims_only_executed_checks() -> None:
     assert comment_on(CASES["fine"])[0].evidence["is_checked"] is True
-    unseen = comment_on(situation(has_health=False))[0]
+    unseen = comment_on(situation(is_dataset_checked=False))[0]
     assert unseen.kind is ReportKind.FINE
     assert unseen.evidence["is_checked"] is False
     assert "No leak" not in report_finding_text(unseen)

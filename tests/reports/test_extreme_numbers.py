@@ -66,7 +66,7 @@ def test_comments(score: tuple[float | None, ...], count: int, metric: str) -> N
             num_scored=count, class_names=tuple("abc"[:k]), train_counts=(count,) * k, confusion=confusion,
             cv_score=value, cv_low=low, cv_high=high, num_leaks=count, num_conflicts=count,
             score_including_leaks=including_leaks,
-            num_label_errors=count, curve=curve, has_health=bool(count), block_losses=(0.0, 0.0) if count else None,
+            num_label_errors=count, curve=curve, is_dataset_checked=bool(count), block_losses=(0.0, 0.0) if count else None,
         )  # fmt: skip
         square = find_quadrant(s)
         for finding in (*comment_on(s), *next_steps(s), *not_to_conclude(s)):
@@ -86,13 +86,13 @@ def facts(request: pytest.FixtureRequest, make_facts: Callable[..., RunData]) ->
         case "one a class":
             some = {key: [one] for key in ("leaks", "duplicates", "label_conflicts")}
             unreadable = [{"name": "x.jpg", "kind": "empty", "detail": "the file is empty"}]
-            return make_facts(("cat", "dog"), 2, health={**health, **some, "unreadable": unreadable})
+            return make_facts(("cat", "dog"), 2, dataset_report={**health, **some, "unreadable": unreadable})
         case "all right":
-            return make_facts(skill=50.0, health=health)
+            return make_facts(skill=50.0, dataset_report=health)
         case "all wrong":
             return make_facts(("cat", "dog"), skill=-50.0, has_test=False)
         case "few groups":
-            return make_facts(per_class=12, has_test=False, health=health)
+            return make_facts(per_class=12, has_test=False, dataset_report=health)
         case "empty class":
             return make_facts(("cat", "dog"), 1, has_test=False)
         case _:
@@ -130,7 +130,7 @@ def detector(case: str) -> DetectionFacts:
     scored = [
         ScoredImage(f"{i}.jpg", None, (160, 130), t, f) for i, (t, f) in enumerate(zip(truth, detections, strict=True))
     ]
-    return DetectionFacts("train1", metrics, health=health, scored=scored, training=[("train", truth[0])])
+    return DetectionFacts("train1", metrics, dataset_report=health, scored=scored, training=[("train", truth[0])])
 
 
 @pytest.mark.parametrize("case", ["nothing there", "nothing found", "one error", "all right"])

@@ -89,7 +89,7 @@ def test_report_has_origin_of_head(held_out: RunData, make_facts: Callable[..., 
     assert "mean of the trained head and a closed-form head" in page
     assert "mixture of" not in page
     plain = replace(held_out, extra={"tuning": {"plan": {**PLAN, "refit_head": False}}})
-    assert "The head was trained by gradient." in render(summarize(plain), {})
+    assert "The head was trained by gradient descent." in render(summarize(plain), {})
     probe = replace(make_facts(), settings=held_out.settings)
     assert "The head is an ensemble of LDA 90 %" in render(summarize(probe), {})
 

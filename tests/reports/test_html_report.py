@@ -91,7 +91,7 @@ def test_page_is_self_contained_and_runs_only_its_script(make_facts: Callable[..
 
 
 def test_class_names_are_text_everywhere(make_facts: Callable[..., RunData]) -> None:
-    facts = make_facts(EVIL, health={"unreadable": [{"name": EVIL[0], "kind": "empty", "detail": EVIL[2]}]})
+    facts = make_facts(EVIL, dataset_report={"unreadable": [{"name": EVIL[0], "kind": "empty", "detail": EVIL[2]}]})
     _, text = page_of(facts)
     assert "<script>alert" not in text
     assert "<img src=x" not in text
@@ -147,8 +147,9 @@ def test_images_are_embedded_once_as_thumbnails(make_facts: Callable[..., RunDat
 
 
 def test_page_without_images_has_no_file_names(make_facts: Callable[..., RunData]) -> None:
-    facts = make_facts(health={"unreadable": [{"name": "secret-file.jpg", "kind": "empty", "detail": "0 bytes"}],
-                               "leaks": [{"a": "cat/000.jpg", "b": "cat/001.jpg", "kind": "bytes"}]})  # fmt: skip
+    unreadable = [{"name": "secret-file.jpg", "kind": "empty", "detail": "0 bytes"}]
+    leaks = [{"a": "cat/000.jpg", "b": "cat/001.jpg", "kind": "bytes"}]
+    facts = make_facts(dataset_report={"unreadable": unreadable, "leaks": leaks})
     report = without_images(summarize(facts))
     text = render(report, None)
     Page(text)

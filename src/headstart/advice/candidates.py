@@ -192,7 +192,7 @@ def _make_candidates(
 ) -> list[FinetunePlan]:
     """Return the candidate plans, most expensive first; explicit settings are the same in all of them.
 
-    Source: trials on 120 to 150 images of four data sets. Cropped views helped blood cells (log-loss .74 against .82)
+    Source: trials on 120 to 150 images of four datasets. Cropped views helped blood cells (log-loss .74 against .82)
     and clothing little, and hurt solar cells and digits, so both are tried; training the last stage alone was best on
     the first three, the last two stages on digits.
     """

@@ -43,7 +43,7 @@ FINAL_STEPS_S = 20.0
 SAFETY = 1.1
 """Safety factor on the measured costs of a plan."""
 
-_MAX_EPOCHS = 60  # more epochs overfit small data sets
+_MAX_EPOCHS = 60  # more epochs overfit small datasets
 _FORWARD = 1 / 3  # cost of scoring an image, relative to training on it
 
 

@@ -41,16 +41,16 @@ def check(
         data: As in `train`.
         json_file: Path of a JSON report.
         sheet: Path of a contact sheet of duplicates (and of images with boxes), `.png` or `.jpg`.
-        repair: Path of your split without leaks, groups whole, for `train(split=...)`; no file is moved.
+        repair: Path of a split without leaks and divided groups, for `train(split=...)`; no image is moved.
         num_threads: CPU threads; default: one per core.
         box_format: As `detect.box_format` in `train`.
-        task: `classify`, `detect` (images with boxes), or `auto`: seen from the data.
+        task: `classify`, `detect` (images with boxes), or `auto` (from the data).
         verbose, on_progress, cancel, events: See `train`.
         settings: `layout`, `label_pattern`, `first_id`, `group_from`, `backbone`, `intensity_range`, `max_pixels`,
             `use_network`, `allow_external_paths`, `offline`.
 
     Returns:
-        The judgement (`.dataset_report`, `.to_json()`); its text says the worst first.
+        The dataset check (`.dataset_report`, `.to_json()`); its text lists the most severe findings first.
     """
     from headstart.data.boxes.reader import has_boxes
     from headstart.pipelines.show import sheet_kind
@@ -143,7 +143,7 @@ def show(
         backbone, image_size, resize_mode: As in `train`.
         layout, first_id, allow_external_paths: As in `train`.
         box_format: As `detect.box_format` in `train`.
-        task: `classify`, `detect` (images with boxes), or `auto`: seen from the data.
+        task: `classify`, `detect` (images with boxes), or `auto` (from the data).
         verbose, events: See `train`.
 
     Returns:

@@ -234,7 +234,7 @@ class Run(Story):
     def reading(self) -> dict[str, list[dict[str, Any]]]:
         """Reading notes (`assumptions`, `unused`), as in `dataset_report.json`."""
         try:
-            health = json.loads((self.folder / "dataset_report.json").read_text(encoding="utf-8"))
+            report = json.loads((self.folder / "dataset_report.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            health = {}
-        return {name: list(health.get(name, ())) for name in ("assumptions", "unused")}
+            report = {}
+        return {name: list(report.get(name, ())) for name in ("assumptions", "unused")}

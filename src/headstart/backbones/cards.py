@@ -135,18 +135,18 @@ def nearest_names(name: str) -> list[str]:
     aliases = {a: c.name for c in named_cards().values() for a in (c.title, *c.aliases)}
     best = [aliases.get(n, n) for n in _alike(name, [*listed, *aliases], 6)]
     candidates = list(dict.fromkeys(best))[:3]
-    similar = _likeness(name, candidates[0]) if candidates else 0.0
+    similar = _name_similarity(name, candidates[0]) if candidates else 0.0
     closer = [k for k in _alike(name, [k.partition(":")[2] for k in library_table()], 1) if similar < 0.75]
-    if closer and _likeness(name, closer[0]) > similar:
+    if closer and _name_similarity(name, closer[0]) > similar:
         candidates = [_readings()[normalize_name(closer[0])][0], *candidates]
     return candidates[:3]
 
 
 def _alike(name: str, names: list[str], count: int = 3) -> list[str]:
-    return sorted(names, key=lambda n: -_likeness(name, n))[:count]
+    return sorted(names, key=lambda n: -_name_similarity(name, n))[:count]
 
 
-def _likeness(a: str, b: str) -> float:
+def _name_similarity(a: str, b: str) -> float:
     return difflib.SequenceMatcher(None, normalize_name(a), normalize_name(b)).ratio()
 
 

@@ -103,11 +103,11 @@ def _hub_file(card: Card, repo: str, filename: str, endpoint: str | None) -> tup
     stated = get_hf_file_metadata(hf_hub_url(repo, filename, endpoint=endpoint)).etag or ""
     expected = card.digest or (stated if re.fullmatch(r"[0-9a-f]{64}", stated) else "")
     for attempt in ("", "again"):
-        found = Path(hf_hub_download(repo, filename, endpoint=endpoint, force_download=bool(attempt)))
-        digest = file_digest(found)
+        file = Path(hf_hub_download(repo, filename, endpoint=endpoint, force_download=bool(attempt)))
+        digest = file_digest(file)
         if digest.startswith(expected):
-            return found, digest
-    found.resolve().unlink(missing_ok=True)
+            return file, digest
+    file.resolve().unlink(missing_ok=True)
     raise _wrong_digest(card, f"`{repo}/{filename}`", digest, expected)
 
 

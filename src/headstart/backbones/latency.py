@@ -122,13 +122,13 @@ def bench_rows(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
 def measured_columns(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """Return saved measurements of this machine by network, as columns for `card_tables.card_rows`."""
     saved = read_bench()
-    found = {}
+    columns = {}
     for name in names:
         card = find_card(name)
         result = saved.get((card.name, card.image_spec().size_hw[0]))
         if result is not None:
-            found[card.name] = _columns(result)
-    return found
+            columns[card.name] = _columns(result)
+    return columns
 
 
 def read_bench() -> Mapping[tuple[str, int], BenchResult]:

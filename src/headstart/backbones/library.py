@@ -119,7 +119,7 @@ class Card:
             raise UsageError(
                 f"{self.title} accepts images of {spec.size_hw[0]} x {spec.size_hw[1]} pixels only, "
                 f"not {size_hw[0]} x {size_hw[1]}.",
-                hint="leave --image-size out, or take another network",
+                hint="remove --image-size, or use another network",
             )
         if min(size_hw) < self.min_size:
             raise UsageError(

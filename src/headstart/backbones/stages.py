@@ -204,9 +204,9 @@ class StagedNetwork:
     def stages_of_module(self, path: str) -> set[int]:
         """Return the positions of the stages that contain a module of the network; empty if it never runs."""
         inside = path + "."
-        found = {s for n, s in self.map.stage_of.items() if n.startswith(inside)}
-        if found:
-            return found
+        positions = {s for n, s in self.map.stage_of.items() if n.startswith(inside)}
+        if positions:
+            return positions
         return {s for t, s in self._placed.items() if (t + ".").startswith(inside) or inside.startswith(t + ".")}
 
     def blocks_of_stage(self, stage: int) -> list[str]:
@@ -323,10 +323,10 @@ def _blocks(path: str, module: Any) -> list[str]:
     is_list = is_list or (len(children) > 1 and len({type(c) for _, c in children}) == 1)
     if not is_list and not any(n == "blocks" for n, _ in children):
         return [path]
-    found = []
+    paths = []
     for name, child in children:
-        found += _blocks(f"{path}.{name}", child) if name == "blocks" else [f"{path}.{name}"]
-    return found
+        paths += _blocks(f"{path}.{name}", child) if name == "blocks" else [f"{path}.{name}"]
+    return paths
 
 
 def _pool(x: Any, is_nhwc: bool) -> Any:

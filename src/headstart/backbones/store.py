@@ -81,18 +81,18 @@ def fetch_weights(
         folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         card = find_card(name)
-        found = find_weights(card, mirror=mirror, events=events)
-        path = found.path
+        weights_file = find_weights(card, mirror=mirror, events=events)
+        path = weights_file.path
         if folder is not None:
-            path = folder / (store_name(card.weights_tag) + found.path.suffix)
-            shutil.copyfile(found.path, path)
+            path = folder / (store_name(card.weights_tag) + weights_file.path.suffix)
+            shutil.copyfile(weights_file.path, path)
         entries.append(
             {
                 "name": card.name,
                 "weights_tag": card.weights_tag,
                 "file": path.name if folder is not None else str(path),
                 "size_bytes": path.stat().st_size,
-                "sha256": found.digest,
+                "sha256": weights_file.digest,
                 "license": card.license,
                 "source": card.source,
             }

@@ -77,9 +77,9 @@ def find_weights(
         )
     damaged: WeightsError | None = None
     try:
-        found = find_local_weights(card)
-        if found is not None:
-            return found
+        local = find_local_weights(card)
+        if local is not None:
+            return local
     except WeightsError as error:
         if card.source.startswith(("package:", "store:")):
             raise
@@ -98,8 +98,7 @@ def find_weights(
         if damaged is not None:
             raise damaged
         raise OfflineError(
-            f"The weights of {card.title} (`{card.weights_tag}`) are not on this machine, and it may not use the "
-            "network.",
+            f"The weights of {card.title} (`{card.weights_tag}`) are not on this machine, and offline mode is on.",
             hint=f"on a connected machine: headstart models fetch {card.name}",
         )
     from headstart.backbones.downloads import fetch_file
@@ -238,11 +237,11 @@ def _cached_file(card: Card) -> tuple[Path, str] | None:
             return None
         repo, _, named = rest.partition("#")
         for filename in [named] if named else ["model.safetensors", "pytorch_model.bin"]:
-            found = try_to_load_from_cache(repo, filename)
-            if isinstance(found, str):
+            cached = try_to_load_from_cache(repo, filename)
+            if isinstance(cached, str):
                 # The hub names a blob by the SHA-256 of its content.
-                blob = Path(found).resolve().name
-                return Path(found), blob if re.fullmatch(r"[0-9a-f]{64}", blob) else ""
+                blob = Path(cached).resolve().name
+                return Path(cached), blob if re.fullmatch(r"[0-9a-f]{64}", blob) else ""
         return None
     from headstart.backbones.downloads import library_address, torch_cache_folder
 

@@ -1,6 +1,6 @@
 """Accept every setting as `--name value` or `name=value` on the command line.
 
-Undeclared options are passed on as settings; `headstart.config.settings` reports unknown names.
+Undeclared options are passed on as settings; `headstart.config.settings` validates them.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def _next_value(name: str, rest: list[str]) -> str:
     if config.takes_no_value(setting) and not (is_value and rest[0].lower() in ("true", "false", "on", "off")):
         return "true"
     if not is_value:
-        raise SettingError(f"`{name}` needs a value.", hint=f"use {name} VALUE")
+        raise SettingError(f"`{name}` requires a value.", hint=f"use {name} VALUE")
     return rest.pop(0)
 
 

@@ -31,7 +31,7 @@ __all__ = [
     "watch",
 ]
 
-_MANY = 20  # least number of images for a progress display
+_MANY = 20  # minimum number of images for a progress display
 
 
 class _ImageResult(Protocol):

@@ -23,7 +23,7 @@ def _check(
         None, "--sheet", metavar="FILE", help="Draw near-duplicates and boxes to a .png or .jpg file."
     ),
     repair: str = typer.Option(
-        None, "--repair", metavar="FILE", help="Write a split.csv without leaks, groups kept whole."
+        None, "--repair", metavar="FILE", help="Write a split.csv without leaks and divided groups."
     ),
     layout: str = typer.Option(None, "--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'."),
     first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
@@ -47,10 +47,10 @@ def _check(
     box_format: str = typer.Option(None, "--box-format", help="Format of box coordinates, e.g. rel_xyxy."),
     task: str = typer.Option("auto", "--task", help="Task: classify, detect or auto (from the data)."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only errors and the result."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Check a data set: unreadable files, invalid boxes, near-duplicates, leaks, groups, shortcuts. Changes nothing.
+    """Check a dataset without changing it: unreadable files, invalid boxes, near-duplicates, leaks, groups, shortcuts.
 
     Exit code 3 if a finding would bias a score, or a file cannot be used.
     """

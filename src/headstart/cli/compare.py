@@ -29,10 +29,10 @@ def _compare(
     out: str = typer.Option(None, "--out", help="Folder for compare.json and compare.png (training curves)."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON on stdout."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the result."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Compare two runs on the same images: is RUN_B better than RUN_A, worse, or undecided?"""
+    """Compare two runs on the same images and test whether RUN_B is better or worse than RUN_A."""
     import json
     import time
     from pathlib import Path

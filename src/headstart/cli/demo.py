@@ -25,7 +25,7 @@ def _demo(
     task: str = typer.Option("classify", "--task", help="classify, or detect (objects in synthetic images)."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
 ) -> None:
-    """Train on 2,624 photographs of solar cells: which ones are defective?
+    """Train a classifier of defects on 2,624 photographs of solar cells.
 
     With --task detect: detect two kinds of cells in synthetic images made from the photographs.
     """

@@ -39,10 +39,10 @@ def _embed(
         None, "--allow-external-paths", help="Allow table paths outside the folder of the table."
     ),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only errors."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Extract features of images with a pretrained network; nothing is trained."""
+    """Extract features of images with a pretrained backbone, without training."""
     from headstart.cli._shared import read_first_id, resolved_settings
     from headstart.console import open_console
 

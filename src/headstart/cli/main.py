@@ -1,7 +1,7 @@
-"""The command line: parse, call `api`, print.
+"""Run the command line: parse options, call `api`, print results.
 
-The one decision: `HeadstartError` is caught once, here, and becomes `error:` and `hint:` on stderr with
-its exit code; nothing heavy is imported until a command needs it, so `--help` is quick.
+Only this module catches `HeadstartError`; it prints `error:` and `hint:` on stderr and returns the exit code. Commands
+import heavy packages lazily, so `--help` is fast.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="headstart",
-    help="Turns your own images into a model you can trust, by transfer learning.",
+    help="Train, evaluate and deploy image models by transfer learning from your own images.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -47,8 +47,8 @@ for _command in (check, show, train, resume, predict, evaluate, report, compare,
     _command.register(app)
 
 
-def _version(is_asked: bool) -> None:
-    if is_asked:
+def _version(is_requested: bool) -> None:
+    if is_requested:
         typer.echo(f"headstart {__version__}")
         raise typer.Exit
 
@@ -80,33 +80,33 @@ def main(arguments: list[str] | None = None) -> int:
         app(args=arguments, prog_name="headstart", standalone_mode=True)
     except SystemExit as stop:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
-        _leave(code)
+        _exit(code)
     except HeadstartError as error:
-        _say(f"error: {error.message}")
+        _print_error(f"error: {error.message}")
         if error.hint:
-            _say(f"hint: {error.hint}")
-        _leave(error.exit_code)
+            _print_error(f"hint: {error.hint}")
+        _exit(error.exit_code)
     except ModuleNotFoundError as error:
         missing = (error.name or "").split(".")[0]
         if missing in ("", "headstart") or importlib.util.find_spec(missing) is not None:
             raise
-        _say(f"error: this needs `{missing}`, which comes with an optional part of headstart.")
-        _say('hint: pip install "headstart[train]"')
-        _leave(1)
+        _print_error(f"error: the package `{missing}` is not installed; it belongs to an extra of headstart.")
+        _print_error('hint: pip install "headstart[train]"')
+        _exit(1)
     except (_Stopped, KeyboardInterrupt):
-        _say("stopped; what was computed so far is kept and will not be computed again.")
-        _leave(130)
+        _print_error("stopped; computed results are cached and will be reused.")
+        _exit(130)
     except BrokenPipeError:  # `headstart predict ... | head` is valid
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _leave(0)
+        _exit(0)
     return 0
 
 
-def _leave(code: int) -> None:
+def _exit(code: int) -> None:
     sys.exit(code)
 
 
-def _say(text: str) -> None:
+def _print_error(text: str) -> None:
     encoding = sys.stderr.encoding or "utf-8"
     print(text.encode(encoding, "backslashreplace").decode(encoding), file=sys.stderr)
 

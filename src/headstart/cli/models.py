@@ -12,7 +12,7 @@ import typer
 __all__ = ["register"]
 
 _app = typer.Typer(
-    help="Pretrained networks: list, explain, compare, measure, fetch.",
+    help="List, explain, compare, measure and download pretrained networks.",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -60,7 +60,7 @@ def _history(to: str = typer.Option("text", "--to", help="Output format: text, m
     from headstart.backbones.card_tables import history_rows, render_rows
 
     typer.echo(render_rows(history_rows(), to))
-    typer.echo("errors as reported by papers and entries, most of them for ensembles", err=True)
+    typer.echo("errors as reported by papers and challenge entries, most of them of ensembles", err=True)
 
 
 @_app.command("show")
@@ -142,7 +142,7 @@ def _import(
         None, "--classes", help="Number of classes in the file, if it differs from the published weights."
     ),
 ) -> None:
-    """Import weights into the local store; they are verified, and then work offline."""
+    """Import weights into the local store, verify them, and make them available offline."""
     from headstart.backbones.store import import_weights
 
     for card in import_weights(source, name, num_classes=classes):

@@ -60,7 +60,7 @@ def _predict(
     ),
     offline: bool = typer.Option(False, "--offline", help="Never use the network (imagenet:NAME may need it once)."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only errors."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Predict images with a saved model: one row per image, or per box with a detector.

@@ -27,10 +27,10 @@ def _report(
     figures: bool = typer.Option(True, help="Write figures/*.png."),
     curve: bool = typer.Option(None, "--curve/--no-curve", help="Measure the learning curve (classifiers)."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
+    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only errors and the score."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Write the report of a run: one page, with figures and text files."""
+    """Write the report of a run: an HTML page, figures and text files."""
     from headstart.api.functions import report
     from headstart.console import open_console
 

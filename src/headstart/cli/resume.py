@@ -18,7 +18,7 @@ def _resume(
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
-    """Resume a training that was stopped or killed; the result is the same."""
+    """Resume a stopped or killed run; the result equals that of an uninterrupted run."""
     from headstart.api.functions import resume
     from headstart.console import open_console
 

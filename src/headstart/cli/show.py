@@ -37,7 +37,7 @@ def _show(
     box_format: str = typer.Option(None, "--box-format", help="Format of box coordinates, e.g. rel_xyxy."),
     task: str = typer.Option("auto", "--task", help="Task: classify, detect or auto (from the data)."),
 ) -> None:
-    """Draw random images of each class on one contact sheet, with boxes if there are any."""
+    """Draw random images of each class, with their boxes, on a contact sheet."""
     from headstart.api.data import show
     from headstart.cli._shared import read_first_id
     from headstart.console import open_console

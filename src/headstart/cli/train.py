@@ -61,7 +61,7 @@ def _train(
     image_size: int = _model("--image-size", help="Input image size in pixels."),
     resize_mode: str = _model("--resize-mode", help="Resize mode: crop, cover, squash, pad or auto."),
     head: str = _model("--head", help="Custom head, e.g. pool=avg,hidden=64.", hidden=True),
-    strategy: str = _training("--strategy", help="auto, probe, head, finetune, full or scratch."),
+    strategy: str = _training("--strategy", help="Strategy: auto, probe, head, finetune, full or scratch."),
     budget: str = _training("--budget", help="Time budget, e.g. 5m or 90s; fine-tunes if it helps."),
     train_from: str = _training(
         "--train-from", metavar="STAGE", help="First trained stage, e.g. stage6, last, last-2."
@@ -70,7 +70,7 @@ def _train(
     batch: int = _training("--batch-size", help="Batch size."),
     lr: float = _training("--lr", help="Peak learning rate of the last stage."),
     augment: str = _training("--augment", help="Augmentations, e.g. flip,zoom=.2, or none."),
-    class_weights: str = _training("--class-weights", help="none, auto (equal weight per class) or a file."),
+    class_weights: str = _training("--class-weights", help="Class weights: none, auto (balanced) or a file."),
     seed: int = _training("--seed", help="Random seed (default: 0)."),
     optimizer: str = _training("--optimizer", help="adamw, adam, nadam, radam, adagrad, rmsprop or sgd.", hidden=True),
     schedule: str = _training("--schedule", help="cosine, linear, constant, step or onecycle.", hidden=True),
@@ -89,7 +89,7 @@ def _train(
     out: str = _output("--out", help="Run folder (default: the next free runs/trainN)."),
     no_images: bool = _output("--no-images", help="Omit photographs and file names from the report."),
     config: str = _output("--config", "-c", metavar="FILE", help="YAML file of settings, or a config.resolved.yaml."),
-    device: str = _output("--device", help="auto, cpu, a GPU index (0), or cuda, mps ..."),
+    device: str = _output("--device", help="Device: auto, cpu, a GPU index (0), or cuda, mps ..."),
     num_threads: int = _output("--num-threads", help="Number of threads (default: one per core).", hidden=True),
     offline: bool = _output("--offline", help="Never use the network.", hidden=True),
     no_cache: bool = _output("--no-cache", help="Do not cache features.", hidden=True),

@@ -1,7 +1,7 @@
-"""Words that people bring from other tools: spellings that mean a setting of ours, and answers to those that do not.
+"""Map setting names of other tools to headstart's, and explain names without an equivalent.
 
-A word is taken over only where it means the same; for any other a sentence says what takes its
-place, because the nearest spelling would be a wrong answer.
+An alias has exactly the same meaning. The hint for any other known name states the alternative, because the setting
+with the nearest spelling would be wrong.
 """
 
 from __future__ import annotations
@@ -81,30 +81,30 @@ ALIASES = {
     "max_det": "detect.max_detections",
     "max_detections": "detect.max_detections",
 }
-"""Other spellings, and short ones of ours, that mean exactly the same."""
+"""Other spellings and short forms with exactly the same meaning."""
 
 _FREEZE = (
-    "--train-from STAGE says where training begins, all before it is frozen; --strategy head freezes all but the head"
+    "--train-from STAGE sets the first trained stage and freezes all before it; --strategy head freezes the backbone"
 )
 _FROZEN_FIRST = (
     "use --unfreeze stage7@0,stage6@30% to unfreeze stages gradually, or finetune.head_only_fraction=0.2 to train "
     "the head alone for the first fifth of the steps"
 )
 _VALIDATION = (
-    "images to compare on are held out by themselves; a folder `val` of yours is used, --folds 5 takes all in turn, "
-    "--test-size 20% holds out a test split"
+    "images are held out automatically, or taken from a folder `val`; --folds 5 cross-validates, --test-size 20% holds "
+    "out a test split"
 )
 _RATES = "use --lr (last stage), finetune.layer_decay (factor for each earlier stage) and finetune.head_lr (head)"
-_PRECISION = "finetune.precision=bfloat16 or float32; by default what is measured to be faster"
-_EXISTING = "no run is ever written over: the next free runs/trainN is taken, or name another folder by --out"
-_PRETRAINED = "weights are pretrained ones unless you ask for --strategy scratch; --weights names others"
-_DEVICE = "--device cpu, --device 0 (the first GPU), or a torch device such as cuda or mps"
+_PRECISION = "use finetune.precision=bfloat16 or float32; the default is the one measured to be faster"
+_EXISTING = "runs are never overwritten: each uses the next free runs/trainN, or the folder of --out"
+_PRETRAINED = "weights are pretrained, except with --strategy scratch; --weights selects others"
+_DEVICE = "use --device cpu, --device 0 (the first GPU), or a torch device such as cuda or mps"
 _AUGMENT = "use --augment flip,zoom=0.2,rotate=10,brightness=0.2; preview: headstart show DATA --num-augmented 6"
-_EARLY = "--patience 5 stops after five epochs without progress; finetune.monitor says what is watched"
-_WARMUP = "finetune.warmup is the share of the steps in which rates rise: 3 epochs of 30 are finetune.warmup=0.1"
-_ALWAYS = "every run is: the same seed, --num-threads N and versions give the same weights"
-_HEAD = "--head hidden=256,activation=relu,dropout=0.5,pool=avg describes a head"
-_RESUME = "headstart resume RUN goes on with a run that was stopped"
+_EARLY = "--patience 5 stops after five epochs without improvement; finetune.monitor sets the metric"
+_WARMUP = "finetune.warmup is a fraction of the steps: 3 of 30 epochs are finetune.warmup=0.1"
+_ALWAYS = "every run is deterministic: the same seed, --num-threads and versions give the same weights"
+_HEAD = "use --head hidden=256,activation=relu,dropout=0.5,pool=avg"
+_RESUME = "use headstart resume RUN"
 
 ANSWERS = {
     **dict.fromkeys(("freeze", "frozen", "freeze_layers", "freeze_backbone", "trainable", "unfreeze_layers"), _FREEZE),
@@ -112,8 +112,10 @@ ANSWERS = {
     **dict.fromkeys(("freeze_epochs", "frozen_epochs", "unfreeze_epoch", "unfreeze_milestones"), _FROZEN_FIRST),
     **dict.fromkeys(("val_split", "validation_split", "valid_pct", "val_size", "val", "valid_size"), _VALIDATION),
     **dict.fromkeys(("lr_mult", "backbone_lr", "backbone_lr_ratio", "lr_head", "lrs", "encoder_lr"), _RATES),
-    **dict.fromkeys(("lrf", "min_lr", "cos_lr", "onecycle"), "--schedule cosine, linear, constant, step or onecycle"),
-    **dict.fromkeys(("momentum", "nesterov", "betas"), "sgd and rmsprop have a momentum of 0.9; it is no setting"),
+    **dict.fromkeys(
+        ("lrf", "min_lr", "cos_lr", "onecycle"), "use --schedule cosine, linear, constant, step or onecycle"
+    ),
+    **dict.fromkeys(("momentum", "nesterov", "betas"), "sgd and rmsprop use a fixed momentum of 0.9"),
     **dict.fromkeys(("amp", "half", "fp16", "bf16", "mixed_precision"), _PRECISION),
     **dict.fromkeys(("exist_ok", "overwrite", "name", "run_name"), _EXISTING),
     **dict.fromkeys(("pretrained", "from_scratch"), _PRETRAINED),
@@ -125,10 +127,10 @@ ANSWERS = {
     "deterministic": _ALWAYS,
     **dict.fromkeys(("activation", "units", "pool", "pooling", "batch_norm", "dense"), _HEAD),
     **dict.fromkeys(("resume", "checkpoint"), _RESUME),
-    **dict.fromkeys(("steps", "max_steps", "steps_per_epoch"), "--epochs says how long to train, or --budget 5m"),
+    **dict.fromkeys(("steps", "max_steps", "steps_per_epoch"), "use --epochs or --budget 5m"),
     "loss": "training minimizes cross-entropy; finetune.label_smoothing=0.1 and --class-weights auto change it",
 }
-"""What takes the place of a word that means no setting of ours."""
+"""Hints for names of other tools without an equivalent setting."""
 
 _SHOWN = {
     "time_budget": "budget",
@@ -138,5 +140,5 @@ _SHOWN = {
 
 
 def shown(name: str) -> str:
-    """Return a setting's name as people write it on the command line; understood in a settings file too."""
+    """Return the short name of a setting, as on the command line; settings files accept it too."""
     return _SHOWN.get(name, name)

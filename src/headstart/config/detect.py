@@ -1,4 +1,4 @@
-"""Settings of a detector, the group `detect` of the training settings."""
+"""Define the settings of detectors, the group `detect` of the training settings."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ __all__ = ["DetectSettings"]
 
 
 class DetectSettings(BaseModel):
-    """Finer settings of a detector; what is not set depends on the images and is written to the run."""
+    """Settings of detectors; defaults depend on the images and are recorded in the run."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, protected_namespaces=())
 
@@ -32,7 +32,7 @@ class DetectSettings(BaseModel):
         None, ge=1, le=1000, description="Candidate anchor points per ground-truth box (TAL top-k)."
     )
     box_weight: float | None = Field(None, gt=0, description="Weight of the box loss relative to the class loss.")
-    flip_tta: bool = Field(True, description="Flip test-time augmentation (twice the time).")
+    flip_tta: bool = Field(True, description="Flip test-time augmentation (doubles the prediction time).")
     box_format: str | None = Field(
         None,
         pattern="^(rel_|percent_|permille_)?(xyxy|xywh|cxcywh|yxyx|yxhw)$",

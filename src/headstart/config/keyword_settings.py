@@ -1,4 +1,4 @@
-"""Resolve the settings that a Python function gets as keywords."""
+"""Resolve the keyword arguments of the Python API."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ def resolve_keywords(
     """Resolve the settings of a Python call.
 
     Args:
-        data: What is read, or None where `config` names it.
+        data: Data path, or None if `config` has it.
         config: Settings as a mapping, or a YAML file.
-        settings: Keyword arguments; they beat `config`.
-        has_boxes: Whether data hold boxes; called where nobody states the task.
+        settings: Keyword arguments; they override `config`.
+        has_boxes: As in `config.resolve`.
 
     Raises:
-        SettingError: A setting is unknown, has no effect, or has a value that does not fit.
-        MissingExtraError: The training part is not installed.
+        SettingError: An unknown setting, an invalid value, or a setting without effect.
+        MissingExtraError: The training extra is not installed.
     """
     try:
         from headstart.config.settings import resolve

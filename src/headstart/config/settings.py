@@ -1,8 +1,7 @@
-"""Every setting with its type, default and meaning; file, command line and Python become one resolved config.
+"""Define all settings with type, default and meaning, and resolve them from file, command line and Python.
 
-The command line beats the file and the file beats the default, an explicit value
-always beats an automatic one, and nothing is ignored: an unknown name is an error with the nearest
-name, and so is a setting that would have no effect.
+The command line overrides the file, and the file overrides the defaults; explicit values override automatic ones. An
+unknown setting, or one without effect, is an error.
 """
 
 from __future__ import annotations
@@ -56,7 +55,7 @@ class _Settings(BaseModel):
 
 
 class ProbeSettings(_Settings):
-    """How the new head is fitted on the frozen backbone."""
+    """Settings of the closed-form head on the frozen backbone."""
 
     class_weights: str = Field(
         "none", description="`none`, `auto` (equal weight per class), or a JSON or CSV file of class name and weight."
@@ -64,13 +63,13 @@ class ProbeSettings(_Settings):
     logistic: Literal["auto", "on", "off"] = Field("auto", description="Also try logistic regression.")
     flip_tta: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Flip test-time augmentation (twice the time).",
+        description="Flip test-time augmentation (doubles the prediction time).",
     )
 
     @field_validator("class_weights", mode="before")
     @classmethod
     def _balanced(cls, value: Any) -> Any:
-        return "auto" if value == "balanced" else value  # scikit-learn's word
+        return "auto" if value == "balanced" else value  # scikit-learn's name
 
     @field_validator("logistic", "flip_tta", mode="before")
     @classmethod
@@ -81,7 +80,7 @@ class ProbeSettings(_Settings):
 
 
 class FinetuneSettings(_Settings):
-    """Finer settings of training by gradient; what is not set depends on the images and is written to the run."""
+    """Settings of gradient training; defaults depend on the images and are recorded in the run."""
 
     head_lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the head.")
     layer_decay: float | None = Field(None, gt=0, le=1, description="Learning-rate factor per earlier stage.")
@@ -143,7 +142,7 @@ class TrainSettings(_Settings):
     out: str | None = Field(None, description="Run folder; default: the next free `runs/trainN`.")
     strategy: Literal["auto", "probe", "head", "finetune", "full", "scratch"] = Field(
         "auto",
-        description="`probe`: closed-form head on the frozen backbone; `head`: head trained by gradient; "
+        description="`probe`: closed-form head on the frozen backbone; `head`: head trained by gradient descent; "
         "`finetune`: also the last stages; `full`: all weights; `scratch`: from random weights; `auto`: the probe, and "
         "with a budget fine-tuning if it is measurably better.",
     )
@@ -218,7 +217,7 @@ class TrainSettings(_Settings):
 
     @field_validator("ood_fpr", "coverage", "test_size", mode="before")
     @classmethod
-    def _shares(cls, value: Any) -> Any:
+    def _fractions(cls, value: Any) -> Any:
         return parse_fraction(value) if isinstance(value, str) else value
 
     @field_validator("intensity_range")
@@ -236,12 +235,12 @@ class TrainSettings(_Settings):
 
 @dataclass(frozen=True)
 class ResolvedConfig:
-    """Settings with where each came from.
+    """Settings with their sources.
 
     Attributes:
         settings: The values.
         sources: `default`, `config`, `cli` or `python` by dotted name.
-        decisions: Values chosen by measurement later on; they stand in the resolved file too.
+        decisions: Automatically chosen values, which `to_yaml` includes.
     """
 
     settings: TrainSettings
@@ -249,18 +248,18 @@ class ResolvedConfig:
     decisions: tuple[Decision, ...] = field(default=())
 
     def is_explicit(self, name: str) -> bool:
-        """Return whether a person set it; then nothing automatic may change it."""
+        """Return whether the user set it; explicit values are never changed."""
         return self.sources.get(name, "default") != "default"
 
     def with_decisions(self, decisions: Iterable[Decision]) -> ResolvedConfig:
-        """Return the same with more chosen values."""
+        """Return a copy with additional decisions."""
         return replace(self, decisions=(*self.decisions, *decisions))
 
     def to_yaml(self) -> str:
         """Render `config.resolved.yaml`: the value that was used for every setting, its source and reason.
 
         `reason` is a `DecisionReason`, null for plain defaults and explicit values; `evidence` holds the numbers behind
-        it and `text` renders both. `asked` is the user's value where another one was used.
+        it and `text` renders both. `asked` is the user's value if another one was used.
         """
         chosen = {d.setting: d for d in self.decisions}
         rows: dict[str, dict[str, Any]] = {}
@@ -289,17 +288,17 @@ def resolve(
     source: str = "cli",
     has_boxes: Callable[[str, bool], bool] | None = None,
 ) -> ResolvedConfig:
-    """Put defaults, a file and explicit values together.
+    """Merge defaults, a settings file and explicit values.
 
     Args:
         given: Explicit values by name (aliases and dotted names allowed); None means not given.
         config_file: A YAML file of settings, or a run's `config.resolved.yaml`.
-        overrides: `name=value` texts, names dotted where nested.
-        source: What the explicit values are called, `cli` or `python`.
-        has_boxes: Tell from (data, allow_external_paths) if the data have boxes; called if the task is `auto`.
+        overrides: `name=value` texts; nested names are dotted.
+        source: Source of the explicit values: `cli` or `python`.
+        has_boxes: Maps (data, allow_external_paths) to whether the data have boxes; called if the task is `auto`.
 
     Raises:
-        SettingError: An unknown name, a value that does not fit, or a setting without effect.
+        SettingError: An unknown setting, an invalid value, or a setting without effect.
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
@@ -308,17 +307,17 @@ def resolve(
             key = canonical_name(name)
             _set_once(values, sources, key, value, "config", name)
     explicit: dict[str, Any] = {}
-    seen: dict[str, str] = {}
+    explicit_sources: dict[str, str] = {}
     for name, value in [
         *((n, v) for n, v in _flat(dict(given)).items() if v is not None),
         *(parse_override(text) for text in overrides),
     ]:
-        _set_once(explicit, seen, canonical_name(name), value, source, name)
+        _set_once(explicit, explicit_sources, canonical_name(name), value, source, name)
     values.update(explicit)
-    sources.update(seen)
+    sources.update(explicit_sources)
     if "data" not in values:
         validate_combination(values)
-        raise SettingError("no data were named.", hint="headstart train photos/")
+        raise SettingError("no data given.", hint="e.g. headstart train photos/")
     if values.get("task", "auto") == "auto" and has_boxes is not None:
         values["task"] = (
             "detect" if has_boxes(os.fspath(values["data"]), bool(values.get("allow_external_paths"))) else "auto"
@@ -344,31 +343,31 @@ def resolve(
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """`probe.flip_tta=on` to its name and value (YAML rules for the value).
+    """Return name and value of `probe.flip_tta=on`; the value is parsed as YAML.
 
     Raises:
         SettingError: There is no `=`.
     """
     name, equals, value = text.partition("=")
     if not equals or not name:
-        raise SettingError(f"`{text}` is not understood.", hint="further settings are written as name=value")
+        raise SettingError(f"cannot parse `{text}`; expected NAME=VALUE.", hint="e.g. finetune.mixup=0.2")
     return name.strip(), _scalar(value)
 
 
 def parse_minutes(text: str) -> float:
-    """`5m`, `90s`, `1.5h` or a bare number of minutes.
+    """Return the minutes of `5m`, `90s`, `1.5h` or a plain number of minutes.
 
     Raises:
-        SettingError: Anything else.
+        SettingError: The text is not a duration.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(s|sec|m|min|h)?\s*", text.lower())
     if not match:
-        raise SettingError(f"`{text}` is not a length of time.", hint="write 90s, 5m or 1.5h")
+        raise SettingError(f"`{text}` is not a duration.", hint="use e.g. 90s, 5m or 1.5h")
     return float(match[1]) * {"s": 1 / 60, "sec": 1 / 60, "m": 1.0, "min": 1.0, "h": 60.0}[match[2] or "m"]
 
 
 def known_names() -> list[str]:
-    """Dotted names of all settings."""
+    """Return the dotted names of all settings."""
     names: list[str] = []
     for name, info in TrainSettings.model_fields.items():
         inner = info.annotation
@@ -380,10 +379,10 @@ def known_names() -> list[str]:
 
 
 def canonical_name(name: str) -> str:
-    """Return the dotted name of a setting, however it is spelt.
+    """Return the dotted name of a setting in any accepted spelling.
 
     Raises:
-        SettingError: There is none; with what takes its place, or the nearest name.
+        SettingError: Unknown setting; the hint states the alternative or the nearest name.
     """
     spelled = name.strip().replace("-", "_").removeprefix("train.")
     spelled = ALIASES.get(spelled, spelled)
@@ -395,7 +394,7 @@ def canonical_name(name: str) -> str:
     near = difflib.get_close_matches(leaf, pool if group else [*known_names(), *ALIASES], n=1, cutoff=0.6)
     meant = f"{group}.{near[0]}" if near and group else "".join(near)
     hint = f"did you mean `{meant}`?" if near else "headstart train --help-all lists all settings"
-    raise SettingError(f"there is no setting called `{name}`.", hint=answer or hint)
+    raise SettingError(f"unknown setting `{name}`.", hint=answer or hint)
 
 
 def finer_settings() -> list[tuple[str, str]]:
@@ -404,7 +403,7 @@ def finer_settings() -> list[tuple[str, str]]:
 
 
 def takes_no_value(name: str) -> bool:
-    """Return whether a setting is on or off."""
+    """Return whether a setting is boolean."""
     model: type[BaseModel] = TrainSettings
     *parents, leaf = name.split(".")
     for parent in parents:
@@ -415,8 +414,8 @@ def takes_no_value(name: str) -> bool:
 def _set_once(values: dict[str, Any], sources: dict[str, str], key: str, value: Any, source: str, name: str) -> None:
     if key in values and values[key] != value:
         raise SettingError(
-            f"`{shown(key)}` is given twice, as {values[key]!r} and (through `{name}`) as {value!r}.",
-            hint="give one of them",
+            f"`{shown(key)}` is set to {values[key]!r} and, as `{name}`, to {value!r}.",
+            hint="use one of them",
         )
     values[key] = value
     sources[key] = source
@@ -426,15 +425,15 @@ def _read_file(path: Path) -> dict[str, Any]:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
-        raise SettingError(f"the settings file `{path}` cannot be read ({error.strerror}).") from error
+        raise SettingError(f"cannot read the settings file `{path}` ({error.strerror}).") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise SettingError(f"the settings file `{path}` is not valid YAML: {error}") from error
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise SettingError(f"the settings file `{path}` holds no `name: value` lines.")
+        raise SettingError(f"the settings file `{path}` has no `name: value` lines.")
     resolved = {k: v for k, v in content.items() if isinstance(v, dict) and _ROW <= set(v) <= _ROW | _ROW_DETAILS}
-    if len(resolved) == len(content):  # a run's resolved file: what the user had set is set again
+    if len(resolved) == len(content):  # config.resolved.yaml: use its explicit values
         explicit = {k: v for k, v in resolved.items() if "asked" in v or v["source"] in ("config", "cli", "python")}
         return {str(k): v.get("asked", v["value"]) for k, v in explicit.items()}
     return {str(k): _interpolate(v) for k, v in _flat(content).items()}
@@ -446,7 +445,7 @@ def _interpolate(value: Any) -> Any:
 
     def look_up(match: re.Match[str]) -> str:
         if match[1] not in os.environ:
-            raise SettingError(f"the settings file asks for the environment variable `{match[1]}`, which is not set.")
+            raise SettingError(f"the settings file uses the environment variable `{match[1]}`, which is not set.")
         return os.environ[match[1]]
 
     return re.sub(r"\$\{(\w+)\}", look_up, value)

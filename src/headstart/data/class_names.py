@@ -105,7 +105,7 @@ def name_classes(
                 notes.append(_unused(file, ids, "ids_without_name", max(len(o.names) for o in options)))
             continue
         try:
-            decided[file] = _decide(fitting, rows, ids, file, list_name, is_asked=first_id is not None)
+            decided[file] = _decide(fitting, rows, ids, file, list_name, is_explicit=first_id is not None)
         except UsageError as error:
             undecided = undecided or error
     if not decided:
@@ -153,24 +153,24 @@ def _options(lines: Sequence[str]) -> list[_Option]:
         return [_Option(stated, None)]
     if filled and filled[0].casefold() in _HEADERS:
         names, filled = names[names.index(filled[0]) + 1 :], filled[1:]
-    matches_found = []
+    options = []
     for listed in [filled] if len(filled) == len(names) else [names, filled]:  # a blank line may count or not
         for first in (0, 1):
             option = _Option({i: name for i, name in enumerate(listed, start=first) if name}, first)
-            if option not in matches_found:
-                matches_found.append(option)
-    return matches_found
+            if option not in options:
+                options.append(option)
+    return options
 
 
 def _stated(names: Sequence[str]) -> dict[int, str] | None:
     """Return names by number where every line states its number, before or after the name."""
     for pattern, number, name in ((_STATED, 1, 2), (_STATED_LAST, 2, 1)):
         matches = [pattern.fullmatch(line) for line in names]
-        matches_found = {int(m[number]): m[name].strip() for m in matches if m is not None}
-        is_whole = len(matches_found) == len(names) == len({fold_name(n) for n in matches_found.values()})
-        is_counted = sorted(matches_found) in ([*range(len(matches_found))], [*range(1, len(matches_found) + 1)])
+        by_number = {int(m[number]): m[name].strip() for m in matches if m is not None}
+        is_whole = len(by_number) == len(names) == len({fold_name(n) for n in by_number.values()})
+        is_counted = sorted(by_number) in ([*range(len(by_number))], [*range(1, len(by_number) + 1)])
         if names and is_whole and (is_counted or number == 1):
-            return matches_found
+            return by_number
     return None
 
 
@@ -181,7 +181,7 @@ def _decide(
     file: str,
     list_name: str,
     *,
-    is_asked: bool,
+    is_explicit: bool,
 ) -> _Decided:
     """Return the option that the evidence supports.
 
@@ -197,7 +197,7 @@ def _decide(
     votes = [_votes(option, names_in) for option in options]
     if len(options) == 1:
         option, (agreeing, opposing, _) = options[0], votes[0]
-        if opposing > agreeing and not is_asked:
+        if opposing > agreeing and not is_explicit:
             pairs = zip(rows, names_in, strict=True)
             k, path = next(row for row, (_, names) in pairs if names and option.names[row[0]] not in names)
             start = "by its own numbers" if option.first_id is None else f"counted from {option.first_id}"
@@ -207,8 +207,8 @@ def _decide(
                 hint="correct the names file, or use --first-id none to keep the numbers as class names"
                 + ("" if option.first_id is None else f", --first-id {option.first_id} if it is correct"),
             )
-        if is_asked or option.first_id is None:
-            return _Decided(option, "option" if is_asked and option.first_id is not None else "stated", agreeing)
+        if is_explicit or option.first_id is None:
+            return _Decided(option, "option" if is_explicit and option.first_id is not None else "stated", agreeing)
         return _Decided(option, "zero_occurs" if 0 in ids else "last_id", agreeing)
     for option, (agreeing, opposing, num_ids) in zip(options, votes, strict=True):
         rivals = [v for o, v in zip(options, votes, strict=True) if o is not option]
@@ -266,12 +266,12 @@ class _Search:
         whole = {self._whole[key] for key in map(fold_name, parts) if key in self._whole}
         if whole:
             return frozenset(whole)
-        matches_found = set()
+        in_path = set()
         for pattern, known in self._words.items():
             for words in (pattern.findall(part.casefold()) for part in parts):
                 for i in range(len(words)):
                     for j in range(i + 1, min(len(words), i + self._longest) + 1):
                         name = known.get(tuple(words[i:j]))
                         if name is not None:
-                            matches_found.add(name)
-        return frozenset(matches_found)
+                            in_path.add(name)
+        return frozenset(in_path)

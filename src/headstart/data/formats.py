@@ -82,10 +82,10 @@ EXPORT_STEPS = {
     ".parquet": "write the images out as files",
     ".ico": "save as PNG",
     ".tga": "save as PNG",
-    ".mp4": "cut into frames: `ffmpeg -i in.mp4 -vf fps=1 out_%05d.png`, one folder a video",
-    ".avi": "cut into frames: `ffmpeg -i in.avi -vf fps=1 out_%05d.png`, one folder a video",
-    ".mov": "cut into frames: `ffmpeg -i in.mov -vf fps=1 out_%05d.png`, one folder a video",
-    ".mkv": "cut into frames: `ffmpeg -i in.mkv -vf fps=1 out_%05d.png`, one folder a video",
-    ".webm": "cut into frames: `ffmpeg -i in.webm -vf fps=1 out_%05d.png`, one folder a video",
+    ".mp4": "cut into frames: `ffmpeg -i in.mp4 -vf fps=1 out_%05d.png`, one folder per video",
+    ".avi": "cut into frames: `ffmpeg -i in.avi -vf fps=1 out_%05d.png`, one folder per video",
+    ".mov": "cut into frames: `ffmpeg -i in.mov -vf fps=1 out_%05d.png`, one folder per video",
+    ".mkv": "cut into frames: `ffmpeg -i in.mkv -vf fps=1 out_%05d.png`, one folder per video",
+    ".webm": "cut into frames: `ffmpeg -i in.webm -vf fps=1 out_%05d.png`, one folder per video",
 }
 """Unsupported image formats, each with the step that makes it readable."""

@@ -162,9 +162,8 @@ class PathFinder:
             more = f" ... ({len(self.outside)} in all)" if len(self.outside) > 10 else ""
             raise UsageError(
                 f"`{shown}` names images outside its folder, which is not allowed: {first}{more}.",
-                hint="move the table next to its images and use relative paths, or "
-                "pass --allow-external-paths if you trust it and "
-                "the files are there",
+                hint="move the table next to its images and use relative paths, or pass --allow-external-paths if you "
+                "trust the table",
             )
 
     def notes(self) -> list[ReadingNote]:
@@ -261,11 +260,11 @@ def contested(cell: str, file: LocatedFile) -> Problem:
 def _contradiction(folders: Iterable[str], named: frozenset[str], stated: frozenset[str], claim: Claim) -> str | None:
     """Return why the folders of a file contradict the row, or None."""
     if stated and named - stated:
-        return f"lies in a folder for {_some(named)}, and the row is for {_some(stated)}"
+        return f"is in a folder for {_some(named)}, and the row is for {_some(stated)}"
     classes = {fold_name(folder): folder for folder in folders}
     others = [shown for key, shown in classes.items() if key in claim.labels and key != claim.label]
     if others and claim.label not in classes:
-        return f"lies in the folder of another class, `{printable(others[0])}`"
+        return f"is in the folder of another class, `{printable(others[0])}`"
     return None
 
 

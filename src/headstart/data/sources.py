@@ -83,7 +83,7 @@ def read(
     if extension in IMAGES or extension in EXPORT_STEPS:
         raise UsageError(f"`{shown}` is a single image; expected a folder of labeled images.")
     if layout:
-        raise UsageError("--layout cannot be used with a table.", hint="leave it out")
+        raise UsageError("--layout cannot be used with a table.", hint="remove --layout")
     root = os.path.dirname(os.path.abspath(place))
     finder = PathFinder(root, allow_external_paths=allow_external_paths)
     is_list = extension not in (".csv", ".tsv", ".jsonl", ".ndjson")
@@ -93,10 +93,10 @@ def read(
         raise _without_names()
     if table.label is None and label_pattern is None and task == "images":
         label_pattern = "^()"  # no label needed
-    found = table_reading(table, finder, label_template=label_pattern)
+    result = table_reading(table, finder, label_template=label_pattern)
     if extension in (".txt", ".lst"):
-        found[0].layout = "list"
-    return _finish(found, root, [], task)
+        result[0].layout = "list"
+    return _finish(result, root, [], task)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class _Options:
 def _without_names() -> UsageError:
     return UsageError(
         "--first-id cannot be used here: the data have no list of numbered classes with a names file.",
-        hint="leave it out",
+        hint="remove --first-id",
     )
 
 
@@ -144,8 +144,8 @@ def _read_folder(place: str, options: _Options, problems: list[Problem]) -> Samp
     if tables is not None:
         if folders is not None:
             _refuse_conflict(tables[0], folders, tree)
-        found = (tables[0], [*tree.problems, *tables[1]], tables[2])
-        return _finish(found, tree.root, tree_notes(tree), task)
+        result = (tables[0], [*tree.problems, *tables[1]], tables[2])
+        return _finish(result, tree.root, tree_notes(tree), task)
     if folders is None:
         if task != "images":
             assert error is not None
@@ -202,26 +202,26 @@ def _label_tables(tree: FileTree, allow_external_paths: bool, first_id: int | st
     plain = [t for t in tree.tables if not t.folders and t not in named]
     candidates: list[tuple[LocatedFile, Table]] = []
     is_named = False
-    for found in named or [t for t in plain if t.file.lower().endswith((".csv", ".tsv", ".jsonl"))]:
+    for file in named or [t for t in plain if t.file.lower().endswith((".csv", ".tsv", ".jsonl"))]:
         try:
-            table = read_table(found.path)
+            table = read_table(file.path)
         except (DataError, UsageError):
             if named:
                 raise
             continue
         if table.label is not None and "probability" not in (c.lower() for c in table.others):
-            candidates.append((found, table))
+            candidates.append((file, table))
     if not candidates:
         finder = PathFinder(tree.root, allow_external_paths=allow_external_paths)
-        for found in plain:
-            if not found.file.lower().endswith((".txt", ".lst")) or not first_lines(found.path):
+        for file in plain:
+            if not file.file.lower().endswith((".txt", ".lst")) or not first_lines(file.path):
                 continue
             try:
-                table = read_list(found.path, finder)
+                table = read_list(file.path, finder)
             except DataError:
                 continue
             if table.label is not None:
-                candidates.append((found, table))
+                candidates.append((file, table))
         is_named = bool(candidates) and name_numbers([table for _, table in candidates], finder, first_id=first_id)
     if first_id is not None and not is_named:
         raise _without_names()
@@ -239,9 +239,9 @@ def _label_tables(tree: FileTree, allow_external_paths: bool, first_id: int | st
 def _most_likely(tables: Iterable[LocatedFile]) -> LocatedFile:
     """Return the table most likely to hold training labels: not one for predictions or other splits."""
 
-    def rank(found: LocatedFile) -> tuple[bool, bool]:
-        is_form = any(word in found.file.lower() for word in ("submission", "sample", "prediction"))
-        splits = split_words(os.path.splitext(found.file)[0])
+    def rank(file: LocatedFile) -> tuple[bool, bool]:
+        is_form = any(word in file.file.lower() for word in ("submission", "sample", "prediction"))
+        splits = split_words(os.path.splitext(file.file)[0])
         return is_form or bool(splits - {"train"}), "train" not in splits
 
     return min(tables, key=rank)
@@ -255,22 +255,22 @@ def _join_tables(
     problems: list[Problem] = []
     columns: dict[str, list[str]] = {}
     taken: dict[str, tuple[PathMatch, LocatedFile]] = {}
-    for (found, table), split in zip(candidates, splits, strict=True):
-        folder = os.path.dirname(found.path)
-        inside = next((s for s in map(split_name, found.folders) if s), None)
+    for (table_file, table), split in zip(candidates, splits, strict=True):
+        folder = os.path.dirname(table_file.path)
+        inside = next((s for s in map(split_name, table_file.folders) if s), None)
         finder = PathFinder(folder, allow_external_paths=allow_external_paths)
         part, part_problems, part_columns = table_reading(table, finder, split=split or inside)
         for path, hit in finder.matches().items():
-            first, other = taken.setdefault(path, (hit, found))
-            if first.path != hit.path and "elsewhere" in (first.how, hit.how) and not found.folders:
+            first, other = taken.setdefault(path, (hit, table_file))
+            if first.path != hit.path and "elsewhere" in (first.how, hit.how) and not table_file.folders:
                 raise DataError(
-                    f"`{first.cell}` of `{other.name}` and `{hit.cell}` of `{found.name}` differ, but "
+                    f"`{first.cell}` of `{other.name}` and `{hit.cell}` of `{table_file.name}` differ, but "
                     f"only `{hit.file.name}` has this name, so at least one of the images is missing.",
                     hint="put the missing images at their paths, or pass one table",
                 )
         before = len(whole.rows)
         for row in part.rows:
-            file = LocatedFile(row.file.path, (*found.folders, *row.file.folders), row.file.file)
+            file = LocatedFile(row.file.path, (*table_file.folders, *row.file.folders), row.file.file)
             whole.rows.append(replace(row, file=file))
         problems.extend(part_problems)
         for name, cells in part_columns.items():
@@ -333,9 +333,9 @@ def _refuse_empty(tree: FileTree) -> None:
     )
 
 
-def _finish(found: _ReadResult, root: str, notes: list[ReadingNote], task: str) -> Samples:
+def _finish(result: _ReadResult, root: str, notes: list[ReadingNote], task: str) -> Samples:
     """Return samples in a fixed order, with the layout and the notes, warnings first."""
-    reading, problems, columns = found
+    reading, problems, columns = result
     if task == "images":
         problems = [p for p in problems if p.kind != "no-label"]  # such images are used, too
     rows = [(r.file, r.label, r.split, r.group) for r in reading.rows]

@@ -58,7 +58,7 @@ def make_split(
         if test_size is not None:
             raise UsageError(
                 "--test-size cannot be used: the data have their own split.",
-                hint="leave --test-size out, or use a --layout with `*` for the split",
+                hint="remove --test-size, or use a --layout with `*` for the split",
             )
         return _own_split(np.array([s.split or "train" for s in samples]), groups, out, seed, "given")
     assignment = np.where(out, "", "train").astype("<U5")
@@ -72,7 +72,7 @@ def make_split(
     if not is_test.any():
         raise DataError(
             "Nothing can be held out: every class has only one image or one group.",
-            hint="leave --test-size out; the score is then measured out of fold",
+            hint="remove --test-size; the score is then measured out of fold",
         )
     assignment[is_test] = "test"
     evidence: Evidence = {

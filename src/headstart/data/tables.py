@@ -119,7 +119,7 @@ def table_reading(
     problems: list[Problem] = []
     others = table.others
     columns: dict[str, list[str]] = {c: [] for c in others}
-    seen: set[tuple[str, str]] = set()
+    used: set[tuple[str, str]] = set()
     repeated: list[str] = []
     files = _find_files(table, finder, split, problems)
     for line, cells in table.lines:
@@ -133,10 +133,10 @@ def table_reading(
             problems.append(Problem(file.name, "no-label", f"{where} has no label"))
             reading.unlabeled.append(file)
             continue
-        if (file.path, label) in seen:
+        if (file.path, label) in used:
             repeated.append(file.name)
             continue
-        seen.add((file.path, label))
+        used.add((file.path, label))
         word = cells.get(table.split, "") if table.split else (split or "")
         named = split_name(word) if word.strip() else None
         if word.strip() and named is None:
@@ -194,7 +194,7 @@ def _find_files(table: Table, finder: PathFinder, split: str | None, problems: l
         elif hit.splits - {"train"} and not has_train:
             # A table without splits is about training images; the folder indicates that these are others.
             named = " and ".join(f"`{s}`" for s in sorted(hit.splits))
-            detail = f"there is no such file (line {line} of {shown}); `{hit.file.name}` lies in a folder for {named}"
+            detail = f"there is no such file (line {line} of {shown}); `{hit.file.name}` is in a folder for {named}"
             problems.append(Problem(printable(hit.cell), "elsewhere", detail))
         else:
             finder.record(hit)

@@ -49,7 +49,7 @@ _VIEW_BATCH = 2  # feature maps of a few large images already fill CPU caches an
 
 
 class DetectorTrainer:
-    """Trains and scores detectors on one data set.
+    """Trains and scores detectors on one dataset.
 
     Args:
         paths, names: Files, and their names in messages.

@@ -1,4 +1,4 @@
-"""Fit vector scaling (a scale and a shift per class) on top of the head's temperature, where it pays.
+"""Fit vector scaling (a scale and a shift per class) on top of the head's temperature, if it helps.
 
 Most heads do not need it (`benchmarks/bench_uncertainty.py`). A fit on the scored samples themselves comes first;
 only a gain beyond chance for the number of parameters is then cross-fitted.
@@ -64,7 +64,7 @@ def scale_classes(
         fit,
         head=scaled,
         oof_logits=calibration.logits.astype(np.float32),
-        candidate_names=(*fit.candidate_names[:-1], "before a scale and shift a class", "final"),
+        candidate_names=(*fit.candidate_names[:-1], "before vector scaling", "final"),
         candidate_losses=np.concatenate([fit.candidate_losses, losses[None].astype(np.float32)]),
         candidate_hits=np.concatenate([fit.candidate_hits, hits[None]]),
     ), Decision("probe.calibration", "vector_scaling", reason, evidence=evidence)

@@ -233,7 +233,7 @@ def summarize_uncertainty(
             seed=seed,
         )
     sections = {
-        "ood": _novelty_json(ood, held_out, shipped, scored, test, groups, held_out_class, samples.class_names),
+        "ood": _ood_json(ood, held_out, shipped, scored, test, groups, held_out_class, samples.class_names),
         "coverage": _coverage_json(
             sets, softmax(logits[test]), ids[test], test, groups, len(where), samples.class_names
         ),
@@ -241,7 +241,7 @@ def summarize_uncertainty(
     return UncertaintyModel(ood, sets, shipped, held_out, sections)
 
 
-def _novelty_json(
+def _ood_json(
     ood: OodModel,
     held_out: Float,
     shipped: Float,

@@ -67,7 +67,7 @@ class FeatureExtractor:
     _opened: dict[str, FeatureSpace] = field(default_factory=dict, repr=False)
 
     def num_known(self) -> int:
-        """Return the number of cached images, from any data set."""
+        """Return the number of cached images, from any dataset."""
         if self.cache is None:
             return 0
         self._opened["plain"] = self._space("plain")

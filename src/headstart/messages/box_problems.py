@@ -26,8 +26,8 @@ BOX_PROBLEMS: Mapping[str, tuple[str, str, str]] = {
     "no-annotation": ("image", "has no annotation and is skipped", "have no annotation and are skipped"),
     "second-annotation": (
         "annotation",
-        "is a second one for its image; the first is used",
-        "are second ones for their image; the first is used",
+        "is the second of its image; the first is used",
+        "are the second of their image; the first is used",
     ),
     "two-splits": ("image", "is in two splits; the first is used", "are in two splits; the first is used"),
     "no-class": ("box", "has no class", "have no class"),
@@ -36,7 +36,7 @@ BOX_PROBLEMS: Mapping[str, tuple[str, str, str]] = {
     "not-a-share": ("YOLO line", "has values outside [0, 1]", "have values outside [0, 1]"),
     "no-area": ("box", "has zero area", "have zero area"),
     "under-a-pixel": ("box", "is smaller than a pixel", "are smaller than a pixel"),
-    "outside": ("box", "lies outside its image", "lie outside their image"),
+    "outside": ("box", "is outside its image", "are outside their image"),
     "other-image": (
         "image",
         "differs in size from its annotation, with boxes outside, and is skipped",

@@ -279,7 +279,7 @@ def _plain(text: Text | str) -> tuple[Title, Text]:
 
 _TEXTS: Mapping[ReportKind, tuple[Title, Text]] = {
     ReportKind.CHANCE_LEVEL: _titled("Not better than chance", _chance),
-    ReportKind.FINE: _titled("Nothing stands out", _fine),
+    ReportKind.FINE: _titled("No problems found", _fine),
     ReportKind.GROUPS_IN_QUESTION: _titled("Inferred groups were not applied", _groups),
     ReportKind.IMBALANCE: (_imbalance_title, _imbalance),
     ReportKind.LABELS: _titled("Check some labels", _labels),

@@ -34,7 +34,7 @@ _GROUPINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
 }
 
 
-def _groups_asked_for(e: Mapping[str, Any]) -> str:
+def _requested_groups(e: Mapping[str, Any]) -> str:
     alone = e["num_without_group"]
     rest = f"; {pluralize(alone, 'image')} without a group" if alone else ""
     return f"{pluralize(e['num_groups'], 'group')} from the {grouping_message(e)}{rest}"
@@ -92,7 +92,7 @@ DATA_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
     DecisionReason.DEFAULT_WEIGHTS: lambda e: "default weights of the backbone",
     DecisionReason.DEVICE_OF_TRAINING: lambda e: "device of the training",
     DecisionReason.FEATURES_ON_CPU: lambda e: "features are computed on the CPU",
-    DecisionReason.GROUPS_ASKED_FOR: _groups_asked_for,
+    DecisionReason.GROUPS_ASKED_FOR: _requested_groups,
     DecisionReason.GROUPS_GIVEN_BY_DATA: lambda e: (
         f"{pluralize(e['num_groups'], 'group')} given by the {e['layout'] or 'data'}"
     ),

@@ -110,7 +110,7 @@ DETECTION_TEXTS: Mapping[ReportKind, tuple[Callable[[E], str], Callable[[E], str
         _title("Most errors are class confusions"),
         _errors("The confusion matrix shows which classes; more images of both help."),
     ),
-    ReportKind.NOTHING_FOUND: (_title("Nothing stands out"), lambda _: "No rule reports a problem."),
+    ReportKind.NOTHING_FOUND: (_title("No problems found"), lambda _: "No check of the scores reports a problem."),
     ReportKind.TINY_BOXES: (_title("Many boxes are too small"), _tiny),
     ReportKind.WEAK_CLASS: (lambda e: f"{e['class']} has a low AP50", _weak),
     ReportKind.WIDE_INTERVAL: (_title("The score is uncertain"), _wide),

@@ -50,7 +50,7 @@ def _class_imbalance(e: Mapping[str, Any]) -> str:
 
 def _class_not_in_train(e: Mapping[str, Any]) -> str:
     where = " and ".join(e["splits"]) or "no split"
-    return f"class `{e['class']}` is only in {where} and cannot be trained: move some of its images to train"
+    return f"class `{e['class']}` is only in {where} and cannot be learned: move some of its images to train"
 
 
 def _class_too_small(e: Mapping[str, Any]) -> str:
@@ -59,7 +59,7 @@ def _class_too_small(e: Mapping[str, Any]) -> str:
 
 
 def _class_with_one_image(e: Mapping[str, Any]) -> str:
-    return f"class `{e['class']}` has 1 training image and cannot be trained: add images or exclude it with --exclude"
+    return f"class `{e['class']}` has 1 training image and cannot be learned: add images or exclude it with --exclude"
 
 
 def _duplicates_at_baseline(e: Mapping[str, Any]) -> str:
@@ -125,7 +125,7 @@ _QUESTIONS: Mapping[GroupStatus, Callable[[Mapping[str, Any]], str]] = {
         f"({e['groups_per_level']['camera']:.1f} effective groups per camera)"
     ),
     GroupStatus.QUESTION_CONFOUNDED_WITH_EXPOSURE: lambda e: (
-        f"they differ in one direction only ({percent(max(0, e['off_axis_fraction']), 0)} of the similarity lies "
+        f"they differ in one direction only ({percent(max(0, e['off_axis_fraction']), 0)} of the similarity is "
         "outside it), as with exposure, focus or compression"
     ),
     GroupStatus.QUESTION_TOO_FEW_GROUPS: lambda e: (
@@ -135,7 +135,7 @@ _QUESTIONS: Mapping[GroupStatus, Callable[[Mapping[str, Any]], str]] = {
     ),
     GroupStatus.QUESTION_SCORE_AT_BASELINE: lambda e: (
         "with leave-one-group-out the score falls to the majority-class baseline "
-        f"({percent(e['accuracy_baseline'], 0)}), so one of the two scores misleads"
+        f"({percent(e['accuracy_baseline'], 0)}), so one of the two scores is misleading"
     ),
 }
 

@@ -93,7 +93,7 @@ class Screen:
         self._details = details
         self._label = ""
         self._num_lines = self._num_reading = 0
-        self._seen: set[str] = set()
+        self._printed: set[str] = set()
         self._has_warnings = False
         self._notes: list[Note] = []  # deferred
         self._deferred: dict[Topic, list[Remark]] = {topic: [] for topic in Topic}
@@ -124,7 +124,7 @@ class Screen:
             lines = lines[: max(1, _MOST - self._num_lines - 2)]
         for label, text in lines:
             self.row(label or self._label, text)
-        self._seen.add("Score")
+        self._printed.add("Score")
         if isinstance(event, RunsCompared):
             self._summarize_rest(num_reserved=2)
         if self._verbosity >= Verbosity.VERBOSE:
@@ -172,7 +172,7 @@ class Screen:
             self.row("Note", note_message(event), is_cut=False)
         elif event.severity is not Severity.INFO:
             self.flush()
-            expected = sum(number for label, number in _EXPECTED.items() if label not in self._seen)
+            expected = sum(number for label, number in _EXPECTED.items() if label not in self._printed)
             if event.kind in _URGENT or self._num_lines + expected < _MOST:
                 self._show_note(event)
             else:
@@ -248,7 +248,7 @@ class Screen:
             self._progress.clear()
         shown = "" if label == self._label else label
         self._label = label
-        self._seen.add(label)
+        self._printed.add(label)
         self._num_lines += 1
         text = one_line(text)
         self._print(shown, shorten_end(text, LINE_WIDTH - LABEL_WIDTH) if is_cut else text)

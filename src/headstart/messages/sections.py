@@ -98,7 +98,7 @@ def headline_message(score: E, baselines: E) -> str:
         return f"{name} cannot be measured on these images."
     mean = " of each class on average" if metric == "balanced_accuracy" else ""
     text = (
-        f"{name} {percent(value)} ({interval(low, high)}): about {100 * value:.0f} in 100 new images{mean} are correct."
+        f"{name} {percent(value)} ({interval(low, high)}): about {100 * value:.0f} of 100 new images{mean} are correct."
     )
     shares = [
         f"{title} {percent(baselines[key][metric])}"
@@ -112,11 +112,11 @@ def size_message(basis: E) -> str:
     """Return the reason why a dataset counts as small or large."""
     if "gain_of_doubling" in basis:
         return (
-            f"doubling the images changes accuracy by {signed_points(basis['gain_of_doubling'])} points; below "
-            f"{100 * basis['threshold']:.0f} is large"
+            f"doubling the images changes accuracy by {signed_points(basis['gain_of_doubling'])} points; for a large "
+            f"dataset by less than {100 * basis['threshold']:.0f}"
         )
     images = pluralize(basis["median_count"], "training image")
-    return f"{images} per class (median); from {basis['threshold']:,} on is large"
+    return f"{images} per class (median); a large dataset has at least {basis['threshold']:,}"
 
 
 def similarity_message(basis: E | None) -> str:
@@ -126,7 +126,7 @@ def similarity_message(basis: E | None) -> str:
     return (
         "adding features of earlier stages lowers the log-loss of held-out images by "
         f"{percent(basis['fall'], 0)} (from {basis['log_loss_last_stage']:.3f} to {basis['log_loss_best']:.3f}); from "
-        f"{100 * basis['threshold']:.0f} % on is different"
+        f"{100 * basis['threshold']:.0f} % on, the images count as different"
     )
 
 
@@ -194,8 +194,8 @@ def coverage_message(section: E) -> str:
     shown = test or section
     if section["is_guaranteed"]:
         how = (
-            "The coverage is guaranteed for images drawn like those of the validation split: "
-            f"{section['num_fitted']:,} of them were used for nothing else."
+            "The coverage is guaranteed for images from the distribution of the validation split: "
+            f"{section['num_fitted']:,} of its images were used for calibration only."
         )
         fitted = pluralize(section["num_fitted"], "validation image")
     else:

@@ -36,5 +36,5 @@ def shortcut_message(shortcut: Mapping[str, Any]) -> str:
     accuracy, chance = percent(shortcut["accuracy"]), percent(shortcut["chance"])
     text = f"{cue_name(shortcut['what'])} alone predicts the class: balanced accuracy {accuracy} (chance: {chance})"
     if shortcut["given_class"] is not None:
-        text += f"; it reveals {percent(shortcut['given_class_fraction'])} of the images of `{shortcut['given_class']}`"
+        text += f"; reveals {percent(shortcut['given_class_fraction'])} of the images of `{shortcut['given_class']}`"
     return text

@@ -214,7 +214,7 @@ _UNCOUNTED = frozenset(
 
 _SUMMARIES: dict[FindingKind | ReadingKind, Callable[[Sequence[Mapping[str, Any]]], str | tuple[str, ...]]] = {
     FindingKind.ALL_SCORED_IMAGES_LEAK: lambda es: (
-        f"every {es[0]['split']} image has a near-duplicate in training: the score misleads"
+        f"every {es[0]['split']} image has a near-duplicate in training: the score is misleading"
     ),
     FindingKind.DUPLICATES_WITH_OTHER_BOXES: lambda es: with_example(
         f"{count(len(es[0]['pairs']), 'pair')} of identical images with different boxes", es[0]["pairs"][0][0]

@@ -1,4 +1,4 @@
-"""Check a labeled data set: report findings, draw near-duplicates, write a split without leaks."""
+"""Check a labeled dataset: report findings, draw near-duplicates, write a split without leaks."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ _MAX_PAIRS = 60
 
 
 class DatasetCheck(Story):
-    """A data set with the findings of its check.
+    """A dataset with the findings of its check.
 
     Attributes:
         events: Events of the check, rendered by its text and HTML.
@@ -180,7 +180,7 @@ def check_data(
     use_network: bool = True,
     use_cache: bool = True,
 ) -> ImageCheckResult:
-    """Read and check a data set; no file is changed.
+    """Read and check a dataset; no file is changed.
 
     Args:
         data: As in `train`.

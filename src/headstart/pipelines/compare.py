@@ -23,7 +23,7 @@ from headstart.evaluation.paired_comparison import compare_paired
 from headstart.events import EventStream, Stage
 from headstart.inference.runtime import Runtime
 from headstart.messages.numbers import pluralize
-from headstart.pipelines.evaluate import match_labels, read_problem, seen_in_training
+from headstart.pipelines.evaluate import is_training_image, match_labels, read_problem
 from headstart.quality.reading_events import report_reading
 from headstart.reports.comparison_text import Comparison, comparison_findings, comparison_json
 from headstart.reports.detector_report import is_detector_run
@@ -184,7 +184,7 @@ def _from_data(folders: Sequence[Path], a: RunData, data: str, events: EventStre
     paths = [s.path for s in scored]
     known = np.zeros(len(scored), dtype=bool)
     for runtime in runtimes:
-        known |= seen_in_training(paths, runtime.bundle.trained_on())
+        known |= is_training_image(paths, runtime.bundle.trained_on())
     if known.all():
         raise InvalidEvaluationError(
             "all of these images were used to train one of the runs; the comparison would be biased."

@@ -54,7 +54,7 @@ def extract(resolved: ResolvedConfig, events: EventStream, out: str | os.PathLik
         )
     if settings.resize_mode == "auto":
         raise SettingError(
-            "--resize-mode auto cannot be used with embed: there is no score to choose by.",
+            "--resize-mode auto cannot be used with embed: there is no score to compare.",
             hint="use crop, cover, squash or pad",
         )
     check_device(settings.device)

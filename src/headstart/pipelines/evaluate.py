@@ -41,7 +41,7 @@ from headstart.types.codes import (
 )
 from headstart.types.records import Decision, Evaluation, Prediction, Problem, Samples
 
-__all__ = ["evaluate_model", "match_labels", "read_problem", "seen_in_training"]
+__all__ = ["evaluate_model", "is_training_image", "match_labels", "read_problem"]
 
 _EXAMPLES = 5
 _DIGEST_LENGTH = 16  # hex digits stored in a bundle
@@ -81,7 +81,7 @@ def evaluate_model(
             hint=f"model: {', '.join(names[:20])}; data: {', '.join(samples.class_names[:20])}",
         )
     truth = np.array([position[s.label or ""] for s in scored], dtype=np.int64)
-    is_trained_on = seen_in_training([s.path for s in scored], runtime.bundle.trained_on())
+    is_trained_on = is_training_image([s.path for s in scored], runtime.bundle.trained_on())
     new_class_samples = [s for s in samples if s.label is not None and s.label not in position]
     probabilities, ood_score = runtime.predict_proba_and_ood([s.path for s in (*scored, *new_class_samples)])
     probabilities, new_class_scores = probabilities[: len(scored)], ood_score[len(scored) :]
@@ -251,13 +251,13 @@ def _prediction(name: str, row: NDArray[np.float64], ood_score: float, runtime: 
     )
 
 
-def seen_in_training(paths: list[str], trained_on: frozenset[str]) -> NDArray[np.bool_]:
+def is_training_image(paths: list[str], trained_on: frozenset[str]) -> NDArray[np.bool_]:
     """Return (N,) whether a file is identical to a training image."""
-    seen = np.zeros(len(paths), dtype=bool)
+    is_known = np.zeros(len(paths), dtype=bool)
     if trained_on:
         for i, path in enumerate(paths):
             try:
-                seen[i] = hashlib.sha256(read_bytes(path)).hexdigest()[:_DIGEST_LENGTH] in trained_on
+                is_known[i] = hashlib.sha256(read_bytes(path)).hexdigest()[:_DIGEST_LENGTH] in trained_on
             except ImageError:
                 continue
-    return seen
+    return is_known

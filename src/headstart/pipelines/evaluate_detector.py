@@ -28,7 +28,7 @@ from headstart.events import Event, EventStream, RunFinished, ScoreMeasured, Sta
 from headstart.inference.detector_runtime import DetectorRuntime, ImageDetections
 from headstart.messages.findings import finding_to_json
 from headstart.messages.reading import reading_to_json
-from headstart.pipelines.evaluate import seen_in_training
+from headstart.pipelines.evaluate import is_training_image
 from headstart.quality.reading_events import report_box_reading
 from headstart.results import Story
 from headstart.types.codes import (
@@ -143,7 +143,7 @@ def evaluate_detector(
             f"cannot read any of the images: `{detections[0].file}`: {detections[0].error}.",
             hint="headstart check lists every unreadable file",
         )
-    is_trained_on = seen_in_training(paths, runtime.bundle.trained_on())
+    is_trained_on = is_training_image(paths, runtime.bundle.trained_on())
     groups = number_groups(list(samples.group)) if any(samples.group) else None
     thresholds = [float(t) for t in runtime.thresholds]
 

@@ -207,7 +207,7 @@ def _deploy(
 
 
 def _hidden_head_json(tuned: FinetunedModel) -> dict[str, Any]:
-    """Return the description of a head with hidden layers, which lies inside the graph."""
+    """Return the description of a head with hidden layers, which is inside the graph."""
     normalizer = tuned.head.normalizer
     return {"names": normalizer.names, "sizes": normalizer.sizes, "hidden": tuned.plan.hidden}
 

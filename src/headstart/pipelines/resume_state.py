@@ -96,14 +96,14 @@ def find_resumable(parent: Path | None = None) -> Path:
     """
     parent = parent or Path("runs")
     if not parent.is_dir():
-        raise UsageError(f"folder `{parent}` does not exist here.", hint="name the run: headstart resume RUN")
+        raise UsageError(f"folder `{parent}` does not exist here.", hint="pass the run folder: headstart resume RUN")
     journals = [
         p
         for p in parent.glob("*/checkpoints/journal.json")
         if is_unfinished(p.parent.parent) and not RunLock(p.parent.parent).is_taken()
     ]
     if not journals:
-        raise UsageError(f"no run in `{parent}` can be resumed.", hint="name a run elsewhere: headstart resume RUN")
+        raise UsageError(f"no run in `{parent}` can be resumed.", hint="pass the run folder: headstart resume RUN")
     return max(journals, key=lambda p: p.stat().st_mtime).parent.parent
 
 

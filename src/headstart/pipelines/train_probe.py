@@ -209,7 +209,7 @@ def _fit(
     second_pass_s: float,
     started: float,
 ) -> tuple[ProbeFit, Features, bool]:
-    """Fit the probe; with flip TTA if requested, or if it pays within a budget."""
+    """Fit the probe; with flip TTA if requested, or if it helps within a budget."""
     settings = context.resolved.settings
     fit = _make_fit(context, samples, split)
     plain = fit(features)

@@ -39,7 +39,7 @@ def class_factors(
     if unknown or missing:
         problem = f"the unknown class `{unknown[0]}`" if unknown else f"no weight for the class `{missing[0]}`"
         known = ", ".join(class_names[:10])
-        raise SettingError(f"the class weights `{source}` have {problem}.", hint=f"classes: {known}")
+        raise SettingError(f"the class weights `{source}` contain {problem}.", hint=f"classes: {known}")
     values = np.array([weights[name] for name in class_names])
     if not (np.isfinite(values).all() and (values > 0).all()):
         raise SettingError(f"a class weight in `{source}` is not a positive number.")

@@ -74,7 +74,7 @@ def draw_box_sheet(
         heading += f", leak: {pair.split_a} / {pair.split_b}" if pair.split_a != pair.split_b else ""
         rows.append((heading, [tile(pair.index_a), tile(pair.index_b)]))
     boxes = pluralize(samples.num_boxes, "box", "boxes")
-    title = f"Is this your box? {pluralize(len(samples), 'image')}, {boxes}, drawn with seed {seed}"
+    title = f"Annotations of {pluralize(len(samples), 'image')}, {boxes}, drawn with seed {seed}"
     left = len(samples.class_names) - _MOST_CLASSES
     return draw_sheet(
         rows, title=title + (f"; {pluralize_is(left, 'class', 'classes')} not shown" if left > 0 else ""), side=side

@@ -67,7 +67,7 @@ class BoxReport:
         images: Report on the images: unreadable files, duplicates, leaks, groups.
         findings: Further findings about images and boxes, those about the images first.
         notes: Assumptions of the reader, and data that it does not use.
-        is_misleading: Whether a score on these data would mislead, or boxes or files are lost.
+        is_misleading: Whether a score on these data would be misleading, or boxes or files are lost.
     """
 
     num_images: int

@@ -1,4 +1,4 @@
-"""Split a data set into training and scored images, from its report, its own split and the settings.
+"""Split a dataset into training and scored images, from its report, its own split and the settings.
 
 Test images that leak are excluded from the headline and scored separately, so that both scores can be reported.
 """

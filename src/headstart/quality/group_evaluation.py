@@ -174,7 +174,7 @@ class _GroupTester:
         """Return (N,) groups of a proposal, and its test result."""
         groups = number_keys(proposal.keys)
         results = [permutation_test(view, groups[self.rows], self.classes) for view in self.views]
-        likeness = min(results, key=lambda e: (e.p_value, -e.nearness))
+        similarity = min(results, key=lambda e: (e.p_value, -e.nearness))
         significant = [v for v, e in zip(self.views, results, strict=True) if self._is_significant(e)]
         evidence = collect_evidence(
             groups,
@@ -207,8 +207,8 @@ class _GroupTester:
             grouping=proposal.grouping,
             num_groups=int((sizes > 1).sum()),
             status=status,
-            p_value=likeness.p_value,
-            nearness=round(likeness.nearness, 4),
+            p_value=similarity.p_value,
+            nearness=round(similarity.nearness, 4),
             accuracy_independent=independent,
             accuracy_grouped=grouped,
             evidence=evidence,

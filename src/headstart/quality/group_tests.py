@@ -120,7 +120,7 @@ def similarity_across(
         seed: Random seed for subsampling.
 
     Returns:
-        Near 0 if a group has nothing in common across classes, or lies in one class.
+        Near 0 if a group has nothing in common across classes, or is in one class.
     """
     unit, classes, use = _unit_rows(vectors, groups, class_ids, np.random.default_rng(seed))
     if not len(use):

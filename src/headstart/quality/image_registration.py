@@ -3,7 +3,6 @@
 Agreement is the correlation of details at three scales over the best three quarters of the image, as
 `-log10(1 - correlation)`. A watermark falls into the worst quarter, brightness and contrast cancel, strong compression
 costs only the finest scale, which is excluded, and a uniform background shared by two objects has no details.
-the same background agree in nothing but the background, which has no details.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Inspect a data set: scan its images, and add the findings of a backbone and a probe.
+"""Inspect a dataset: scan its images, and add the findings of a backbone and a probe.
 
 The scan and the feature extraction share one pass: each file is read and decoded once. A report is cached
 under a key of everything it depends on.
@@ -30,7 +30,7 @@ _MOST_SCORED = 1500  # more images make the group effect slower to measure, not 
 
 
 class DatasetInspector:
-    """Inspects one data set.
+    """Inspects one dataset.
 
     Args:
         samples: The images.
@@ -121,7 +121,7 @@ class DatasetInspector:
             repr(self._group_from),
             self.samples.layout,
         ]
-        return f"health-{_VERSION}-{digest_of([*rows, *unread, *more])}"
+        return f"report-{_VERSION}-{digest_of([*rows, *unread, *more])}"
 
 
 def _modification_day(path: str) -> str:

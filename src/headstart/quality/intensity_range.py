@@ -31,10 +31,10 @@ def choose_range(
     Args:
         samples: The images; those of a val or test split are not used.
         scan: The scanned images.
-        given: Range requested by the user (`--intensity-range LOW,HIGH`).
+        requested: Range requested by the user (`--intensity-range LOW,HIGH`).
 
-    (low, high) for `ImageSpec.intensity_range` and the decision; None and None for 8-bit images.
-        (low, high) for `ImageSpec.intensity_range`, and why; None and None where no image is deep.
+    Returns:
+        (low, high) for `ImageSpec.intensity_range` and the decision; None and None for 8-bit images.
     """
     rows = [
         (f.quantiles, f.mode)

@@ -167,8 +167,8 @@ def _row(
 
 def _identical_pairs(digests: Sequence[str]) -> NDArray[np.int64] | None:
     """Return (P, 2) positions of identical files."""
-    seen: dict[str, int] = {}
-    pairs = [(seen[d], i) for i, d in enumerate(digests) if seen.setdefault(d, i) != i]
+    first_of: dict[str, int] = {}
+    pairs = [(first_of[d], i) for i, d in enumerate(digests) if first_of.setdefault(d, i) != i]
     return np.array(pairs, dtype=np.int64) if pairs else None
 
 

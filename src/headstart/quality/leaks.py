@@ -48,12 +48,12 @@ def _partner(samples: Samples, start: int, order: int, near: dict[int, list[Pair
     queue = [start]
     while queue:
         i = queue.pop(0)
-        likeness, kind, steps = reached[i]
+        similarity, kind, steps = reached[i]
         for pair in near[i]:
             j = pair.second if pair.first == i else pair.first
             if j in reached:
                 continue
-            way = (min(likeness, pair.similarity), pair.kind if pair.similarity <= likeness else kind, steps + 1)
+            way = (min(similarity, pair.similarity), pair.kind if pair.similarity <= similarity else kind, steps + 1)
             reached[j] = way
             queue.append(j)
             split = samples.items[j].split

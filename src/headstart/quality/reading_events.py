@@ -1,4 +1,4 @@
-"""Report how a data set was read: layout, assumptions, and files that are not used."""
+"""Report how a dataset was read: layout, assumptions, and files that are not used."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _SPLITS: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 def reading_events(samples: Samples, *, is_checked: bool = False) -> list[Event]:
-    """Return events for the data set, the notes of the reader and the files that it cannot use.
+    """Return events for the dataset, the notes of the reader and the files that it cannot use.
 
     Args:
         samples: The samples.
@@ -42,7 +42,7 @@ def reading_events(samples: Samples, *, is_checked: bool = False) -> list[Event]
 
 
 def box_reading_events(samples: DetectionSamples, *, is_checked: bool = False) -> list[Event]:
-    """Return events for a data set with boxes, the notes of the reader, and fixed or dropped annotations.
+    """Return events for a dataset with boxes, the notes of the reader, and fixed or dropped annotations.
 
     Args:
         samples: The samples.

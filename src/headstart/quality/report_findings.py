@@ -1,4 +1,4 @@
-"""Turn the check of a dataset into findings: leaks, conflicts, duplicates, groups, shortcuts, odd files."""
+"""Turn the check of a dataset into findings: leaks, conflicts, duplicates, groups, shortcuts, unusual files."""
 
 from __future__ import annotations
 

@@ -195,7 +195,7 @@ def _fine(s: ResultSummary) -> ReportFinding:
         "majority": s.majority,
         "nearest_neighbor": s.nearest,
         "train_score": s.train_score,
-        "is_checked": s.has_health,
+        "is_checked": s.is_dataset_checked,
     }
     return ReportFinding(ReportKind.FINE, evidence=evidence)
 

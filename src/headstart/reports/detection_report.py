@@ -64,7 +64,7 @@ class DetectionFacts:
 
     Attributes:
         run: Name of the run.
-        metrics, health, environment, bundle: JSON files; empty if missing.
+        metrics, dataset_report, environment, bundle: JSON files; empty if missing.
         settings: Rows `name, value, source, reason`.
         epochs: Rows of `results.csv`.
         scored: Images of the headline block.
@@ -74,7 +74,7 @@ class DetectionFacts:
 
     run: str
     metrics: Mapping[str, Any]
-    health: Mapping[str, Any] = field(default_factory=dict)
+    dataset_report: Mapping[str, Any] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
     bundle: Mapping[str, Any] = field(default_factory=dict)
     settings: Sequence[Mapping[str, Any]] = ()
@@ -200,14 +200,14 @@ def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:
             sides[k] += np.histogram(side[mine], bins=_SIDES)[0]
     labels = [f"{low:g}-{high:g}" if np.isfinite(high) else f"over {low:g}" for low, high in pairwise(_SIDES)]
     order = [s for s in ("train", "val", "test", "all") if s in counts]
-    kinds = Counter(str(p.get("kind")) for p in facts.health.get("problems", []))
-    examples = {k: [p for p in facts.health.get("problems", []) if p.get("kind") == k][:10] for k in kinds}
+    kinds = Counter(str(p.get("kind")) for p in facts.dataset_report.get("problems", []))
+    examples = {k: [p for p in facts.dataset_report.get("problems", []) if p.get("kind") == k][:10] for k in kinds}
     return {
         "num_images": facts.metrics.get("num_samples"),
         "num_boxes": facts.metrics.get("num_boxes"),
         "num_groups": facts.metrics.get("num_groups"),
-        "num_empty": facts.health.get("num_empty"),
-        "layout": facts.health.get("layout"),
+        "num_empty": facts.dataset_report.get("num_empty"),
+        "layout": facts.dataset_report.get("layout"),
         "counts": {s: counts[s] for s in order},
         "sides": {"labels": labels, "counts": sides.tolist()} if facts.training else None,
         "after_resizing": facts.metrics.get("sizes"),
@@ -215,7 +215,7 @@ def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:
             {"kind": k, "meaning": box_problem_name(k, n), "count": n, "examples": examples[k]}
             for k, n in kinds.most_common()
         ],
-        "findings": list(facts.health.get("findings", [])),
+        "findings": list(facts.dataset_report.get("findings", [])),
     }
 
 

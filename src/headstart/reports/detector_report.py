@@ -147,16 +147,16 @@ def read_detection_data(
     if samples is None:
         samples = _read_data(settings, data, problems)
     splits = {unescape_formula(r.get("image") or ""): r.get("split") or "" for r in read_rows(folder / "split.csv")}
-    health = read_json(folder / "dataset_report.json")
+    dataset_report = read_json(folder / "dataset_report.json")
     return DetectionFacts(
         run=folder.resolve().name,
         metrics=metrics,
-        health=health,
+        dataset_report=dataset_report,
         environment=read_json(folder / "environment.json"),
         bundle=read_json(folder / "bundle" / "bundle.json"),
         settings=[{"name": name, **row} for name, row in settings.items()],
         epochs=read_rows(folder / "results.csv"),
-        scored=_read_scored(folder, metrics, samples, splits, frozenset(health.get("leaking") or ()), problems),
+        scored=_read_scored(folder, metrics, samples, splits, frozenset(dataset_report.get("leaking") or ()), problems),
         training=_training(metrics, samples, splits),
         problems=tuple(problems),
     )

@@ -83,13 +83,13 @@ def _samples(report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> A
     rows = [row for row in rows if row[1]][:20]
     if not rows:
         return None
-    columns = max(len(found) for _, found in rows)
+    columns = max(len(images) for _, images in rows)
     figure, axes = _new(1.2 * columns + 1.2, 1.25 * len(rows), len(rows), columns)
-    for (name, found), line in zip(rows, axes, strict=True):
+    for (name, images), line in zip(rows, axes, strict=True):
         for j, axis in enumerate(line):
             axis.set_axis_off()
-            if j < len(found):
-                axis.imshow(Image.open(io.BytesIO(found[j] or b"")))
+            if j < len(images):
+                axis.imshow(Image.open(io.BytesIO(images[j] or b"")))
         line[0].set_title(_text(name), fontsize=9, loc="left")
     return figure
 

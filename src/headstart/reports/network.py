@@ -105,14 +105,14 @@ def network_text(report: Mapping[str, Any]) -> str:
 
 def _parts(tensors: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:
     """Return (parameters, tensors) of each part of the backbone, by depth."""
-    found: dict[str, list[int]] = {}
+    counts: dict[str, list[int]] = {}
     for name, shape in tensors.items():
         if not name.startswith("backbone.") or _is_own_head(name, tensors):
             continue
-        part = found.setdefault(_part_of(re.sub(r"^backbone\.(body\.|pooled\.)?", "", name)), [0, 0])
+        part = counts.setdefault(_part_of(re.sub(r"^backbone\.(body\.|pooled\.)?", "", name)), [0, 0])
         part[0] += math.prod(shape)
         part[1] += 1
-    return {name: (v[0], v[1]) for name, v in sorted(found.items(), key=lambda item: _depth(item[0]))}
+    return {name: (v[0], v[1]) for name, v in sorted(counts.items(), key=lambda item: _depth(item[0]))}
 
 
 def _part_of(name: str) -> str:
@@ -152,7 +152,7 @@ def _how_made(plan: Mapping[str, Any], mixture: Mapping[str, float] | None) -> s
     if plan.get("refit_head"):
         return "The head is the mean of the trained head and a closed-form head refitted on the fine-tuned features."
     if plan:
-        return "The head was trained by gradient."
+        return "The head was trained by gradient descent."
     parts = [f"{candidate_name(name)} {100 * weight:.0f} %" for name, weight in (mixture or {}).items() if weight]
     return f"The head is an ensemble of {', '.join(parts)}, weighted on held-out predictions." if parts else None
 

@@ -60,7 +60,7 @@ class ResultSummary:
         score_including_leaks: Score with the leaking images included, if measured.
         num_conflicts: Images with two labels.
         num_label_errors: Suspected label errors.
-        has_health: Whether near-duplicates, leaks and shortcuts were checked.
+        is_dataset_checked: Whether near-duplicates, leaks and shortcuts were checked.
         shortcuts: Cues other than the subject that predict the class (`records.Shortcut`).
         curve: Expected gain of doubling the images, if measured.
         block_losses: Log-loss of the last features alone and with earlier stages, if measured.
@@ -91,7 +91,7 @@ class ResultSummary:
     num_conflicts: int = 0
     num_label_errors: int = 0
     shortcuts: tuple[Mapping[str, Any], ...] = ()
-    has_health: bool = True
+    is_dataset_checked: bool = True
     curve: Curve | None = None
     block_losses: tuple[float, float] | None = None
     has_groups: bool = False
@@ -103,7 +103,7 @@ class ResultSummary:
 
 def summarize_result(facts: RunData) -> ResultSummary:
     """Summarize a finished run."""
-    metrics, health = facts.metrics, facts.health
+    metrics, report = facts.metrics, facts.dataset_report
     head = dict(metrics.get("headline") or {})
     metric = str(head.get("metric", "accuracy"))
     block, names = facts.headline_block, facts.class_names
@@ -128,17 +128,17 @@ def summarize_result(facts: RunData) -> ResultSummary:
         cv_score=None if cv is None else cv.get("value"),
         cv_low=None if cv is None else cv.get("low"),
         cv_high=None if cv is None else cv.get("high"),
-        num_leaks=_count(health.get("leaks")),
+        num_leaks=_count(report.get("leaks")),
         score_including_leaks=((including_leaks or {}).get(metric) or {}).get("value"),
-        num_conflicts=_count(health.get("label_conflicts")),
+        num_conflicts=_count(report.get("label_conflicts")),
         num_label_errors=_count((facts.extra.get("label_errors") or {}).get("rows")),
-        shortcuts=_shortcuts(health.get("shortcuts")),
-        has_health="leaks" in health and "shortcuts" in health,
+        shortcuts=_shortcuts(report.get("shortcuts")),
+        is_dataset_checked="leaks" in report and "shortcuts" in report,
         curve=_curve(facts.extra.get("learning_curve")),
         block_losses=_block_losses(facts.settings.get("probe.blocks")),
         has_groups=bool(metrics.get("num_groups")),
-        duplicates_at_baseline=_evidence_of(health.get("findings"), FindingKind.DUPLICATES_AT_BASELINE),
-        group_questions=_group_questions(health.get("findings")),
+        duplicates_at_baseline=_evidence_of(report.get("findings"), FindingKind.DUPLICATES_AT_BASELINE),
+        group_questions=_group_questions(report.get("findings")),
         is_tuned=str(tuning.get("plan", {}).get("train_from", "head")) != "head",
         verdict=tuning.get("verdict"),
     )

@@ -70,7 +70,7 @@ class RunData:
         scored: Predictions for every image.
         settings: Rows of `config.resolved.yaml`: value, source and reason by name.
         environment: `environment.json`.
-        health: `dataset_report.json`.
+        dataset_report: `dataset_report.json`.
         bundle: `bundle.json`.
         tensors: Shape of each tensor of the model by name (`backbone.*`, `head.*`).
         epochs: Rows of `results.csv`, empty without gradient training.
@@ -85,7 +85,7 @@ class RunData:
     scored: ScoredImages
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     environment: Mapping[str, Any] = field(default_factory=dict)
-    health: Mapping[str, Any] = field(default_factory=dict)
+    dataset_report: Mapping[str, Any] = field(default_factory=dict)
     bundle: Mapping[str, Any] = field(default_factory=dict)
     tensors: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     epochs: tuple[Mapping[str, str], ...] = ()

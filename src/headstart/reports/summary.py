@@ -109,11 +109,11 @@ def _data(facts: RunData, samples: list[list[int]]) -> dict[str, Any]:
         "num_groups": len(np.unique(groups[groups >= 0])) if has_groups and groups is not None else None,
         "counts": counts,
         "samples": samples,
-        "unreadable": [dict(p) for p in _rows(facts.health.get("unreadable"))],
+        "unreadable": [dict(p) for p in _rows(facts.dataset_report.get("unreadable"))],
         "duplicates": _duplicates(facts),
-        "conflicts": _rows(facts.health.get("label_conflicts")),
-        "shortcuts": _rows(facts.health.get("shortcuts")),
-        "group_patterns": _rows(facts.health.get("group_patterns")),
+        "conflicts": _rows(facts.dataset_report.get("label_conflicts")),
+        "shortcuts": _rows(facts.dataset_report.get("shortcuts")),
+        "group_patterns": _rows(facts.dataset_report.get("group_patterns")),
         "sizes": facts.extra.get("sizes"),
     }
 
@@ -128,7 +128,7 @@ def _duplicates(facts: RunData) -> dict[str, Any]:
     pairs, leaks = [], 0
     named = set()
     for kind in ("leaks", "duplicates", "near_duplicates"):
-        for row in _rows(facts.health.get(kind)):
+        for row in _rows(facts.dataset_report.get(kind)):
             named.add(frozenset((str(row.get("a")), str(row.get("b")))))
             a, b = position.get(str(row.get("a"))), position.get(str(row.get("b")))
             leaks += kind == "leaks"
@@ -136,7 +136,7 @@ def _duplicates(facts: RunData) -> dict[str, Any]:
                 pairs.append({"a": a, "b": b, "is_leak": kind == "leaks", "kind": str(row.get("kind", kind))})
     unique = {(p["a"], p["b"]): p for p in reversed(pairs)}
     ordered = sorted(unique.values(), key=lambda p: (not p["is_leak"], p["a"], p["b"]))
-    is_checked = any(kind in facts.health for kind in ("leaks", "duplicates", "near_duplicates"))
+    is_checked = any(kind in facts.dataset_report for kind in ("leaks", "duplicates", "near_duplicates"))
     return {
         "num_pairs": len(named),
         "num_leaks": leaks,
@@ -191,21 +191,21 @@ def _epochs(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float | None]]:
     The final training on all images (phase `final`) has no validation images and is used only without folds.
     """
     checked = [row for row in rows if row.get("phase") != "final"] or list(rows)
-    found: dict[str, dict[float, list[float]]] = {}
+    columns: dict[str, dict[float, list[float]]] = {}
     for position, row in enumerate(checked):
         epoch = _float(row.get("epoch"))
         at = float(position + 1) if epoch is None else epoch
         for key, text in row.items():
             value = _float(text)
             if value is not None and key not in ("epoch", "phase"):
-                found.setdefault(key, {}).setdefault(at, []).append(value)
-    xs = sorted({at for column in found.values() for at in column})
+                columns.setdefault(key, {}).setdefault(at, []).append(value)
+    xs = sorted({at for column in columns.values() for at in column})
     if not xs:
         return {}
-    columns: dict[str, list[float | None]] = {"epoch": list(xs)}
-    for key, column in found.items():
-        columns[key] = [float(np.mean(column[at])) if at in column else None for at in xs]
-    return columns
+    means: dict[str, list[float | None]] = {"epoch": list(xs)}
+    for key, column in columns.items():
+        means[key] = [float(np.mean(column[at])) if at in column else None for at in xs]
+    return means
 
 
 def _float(text: Any) -> float | None:
@@ -259,11 +259,11 @@ def _image(facts: RunData, i: int) -> dict[str, Any]:
 
 def _shown(report: Mapping[str, Any]) -> set[int]:
     """Return the positions of all images in the report."""
-    found = {i for members in report["data"]["samples"] for i in members}
-    found |= {i for cell in report["confusion"]["cells"] for i in cell["images"]}
-    found |= {*report["errors"]["wrong"], *report["errors"]["unsure"]}
-    found |= {p[k] for p in report["data"]["duplicates"]["pairs"] for k in ("a", "b")}
-    found |= set(report["ood"].get("strangest", ()))
+    positions = {i for members in report["data"]["samples"] for i in members}
+    positions |= {i for cell in report["confusion"]["cells"] for i in cell["images"]}
+    positions |= {*report["errors"]["wrong"], *report["errors"]["unsure"]}
+    positions |= {p[k] for p in report["data"]["duplicates"]["pairs"] for k in ("a", "b")}
+    positions |= set(report["ood"].get("strangest", ()))
     for row in report["label_errors"].get("shown", ()):
-        found |= {row["image"], *row.get("neighbors", ())}
-    return found
+        positions |= {row["image"], *row.get("neighbors", ())}
+    return positions

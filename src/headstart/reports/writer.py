@@ -246,7 +246,7 @@ def read_run_data(folder: Path, *, paths: Mapping[str, str] | None = None) -> Ru
         scored=_read_scored(folder, metrics, paths, problems),
         settings=settings,
         environment=read_json(folder / "environment.json"),
-        health=read_json(folder / "dataset_report.json"),
+        dataset_report=read_json(folder / "dataset_report.json"),
         bundle=read_json(folder / "bundle" / "bundle.json"),
         tensors=read_shapes(folder / "bundle" / "model.safetensors"),
         epochs=tuple(read_rows(folder / "results.csv")),
@@ -267,7 +267,7 @@ def _read_leaking(facts: RunData, paths: Mapping[str, str]) -> tuple[tuple[str, 
     """Return the leaking images of the dataset report, which were not scored."""
     known = set(facts.scored.names)
     images: dict[str, tuple[str, str | None, str]] = {}
-    for row in facts.health.get("leaks") or ():
+    for row in facts.dataset_report.get("leaks") or ():
         for side in ("a", "b"):
             name = str(row.get(side))
             if name not in known:

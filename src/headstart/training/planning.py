@@ -69,7 +69,7 @@ def make_plan(resolved: ResolvedConfig, strategy: str, cut: str, num_train: int,
         resolved: The settings.
         strategy: `head`, `finetune`, `full` or `scratch`.
         cut: First trainable stage.
-        num_train, num_classes: Size of the data set, for defaults.
+        num_train, num_classes: Size of the dataset, for defaults.
 
     Raises:
         SettingError: A value is invalid.

@@ -1,4 +1,4 @@
-"""Run trainings by gradient: build the network, train, save and resume.
+"""Run gradient training: build the network, train, save and resume.
 
 Every training has a name and saves its result under it, so a resumed run skips finished trainings.
 """

@@ -129,8 +129,8 @@ class DecisionReason(StrEnum):
 class Severity(StrEnum):
     """Severity of a finding.
 
-    ERROR: a score on the data as they are would mislead, or data are lost. WARNING: results suffer or are uncertain.
-    INFO: handled, or worth knowing.
+    ERROR: a score on these data would be misleading, or data are lost. WARNING: results suffer or are uncertain.
+    INFO: handled, or for information only.
     """
 
     ERROR = "error"

@@ -1,7 +1,7 @@
 """Define frozen value types shared by the packages.
 
-Nothing here imports torch or Pillow.  Arrays are numpy; the order of samples is one order for a whole
-run, so every array of length N in these records is aligned with `Samples`.
+This module imports neither torch nor Pillow. Samples keep the same order for a whole run, so every array of length N
+is aligned with `Samples`.
 """
 
 from __future__ import annotations
@@ -190,7 +190,7 @@ class GroupEvidence:
         effective_groups: 1 / (sum of squared group shares), between 1 and `num_independent`.
         groups_per_level: Effective number of groups (exp of the conditional entropy) inside one level of `class`,
             `split` and `camera`, as far as known; near 1 where the factor determines the group.
-        unscorable_fraction: Fraction of the training images, or of the classes if that is larger, whose class lies in
+        unscorable_fraction: Fraction of the training images, or of the classes if that is larger, whose class is in
             one group.
         duplicates_within, duplicates_across: Pairs of certain duplicates within a group and across groups.
         off_axis_fraction: Fraction of the similarity within groups outside its strongest direction; near 0 for
@@ -298,7 +298,7 @@ class DatasetReport:
         intensity_range: Value range of 16-bit and float images, or None.
         decisions: Decisions with reasons.
         findings: Further findings (classes, groups, pixels), worst first.
-        is_misleading: Whether a score on these data would mislead, or files are lost.
+        is_misleading: Whether a score on these data would be misleading, or files are lost.
     """
 
     num_samples: int
@@ -326,9 +326,9 @@ class Split:
     """Assignment of samples to splits.
 
     Attributes:
-        assignment: (N,) of `train`, `val`, `test`, or the empty string for a sample that is left out.
-        groups: (N,) integer group of each sample, or None where every sample stands alone.
-        source: `given` (the person's own), `file` (a saved manifest) or `made` (by us).
+        assignment: (N,) `train`, `val`, `test`, or the empty string for an excluded sample.
+        groups: (N,) integer group of each sample, or None without groups.
+        source: `given` (by the data), `file` (a saved manifest) or `made` (by headstart).
         setup: Evaluation setup of the test split, or None.
         seed: Random seed.
         reason: Code of how the split came about.
@@ -357,8 +357,8 @@ class Features:
         digests: (N,) content digest of each file, hex.
         problems: Files without features; their rows are NaN.
         is_ok: (N,) False where a row is NaN.
-        tuned_on: Digests of the samples used to fine-tune the backbone (empty for a
-            pretrained network).  Leave-one-out on those would lie and is refused.
+        tuned_on: Digests of the samples used to fine-tune the backbone (empty for a pretrained one). Leave-one-out on
+            these samples would be biased and is refused.
     """
 
     blocks: dict[str, NDArray[np.float32]]

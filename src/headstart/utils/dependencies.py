@@ -81,7 +81,7 @@ def import_onnxruntime() -> Any:
 def prepare_matplotlib() -> None:
     """Import matplotlib so that it writes its font list to headstart's cache folder, not to the home folder.
 
-    A matplotlib that is already imported and a folder named by `MPLCONFIGDIR` stay as they are. Your own
+    A matplotlib that is already imported and a folder named by `MPLCONFIGDIR` are left unchanged. Your own
     `matplotlibrc` and styles still apply.
 
     Raises:
@@ -104,7 +104,7 @@ def prepare_matplotlib() -> None:
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
     if _has_own_matplotlib_settings():
         matplotlib = importlib.import_module("matplotlib")
-        matplotlib.get_configdir()  # matplotlib remembers the answer of both functions
+        matplotlib.get_configdir()  # matplotlib caches the results of both functions
         with _environment("MPLCONFIGDIR", str(folder)):
             matplotlib.get_cachedir()
         return
@@ -115,9 +115,9 @@ def prepare_matplotlib() -> None:
 
 
 def prepare_cuda() -> None:
-    """Let the CUDA driver keep kernels that it compiles in headstart's cache folder, not in `~/.nv`.
+    """Let the CUDA driver cache compiled kernels in headstart's cache folder, not in `~/.nv`.
 
-    To be called before CUDA is initialized. A folder named by `CUDA_CACHE_PATH` stays as it is.
+    Call before CUDA is initialized. A folder named by `CUDA_CACHE_PATH` is left unchanged.
     """
     from headstart.errors import CacheError
     from headstart.utils.system import cache_root, private_folder
@@ -128,7 +128,7 @@ def prepare_cuda() -> None:
 
 
 def _disable_events(runtime: Any) -> None:
-    """Call onnxruntime's own switch, the only one on Windows; older versions and stand-ins lack it."""
+    """Call onnxruntime's own switch, the only one on Windows; older versions and test doubles lack it."""
     disable = getattr(runtime, "disable_telemetry_events", None)
     if disable is not None:
         disable()
@@ -141,7 +141,7 @@ def _uploads(runtime: Any) -> bool:
 
 
 def _has_own_matplotlib_settings() -> bool:
-    """Return whether a `matplotlibrc` or styles lie where matplotlib looks for them by default."""
+    """Return whether a `matplotlibrc` or styles exist where matplotlib looks for them by default."""
     with contextlib.suppress(RuntimeError):  # there is no home folder
         home = Path.home()
         folders = [Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "matplotlib", home / ".matplotlib"]

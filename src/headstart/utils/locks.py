@@ -1,7 +1,7 @@
 """Lock a run folder for one process.
 
-The claim is a lock that the system lets go of when the process ends, however it ends; the number of a
-process says too little, since another one may have it by now.
+The operating system releases the lock when the process ends, even if it is killed. A stored process id is not enough,
+because another process may have the same id later.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ class RunLock:
         self._handle: int | None = None
 
     def take(self) -> bool:
-        """Claim the run until `drop` or the end of the process.
+        """Lock the run until `drop` or the end of the process.
 
         Returns:
-            False where another process has it.  A file system without locks lets everybody in.
+            False if another process holds the lock; True on file systems without locks.
         """
         try:
             handle = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)

@@ -44,10 +44,9 @@ def available_cores() -> int:
 
 
 def release_idle_threads() -> None:
-    """Let waiting torch threads sleep; call before torch is imported, which reads the setting once.
+    """Let idle torch threads sleep instead of spin; call before torch is imported, which reads the setting once.
 
-    Threads that wait by spinning slow everything down by factors as soon as anything else runs, our own makers of
-    views included (`benchmarks/bench_finetune_speed.py`).
+    Spinning threads slow down all other work, including the view workers (`benchmarks/bench_finetune_speed.py`).
     """
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
@@ -55,7 +54,7 @@ def release_idle_threads() -> None:
 def cache_root() -> Path:
     """Return the cache folder: `HEADSTART_CACHE`, otherwise the cache folder of the user.
 
-    Linux honours `XDG_CACHE_HOME`; macOS has `~/Library/Caches`, Windows `%LOCALAPPDATA%`.
+    Linux uses `XDG_CACHE_HOME`, macOS `~/Library/Caches`, Windows `%LOCALAPPDATA%`.
     """
     named = os.environ.get("HEADSTART_CACHE")
     if named:
@@ -79,8 +78,8 @@ def private_folder(folder: Path) -> Path:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise CacheError(
-            f"the cache folder `{folder}` cannot be made ({error.strerror or error}).",
-            hint="name a folder that can be written: HEADSTART_CACHE=/some/folder",
+            f"cannot create the cache folder `{folder}` ({error.strerror or error}).",
+            hint="set a writable folder: HEADSTART_CACHE=/some/folder",
         ) from error
     return folder
 
@@ -134,7 +133,7 @@ def drop_stale(folder: Path) -> None:
 def atomic_folder(target: Path) -> Iterator[Path]:
     """Yield a temporary folder next to `target` that is atomically renamed to it on success.
 
-    Where `target` already exists (another process was faster) the new one is dropped.
+    If `target` already exists (another process was faster), the new folder is discarded.
     """
     temporary = target.with_name(f".{target.name}.{uuid.uuid4().hex[:8]}.tmp")
     temporary.mkdir(mode=0o700, parents=True)

@@ -1,7 +1,7 @@
 """Find auxiliary images: masks and previews with drawn boxes in the same folders as the images.
 
-They have the name of their image and no annotation of their own. Where an image without annotation counts as an
-image without objects, they would be learned as background; where annotations are found by name, names get ambiguous.
+They share the name of their image and have no annotation. In formats where an image without annotation counts as empty,
+they would be learned as background; in formats that match annotations by name, they make names ambiguous.
 """
 
 from __future__ import annotations
@@ -52,9 +52,9 @@ _Candidate: TypeAlias = "tuple[LocatedFile, Sequence[LocatedFile]]"
 def find_auxiliary(images: Sequence[LocatedFile], annotations: Mapping[str, str]) -> set[str]:
     """Return the paths of masks and previews of other images.
 
-    A mask has the name of its image, with or without a word like `_mask`, or lies in a folder of masks; it has few
-    colors. A preview is named `_vis` and the like, or lies in a folder without any annotation, and looks like its
-    image. An image with an annotation of its own is neither.
+    A mask has few colors, and the name of its image with or without a suffix such as `_mask`, or is in a folder of
+    masks. A preview looks like its image and has a suffix such as `_vis`, or is in a folder without annotations. An
+    image with its own annotation is neither.
 
     Args:
         images: All images below the data folder.

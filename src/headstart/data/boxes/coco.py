@@ -31,10 +31,10 @@ _KEYS = (b'"images"', b'"annotations"')
 
 def choose_coco(files: Sequence[LocatedFile]) -> list[LocatedFile]:
     """Return the JSON files with `images` and `annotations`, without COCO's other tasks next to `instances_`."""
-    found = [f for f in files if _looks_like(f.path)]
-    if any(f.file.startswith("instances_") for f in found):
-        found = [f for f in found if not f.file.startswith(_OTHER_KINDS)]
-    return found
+    selected = [f for f in files if _looks_like(f.path)]
+    if any(f.file.startswith("instances_") for f in selected):
+        selected = [f for f in selected if not f.file.startswith(_OTHER_KINDS)]
+    return selected
 
 
 def load_coco(path: str) -> Any:
@@ -70,7 +70,7 @@ def read_coco(root: str, files: Sequence[LocatedFile], index: ImageIndex, finder
     """
     draft = Draft("COCO JSON", root)
     names: list[str] = []
-    seen_paths: set[tuple[str, str]] = set()
+    used_paths: set[tuple[str, str]] = set()
     order = {"train": 0, "val": 1, "test": 2}
     for file in sorted(files, key=lambda f: order.get(split_of_folders(f.folders) or split_of_name(f.file), 3)):
         value = load_coco(file.path)  # training images first: their categories define the class order
@@ -85,10 +85,10 @@ def read_coco(root: str, files: Sequence[LocatedFile], index: ImageIndex, finder
         for image in images.values():
             if image is None:
                 continue
-            if (image.file.path, split) in seen_paths:
+            if (image.file.path, split) in used_paths:
                 draft.refuse(image.file.name, "second-annotation", f"`{file.name}` lists it a second time")
                 continue
-            seen_paths.add((image.file.path, split))
+            used_paths.add((image.file.path, split))
             draft.images.append(image)
     draft.class_names = names
     return draft

@@ -58,8 +58,8 @@ def find_format(data: str | os.PathLike[str], *, allow_external_paths: bool = Fa
     path = os.fspath(data)
     if not os.path.exists(path):
         return None
-    found = _find(path, allow_external_paths)
-    return found.kind if found else None
+    detected = _find(path, allow_external_paths)
+    return detected.kind if detected else None
 
 
 def has_boxes(data: str | os.PathLike[str], task: str = "auto", *, allow_external_paths: bool = False) -> bool:
@@ -109,13 +109,13 @@ def read_boxes(
         raise UsageError(
             f"`{shown}` is an archive; boxes are read from folders only.", hint="unpack it, and pass the folder"
         )
-    found = _find(path, allow_external_paths)
-    if found is None:
+    detected = _find(path, allow_external_paths)
+    if detected is None:
         raise DataError(
             f"`{shown}` has no boxes; expected VOC XML, COCO JSON, YOLO text files or a CSV with xmin,ymin,xmax,ymax.",
             hint="put images and annotations into one folder; class folders without boxes need --task classify",
         )
-    return validate_boxes(found.read(), max_pixels=max_pixels, box_format=box_format)
+    return validate_boxes(detected.read(), max_pixels=max_pixels, box_format=box_format)
 
 
 def _find(path: str, allow_external_paths: bool) -> _DetectedFormat | None:
@@ -143,12 +143,12 @@ def _find_file(path: str, allow_external_paths: bool) -> _DetectedFormat | None:
         return None  # the folder of a file without boxes is not searched
     listed = _Listed(_with_images(folder), allow_external_paths)
     inner = os.path.relpath(folder, listed.root)
-    found = LocatedFile(single_file.path, () if inner == "." else tuple(inner.split(os.sep)), file)
+    located = LocatedFile(single_file.path, () if inner == "." else tuple(inner.split(os.sep)), file)
     if ending == ".json":
-        return _DetectedFormat("coco", file, lambda: _read_coco(listed, [found]))
+        return _DetectedFormat("coco", file, lambda: _read_coco(listed, [located]))
     if ending in (".yaml", ".yml"):
-        return _DetectedFormat("yolo", file, lambda: _read_yolo(listed, found))
-    table = open_box_table(found)
+        return _DetectedFormat("yolo", file, lambda: _read_yolo(listed, located))
+    table = open_box_table(located)
     assert table is not None
     return _DetectedFormat("csv", file, lambda: _read_csv(listed, [table]))
 
@@ -244,12 +244,12 @@ def _by_stem(images: Sequence[LocatedFile], files: Sequence[LocatedFile]) -> dic
     by_stem: dict[str, list[LocatedFile]] = defaultdict(list)
     for image in images:
         by_stem[os.path.splitext(image.file)[0].casefold()].append(image)
-    found: dict[str, str] = {}
+    name_of: dict[str, str] = {}
     for file in files:
         members = by_stem.get(os.path.splitext(file.file)[0].casefold(), [])
         for image in [m for m in members if m.folders == file.folders] or members:
-            found.setdefault(image.path, file.name)
-    return found
+            name_of.setdefault(image.path, file.name)
+    return name_of
 
 
 def _yolo(listed: _Listed) -> _DetectedFormat | None:

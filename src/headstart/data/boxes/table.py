@@ -248,7 +248,7 @@ def _renamed(file: LocatedFile) -> Table | None:
 
 
 def _below(resolved: LocatedFile, root: str) -> LocatedFile:
-    """Return the same file with its name relative to the data root, if it lies below it."""
+    """Return the same file with its name relative to the data root, if it is below it."""
     whole = os.path.abspath(root).rstrip(os.sep) + os.sep
     if not resolved.path.startswith(whole):
         return resolved

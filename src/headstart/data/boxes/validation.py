@@ -276,7 +276,7 @@ def _check_boxes(
     rows: list[NDArray[np.float64]] = []
     labels: list[str] = []
     crowds: list[bool] = []
-    seen: dict[tuple[float, ...], set[str]] = {}
+    labels_of: dict[tuple[float, ...], set[str]] = {}
     for box, corners in zip(boxes, xyxy, strict=True):
         shown = f"{box.where} (`{box.label}`)"
         if not np.isfinite(corners).all():
@@ -307,7 +307,7 @@ def _check_boxes(
             problems.append(Problem(name, "no-area", f"{shown} has no area ({_numbers(x0, y0, x1, y1)})"))
             continue
         key = tuple(round(v, 1) for v in cut)
-        before = seen.setdefault(key, set())
+        before = labels_of.setdefault(key, set())
         if box.label in before:
             problems.append(Problem(name, "duplicate", f"{shown} is repeated; one was kept"))
             continue

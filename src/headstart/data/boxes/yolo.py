@@ -205,19 +205,19 @@ def _names(names: Any, count: Any, shown: str) -> dict[int, str]:
     if not all(isinstance(n, (str, int, float)) for n in listed):  # a name is one word, not a structure
         raise DataError(f"`names` of `{shown}` holds something other than names.")
     if isinstance(names, list):
-        found = {i: clean_label(str(n)) or str(i) for i, n in enumerate(names)}
+        by_id = {i: clean_label(str(n)) or str(i) for i, n in enumerate(names)}
     elif isinstance(names, dict) and all(str(k).isdigit() for k in names):
-        found = {int(k): clean_label(str(n)) or str(k) for k, n in names.items()}
+        by_id = {int(k): clean_label(str(n)) or str(k) for k, n in names.items()}
     elif names is None:
         return {}
     else:
         raise DataError(f"`names` of `{shown}` is neither a list nor `number: name` lines.")
-    if isinstance(count, int) and count != len(found):
+    if isinstance(count, int) and count != len(by_id):
         raise DataError(
-            f"`{shown}` states nc: {count} but has {len(found)} names.",
+            f"`{shown}` states nc: {count} but has {len(by_id)} names.",
             hint="correct the wrong one; otherwise ids would shift",
         )
-    return found
+    return by_id
 
 
 def _names_file(texts: Sequence[LocatedFile], draft: Draft) -> dict[int, str]:
@@ -226,11 +226,11 @@ def _names_file(texts: Sequence[LocatedFile], draft: Draft) -> dict[int, str]:
             if text.file.casefold() == wanted:
                 names = [clean_label(line) for line in first_lines(text.path, 100_000) if line.strip()]
                 if names and not all(is_label_line(line) for line in names):
-                    found = dict(enumerate(names))
-                    by_id = {str(k): name for k, name in found.items()}
+                    by_position = dict(enumerate(names))
+                    by_id = {str(k): name for k, name in by_position.items()}
                     evidence = {"file": text.name, "names": by_id, "reason": "format", "first_id": 0}
                     draft.notes.append(ReadingNote(ReadingKind.NAMES_FROM_FILE, len(names), (), evidence))
-                    return found
+                    return by_position
     return {}
 
 
@@ -241,13 +241,13 @@ def _splits(draft: Draft, dataset: Dataset, dataset_file: LocatedFile | None, in
         return splits
     moved: list[str] = []
     for split, path in dataset.places:
-        found, is_moved = _look_up(path, dataset_file, index)
-        if not found:
+        images, is_moved = _look_up(path, dataset_file, index)
+        if not images:
             shown = clean_label(path)
             draft.refuse(dataset_file.name, "no-images", f"`{split}: {shown}` has no image below the data folder")
         elif is_moved:
             moved.append(f"{split}: {clean_label(path)}")
-        for image in found:
+        for image in images:
             if splits.get(image.path, split) != split:
                 draft.refuse(image.name, "two-splits", f"in {splits[image.path]} and in {split}; the first one counts")
             splits.setdefault(image.path, split)
@@ -268,11 +268,11 @@ def _look_up(path: str, dataset_file: LocatedFile, index: ImageIndex) -> tuple[l
         for base in bases:
             folder = (*base, *tail)
             if tail[-1].casefold().endswith(".txt"):
-                found = _listed(folder, dataset_file, index)
+                images = _listed(folder, dataset_file, index)
             else:
-                found = [p for p in index.images if p.folders[: len(folder)] == folder]
-            if found:
-                return found, not is_plain or start > 0
+                images = [p for p in index.images if p.folders[: len(folder)] == folder]
+            if images:
+                return images, not is_plain or start > 0
     whole = [p for p in index.images if p.folders[: len(dataset_file.folders)] == dataset_file.folders]
     return (whole, False) if not plain and is_plain else ([], False)
 
@@ -282,13 +282,13 @@ def _listed(path: tuple[str, ...], dataset_file: LocatedFile, index: ImageIndex)
     root = dataset_file.path
     for _ in range(len(dataset_file.folders) + 1):
         root = os.path.dirname(root)
-    found = []
+    images = []
     for line in first_lines(os.path.join(root, *path), 10_000_000):
         name = line.strip().removeprefix("./")
         image = index.at(path[:-1], name) or index.at((), name) or index.by_file(path[:-1], name)
         if name and image is not None:
-            found.append(image)
-    return found
+            images.append(image)
+    return images
 
 
 def _is_absolute(path: str) -> bool:
