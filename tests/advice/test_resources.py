@@ -133,7 +133,7 @@ def test_missing_device_is_named(few: Path) -> None:
 
 
 def test_balanced_sampling_excludes_class_weights(few: Path) -> None:
-    with pytest.raises(SettingError, match="twice"):
+    with pytest.raises(SettingError, match="mutually exclusive"):
         headstart.train(few, strategy="head", sampling="balanced", class_weights="auto")
 
 

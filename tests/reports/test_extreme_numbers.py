@@ -66,7 +66,8 @@ def test_comments(score: tuple[float | None, ...], count: int, metric: str) -> N
             num_scored=count, class_names=tuple("abc"[:k]), train_counts=(count,) * k, confusion=confusion,
             cv_score=value, cv_low=low, cv_high=high, num_leaks=count, num_conflicts=count,
             score_including_leaks=including_leaks,
-            num_label_errors=count, curve=curve, is_dataset_checked=bool(count), block_losses=(0.0, 0.0) if count else None,
+            num_label_errors=count, curve=curve, is_dataset_checked=bool(count),
+            block_losses=(0.0, 0.0) if count else None,
         )  # fmt: skip
         square = find_quadrant(s)
         for finding in (*comment_on(s), *next_steps(s), *not_to_conclude(s)):
