@@ -46,8 +46,8 @@ def chosen(
 def test_range_is_used_bit_depth(bits: int) -> None:
     top = 2**bits - 1
     files = [deep(values(s, 0.02 * top, rest * top)) for s, rest in zip(range(8), [0.9, 0.7, 1, 0.8] * 2, strict=True)]
-    value_range, decision = chosen(files)
-    assert value_range == (0, top)
+    intensity_range, decision = chosen(files)
+    assert intensity_range == (0, top)
     assert decision is not None
     assert decision.reason is DecisionReason.VALUE_RANGE_OF_BITS
     assert decision.value == [0, top]
@@ -60,9 +60,9 @@ def test_hot_pixel_gives_robust_range() -> None:
         array = values(s, 300, 900)
         array[3, 3] = 40_000
         files.append(deep(array))
-    value_range, decision = chosen(files)
-    assert value_range is not None
-    low, high = value_range
+    intensity_range, decision = chosen(files)
+    assert intensity_range is not None
+    low, high = intensity_range
     assert 250 <= low <= 400
     assert 800 <= high <= 1200
     assert decision is not None
@@ -87,9 +87,9 @@ def test_floats_in_a_usual_range(top: float) -> None:
 
 
 def test_small_floats_are_not_zero_to_one() -> None:
-    value_range, _ = chosen([floating(values(s, 0, 0.01)) for s in range(6)])
-    assert value_range is not None
-    assert value_range[1] < 0.02
+    intensity_range, _ = chosen([floating(values(s, 0, 0.01)) for s in range(6)])
+    assert intensity_range is not None
+    assert intensity_range[1] < 0.02
 
 
 def test_training_images_only() -> None:
@@ -106,8 +106,8 @@ def test_training_images_only() -> None:
 
 def test_deep_images_in_test_only_are_reported() -> None:
     files = [encode(scene(s)) for s in range(4)] + [deep(values(s, 0, 4000)) for s in range(2)]
-    value_range, decision = chosen(files, ["train"] * 4 + ["test"] * 2)
-    assert value_range == (0, 4095)
+    intensity_range, decision = chosen(files, ["train"] * 4 + ["test"] * 2)
+    assert intensity_range == (0, 4095)
     assert decision is not None
     assert (decision.evidence["num_images"], decision.evidence["is_from_training"]) == (2, False)
 
@@ -115,8 +115,8 @@ def test_deep_images_in_test_only_are_reported() -> None:
 def test_one_range_for_all_images() -> None:
     """Brightness is kept: of two images with one range the brighter one stays brighter."""
     files = [deep(values(s, 0.4 * top, top)) for s, top in enumerate((500, 1000, 2000, 4000))]
-    value_range, _ = chosen(files)
-    spec = ImageSpec(size_hw=(32, 32), intensity_range=value_range)
+    intensity_range, _ = chosen(files)
+    spec = ImageSpec(size_hw=(32, 32), intensity_range=intensity_range)
     means = [read_image(data, spec).mean() for data in files]
     assert means == sorted(means)
     assert means[3] > 5 * means[0]
@@ -138,16 +138,16 @@ def test_mixed_integer_and_float_images_are_reported() -> None:
 
 
 def test_requested_range_is_used() -> None:
-    value_range, decision = chosen([deep(values(s, 0, 60_000)) for s in range(4)], given=(100, 900))
-    assert value_range == (100, 900)
+    intensity_range, decision = chosen([deep(values(s, 0, 60_000)) for s in range(4)], given=(100, 900))
+    assert intensity_range == (100, 900)
     assert decision is not None
     assert decision.source == "cli"
     assert chosen([encode(scene(s)) for s in range(4)], given=(100, 900)) == (None, None)
 
 
 def test_images_of_one_value() -> None:
-    value_range, decision = chosen([floating(np.full((9, 9), 7.5))] * 4)
-    assert value_range == (7.5, 8.5)
+    intensity_range, decision = chosen([floating(np.full((9, 9), 7.5))] * 4)
+    assert intensity_range == (7.5, 8.5)
     assert decision is not None
     assert decision.reason is DecisionReason.VALUE_RANGE_CONSTANT
 

@@ -130,5 +130,5 @@ def test_diagram_bins_every_sample() -> None:
     bars = reliability_diagram(softmax(logits), ids)
     assert sum(bar.num_samples for bar in bars) == 777
     assert [bar.confidence for bar in bars] == sorted(bar.confidence for bar in bars)
-    assert all(0 <= bar.low <= bar.share_right <= bar.high <= 1 for bar in bars)
+    assert all(0 <= bar.low <= bar.accuracy <= bar.high <= 1 for bar in bars)
     assert len(reliability_diagram(softmax(logits[:2]), ids[:2])) == 2

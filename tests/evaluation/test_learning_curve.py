@@ -100,5 +100,5 @@ def test_odd_number_of_subsets_raises(count: int) -> None:
 
 @pytest.mark.parametrize("sizes", [[10, 20], [10, 10, 20], [30, 20, 10]])
 def test_invalid_sizes_raise(sizes: list[int]) -> None:
-    with pytest.raises(ValueError, match="three growing sizes"):
+    with pytest.raises(ValueError, match="three ascending sizes"):
         forecast_curve(np.array(sizes), np.ones((len(sizes), 20)), np.zeros(20, int), 1)

@@ -14,7 +14,7 @@ from headstart.evaluation.decision_rules import OodRule, PredictionSetRule, add_
 from headstart.evaluation.folds import draw_folds
 from headstart.evaluation.held_out_class import evaluate_held_out_classes
 from headstart.evaluation.ood import fit_ood_model, rank_auc, threshold_of
-from headstart.evaluation.principal_directions import leading_directions, left_out_residual, squared_residual
+from headstart.evaluation.principal_directions import leading_directions, out_of_fold_residual, squared_residual
 
 WIDTH = 60
 
@@ -137,7 +137,7 @@ def test_training_residuals_are_out_of_fold(num: int, copies: int) -> None:
     mean, directions = leading_directions(rows, 40)
     new = np.log(squared_residual(fresh, mean, directions))
     naive = np.log(squared_residual(rows, mean, directions))
-    ours = np.log(left_out_residual(rows, np.zeros(len(rows), int), mean, directions, groups=groups))
+    ours = np.log(out_of_fold_residual(rows, np.zeros(len(rows), int), mean, directions, groups=groups))
     assert abs(ours.mean() - new.mean()) < 0.25 * abs(naive.mean() - new.mean())
 
 
@@ -146,8 +146,8 @@ def test_group_leverages_match_rows() -> None:
     rows = rng.normal(size=(800, 80))
     mean, directions = leading_directions(rows)
     ids = np.zeros(800, int)
-    alone = left_out_residual(rows, ids, mean, directions)
-    np.testing.assert_allclose(left_out_residual(rows, ids, mean, directions, groups=np.arange(800)), alone)
+    alone = out_of_fold_residual(rows, ids, mean, directions)
+    np.testing.assert_allclose(out_of_fold_residual(rows, ids, mean, directions, groups=np.arange(800)), alone)
 
 
 def test_intermediate_false_positive_rates_are_conservative() -> None:
@@ -226,7 +226,7 @@ def test_invalid_floors_raise() -> None:
     assert rule.at(0.6)[0] == 0.9, "never the one that covers less"
     assert rule.sets(np.array([[0.15, 0.15], [0.05, 0.1]])).tolist() == [[True, False], [False, False]]
     assert PredictionSetRule.from_json(json.loads(json.dumps(rule.to_json())), 2).to_json() == rule.to_json()
-    with pytest.raises(ValueError, match="largest coverage"):
+    with pytest.raises(ValueError, match="coverage must be at most"):
         rule.at(0.95)
     for bad in ({"thresholds": {}}, {"thresholds": {"0.9": [0.1]}}, {"thresholds": {"2": [0, 0]}}, {"coverage": 0}):
         with pytest.raises(ValueError):

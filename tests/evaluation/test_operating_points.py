@@ -74,5 +74,5 @@ def test_recall_at_fpr_respects_rate() -> None:
 
 
 def test_one_class_raises() -> None:
-    with pytest.raises(ValueError, match="images of others"):
+    with pytest.raises(ValueError, match="positive and negative images"):
         recall_at_false_alarms(np.ones(3), np.ones(3, bool))

@@ -226,7 +226,7 @@ def test_existing_folder_is_not_overwritten(bundle_path: Path, graph_path: Path)
     ("names", "hw", "words"),
     [
         (CLASSES[:2], (24, 32), "4 classes.* 2"),
-        (("a", "b", "c", "a"), (24, 32), "stands twice"),
+        (("a", "b", "c", "a"), (24, 32), "is duplicated"),
         ((), (24, 32), "none"),
         (CLASSES, (32, 24), "float32 input `pixels`"),
     ],

@@ -122,7 +122,7 @@ def test_predict_with_other_rates(run: Run, unknown_images: Path) -> None:
     small, large = (run.predict(unknown_images, coverage=c) for c in (0.5, 0.99))
     assert sum(len(p.prediction_set or ()) for p in small) < sum(len(p.prediction_set or ()) for p in large)
     assert {"ood_score", "is_ood", "prediction_set"} <= set(run.predict(unknown_images).to_pandas().columns)
-    with pytest.raises(UsageError, match="largest coverage"):
+    with pytest.raises(UsageError, match="coverage must be at most"):
         run.predict(unknown_images, coverage=0.999)
 
 

@@ -34,7 +34,7 @@ def binary_scores(
     *,
     groups: NDArray[np.int64] | None = None,
     is_out_of_fold: bool = False,
-    is_measurable: NDArray[np.bool_] | None = None,
+    is_scorable: NDArray[np.bool_] | None = None,
     has_interval: bool = True,
 ) -> dict[str, Any]:
     """Return `roc_auc`, `sensitivity` and `specificity`, each a mapping of `value`, `low` and `high`.
@@ -49,10 +49,10 @@ def binary_scores(
         positive: The positive class, 0 or 1.
         groups: (N,) group of each sample, or None.
         is_out_of_fold: Whether the scored samples also trained one another's models.
-        is_measurable: (N,) False for unscorable samples (class in a single group).
-        has_interval: Whether intervals are wanted; scores on the training images have none.
+        is_scorable: (N,) False for unscorable samples (class in a single group).
+        has_interval: Whether to compute intervals; scores on training images have none.
     """
-    ranked = np.ones(len(truth), dtype=np.bool_) if is_measurable is None else is_measurable
+    ranked = np.ones(len(truth), dtype=np.bool_) if is_scorable is None else is_scorable
     kept = None if groups is None else groups[ranked]
     shares = {"roc_auc": roc_auc(score[ranked], truth[ranked] == positive, groups=kept, is_out_of_fold=is_out_of_fold)}
     for name, members in (("sensitivity", truth == positive), ("specificity", truth != positive)):
@@ -81,16 +81,16 @@ def roc_auc(
 ) -> Estimate:
     """Compute ROC AUC; ties count half.
 
-    The interval is Wilson's at the number of independent samples that a share would need to vary as much as the AUC:
+    The Wilson interval uses the number of independent samples at which a proportion varies as much as the AUC:
     its variance is that of the placements (the fraction of the other class on the right side of each sample), added up
-    over both classes. With few overlapping samples this variance is hardly known and is drawn towards the one of
+    over both classes. With few overlapping samples this variance is uncertain and is shrunk towards
     `PRIOR_SPREAD`, so that an AUC of 1 has an interval too. Groups and out-of-fold scores lower the number of
-    independent samples as they do for every other share.
+    independent samples as for every other proportion.
 
     Args:
         score: (N,) larger for the positive class.
         is_positive: (N,) whether a sample is of the positive class.
-        groups: (N,) group of each sample; samples of one group tend to score alike.
+        groups: (N,) group of each sample; samples of one group are correlated.
         is_out_of_fold: Whether the scored samples also trained one another's models.
 
     Returns:

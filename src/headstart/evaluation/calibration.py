@@ -33,7 +33,7 @@ __all__ = [
 
 ESTIMATOR = "debiased root-mean-square calibration error of the top class, equal-mass bins (Kumar, Liang, Ma 2019)"
 SAMPLES_A_PARAMETER = 20
-"""Vector scaling is not tried with fewer samples for each of its 2 K numbers."""
+"""Minimum samples per parameter (2 K) of vector scaling."""
 
 Float = NDArray[np.float64]
 Z95 = 1.959963984540054
@@ -46,7 +46,7 @@ class CalibrationError:
     Attributes:
         value: Debiased, by `ESTIMATOR`.
         low, high: 95 % CI.
-        plain: The usual expected calibration error, which grows as samples get fewer.
+        plain: The usual expected calibration error, biased upwards with few samples.
         num_bins: Bins used.
     """
 
@@ -59,10 +59,10 @@ class CalibrationError:
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """One bin of a reliability diagram; `low` and `high` are the 95 % CI of `share_right`."""
+    """One bin of a reliability diagram; `low` and `high` are the 95 % CI of `accuracy`."""
 
     confidence: float
-    share_right: float
+    accuracy: float
     low: float
     high: float
     num_samples: int
@@ -76,7 +76,7 @@ class Calibration:
         kind: `none`, `temperature` or `vector`.
         scale: (K,) positive.
         shift: (K,).
-        log_loss: Mean log-loss of each kind that was tried, cross-fitted, nats.
+        log_loss: Cross-fitted mean log-loss of each candidate, in nats.
         logits: (N, K) calibrated out of fold: each row by a map fitted without its fold.
     """
 
@@ -106,10 +106,10 @@ def calibration_error(
         probabilities: (N, K).
         class_ids: (N,) true classes.
         effect: Design effect of groups: samples per independent sample.
-        num_bins: Equal-mass bins; by default one for 50 samples, 5 to 15.
+        num_bins: Equal-mass bins; by default one per 50 samples, 5 to 15.
 
-    Source: Bröcker (2012); Kumar, Liang and Ma (2019), whose debiased square is taken here, rooted.  Against the
-    truth on simulated heads its bias was below 0.016 at n = 500, that of the plain figure up to 0.054.
+    Source: Bröcker (2012); Kumar, Liang and Ma (2019), the root of whose debiased square is used. On
+    simulated heads its bias was below 0.016 at n = 500, that of the plain error up to 0.054.
     """
     confidence, hits = _top(probabilities, class_ids)
     bins = _equal_mass(confidence, num_bins)
@@ -117,7 +117,7 @@ def calibration_error(
     gap = np.array([confidence[b].mean() - hits[b].mean() for b in bins])
     noise = np.array([hits[b].var(ddof=1) / len(b) if len(b) > 1 else 0.25 for b in bins]) * effect
     square = float((share * (gap**2 - noise)).sum())
-    # Variance of a squared normal about its mean gap; gaps themselves are taken with their noise removed.
+    # Variance of a squared normal about its mean gap, with the noise removed from the gaps.
     spread = math.sqrt(float((share**2 * (4 * np.maximum(gap**2 - noise, 0.0) * noise + 2 * noise**2)).sum()))
     return CalibrationError(
         value=math.sqrt(max(0.0, square)),
@@ -170,7 +170,7 @@ def fit_vector_scaling(
     Args:
         logits: (N, K).
         class_ids: (N,).
-        strength: Squared distance from the temperature's scale (relative) and from no shift, in samples.
+        strength: Weight of the penalty on the relative scale and the shift, in samples.
 
     Source: Guo et al. (2017); Newton's method, K up to a few hundred.
     """
@@ -230,7 +230,7 @@ def calibrate(
         class_ids: (N,).
         groups: (N,) groups kept whole in the folds.
         num_folds: Folds of the cross-fitting.
-        seed: Of the folds.
+        seed: Random seed of the folds.
     """
     z = np.asarray(logits, dtype=np.float64)
     num, num_classes = z.shape

@@ -28,23 +28,22 @@ class PredictionSets:
 
     Attributes:
         coverage: Target coverage.
-        thresholds: (K,) a class is in the set where its probability is at least its floor; 0 lets it in always.
-        is_per_class: (K,) whether the floor comes from the class's own images, else from all.
+        thresholds: (K,) a class is in the set if its probability is at least its threshold; 0 always includes it.
+        is_per_class: (K,) whether the threshold comes from images of the class only.
         empirical: Cross-fitted empirical coverage with its 95 % CI.
-        realised_per_class: (K,) the same for each class; NaN without images.
-        mean_size: Classes in a set, on average.
+        empirical_per_class: (K,) the same for each class; NaN without images.
+        mean_size: Mean number of classes in a set.
         empty_fraction: Fraction of empty sets.
         single_fraction: Fraction of sets with one class.
-        is_guaranteed: Whether a calibration split was kept apart.  Without it the coverage is what the method
-            gives in practice, and may not be called guaranteed.
-        rule: The floors at this coverage and at the others that may be asked for later.
+        is_guaranteed: Whether a separate calibration split was used; without it the coverage is empirical only.
+        rule: Thresholds at this coverage and at `COVERAGES`.
     """
 
     coverage: float
     thresholds: Float
     is_per_class: NDArray[np.bool_]
     empirical: Estimate
-    realised_per_class: Float
+    empirical_per_class: Float
     mean_size: float
     empty_fraction: float
     single_fraction: float
@@ -69,13 +68,13 @@ def fit_prediction_sets(
     """Fit thresholds for sets with the given coverage of new images (of new groups, if there are groups).
 
     Args:
-        probabilities: (N, K) out of fold, or of a split kept apart for this.
+        probabilities: (N, K) out of fold, or of a separate calibration split.
         class_ids: (N,).
-        coverage: Wanted, strictly between 0 and 1.
-        groups: (N,) images that belong together; each group then counts as one, however large.
-        is_separate_split: The images were used for nothing else.
+        coverage: Target coverage, in (0, 1).
+        groups: (N,) group of each image; every group has the same weight.
+        is_separate_split: Whether the images were used for calibration only.
         num_folds: Folds for the empirical coverage.
-        seed: Of those folds.
+        seed: Random seed of the folds.
 
     Raises:
         ValueError: The coverage is not strictly between 0 and 1.
@@ -84,17 +83,18 @@ def fit_prediction_sets(
     Willett (2023) for groups.
     """
     if not 0.0 < coverage < 1.0:
-        raise ValueError(f"a coverage lies strictly between 0 and 1, got {coverage}")
-    thresholds, is_per_class = _floors(probabilities, class_ids, coverage, groups, is_separate_split)
+        raise ValueError(f"coverage must be between 0 and 1 (exclusive), got {coverage}")
+    thresholds, is_per_class = _thresholds(probabilities, class_ids, coverage, groups, is_separate_split)
     every = tuple(
-        (c, _floors(probabilities, class_ids, c, groups, is_separate_split)[0]) for c in sorted({*COVERAGES, coverage})
+        (c, _thresholds(probabilities, class_ids, c, groups, is_separate_split)[0])
+        for c in sorted({*COVERAGES, coverage})
     )
     num, num_classes = probabilities.shape
     inside = np.zeros((num, num_classes), dtype=np.bool_)
     fold = draw_folds(class_ids, num_folds, groups=groups, seed=seed)
     for f in range(int(fold.max()) + 1):
         rest = fold != f
-        part, _ = _floors(probabilities[rest], class_ids[rest], coverage, None if groups is None else groups[rest],
+        part, _ = _thresholds(probabilities[rest], class_ids[rest], coverage, None if groups is None else groups[rest],
                           is_separate_split)  # fmt: skip
         inside[~rest] = probabilities[~rest] >= part
     held = inside[np.arange(num), class_ids]
@@ -108,7 +108,7 @@ def fit_prediction_sets(
         thresholds=thresholds,
         is_per_class=is_per_class,
         empirical=estimate_proportion(float(held.mean()), num, effective),
-        realised_per_class=per_class,
+        empirical_per_class=per_class,
         mean_size=float(size.mean()),
         empty_fraction=float((size == 0).mean()),
         single_fraction=float((size == 1).mean()),
@@ -117,7 +117,7 @@ def fit_prediction_sets(
     )
 
 
-def _floors(
+def _thresholds(
     probabilities: Float,
     class_ids: NDArray[np.int64],
     coverage: float,
@@ -126,34 +126,34 @@ def _floors(
 ) -> tuple[Float, NDArray[np.bool_]]:
     """Return (K,) thresholds and whether each is per class.
 
-    A guarantee holds for floors of the classes or for one floor of all, not for a mixture: with `is_all_or_none`
-    one class that is too small makes all share one floor.
+    Coverage is guaranteed for per-class thresholds or one common threshold, not for a mixture: with `is_all_or_none`
+    one class that is too small makes all classes share a threshold.
     """
     num_classes = probabilities.shape[1]
     given = probabilities[np.arange(len(class_ids)), class_ids]
-    thresholds = np.full(num_classes, _floor(given, coverage, groups))
+    thresholds = np.full(num_classes, _threshold(given, coverage, groups))
     is_own = np.zeros(num_classes, dtype=np.bool_)
-    enough = 2.0 / (1.0 - coverage)  # 20 images at 0.9: then the floor is at most half an image too careful
+    enough = 2.0 / (1.0 - coverage)  # 20 images at 0.9: the threshold is at most half an image too low
     for k in range(num_classes):
         mine = class_ids == k
         part = None if groups is None else groups[mine]
         count = int(mine.sum()) if part is None else len(np.unique(part))
         if count >= enough:
-            thresholds[k] = _floor(given[mine], coverage, part)
+            thresholds[k] = _threshold(given[mine], coverage, part)
             is_own[k] = True
     if is_all_or_none and not is_own.all():
-        return np.full(num_classes, _floor(given, coverage, groups)), np.zeros(num_classes, dtype=np.bool_)
+        return np.full(num_classes, _threshold(given, coverage, groups)), np.zeros(num_classes, dtype=np.bool_)
     return thresholds, is_own
 
 
-def _floor(given: Float, coverage: float, groups: NDArray[np.int64] | None) -> float:
+def _threshold(given: Float, coverage: float, groups: NDArray[np.int64] | None) -> float:
     """Return the largest threshold with at least the given coverage; 0 with too few images."""
     num = len(given)
     if groups is None:
-        rank = math.ceil((num + 1) * coverage)  # counted from the best
+        rank = math.ceil((num + 1) * coverage)  # in descending order
         return 0.0 if rank > num else float(np.sort(given)[num - rank])
     _, position, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    # Each group has the mass 1 / (G + 1), shared by its images; the new group's mass lies below all.
+    # Each group has mass 1 / (G + 1), split among its images; the mass of the new group lies below all.
     mass = 1.0 / ((len(sizes) + 1) * sizes[position])
     order = np.argsort(-given, kind="stable")
     reached = np.cumsum(mass[order]) >= coverage - 1e-12

@@ -25,7 +25,7 @@ COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 """Coverages with stored thresholds."""
 
 _TINY = 1e-12
-_SUREST = 1.0 - 1e-5  # a runtime's float32 tells no more apart above it, and nothing is lost by it
+_SUREST = 1.0 - 1e-5  # limit of float32 resolution in a runtime
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,13 @@ class OodRule:
     """OOD score from two outputs of a graph, with its thresholds.
 
         u = standardized log(-log(largest probability)),  v = standardized log(residual_norm)
-        novelty = u + (max(0, v + 1) / 2)^2,  or u alone where there is no rest
+        ood_score = u + (max(0, v + 1) / 2)^2,  or u alone without a residual norm
 
     Attributes:
         ood_center, ood_scale: Of log(-log(largest probability)) of known images, out of fold.
         residual_center, residual_scale: Center and scale of log(residual_norm) of known images, out of fold, or None.
         ood_fpr: Default target false-positive rate.
-        thresholds: (share, threshold) pairs, shares rising; a novelty above the threshold is unknown.
+        thresholds: (false-positive rate, threshold) pairs by ascending rate; an OOD score above the threshold is OOD.
     """
 
     ood_center: float
@@ -54,27 +54,27 @@ class OodRule:
         """Whether the graph's output `residual_norm` is needed."""
         return self.residual_center is not None
 
-    def combine(self, largest_probability: Float, rest: NDArray[np.floating[Any]] | None) -> Float:
+    def combine(self, largest_probability: Float, residual_norm: NDArray[np.floating[Any]] | None) -> Float:
         """Return (N,) OOD scores; about 0 in distribution.
 
         Args:
             largest_probability: (N,) of the head.
-            rest: (N,) squared length of the normalized row off the leading directions; None without one.
+            residual_norm: (N,) squared residual norm of the normalized row; None without one.
         """
         u = (log_ood_score(largest_probability) - self.ood_center) / self.ood_scale
-        if self.residual_center is None or self.residual_scale is None or rest is None:
+        if self.residual_center is None or self.residual_scale is None or residual_norm is None:
             return u
-        off = np.log(np.maximum(np.asarray(rest, dtype=np.float64), _TINY))
+        off = np.log(np.maximum(np.asarray(residual_norm, dtype=np.float64), _TINY))
         return add_up(u, (off - self.residual_center) / self.residual_scale)
 
     def threshold(self, ood_fpr: float | None = None) -> float:
         """Return the OOD threshold; infinite with too few images.
 
         Args:
-            ood_fpr: Target false-positive rate; None: that of the rule.
+            ood_fpr: Target false-positive rate; None uses the default.
 
         Raises:
-            ValueError: The share is not strictly between 0 and 1.
+            ValueError: The rate is not strictly between 0 and 1.
         """
         wanted = self.ood_fpr if ood_fpr is None else ood_fpr
         if not 0.0 < wanted < 1.0:
@@ -97,17 +97,17 @@ class OodRule:
         """Read the output of `to_json`.
 
         Raises:
-            ValueError, TypeError, KeyError: A value is missing or does not fit: it comes from outside.
+            ValueError, TypeError, KeyError: A value is missing or invalid.
         """
-        doubt = _number(value["ood_center"]), _number(value["ood_scale"])
+        known = _number(value["ood_center"]), _number(value["ood_scale"])
         rest = None
         if value["residual_center"] is not None or value["residual_scale"] is not None:
             rest = _number(value["residual_center"]), _number(value["residual_scale"])
         pairs = tuple((_share(share), _number(threshold)) for share, threshold in value["thresholds"])
-        if doubt[1] <= 0 or (rest is not None and rest[1] <= 0) or list(pairs) != sorted(pairs, key=lambda p: p[0]):
+        if known[1] <= 0 or (rest is not None and rest[1] <= 0) or list(pairs) != sorted(pairs, key=lambda p: p[0]):
             raise ValueError("the scales of `ood` must be positive and its rates ascending")
         center, scale = rest or (None, None)
-        return cls(*doubt, center, scale, _share(value["ood_fpr"]), pairs)
+        return cls(*known, center, scale, _share(value["ood_fpr"]), pairs)
 
 
 @dataclass(frozen=True)
@@ -116,9 +116,9 @@ class PredictionSetRule:
 
     Attributes:
         coverage: Default target coverage.
-        thresholds: (K,) by coverage, coverages rising: a class is in the set where its probability is at least its
-            floor; 0 lets it in always.
-        is_guaranteed: Whether the floors come from a split that was used for nothing else.
+        thresholds: (K,) by coverage, ascending: a class is in the set if its probability is at least its
+            threshold; 0 always includes it.
+        is_guaranteed: Whether the thresholds come from a separate calibration split.
     """
 
     coverage: float
@@ -133,11 +133,11 @@ class PredictionSetRule:
         """
         wanted = self.coverage if coverage is None else coverage
         if not 0.0 < wanted < 1.0:
-            raise ValueError(f"a coverage lies strictly between 0 and 1, got {wanted}")
-        found = next((pair for pair in self.thresholds if pair[0] >= wanted - 1e-9), None)
-        if found is None:
-            raise ValueError(f"the largest coverage that was kept is {self.thresholds[-1][0]:g}, got {wanted:g}")
-        return found
+            raise ValueError(f"coverage must be between 0 and 1 (exclusive), got {wanted}")
+        pair = next((p for p in self.thresholds if p[0] >= wanted - 1e-9), None)
+        if pair is None:
+            raise ValueError(f"coverage must be at most {self.thresholds[-1][0]:g}, got {wanted:g}")
+        return pair
 
     def sets(self, probabilities: NDArray[np.floating[Any]], coverage: float | None = None) -> NDArray[np.bool_]:
         """Return (N, K) membership of the prediction sets; an empty row means that no class fits."""
@@ -156,7 +156,7 @@ class PredictionSetRule:
         """Read the output of `to_json`.
 
         Raises:
-            ValueError, TypeError, KeyError: A value is missing or does not fit: it comes from outside.
+            ValueError, TypeError, KeyError: A value is missing or invalid.
         """
         rows = []
         for coverage, thresholds in dict(value["thresholds"]).items():
@@ -182,12 +182,12 @@ def add_up(u: Float, v: Float) -> Float:
 
 def _number(value: Any) -> float:
     if type(value) not in (int, float) or not math.isfinite(value):
-        raise ValueError(f"{value!r} is no number")
+        raise ValueError(f"{value!r} is not a finite number")
     return float(value)
 
 
 def _share(value: Any) -> float:
     number = _number(value)
     if not 0.0 < number < 1.0:
-        raise ValueError(f"{value!r} is no share between 0 and 1")
+        raise ValueError(f"{value!r} is not between 0 and 1 (exclusive)")
     return number

@@ -17,10 +17,10 @@ def draw_folds(
     """Return (N,) fold of each sample, in 0..F-1, every fold in use; F is `num_folds` or the number of groups if fewer.
 
     Args:
-        class_ids: (N,) classes that are spread evenly over the folds.
-        num_folds: Folds wanted, at least 2.
-        groups: (N,) groups that stay in one fold; default: every sample alone.
-        seed: Of the order within a class.
+        class_ids: (N,) classes, for stratification.
+        num_folds: Number of folds, at least 2.
+        groups: (N,) groups that stay in one fold, or None.
+        seed: Random seed.
 
     Raises:
         ValueError: There are fewer than two samples or groups.
@@ -30,7 +30,7 @@ def draw_folds(
     num_groups = int(owner.max()) + 1 if num else 0
     count = min(num_folds, num_groups)
     if count < 2:
-        raise ValueError(f"at least 2 samples or groups are needed to cross-fit, got {num_groups}")
+        raise ValueError(f"cross-fitting needs at least 2 samples or groups, got {num_groups}")
     num_classes = int(class_ids.max()) + 1
     table = np.zeros((num_groups, num_classes), dtype=np.int64)
     np.add.at(table, (owner, class_ids), 1)

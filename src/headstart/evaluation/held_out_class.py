@@ -27,19 +27,19 @@ Float = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 _MOST = 500  # maximum number of images
-_BOTH_HALVES = 300  # up to so many, each half is fitted on once
-_FEWEST = 20  # known images in a half, for a threshold at 5 %
+_BOTH_HALVES = 300  # up to this number of images, each half is used for fitting once
+_FEWEST = 20  # known images per half for a threshold at 5 %
 _LEAST = 1e-6
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _Scores:
     """Standardized OOD scores of held-out known images and of images of the held-out class."""
 
     known: Float
-    strange: Float
-    doubt_known: Float
-    doubt_strange: Float
+    new: Float
+    uncertainty_known: Float
+    uncertainty_new: Float
 
 
 def evaluate_held_out_classes(
@@ -55,12 +55,12 @@ def evaluate_held_out_classes(
     """Measure the OOD recall on each class held out of training.
 
     Args:
-        rows: (N, D) normalized as the head's.
+        rows: (N, D) normalized as for the head.
         class_ids: (N,).
         ood_fpr: Target false-positive rate.
         groups: (N,) groups of images that stay in one fold.
-        penalty: Of the ridge head, as a fraction of the scatter.
-        max_classes: Classes that are tried, drawn at random where there are more.
+        penalty: Ridge penalty as a fraction of the scatter.
+        max_classes: Maximum number of held-out classes, drawn at random.
         seed: Random seed.
 
     Returns:
@@ -82,33 +82,33 @@ def evaluate_held_out_classes(
     per_class: dict[int, tuple[float, float]] = {}
     plain, alarms = [], []
     for k in tried:
-        strange = np.flatnonzero(ids == k)
+        new = np.flatnonzero(ids == k)
         found = []
         for inside in (0, 1) if len(index) <= _BOTH_HALVES else (0,):
             fit = np.flatnonzero((ids != k) & (half == inside))
             known = np.flatnonzero((ids != k) & (half != inside))
             if len(np.unique(ids[fit])) >= 2 and len(known) >= _FEWEST // 2:
-                found.append(_ask(kernel, ids, fit, known, strange, penalty))
+                found.append(_score(kernel, ids, fit, known, new, penalty))
         if not found:
             continue
         everyone = np.concatenate([a.known for a in found])
         threshold = threshold_of(everyone, ood_fpr)
         if math.isinf(threshold):
             continue
-        auc = float(np.mean([rank_auc(a.known, a.strange) for a in found]))
-        detected = float(np.mean([(a.strange > threshold).mean() for a in found]))
+        auc = float(np.mean([rank_auc(a.known, a.new) for a in found]))
+        detected = float(np.mean([(a.new > threshold).mean() for a in found]))
         per_class[int(k)] = (auc, detected)
-        plain.append(float(np.mean([rank_auc(a.doubt_known, a.doubt_strange) for a in found])))
+        plain.append(float(np.mean([rank_auc(a.uncertainty_known, a.uncertainty_new) for a in found])))
         alarms.append(float((everyone > threshold).mean()))
     if not per_class:
         return None
     return HeldOutClassResult.over_classes(per_class, plain, alarms, len(index))
 
 
-def _ask(kernel: Float, ids: Ids, fit: Ids, known: Ids, strange: Ids, penalty: float) -> _Asked:
+def _score(kernel: Float, ids: Ids, fit: Ids, known: Ids, new: Ids, penalty: float) -> _Scores:
     """Fit head and directions on some images and score others."""
-    asked = np.concatenate([known, strange])
-    within, across, own = centered_products(kernel, fit, asked)
+    scored = np.concatenate([known, new])
+    within, across, own = centered_products(kernel, fit, scored)
     values, vectors = np.linalg.eigh(within)
     values = np.maximum(values, _LEAST)
     inner = across @ vectors  # (n, m): along each direction, times the root of its value
@@ -123,11 +123,11 @@ def _ask(kernel: Float, ids: Ids, fit: Ids, known: Ids, strange: Ids, penalty: f
     has_class = np.isin(ids[known], classes)
     truth[~has_class] = 0
     temperature = fit_temperature(ridge[:end][has_class], truth[has_class])
-    doubt = log_ood_score(softmax(ridge / temperature).max(axis=1))
+    uncertainty = log_ood_score(softmax(ridge / temperature).max(axis=1))
     off = np.log(np.maximum(rest, _LEAST))
-    u, v = ((x - x[:end].mean()) / max(float(x[:end].std()), _LEAST) for x in (doubt, off))
+    u, v = ((x - x[:end].mean()) / max(float(x[:end].std()), _LEAST) for x in (uncertainty, off))
     total = add_up(u, v)
-    return _Asked(total[:end], total[end:], u[:end], u[end:])
+    return _Scores(total[:end], total[end:], u[:end], u[end:])
 
 
 def _drawn(class_ids: Ids, groups: Ids | None, rng: np.random.Generator) -> Ids:

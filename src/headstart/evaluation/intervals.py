@@ -24,10 +24,10 @@ __all__ = [
 ]
 
 MIN_GROUPS = 6
-"""Under so few groups the spread between groups cannot be told, and no interval is given."""
+"""With fewer groups the variance between groups cannot be estimated, and there is no interval."""
 
 OUT_OF_FOLD_WORTH = 0.7
-"""Out-of-fold hits share their training images: against the truth they vary 1.4 times as much as independent ones
+"""Out-of-fold hits share their training images: their variance is 1.4 times that of independent ones
 (mean of 37 cells of benchmarks/bench_intervals.py)."""
 
 PRIOR_CORRELATION = 0.1
@@ -40,8 +40,8 @@ class EffectiveSampleSize:
 
     Attributes:
         ratio: Effective samples per scored sample, in (0, 1]; None if not measurable.
-        quantile: How many standard errors the interval reaches to each side.
-        num_groups: Groups the samples fall into, or None without groups.
+        quantile: Half-width of the interval in standard errors.
+        num_groups: Number of groups, or None without groups.
     """
 
     ratio: float | None
@@ -53,19 +53,19 @@ def wilson_interval(share: float, n_eff: float, quantile: float = 1.959963984540
     """Compute the Wilson interval of a fraction of `n_eff` independent samples, in [0, 1].
 
     Args:
-        share: The measured share, in [0, 1].
-        n_eff: How many independent samples it was measured on; need not be whole.
+        share: Measured proportion, in [0, 1].
+        n_eff: Effective sample size; need not be an integer.
         quantile: Standard errors to each side; 1.96 for 95 %.
 
     Raises:
-        ValueError: The share is outside [0, 1] or `n_eff` is not positive.
+        ValueError: `share` is outside [0, 1] or `n_eff` is not positive.
 
     Source: Wilson (1927), as recommended by Brown, Cai and DasGupta (2001).
     """
     if not 0.0 <= share <= 1.0:
-        raise ValueError(f"a share lies in [0, 1], got {share}")
+        raise ValueError(f"a proportion must be in [0, 1], got {share}")
     if not n_eff > 0:
-        raise ValueError(f"an interval needs a positive number of samples, got {n_eff}")
+        raise ValueError(f"the effective sample size must be positive, got {n_eff}")
     z2 = quantile * quantile
     center = (share + z2 / (2 * n_eff)) / (1 + z2 / n_eff)
     half = quantile / (1 + z2 / n_eff) * math.sqrt(share * (1 - share) / n_eff + z2 / (4 * n_eff * n_eff))
@@ -84,10 +84,10 @@ def effective_sample_size(
     """Estimate the effective sample size and the quantile of the interval.
 
     Args:
-        hits: (N,) which samples were predicted rightly, or how far, in [0, 1].
-        groups: (N,) group of each sample; samples of one group tend to be right or wrong together.
+        hits: (N,) correctness of each sample, in [0, 1].
+        groups: (N,) group of each sample; errors within a group are correlated.
         is_out_of_fold: Whether the scored samples also trained one another's models.
-        confidence: Coverage wanted of the interval.
+        confidence: Nominal coverage of the interval.
     """
     base = OUT_OF_FOLD_WORTH if is_out_of_fold else 1.0
     z = normal_quantile(0.5 + confidence / 2)
@@ -111,9 +111,9 @@ def _intra_group_correlation(
 ) -> float:
     """Estimate the intra-group correlation of correctness, in [0, 1], shrunk towards a typical value.
 
-    The one-way analysis-of-variance estimator sees nothing where there are few groups or few errors (all right:
-    0 / 0), and an interval on it alone held in 83 % instead of 95 % at accuracy 0.97 with ten groups.  So it
-    counts with one vote less than there are groups, at most one vote an error, against `PRIOR_VOTES` votes for
+    The one-way ANOVA estimator fails with few groups or few errors (0 / 0 without errors); an interval based on it
+    alone covered 83 % instead of 95 % at accuracy 0.97 with ten groups. It is therefore weighted with one vote less
+    than there are groups, at most one vote per error, against `PRIOR_VOTES` votes for
     `PRIOR_CORRELATION`.
 
     Source: Donner (1986) for the estimator; benchmarks/bench_intervals.py for the two constants.
@@ -137,10 +137,10 @@ def estimate_proportion(
     """Estimate a fraction with its interval.
 
     Args:
-        share: The plain share, or None where there is nothing to count.
-        num: Samples it was counted on.
+        share: Measured proportion, or None without samples.
+        num: Number of samples.
         effective: Effective sample size.
-        bias: How much too high the plain share is, because the best of several was chosen on the same samples.
+        bias: Selection bias of the best of several candidates, subtracted from `share`.
     """
     if share is None or num <= 0:
         return Estimate(None, None, None, None, None)

@@ -23,10 +23,10 @@ class LabelError:
     Attributes:
         index: Position of the sample.
         given: Its class id.
-        suggested: The class id that fits best besides the given one.
-        error_probability: Chance of the suggested class against the given one alone, in [0, 1].
+        suggested: Most probable other class id.
+        error_probability: Probability of the suggested class relative to the given one, in [0, 1].
         probability_given, probability_suggested: Out of fold.
-        twins: Positions of near-duplicates that carry another label.
+        twins: Positions of near-duplicates with another label.
     """
 
     index: int
@@ -44,8 +44,8 @@ class LabelErrorList:
 
     Attributes:
         items: Ranked.
-        num_called: The first so many of `items` are called suspects; the others are only next in order.
-        joint: (K, K) samples by given and by confidently predicted class; off the diagonal the called ones.
+        num_called: Number of suspected label errors, the first of `items`.
+        joint: (K, K) samples by given and confidently predicted class.
     """
 
     items: tuple[LabelError, ...]
@@ -64,12 +64,12 @@ def find_label_errors_or_pairs(
     """Rank label errors by out-of-fold probabilities and near-duplicates.
 
     Args:
-        probabilities: (N, K) out of fold: no row from a fit that saw the sample or its group.
+        probabilities: (N, K) out of fold (whole groups held out).
         class_ids: (N,) given labels.
-        unmeasurable: (N,) unscorable samples; excluded.
+        unscorable: (N,) samples whose class is in a single group; excluded.
         twins: (P, 2) positions of near-duplicate pairs; pairs with different labels come first, since at least
-            one of the two labels is wrong whatever the model says.
-        limit: Length of the list; by default what is called, and as many again (at least 20).
+            one of the two labels is wrong.
+        limit: Length of the list; by default twice the number of suspected errors (at least 20).
 
     Source: Northcutt, Jiang and Chuang (2021) for the count; on 5 % planted flips the odds found .97 and .99 of
     them among the first twice as many (benchmarks/bench_uncertainty.py).
@@ -105,7 +105,7 @@ def find_label_errors_or_pairs(
     order = np.argsort(-rank, kind="stable")
     if unscorable is not None:
         order = order[~unscorable[order] | (rank[order] > 1.0)]
-    # Twins are called whatever the count says; nobody is called whose own label is the likelier one.
+    # Conflicting duplicates always count; other samples only if another class is more probable.
     called = max(num_called, len(partners))
     called = min(called, int(((error_probability[order] > 0.5) | (rank[order] > 1.0)).sum()))
     length = max(20, 2 * called) if limit is None else limit

@@ -41,11 +41,11 @@ class LearningCurve:
 
     Attributes:
         points: Measured, from few images to all.
-        fitted: What the curves that agree with the points say at the last of them: where the forecast begins. It
-            differs from that point by the error of a single measurement.
-        forecast: With more images than there are.
-        gains: (value, low, high) of accuracy for each forecast, as a share in [-1, 1]; the value is that of the
-            forecast less `fitted`.
+        fitted: Fitted value at the last point, where the forecast begins; differs from that point by its
+            measurement error.
+        forecast: Extrapolated points.
+        gains: (value, low, high) of accuracy for each forecast, in [-1, 1]: forecast minus
+            `fitted`.
         per_class: Gain in recall of each class at the first forecast: (value, low, high), or None with fewer
             than 8 images of it.
     """
@@ -62,19 +62,19 @@ def nested_parts(
 ) -> dict[int, list[NDArray[np.int64]]]:
     """Return positions of nested equal subsets: 8 eighths, 4 quarters, 2 halves.
 
-    A head fitted on one part is scored on all the others; so every image is scored at every size.
+    A head fitted on one part is scored on all others, so every image is scored at every size.
 
     Args:
-        class_ids: (N,) classes that every part gets its share of.
+        class_ids: (N,) classes, for stratified parts.
         groups: (N,) groups of images that stay in one fold.
-        num_parts: Of the smallest parts, a power of two.
-        seed: Of the parts.
+        num_parts: Number of the smallest parts, a power of two.
+        seed: Random seed of the parts.
 
     Raises:
-        ValueError: `num_parts` is no power of two above 1.
+        ValueError: `num_parts` is not a power of two above 1.
     """
     if num_parts < 2 or num_parts & (num_parts - 1):
-        raise ValueError(f"the number of parts is a power of two from 2 on, got {num_parts}")
+        raise ValueError(f"`num_parts` must be a power of two above 1, got {num_parts}")
     fold = draw_folds(class_ids, num_parts, groups=groups, seed=seed)
     parts = {}
     count = num_parts
@@ -100,23 +100,23 @@ def forecast_curve(
     """Extrapolate the measured curve.
 
     Args:
-        sizes: (S,) numbers of training images, growing; the last one is N.
-        hits: (S, N) fraction of the heads of that size, fitted without the image (and its group), that had it right.
+        sizes: (S,) ascending numbers of training images; the last one is N.
+        hits: (S, N) fraction of the out-of-fold heads of that size that are correct.
         class_ids: (N,).
         num_classes: K.
-        groups: (N,) images that are drawn together.
-        bias: How much too high the last accuracy is, because its head was chosen on the images that score it.
+        groups: (N,) group of each image, drawn whole.
+        bias: Selection bias of the last accuracy.
         factors: Multiples of N to forecast.
-        num_draws: Bootstrap draws of images behind the errors of the points.
-        seed: Of those draws.
+        num_draws: Bootstrap samples for the errors of the points.
+        seed: Random seed of the bootstrap.
 
     Raises:
-        ValueError: There are fewer than three sizes, or they do not grow.
+        ValueError: There are fewer than three sizes, or they do not ascend.
 
     Source: Viering and Loog (2023) for the power law with a floor (pow3).
     """
     if len(sizes) < 3 or (np.diff(sizes) <= 0).any():
-        raise ValueError(f"a curve needs at least three growing sizes, got {list(sizes)}")
+        raise ValueError(f"a curve needs at least three ascending sizes, got {list(sizes)}")
     num = hits.shape[1]
     hits = np.array(hits, dtype=np.float64)
     hits[-1] -= bias
@@ -150,7 +150,7 @@ def _points(
     times = draws[:, where]
     drawn = (times @ error.T) / np.maximum(times.sum(axis=1, keepdims=True), 1.0)  # (B, S)
     drawn = drawn[times.sum(axis=1) > 0]
-    # One image more and less: without it a perfect score would be held to be sure.
+    # Pseudo-count: a perfect score has a nonzero variance.
     num = int(where.sum()) if groups is None else len(np.unique(groups[where]))
     mean = (error.sum(axis=1) + 0.5) / (error.shape[1] + 1.0)
     covariance = np.cov(drawn.T) + np.diag(np.full(len(mean), 0.25 / (num + 1.0) ** 2))
@@ -176,7 +176,7 @@ def _carry_on(
     noise = covariance + np.diag((_MISFIT * error) ** 2)
     away = curves - error
     distance = np.einsum("...s,st,...t->...", away, np.linalg.inv(noise), away)
-    # High floors are rarer than low ones; without this the gains were foretold a quarter too small.
+    # Prior: high floors are rarer than low ones; without it the gains are a quarter too small.
     weight = (np.exp(-0.5 * (distance - distance.min())) * (1.0 - floor) ** 2).ravel()
     weight /= weight.sum()
 

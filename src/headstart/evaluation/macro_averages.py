@@ -10,10 +10,10 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["IMAGINED_SAMPLES", "balanced_accuracy", "f1_macro"]
+__all__ = ["PSEUDO_SAMPLES", "balanced_accuracy", "f1_macro"]
 
-IMAGINED_SAMPLES = 2.0
-"""Samples imagined in each class, right as often as all samples are: a class of three is never held to be sure."""
+PSEUDO_SAMPLES = 2.0
+"""Pseudo-samples per class with the overall accuracy, so that small classes keep a nonzero variance."""
 
 Float = NDArray[np.float64]
 
@@ -47,7 +47,7 @@ def f1_macro(counts: NDArray[np.int64]) -> tuple[float, float]:
     smooth_f1, total = _f1(smooth)
     per_sample = np.where((total > 0) & present, 1.0 / np.maximum(total, 1e-300), 0.0)  # (K,)
     pull = smooth_f1 * per_sample
-    # What one sample of truth i predicted as j adds to the mean: 2 / total if right, less its share in i and j.
+    # Influence of one sample of truth i predicted as j: 2 / total if correct, less the change of both totals.
     influence = (np.diag(2.0 * per_sample) - pull[:, None] - pull[None, :]) / int(present.sum())
     variance = float((smooth * influence**2).sum())
     return float(f1[present].mean()), _equal_n(float(smooth_f1[present].mean()), variance)
@@ -67,7 +67,7 @@ def _smoothed(counts: NDArray[np.int64]) -> Float:
     elsewhere = np.tile(counts.sum(axis=0) + 1.0, (num_classes, 1)) * (1.0 - np.eye(num_classes))
     elsewhere /= np.maximum(elsewhere.sum(axis=1, keepdims=True), 1e-300)
     imagined = right * np.eye(num_classes) + (1.0 - right) * elsewhere
-    mixed = (counts + IMAGINED_SAMPLES * imagined) * (size / (size + IMAGINED_SAMPLES))[:, None]
+    mixed = (counts + PSEUDO_SAMPLES * imagined) * (size / (size + PSEUDO_SAMPLES))[:, None]
     return np.asarray(mixed, dtype=np.float64)
 
 

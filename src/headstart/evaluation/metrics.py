@@ -73,11 +73,11 @@ def evaluate(
         is_logits: Whether `scores` are logits.
         groups: (N,) integer group of each sample, or None.
         group_names: Name of group `g` at position `g`; the number itself without it.
-        candidates: (M, N) out-of-fold log-losses and hits of everything that was chosen among on these samples;
-            the reported shares are lowered by what the choosing has flattered them.
-        unmeasurable: (N,) unscorable samples (class in a single group), counted as wrong.
-        positive: Positive class of two; ROC AUC, sensitivity and specificity are measured where it is given.
-        seed: Of the bootstrap behind the correction.
+        candidates: (M, N) out-of-fold log-losses and hits of all candidates selected on these samples;
+            the selection bias is subtracted from the scores.
+        unscorable: (N,) samples that cannot be scored (class in a single group), counted as wrong.
+        positive: Positive class of two; adds ROC AUC, sensitivity and specificity.
+        seed: Random seed of the bootstrap.
 
     Raises:
         ValueError: The shapes do not fit, a class id is out of range or `scores` are not probabilities.
@@ -123,7 +123,7 @@ def evaluate(
                 place,
                 groups=groups,
                 is_out_of_fold=setup.protocol.is_out_of_fold,
-                is_measurable=None if unscorable is None else ~unscorable,
+                is_scorable=None if unscorable is None else ~unscorable,
                 has_interval=setup.protocol is not EvaluationProtocol.RESUBSTITUTION,
             ),
         }
@@ -136,7 +136,7 @@ def evaluate(
         num_groups=effective.num_groups,
         accuracy=estimate_proportion(float(hits.mean()), num, effective, bias=bias),
         balanced_accuracy=estimate_proportion(*balanced_accuracy(counts), effective, bias=bias_balanced),
-        # F1 has no hits of single samples to choose again on; it is flattered about as much as the mean recall.
+        # F1 is no mean over samples; its selection bias is about that of balanced accuracy.
         f1_macro=estimate_proportion(*f1_macro(counts), effective, bias=bias_balanced),
         log_loss=log_loss(probabilities, truth),
         ece=error.value,
@@ -163,7 +163,7 @@ def _probabilities(
     """Validate scores and return (N, K) probabilities.
 
     Raises:
-        ValueError: They do not.
+        ValueError: Scores or class ids are invalid.
     """
     num = len(truth)
     if scores.shape != (num, num_classes):
@@ -174,7 +174,7 @@ def _probabilities(
         raise ValueError(f"class ids must lie in 0..{num_classes - 1}; samples without a label cannot be scored")
     probabilities = softmax(scores) if is_logits else np.asarray(scores, dtype=np.float64)
     if not is_logits and (probabilities.min() < -1e-6 or abs(probabilities.sum(axis=1) - 1).max() > 1e-3):
-        raise ValueError("rows of probabilities must be in [0, 1] and sum to 1 (say is_logits=True for logits)")
+        raise ValueError("rows of probabilities must be in [0, 1] and sum to 1 (set is_logits=True for logits)")
     return probabilities
 
 
@@ -215,7 +215,7 @@ def _class_score(name: str, k: int, counts: NDArray[np.int64], effective: Effect
     truth, predicted = int(counts[k].sum()), int(counts[:, k].sum())
     union = truth + predicted - hit
     jaccard = estimate_proportion(hit / union if union else None, union, effective)
-    # F1 = 2 J / (1 + J) with J = TP / (TP + FP + FN), a plain share: so its interval is that of J, mapped.
+    # F1 = 2 J / (1 + J) with J = TP / (TP + FP + FN), a proportion, so the interval of J is mapped.
     f1 = Estimate(
         value=_jaccard_to_f1(jaccard.value),
         low=_jaccard_to_f1(jaccard.low),

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.evaluation.decision_rules import REJECTS, OodRule, add_up, log_ood_score
-from headstart.evaluation.principal_directions import leading_directions, left_out_residual, squared_residual
+from headstart.evaluation.principal_directions import leading_directions, out_of_fold_residual, squared_residual
 
 __all__ = ["HeldOutClassResult", "OodModel", "fit_ood_model", "rank_auc", "threshold_of"]
 
@@ -37,13 +37,13 @@ class OodModel:
     """A fitted OOD score with its threshold.
 
     Attributes:
-        rule: The numbers that turn probability and rest into novelty, and its thresholds.
-        mean: (D,) float32 mean of the normalized training rows; None where a head gives no rows.
+        rule: Computes the OOD score from probability and residual norm; has the thresholds.
+        mean: (D,) float32 mean of the normalized training rows; None if the head has no rows.
         directions: (D, r) float32 orthonormal leading directions, or None.
-        scores: (N,) novelty of the training images, each out of fold; NaN for those not looked at.
-        empirical: The fraction of them above the threshold.
+        scores: (N,) out-of-fold OOD scores of the training images; NaN if not scored.
+        empirical: Fraction of `scores` above the threshold.
         is_by_group: Whether the threshold holds for images of a new group.
-        columns: (D,) float32 of 1 for the features that count and 0 for those that do not; None where all do.
+        columns: (D,) float32 mask, 1 for used features; None uses all.
     """
 
     rule: OodRule
@@ -68,7 +68,7 @@ class OodModel:
         """Return (N,) OOD scores; about 0 in distribution.
 
         Args:
-            rows: (N, D) normalized as the head's; None where it gives none.
+            rows: (N, D) normalized as for the head; None if the head has none.
             probabilities: (N, K) of the head.
         """
         rest = None
@@ -78,7 +78,7 @@ class OodModel:
         return self.rule.combine(probabilities.max(axis=1), rest)
 
     def spread(self, columns: NDArray[np.bool_]) -> OodModel:
-        """Return the same for rows of which only some columns, (D,) of them True, are what it was fitted on."""
+        """Return the model for wider rows; `columns` is True for the features that it was fitted on."""
         if self.mean is None or self.directions is None:
             return self
         mean = np.zeros(len(columns), dtype=np.float32)
@@ -96,12 +96,12 @@ class HeldOutClassResult:
     """OOD detection of held-out classes.
 
     Attributes:
-        auroc: Chance that an image of a left-out class is found stranger than a known one, mean over classes.
-        auroc_of_probability: The same by the largest probability alone.
-        detected: Fraction of left-out images above the threshold, mean over classes.
-        false_positive_rate: Fraction of known ones above it.
+        auroc: AUROC of held-out class against known classes, mean over classes.
+        auroc_of_probability: AUROC of the largest probability alone.
+        detected: Recall: fraction of held-out-class images above the threshold, mean over classes.
+        false_positive_rate: Fraction of known images above it.
         per_class: (auroc, detected) by class id.
-        num_samples: Images that were looked at.
+        num_samples: Scored images.
     """
 
     auroc: float
@@ -119,11 +119,11 @@ class HeldOutClassResult:
         alarms: Sequence[float],
         num_samples: int,
     ) -> HeldOutClassResult:
-        """Means over the classes; `plain` are their AUROCs by the largest probability, `alarms` their false alarms."""
+        """Average over classes; `plain` are AUROCs of the largest probability, `alarms` false-positive rates."""
         return cls(
             auroc=float(np.mean([auc for auc, _ in per_class.values()])),
             auroc_of_probability=float(np.mean(plain)),
-            detected=float(np.mean([found for _, found in per_class.values()])),
+            detected=float(np.mean([recall for _, recall in per_class.values()])),
             false_positive_rate=float(np.mean(alarms)),
             per_class=per_class,
             num_samples=num_samples,
@@ -144,10 +144,10 @@ def fit_ood_model(
     """Fit directions on all images, and centers and threshold on their out-of-fold scores.
 
     Args:
-        rows: (N, D) training images, normalized as the head's; None goes by the head's doubt alone.
+        rows: (N, D) training images, normalized as for the head; None uses the head's uncertainty alone.
         probabilities: (N, K) out of fold.
-        class_ids: (N,) labels, to keep folds even.
-        ood_fpr: Fraction of known images that may be refused, strictly between 0 and 1.
+        class_ids: (N,) labels, for stratified folds.
+        ood_fpr: Target false-positive rate, in (0, 1).
         groups: (N,) images that belong together stay together in the folds.
         space: Mean (D,) and leading directions (D, r) of all rows, where they are known already.
         rest: (N,) squared rest of images that the space (and the network) was not fitted on; then no rows are needed.
@@ -182,7 +182,7 @@ def fit_ood_model(
         mean, directions = leading_directions(part, seed=seed) if space is None else space
         part_groups = None if groups is None else groups[looked_at]
         log_rest = np.log(
-            left_out_residual(part, class_ids[looked_at], mean, directions, groups=part_groups, seed=seed)
+            out_of_fold_residual(part, class_ids[looked_at], mean, directions, groups=part_groups, seed=seed)
         )
         ood_center, ood_scale = _center_and_scale(doubt[looked_at])
         residual_center, residual_scale = _center_and_scale(log_rest)

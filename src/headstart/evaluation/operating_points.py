@@ -27,7 +27,7 @@ __all__ = [
 
 Float = NDArray[np.float64]
 SHARES = tuple(i / 20 for i in range(1, 21))
-"""Shares of images whose acceptance is weighed up."""
+"""Candidate coverages (fractions of accepted images)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,11 +36,10 @@ class OperatingPoint:
 
     Attributes:
         threshold: On the probability of the predicted class.
-        share_accepted: Of all images, in [0, 1].
+        share_accepted: Coverage: fraction of images accepted, in [0, 1].
         num_accepted: Accepted scored images.
-        error: Fraction of accepted ones that were wrong.
-        error_bound: Upper bound of it at 95 % confidence, for all offered points at once; None where it
-            cannot be measured.
+        error: Error rate of the accepted images.
+        error_bound: Simultaneous 95 % upper bound of the error rate; None with too few groups.
     """
 
     threshold: float
@@ -81,7 +80,7 @@ def clopper_pearson_upper(errors: float, num: float, confidence: float = 0.95) -
 def risk_coverage(confidence: Float, hits: NDArray[np.bool_]) -> tuple[Float, Float, Float]:
     """Return (T,) coverage, (T,) error rate and (T,) threshold of the risk-coverage curve.
 
-    Images with one confidence are accepted together, so every point can be had with a threshold.
+    Images with equal confidence are accepted together, so every point has a threshold.
     """
     order = np.argsort(-confidence, kind="stable")
     sure = confidence[order]
@@ -104,13 +103,13 @@ def accept_above(
     Args:
         confidence: (N,) probability of the predicted class.
         hits: (N,).
-        targets: Largest error rates that are bearable.
-        groups: (N,) images that tend to be wrong together.
+        targets: Maximum error rates.
+        groups: (N,) group of each image; errors within a group are correlated.
         is_out_of_fold: Whether the scored images also trained one another's models.
         assurance: Confidence of the bound.
 
     Returns:
-        None where no threshold can be promised.
+        None where no threshold meets the target.
     """
     effective = effective_sample_size(hits, groups, is_out_of_fold=is_out_of_fold)
     points = _points(confidence, hits, effective, assurance)
@@ -134,9 +133,9 @@ def recall_at_false_alarms(
     Args:
         score: (N,) probability of the positive class.
         is_positive: (N,) whether it is the true class.
-        rates: Largest shares of the other images that may be called positive.
-        groups: (N,) images that belong together.
-        is_out_of_fold: As above.
+        rates: Maximum false-positive rates.
+        groups: (N,) group of each image.
+        is_out_of_fold: As in `accept_above`.
 
     Raises:
         ValueError: All images are positive, or none is.
@@ -144,12 +143,12 @@ def recall_at_false_alarms(
     num_positive = int(is_positive.sum())
     num_other = len(is_positive) - num_positive
     if num_positive == 0 or num_other == 0:
-        raise ValueError("recall at false alarms needs images of the class and images of others")
+        raise ValueError("recall at a false-positive rate needs positive and negative images")
     others = np.sort(score[~is_positive])[::-1]
     points = []
     for rate in rates:
         allowed = math.floor(rate * num_other + 1e-9)
-        # Just above the highest score that may no longer be called positive.
+        # Just above the highest score that must not be predicted positive.
         threshold = float(np.nextafter(others[allowed], np.inf)) if allowed < num_other else float(score.min())
         above = score >= threshold
         found = above[is_positive]

@@ -42,12 +42,12 @@ class Difference:
     """One metric of both models, and B minus A with its 95 % CI.
 
     Attributes:
-        a, b: The figure of each.
-        value, low, high: B minus A; for `log_loss` less is better.
-        p_value: Of the sign-flip test that they are alike.
-        num_needed: Scored images with which a true difference of this size would be told in 80 of 100
-            cases; None where the two do not differ.
-        detectable: Smallest difference that would be told so often with the images there are.
+        a, b: Metric of each model.
+        value, low, high: B minus A; for `log_loss` lower is better.
+        p_value: p-value of the sign-flip test.
+        num_needed: Images needed to detect a difference of this size with 80 % power; None where the
+            two do not differ.
+        detectable: Smallest difference detectable with 80 % power.
     """
 
     a: float
@@ -78,14 +78,14 @@ class PairedComparison:
     """Comparison of B with A on the same images.
 
     Attributes:
-        verdict: Of B, by `metric`.
-        metric: What the verdict is about, `accuracy` or `balanced_accuracy`.
-        num_samples, num_groups: What was scored (`num_groups` is None without groups).
-        is_out_of_fold: Whether the predictions are cross-validated; then the verdict is a weaker one.
+        verdict: Whether B is better or worse by `metric`.
+        metric: Metric of the verdict, `accuracy` or `balanced_accuracy`.
+        num_samples, num_groups: Numbers of scored images and groups (None without groups).
+        is_out_of_fold: Whether the predictions are cross-validated; then the test is less powerful.
         accuracy, balanced_accuracy, log_loss: The differences.
-        only_a, only_b: Images that only one of them has right.
+        only_a, only_b: Images that only one model classifies correctly.
         mcnemar_p: McNemar's mid-p value (groups ignored).
-        per_class: One entry a class.
+        per_class: One entry per class.
     """
 
     verdict: ComparisonVerdict
@@ -120,18 +120,18 @@ def compare_paired(
         probabilities_a, probabilities_b: (N, K) each.
         class_ids: (N,) true classes.
         class_names: K names.
-        metric: What the verdict is about.
-        groups: (N,) images that belong together are swapped and drawn together.
+        metric: Metric of the verdict.
+        groups: (N,) group of each image, flipped and drawn whole.
         is_out_of_fold: Whether the images trained one another's models.
-        num_draws: Of the test and of the bootstrap.
-        seed: Of both.
+        num_draws: Number of permutations and of bootstrap samples.
+        seed: Random seed of both.
 
     Raises:
         ValueError: The shapes do not fit or there is nothing to compare.
     """
     num = len(class_ids)
     if probabilities_a.shape != probabilities_b.shape or probabilities_a.shape != (num, len(class_names)):
-        raise ValueError("both need one row of probabilities for each image")
+        raise ValueError("both models need one row of probabilities per image")
     if num == 0:
         raise ValueError("there are no images to compare on")
     rows = np.arange(num)

@@ -14,21 +14,21 @@ __all__ = [
     "MAX_DIRECTIONS",
     "centered_products",
     "leading_directions",
-    "left_out_residual",
+    "out_of_fold_residual",
     "squared_residual",
 ]
 
 MAX_DIRECTIONS = 128
-"""From 64 on more of them change little (`benchmarks/bench_uncertainty.py`), and a bundle should stay small."""
+"""More than 64 change little (`benchmarks/bench_uncertainty.py`); the limit keeps bundles small."""
 
 FOLDED_ROWS = 700
-"""Up to so many rows the directions are fitted again in folds; beyond, leverages say the same at no cost."""
+"""Up to this number of rows the directions are refitted in folds; beyond, leverages give the same at no cost."""
 
 _GAPS = 1.35  # from a tenth held out to new images, in steps from a fifth to a tenth: 1.07 to 1.60 on five sets
 _LEVERAGE_POWER = 1.125  # 1 for fixed scores; the directions turn towards a row as well, a little
 
 LEAST_REST = 1e-6
-"""Of rows of length 1 to 2: what float32 cannot tell from nothing."""
+"""Float32 resolution for rows of length 1 to 2."""
 
 Rows = NDArray[np.floating[Any]]
 
@@ -41,9 +41,9 @@ def leading_directions(
     Args:
         rows: (N, D).
         count: r; by default 128.  Never more than half of the rows or a quarter of the features.
-        seed: Of the start; the result is the same each time.
+        seed: Random seed of the start.
 
-    Source: Halko, Martinsson and Tropp (2011), randomised subspace iteration.
+    Source: Halko, Martinsson and Tropp (2011), randomized subspace iteration.
     """
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     centered = rows.astype(np.float32) - mean
@@ -67,7 +67,7 @@ def squared_residual(rows: Rows, mean: NDArray[np.float32], directions: NDArray[
     return np.asarray(np.maximum(rest, LEAST_REST), dtype=np.float64)
 
 
-def left_out_residual(
+def out_of_fold_residual(
     rows: Rows,
     class_ids: NDArray[np.int64],
     mean: NDArray[np.float32],
@@ -80,20 +80,19 @@ def left_out_residual(
 
     Args:
         rows: (N, D).
-        class_ids: (N,) to keep folds even.
+        class_ids: (N,) labels, for stratified folds.
         mean, directions: Fitted on these rows.
         groups: (N,) rows held out together.
-        seed: Of the folds.
+        seed: Random seed of the folds.
 
-    Source: Gabriel (2002) for leverages in a decomposition.  Against new images the mean logarithm is off by a
-    tenth of its deviation at 60 to 150 rows and by less than a thirtieth from 500 on (the false alarms of
-    `benchmarks/bench_ood.py` hang on it).
+    Source: Gabriel (2002) for leverages in a decomposition.  Relative to new images, the mean logarithm is biased
+    by a tenth of its deviation at 60 to 150 rows and by less than a thirtieth from 500 rows on.
     """
     if len(rows) <= FOLDED_ROWS:
         tenth = _folded(rows, class_ids, directions.shape[1], 10, groups, seed)
         fifth = _folded(rows, class_ids, directions.shape[1], 5, groups, seed)
-        # Fitted without a tenth the directions leave a little more than fitted on all.  How much is seen from a
-        # fifth, where twice as much is held out.
+        # Directions fitted without a tenth leave larger residuals than those fitted on all rows. Holding out a fifth
+        # shows by how much.
         gap = max(0.0, float((np.log(fifth) - np.log(tenth)).mean()))
         return np.asarray(tenth * np.exp(-_GAPS * gap), dtype=np.float64)
     centered = rows.astype(np.float32) - mean
@@ -146,7 +145,7 @@ def centered_products(
 
     Args:
         kernel: (N, N) inner products of all rows.
-        inside: (n,) positions of the rows that the mean is of.
+        inside: (n,) positions of the rows that define the mean.
         outside: (m,) positions of others.
 
     Returns:

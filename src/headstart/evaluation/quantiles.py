@@ -77,7 +77,7 @@ def beta_quantile(p: float, a: float, b: float) -> float:
 
 def _check_open_unit(p: float) -> None:
     if not 0.0 < p < 1.0:
-        raise ValueError(f"a probability strictly between 0 and 1 is needed, got {p}")
+        raise ValueError(f"a probability must be between 0 and 1 (exclusive), got {p}")
 
 
 def _bisect(cdf: Callable[[float], float], p: float, low: float, high: float) -> float:

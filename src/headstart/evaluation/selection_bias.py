@@ -27,14 +27,14 @@ def selection_bias(
 
     Args:
         losses: (M, N) out-of-fold log-loss of each candidate on each sample.
-        hits: (M, N) whether each candidate is right.
-        groups: (N,) groups, drawn whole; None where each sample stands alone.
-        sample_weights: (N,) weight of each sample in the share, e.g. 1 / class size for balanced accuracy.
+        hits: (M, N) whether each candidate is correct.
+        groups: (N,) groups, drawn whole; None without groups.
+        sample_weights: (N,) sample weights, e.g. 1 / class size for balanced accuracy.
         num_draws: Bootstrap samples.
-        seed: Of the draws.
+        seed: Random seed of the bootstrap.
 
     Source: Tsamardinos, Greasidou and Borboudakis (2018), bootstrap bias corrected cross-validation;
-    the form with the full sample in place of the out-of-bag one is Efron's estimate of optimizm (1983).
+    the form with the full sample in place of the out-of-bag one is Efron's estimate of optimism (1983).
     """
     num_candidates, num = losses.shape
     if num_candidates < 2 or num < 2:
@@ -46,8 +46,8 @@ def selection_bias(
     draws = _draw_counts(num, groups, num_draws, np.random.default_rng(seed))  # (B, N)
     chosen = (draws @ loss.T).argmin(axis=1)  # (B,)
     inside = (draws @ scored.T) / (draws @ weight)[:, None]  # (B, M)
-    excess = inside - full  # how much each candidate scores more in the bootstrap sample than on all samples
-    # The excess of one fixed candidate is 0 on average: taken off, it removes most of the noise of the draws.
+    excess = inside - full  # (B, M) score in the bootstrap sample minus that on all samples
+    # The excess of one fixed candidate is 0 on average: subtracting it removes most of the noise of the draws.
     fixed = excess[:, loss.mean(axis=1).argmin()]
     return max(0.0, float((excess[np.arange(num_draws), chosen] - fixed).mean()))
 

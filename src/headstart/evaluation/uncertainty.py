@@ -298,7 +298,7 @@ def _coverage_json(
         "empty_fraction": sets.empty_fraction,
         "per_class": [
             {"name": name, "empirical": None if math.isnan(value) else float(value), "is_own": bool(own)}
-            for name, value, own in zip(class_names, sets.realised_per_class, sets.is_per_class, strict=True)
+            for name, value, own in zip(class_names, sets.empirical_per_class, sets.is_per_class, strict=True)
         ],
         "test": None,
     }

@@ -74,7 +74,7 @@ def write_bundle(
         raise ValueError(f"meta may not hold {sorted(_RESERVED & set(extra))}")
     refuse_filled(folder)
     if not class_names or len(set(class_names)) != len(class_names):
-        raise BundleError(f"The {len(class_names)} class names are none, or one of them stands twice.")
+        raise BundleError(f"The {len(class_names)} class names are none, or one of them is duplicated.")
     if head is not None and head.num_classes != len(class_names):
         raise BundleError(
             f"The head has {pluralize(head.num_classes, 'class', 'classes')}, but there are "

@@ -189,5 +189,5 @@ def _read_names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
         raise ValueError("`class_names` is a list of texts")
     if len(set(value)) != len(value):
-        raise ValueError("a class name stands twice in `class_names`")
+        raise ValueError("a class name is duplicated in `class_names`")
     return tuple(value)

@@ -59,7 +59,7 @@ def expand_inputs(
         allow_external_paths: Follow links that lead out of a folder.
 
     Raises:
-        UsageError: A glob matches nothing, or `-` stands twice.
+        UsageError: A glob matches nothing, or `-` is duplicated.
         DataError: A folder has no image, or nothing was named at all.
     """
     items: list[str | Problem] = []

@@ -98,7 +98,7 @@ def leave_out(
         spectrum: Looks at n samples, whole folds.
         penalties: (L,) as shares of the trace.
         folds: Positions among the n that are held out together; None for one at a time.
-        unmeasurable: (n,) samples whose class is wholly inside their fold.
+        unscorable: (n,) samples whose class is wholly inside their fold.
     """
     ridge, lda = out_of_fold(spectrum, penalties * max(spectrum.trace, 1e-12), folds)
     shares = log_shares(spectrum.class_ids, spectrum.masses, spectrum.weights, folds)

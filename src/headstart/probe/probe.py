@@ -47,7 +47,7 @@ class ProbeFit:
         candidate_losses: (M, N) float32 out-of-fold log-loss of each.
         candidate_hits: (M, N) whether each is right out of fold.
         neighbor_hits: (N,) whether the nearest image outside the sample's group has its class.
-        unmeasurable: (N,) True where the whole class is held out with the sample: counted as wrong.
+        unscorable: (N,) True where the whole class is held out with the sample: counted as wrong.
         choice: Penalties and mixture of the closed forms.
         row_mean: (D,) float32 mean of the head's normalized rows.
         row_directions: (D, r) float32 their leading directions, at most 128 and no more than half of N or a

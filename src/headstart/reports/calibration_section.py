@@ -114,7 +114,7 @@ def label_errors_section(facts: RunData, rows: Sequence[Mapping[str, str]]) -> d
 
 def _bins(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> list[dict[str, Any]]:
     return [
-        {"confidence": b.confidence, "right": b.share_right, "low": b.low, "high": b.high, "count": b.num_samples}
+        {"confidence": b.confidence, "right": b.accuracy, "low": b.low, "high": b.high, "count": b.num_samples}
         for b in reliability_diagram(probabilities, truth)
     ]
 
