@@ -1,0 +1,125 @@
+"""Test that names replaced by standard terms do not return: one term per concept."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+FOLDERS = ("src", "tests", "benchmarks", "docs", "examples")
+SUFFIXES = {".py", ".md", ".html", ".txt", ".toml", ".yaml"}
+
+# Old identifier, setting or key -> standard term. Only names without another legitimate use.
+RENAMED = {
+    "BoundaryCache": "ActivationCache",
+    "BoundarySpace": "ActivationPartition",
+    "CheckedBoxes": "DatasetReport",
+    "DetectBench": "DetectorTrainer",
+    "DetectRoad": "RunContext",
+    "DishonestError": "InvalidEvaluationError",
+    "FoundProbe": "FittedProbe",
+    "HeadSettings": "ProbeConfig",
+    "IMAGINED_SAMPLES": "PSEUDO_SAMPLES",
+    "JobResult": "TrainingResult",
+    "Looker": "ImageScanner",
+    "PhaseRows": "PhaseCaches",
+    "ProbeRoad": "RunContext",
+    "StoppedError": "TrainingInterrupted",
+    "allow_outside": "allow_external_paths",
+    "as_given": "including_leaks",
+    "as_seen": "preprocessed",
+    "budget_minutes": "time_budget",
+    "choose_arm": "select_candidate",
+    "choosing_bias": "selection_bias",
+    "commonest_confusion": "most_frequent_confusion",
+    "copies_across": "duplicates_across",
+    "copies_at_baseline": "duplicates_at_baseline",
+    "copies_kept_together": "duplicates_kept_together",
+    "copies_within": "duplicates_within",
+    "doubt_center": "ood_center",
+    "doubt_scale": "ood_scale",
+    "estimate_share": "estimate_proportion",
+    "false_alarms": "false_positive_rate",
+    "find_probe": "fit_probe_on_dataset",
+    "fit_mode": "resize_mode",
+    "given_share": "given_class_fraction",
+    "guard_cell": "escape_formula",
+    "has_rest": "has_residual_norm",
+    "head_first": "head_only_fraction",
+    "is_dishonest": "is_misleading",
+    "is_measurable": "is_scorable",
+    "is_mirrored": "is_flipped",
+    "is_right": "is_correct",
+    "is_suspect": "is_label_error",
+    "is_unknown": "is_ood",
+    "left_out_residual": "out_of_fold_residual",
+    "measure_worth": "effective_sample_size",
+    "mirror_compared": "flip_compared",
+    "mirrored_features": "flipped_features",
+    "num_pictures": "num_images",
+    "num_suspects": "num_label_errors",
+    "num_twice": "num_doubled",
+    "parse_share": "parse_fraction",
+    "pictures": "images",
+    "realised": "empirical",
+    "realised_per_class": "empirical_per_class",
+    "recall_settings": "load_resume_state",
+    "rest_center": "residual_center",
+    "rest_scale": "residual_scale",
+    "seen_share": "overlap_fraction",
+    "share_empty": "empty_fraction",
+    "share_right": "accuracy",
+    "share_single": "single_fraction",
+    "skip_class": "exclude_classes",
+    "stage_decay": "layer_decay",
+    "straddling_share": "straddling_fraction",
+    "test_as_given": "test_including_leaks",
+    "tiny_share": "tiny_fraction",
+    "trust_probe": "fit_uncertainty",
+    "unmeasurable": "unscorable",
+    "unmeasurable_share": "unscorable_fraction",
+    "value_range": "intensity_range",
+    "weights_licence": "weights_license",
+}
+# British spellings of the code's words; the ecosystem writes American English.
+SPELLINGS = {
+    "licence": "license",
+    "colour": "color",
+    "centre": "center",
+    "neighbour": "neighbor",
+    "normalise": "normalize",
+    "optimise": "optimize",
+}
+
+
+def files() -> Iterator[Path]:
+    """Yield text files with names of the project; the golden key map and records hold old names on purpose."""
+    yield ROOT / "README.md"
+    for folder in FOLDERS:
+        for path in (ROOT / folder).rglob("*"):
+            if path.suffix in SUFFIXES and path != Path(__file__) and "golden" not in path.parts:
+                yield path
+
+
+def renamed_in(text: str, names: dict[str, str]) -> set[str]:
+    """Return which of `names` occur in `text`, as whole identifiers or with hyphens as options."""
+    found = set(re.findall(r"\w+", text)) | {w.replace("-", "_") for w in re.findall(r"--([a-z][a-z-]+)", text)}
+    return names.keys() & found
+
+
+@pytest.mark.parametrize("text", ["x.is_mirrored", '{"false_alarms": 1}', "--skip-class", "`pictures`: all"])
+def test_old_names_are_detected(text: str) -> None:
+    assert len(renamed_in(text, RENAMED)) == 1
+
+
+def test_names_are_standard_terms() -> None:
+    terms = RENAMED | SPELLINGS
+    problems = [
+        f"{path.relative_to(ROOT)}: `{name}`, use `{terms[name]}`"
+        for path in files()
+        for name in sorted(renamed_in(path.read_text(encoding="utf-8", errors="replace"), terms))
+    ]
+    assert not problems, "\n".join(problems)
