@@ -29,7 +29,7 @@ settings.register_profile("repeatable", derandomize=True, deadline=None)
 settings.load_profile("repeatable")
 
 
-_SLOW = ("golden", "workflow", "test_cli.py", "test_lab_notebook.py")
+_SLOW = ("golden", "pipelines", "test_cli.py", "test_lab_notebook.py")
 
 
 @pytest.hookimpl(optionalhook=True)
