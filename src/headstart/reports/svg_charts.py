@@ -10,7 +10,7 @@ from markupsafe import Markup, escape
 __all__ = ["bar", "curves", "heat_level", "histogram", "interval", "reliability", "ticks_between"]
 
 _W, _H = 360, 260
-_LEFT, _RIGHT, _TOP, _BOTTOM = 46, 20, 12, 40
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 20, 12, 40
 
 
 def heat_level(rate: float) -> int:
