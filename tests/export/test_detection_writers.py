@@ -14,13 +14,13 @@ from PIL import Image
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Detections
 from headstart.errors import UsageError
-from headstart.inference.detection_drawing import check_drawing_folder, draw_found
+from headstart.inference.detection_drawing import check_drawing_folder, draw_detections
 from headstart.inference.detection_writers import (
     COLUMNS,
     check_box_output,
     relative_names,
     write_box_rows,
-    write_found_boxes,
+    write_detections,
 )
 from headstart.inference.detector_runtime import ImageDetections
 from headstart.preprocessing.image_spec import ImageSpec
@@ -56,7 +56,7 @@ def test_table_has_rows_for_boxes_and_empty_images(tmp_path: Path) -> None:
     assert [rows[0][c] for c in ("xmin", "ymin", "xmax", "ymax")] == ["1.2", "2.6", "30.1", "40.4"]
     assert rows[3]["error"] == ""
     assert rows[4]["error"] == "there is no such file"
-    write_found_boxes(str(tmp_path / "out.csv"), "csv", detections, names, NAMES)
+    write_detections(str(tmp_path / "out.csv"), "csv", detections, names, NAMES)
     assert (tmp_path / "out.csv").read_text(encoding="utf-8") == stream.getvalue()
 
 
@@ -64,7 +64,7 @@ def test_table_has_rows_for_boxes_and_empty_images(tmp_path: Path) -> None:
 def test_written_boxes_are_read_back(tmp_path: Path, to: str) -> None:
     detections, names = found_in(tmp_path / "images")
     place = {"csv": "out.csv", "coco": "out.json"}.get(to, "out")
-    write_found_boxes(str(tmp_path / place), to, detections, names, NAMES)
+    write_detections(str(tmp_path / place), to, detections, names, NAMES)
     if to == "csv":  # its paths are as given
         samples = read_boxes(tmp_path / place, allow_external_paths=True)
     else:
@@ -83,7 +83,7 @@ def test_written_boxes_are_read_back(tmp_path: Path, to: str) -> None:
 
 def test_coco_holds_scores_and_sizes(tmp_path: Path) -> None:
     detections, names = found_in(tmp_path / "images")
-    write_found_boxes(str(tmp_path / "out.json"), "coco", detections, names, NAMES)
+    write_detections(str(tmp_path / "out.json"), "coco", detections, names, NAMES)
     value = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert [i["file_name"] for i in value["images"]] == ["a.png", "sub/b.jpg", "sub/empty.png"]
     assert [round(a["score"], 3) for a in value["annotations"]] == [0.9, 0.4, 0.7]
@@ -103,7 +103,7 @@ def test_folder_with_files_is_not_overwritten(tmp_path: Path) -> None:
         check_drawing_folder(str(empty_folder))
     detections, names = found_in(tmp_path / "images")
     (tmp_path / "empty").mkdir()
-    write_found_boxes(str(tmp_path / "empty"), "yolo", detections, names, NAMES)
+    write_detections(str(tmp_path / "empty"), "yolo", detections, names, NAMES)
     assert (tmp_path / "empty" / "labels" / "a.txt").is_file()
 
 
@@ -138,14 +138,14 @@ def test_images_are_drawn_upright_at_full_size(tmp_path: Path) -> None:
     Image.new("RGB", (80, 40), (255, 255, 255)).save(tmp_path / "a.png", exif=exif)
     boxes = Detections.of([[5, 10, 35, 60]], [0.8], [1])
     image = ImageDetections(str(tmp_path / "a.png"), (80, 40), boxes)
-    place = draw_found(image, str(tmp_path / "drawn"), "sub/a.png", NAMES, ImageSpec())
+    place = draw_detections(image, str(tmp_path / "drawn"), "sub/a.png", NAMES, ImageSpec())
     assert place is not None
     drawn = Image.open(place)
     assert drawn.size == (40, 80)
     assert drawn.getpixel((5, 35)) == color_of(1)
     assert drawn.getpixel((20, 50)) == (255, 255, 255)
     missing = ImageDetections("gone.png", (0, 0), Detections.of([]), "no such file")
-    assert draw_found(missing, str(tmp_path / "drawn"), "gone.png", NAMES, ImageSpec()) is None
+    assert draw_detections(missing, str(tmp_path / "drawn"), "gone.png", NAMES, ImageSpec()) is None
 
 
 def test_captions_stay_in_image() -> None:

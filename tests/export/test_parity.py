@@ -41,7 +41,7 @@ def test_difference_raises_with_file(runtime: Runtime, images: list[Path], logit
 
 
 def test_swapped_classes_raise(runtime: Runtime, images: list[Path], logits: np.ndarray) -> None:
-    with pytest.raises(BundleError, match="does not say what training said"):
+    with pytest.raises(BundleError, match="differs from the trained one"):
         check_parity(runtime, images, logits[:, [1, 0, 2, 3]])
 
 

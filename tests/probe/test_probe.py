@@ -54,7 +54,7 @@ def test_out_of_fold_logits_equal_refit(num, is_grouped, is_weighted):
         penalties = PENALTIES * chosen.space.totals.trace / space.totals.trace
         weight, bias = space.lift(*mixed_coefficients(space.totals, penalties, chosen.choice))
         expected = rows[fold] @ weight.T + bias
-        result = chosen.judged.logits[fold]
+        result = chosen.score.logits[fold]
         expected = expected - expected.mean(1, keepdims=True)
         np.testing.assert_allclose(result - result.mean(1, keepdims=True), expected, atol=1e-6)
 
@@ -69,9 +69,9 @@ def test_chunked_fit_equals_full_fit(monkeypatch):
     everyone = np.arange(700)
     paths = leave_out(chosen.space.look_at(everyone), PENALTIES, labels.folds(), labels.unscorable())
     whole = score_choice(paths, chosen.choice)
-    np.testing.assert_allclose(chosen.judged.logits, whole.logits, atol=1e-6)
-    np.testing.assert_allclose(chosen.judged.losses, whole.losses, rtol=1e-5, atol=1e-6)
-    np.testing.assert_array_equal(chosen.judged.hits, whole.hits)
+    np.testing.assert_allclose(chosen.score.logits, whole.logits, atol=1e-6)
+    np.testing.assert_allclose(chosen.score.losses, whole.losses, rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(chosen.score.hits, whole.hits)
 
 
 def test_fit_is_consistent():

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.cli._shared import end_with_failed, forgiving_stdout, watch
 from headstart.errors import UsageError
-from headstart.inference.detection_drawing import check_drawing_folder, draw_found
+from headstart.inference.detection_drawing import check_drawing_folder, draw_detections
 from headstart.inference.detection_writers import (
     check_box_output,
     coco_text,
     relative_names,
     write_box_rows,
-    write_found_boxes,
+    write_detections,
 )
 from headstart.inference.detector_runtime import DetectorRuntime
 from headstart.inference.inputs import expand_inputs
@@ -93,7 +93,7 @@ def predict_boxes(
         totals=totals,
     )
     if out is not None:
-        write_found_boxes(out, to, images, names, runtime.class_names)
+        write_detections(out, to, images, names, runtime.class_names)
     else:
         _to_screen(to, images, names, runtime.class_names)
     if limited:
@@ -119,7 +119,7 @@ def _draw_images(
     detections: Iterator[ImageDetections], folder: str, names: Sequence[str], runtime: DetectorRuntime
 ) -> Iterator[ImageDetections]:
     for image, name in zip(detections, names, strict=True):
-        draw_found(image, folder, name, runtime.class_names, runtime.bundle.spec)
+        draw_detections(image, folder, name, runtime.class_names, runtime.bundle.spec)
         yield image
 
 

@@ -102,12 +102,12 @@ def write_detector_bundle(
 def check_detector_parity(
     runtime: DetectorRuntime, sources: Sequence[str], expected: Sequence[Detections], least: float = 0.05
 ) -> DetectorParity:
-    """Send files through a bundle and compares with what torch found in them.
+    """Run a bundle on files and compare the detections with those of torch.
 
     Args:
         runtime: The bundle.
         sources: Files.
-        expected: What torch found, decoded by the bundle's rules.
+        expected: Detections of torch, decoded with the settings of the bundle.
         least: Scores from here on are compared; what is less certain may be suppressed differently by a rounding.
 
     Raises:
@@ -117,21 +117,21 @@ def check_detector_parity(
     worst_pixels = worst_score = 0.0
     num_files = num_boxes = 0
     started, worst = time.monotonic(), ""
-    for found, wanted in zip(runtime.iter_predict(list(sources), min_score=least / 2), expected, strict=False):
-        if found.error is not None:
+    for image, wanted in zip(runtime.iter_predict(list(sources), min_score=least / 2), expected, strict=False):
+        if image.error is not None:
             continue
         num_files += 1
-        scale = np.tile(np.array(runtime.bundle.spec.size_hw[::-1]) / np.array(found.size_hw[::-1]), 2)
+        scale = np.tile(np.array(runtime.bundle.spec.size_hw[::-1]) / np.array(image.size_hw[::-1]), 2)
         for xyxy, score, kind in zip(wanted.xyxy, wanted.scores, wanted.class_ids, strict=True):
             if score < least:
                 continue
-            same = found.detections.class_ids == kind
-            boxes, scores = found.detections.xyxy[same], found.detections.scores[same]
+            same = image.detections.class_ids == kind
+            boxes, scores = image.detections.xyxy[same], image.detections.scores[same]
             nearest = int(iou_matrix(xyxy[None], boxes)[0].argmax()) if len(boxes) else -1
             pixels = float(np.abs((boxes[nearest] - xyxy) * scale).max()) if nearest >= 0 else float("inf")
             off = float(abs(scores[nearest] - score)) if nearest >= 0 else float("inf")
             if pixels > worst_pixels or off > worst_score:
-                worst = found.file
+                worst = image.file
             worst_pixels, worst_score, num_boxes = max(worst_pixels, pixels), max(worst_score, off), num_boxes + 1
         if num_files >= _MIN_FILES and time.monotonic() - started > _BUDGET_S:
             break
@@ -143,7 +143,7 @@ def check_detector_parity(
         )
     if not (worst_pixels <= _PIXELS and worst_score <= _SCORE):
         raise BundleError(
-            f"The saved detector does not say what training said: on `{worst}` a box differs by {worst_pixels:.2g} "
+            f"The saved detector differs from the trained one: on `{worst}` a box differs by {worst_pixels:.2g} "
             f"pixels (at most {_PIXELS:g}) or a score by {worst_score:.2g} (at most {_SCORE:g}).",
             hint="please report this with your versions of onnxruntime, Pillow and numpy",
         )

@@ -92,15 +92,15 @@ def check_parity(
             if isinstance(row, ImageError):
                 num_unreadable += 1
                 continue
-            found = softmax(row[0])
-            difference = float(np.abs(found - probabilities).max())
+            actual = softmax(row[0])
+            difference = float(np.abs(actual - probabilities).max())
             if difference >= max(differences, default=0.0):
                 worst = name
             differences.append(difference)
             if expected_ood_scores is not None:
-                off.append(abs((decoder.ood_score(found, row) or 0.0) - float(expected_ood_scores[i])))
+                off.append(abs((decoder.ood_score(actual, row) or 0.0) - float(expected_ood_scores[i])))
             # Two classes as probable as each other may change places by a rounding.
-            num_same += bool(probabilities[found.argmax()] >= probabilities.max() - 2 * tolerance)
+            num_same += bool(probabilities[actual.argmax()] >= probabilities.max() - 2 * tolerance)
             if len(differences) >= _MIN_FILES and time.monotonic() - started > budget_s:
                 break
     if not differences:
@@ -114,7 +114,7 @@ def check_parity(
     parity = Parity(len(differences), num_unreadable, share, max(differences), tolerance, furthest)
     if not parity.max_difference <= tolerance or num_same < len(differences):
         raise BundleError(
-            f"The saved model does not say what training said: on `{worst}` a probability differs by "
+            f"The saved model differs from the trained one: on `{worst}` a probability differs by "
             f"{parity.max_difference:.2g} (at most {tolerance:g} is accepted), and {num_same:,} of "
             f"{pluralize(len(differences), 'label')} agree.",
             hint="please report this with your versions of onnxruntime, Pillow and numpy",

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from headstart.inference.detector_runtime import ImageDetections
 
-__all__ = ["check_drawing_folder", "draw_found"]
+__all__ = ["check_drawing_folder", "draw_detections"]
 
 
 def check_drawing_folder(folder: str) -> None:
@@ -38,13 +38,13 @@ def check_drawing_folder(folder: str) -> None:
         raise UsageError(f"The folder `{target.parent}` does not exist.", hint="make it first, or name another place")
 
 
-def draw_found(
+def draw_detections(
     image: ImageDetections, folder: str, name: str, class_names: Sequence[str], spec: ImageSpec
 ) -> str | None:
     """Write one image with its boxes, names and scores.
 
     Args:
-        image: What was found; one that could not be read is passed over.
+        image: Detections; unreadable images are skipped.
         folder: Where to.
         name: Path below it, with `/`; what is no JPEG is written as PNG.
         class_names: By class id.

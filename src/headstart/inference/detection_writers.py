@@ -29,7 +29,7 @@ __all__ = [
     "coco_text",
     "relative_names",
     "write_box_rows",
-    "write_found_boxes",
+    "write_detections",
 ]
 
 FORMATS = ("csv", "coco", "yolo", "voc")
@@ -44,7 +44,7 @@ def check_box_output(out: str | None, to: str | None) -> str:
 
     Args:
         out: File (csv, coco) or folder (yolo, voc), or None for the screen.
-        to: As the person said, or None: by the ending of `out`, else csv.
+        to: Requested format; None uses the suffix of `out`, else csv.
 
     Raises:
         UsageError: The place does not fit the format, or already holds something.
@@ -86,11 +86,11 @@ def relative_names(items: Sequence[str | Problem]) -> list[str]:
     return [printable(os.path.relpath(p, shared).replace(os.sep, "/")) for p in places]
 
 
-def write_box_rows(stream: IO[str], found: Iterable[ImageDetections], class_names: Sequence[str]) -> None:
+def write_box_rows(stream: IO[str], results: Iterable[ImageDetections], class_names: Sequence[str]) -> None:
     """Write the table row by row."""
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
-    for image in found:
+    for image in results:
         name, (height, width) = escape_formula(image.file), image.size_hw
         if image.error is not None:
             writer.writerow([name, *[""] * 8, escape_formula(image.error)])
@@ -104,16 +104,16 @@ def write_box_rows(stream: IO[str], found: Iterable[ImageDetections], class_name
             writer.writerow(row)
 
 
-def write_found_boxes(
-    out: str, to: str, found: Iterable[ImageDetections], names: Sequence[str], class_names: Sequence[str]
+def write_detections(
+    out: str, to: str, results: Iterable[ImageDetections], names: Sequence[str], class_names: Sequence[str]
 ) -> None:
     """Write a file or folder, whole or not at all.
 
     Args:
         out: Where to; see `check_box_output`.
         to: One of `FORMATS`.
-        found: One entry an image; may be lazy.
-        names: How the annotation formats name them, aligned with `found`.
+        results: Detections per image; may be lazy.
+        names: Image names in annotation formats, aligned with `results`.
         class_names: By class id.
 
     Raises:
@@ -127,9 +127,9 @@ def write_found_boxes(
                 atomic_file(target) as place,
                 open(place, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
             ):
-                write_box_rows(stream, found, class_names)
+                write_box_rows(stream, results, class_names)
             return
-        images = list(_images(found, names))
+        images = list(_images(results, names))
         if to == "coco":
             with atomic_file(target) as place:
                 place.write_text(coco_text(images, class_names), encoding="utf-8")
@@ -154,9 +154,9 @@ def coco_text(images: Sequence[ImageBoxes], class_names: Sequence[str]) -> str:
     return json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def _images(found: Iterable[ImageDetections], names: Sequence[str]) -> Iterator[ImageBoxes]:
+def _images(results: Iterable[ImageDetections], names: Sequence[str]) -> Iterator[ImageBoxes]:
     """Return what could be read; an image that could not has no annotation."""
-    for image, name in zip(found, names, strict=True):
+    for image, name in zip(results, names, strict=True):
         if image.error is None:
             boxes = image.detections
             yield ImageBoxes(name, image.size_hw, boxes.xyxy, boxes.class_ids, boxes.scores)

@@ -138,19 +138,19 @@ class DetectorRuntime:
             UsageError: A source is of another kind, or an option does not fit.
         """
         if min_score is not None and not 0.0 <= min_score <= 1.0:
-            raise UsageError(f"the least score lies between 0 and 1, not at {min_score:g}.")
+            raise UsageError(f"min_score must be between 0 and 1, got {min_score:g}.")
         if channel_order not in ("rgb", "bgr"):
             raise UsageError(f"channel_order is `rgb` or `bgr`, not {channel_order!r}.")
         if max_detections is not None and not 1 <= max_detections <= _MOST_DETECTIONS:
-            raise UsageError(f"max_detections lies between 1 and {_MOST_DETECTIONS:,}, not at {max_detections:,}.")
+            raise UsageError(f"max_detections must be between 1 and {_MOST_DETECTIONS:,}, got {max_detections:,}.")
         limits = self.thresholds if min_score is None else np.full(len(self.class_names), min_score, dtype=np.float32)
         if isinstance(sources, Sequence) and not isinstance(sources, (str, bytes)):
             batch = min(batch, max(1, -(-len(sources) // self.num_threads)))
         decoding = self.decoding if max_detections is None else self.decoding.limited(max_detections)
-        # Suppression goes from the best score down, so that what lies below all limits changes nothing above them.
+        # NMS proceeds by descending score: boxes below all thresholds do not change those above.
         floor = max(decoding.min_score, (1.0 - 1e-4) * min(float(limits.min()), _ALMOST_ONE))
         answers = self._worker.stream(as_sources(sources), batch, channel_order, replace(decoding, min_score=floor))
-        return (_image(name, found, limits) for name, found in answers)
+        return (_image(name, outputs, limits) for name, outputs in answers)
 
     def __repr__(self) -> str:
         classes = pluralize(len(self.class_names), "class", "classes")
@@ -285,7 +285,7 @@ def check_detector(session: Any, size_hw: tuple[int, int], num_classes: int) -> 
 
 
 def upright_size(source: Source, max_pixels: int) -> tuple[int, int]:
-    """Return height and width of an image as it is seen, EXIF orientation applied; files are not decoded.
+    """Return height and width of an image with EXIF orientation applied; files are not decoded.
 
     Raises:
         ImageError: It cannot be opened.
@@ -308,9 +308,9 @@ def _upright(image: Image.Image) -> tuple[int, int]:
     return (image.width, image.height) if is_swapped else (image.height, image.width)
 
 
-def _image(name: str, found: Any, limits: NDArray[np.float32]) -> ImageDetections:
-    if isinstance(found, ImageError):
-        return ImageDetections(name, (0, 0), Detections.of(()), str(found), problem=found.kind)
-    size_hw, detections, is_limited = found
+def _image(name: str, outputs: Any, limits: NDArray[np.float32]) -> ImageDetections:
+    if isinstance(outputs, ImageError):
+        return ImageDetections(name, (0, 0), Detections.of(()), str(outputs), problem=outputs.kind)
+    size_hw, detections, is_limited = outputs
     kept = detections.take(detections.scores >= limits[detections.class_ids])
     return ImageDetections(name, size_hw, kept, is_limited=is_limited)

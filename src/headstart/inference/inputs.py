@@ -54,8 +54,8 @@ def expand_inputs(
 
     Args:
         names: What was named.  A file that does not exist stays in the list: it gets its own error row.
-        stdin: Where `-` reads names from, one a line (or parted by NUL, as `find -print0` writes); a
-            folder or glob may stand there too.
+        stdin: Source of names for `-`, one per line (or NUL-separated, as by `find -print0`); a
+            folder or glob is allowed too.
         allow_external_paths: Follow links that lead out of a folder.
 
     Raises:

@@ -105,7 +105,7 @@ def _check_domain(value: int | memoryview, name: str) -> None:
 
 def _refusal(name: str, what: str) -> BundleError:
     return BundleError(
-        f"`{name}` {what}; headstart opens only models that stand alone and use standard operators.",
+        f"`{name}` {what}; headstart opens only self-contained models with standard operators.",
         hint="use a bundle that headstart wrote",
     )
 

@@ -33,7 +33,7 @@ class OutputDecoder:
 
     Attributes:
         outputs: The network's outputs that are needed: `logits` and perhaps `residual_norm`.
-        coverage: The coverage of the sets, which may lie a little above the one asked for; None without sets.
+        coverage: Coverage of the sets, at least the requested one; None without sets.
     """
 
     def __init__(self, bundle: Bundle, ood_fpr: float | None = None, coverage: float | None = None) -> None:
@@ -45,16 +45,16 @@ class OutputDecoder:
             raise UsageError(f"`{bundle.path}` kept no sets of classes: it holds nothing for --coverage.")
         try:
             self._threshold = math.inf if bundle.ood is None else bundle.ood.threshold(ood_fpr)
-            found = None if bundle.prediction_sets is None else bundle.prediction_sets.at(coverage)
+            stored = None if bundle.prediction_sets is None else bundle.prediction_sets.at(coverage)
         except ValueError as error:
             raise UsageError(f"{error}.", hint="for example --ood-fpr 5% or --coverage 90%") from error
         if ood_fpr is not None and math.isinf(self._threshold):
             raise UsageError(
-                f"too few known images were seen to tell which ones to refuse at --ood-fpr {100 * ood_fpr:g}%.",
+                f"too few known images for an OOD threshold at --ood-fpr {100 * ood_fpr:g}%.",
                 hint="ask for a larger share",
             )
-        self.coverage: float | None = None if found is None else found[0]
-        self._floors: NDArray[np.float64] | None = None if found is None else found[1]
+        self.coverage: float | None = None if stored is None else stored[0]
+        self._thresholds: NDArray[np.float64] | None = None if stored is None else stored[1]
         self.outputs = (
             ("logits", "residual_norm") if self._rule is not None and self._rule.has_residual_norm else ("logits",)
         )
@@ -72,7 +72,7 @@ class OutputDecoder:
 
     def prediction_set(self, probabilities: NDArray[np.float64]) -> tuple[str, ...] | None:
         """Return the class names of the prediction set, most probable first."""
-        if self._floors is None:
+        if self._thresholds is None:
             return None
         order = np.argsort(-probabilities, kind="stable")
-        return tuple(self._names[i] for i in order if probabilities[i] >= self._floors[i])
+        return tuple(self._names[i] for i in order if probabilities[i] >= self._thresholds[i])

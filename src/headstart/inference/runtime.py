@@ -152,8 +152,8 @@ class Runtime:
                 ood_score.append(np.nan)
                 continue
             rows.append(softmax(outputs[0]))
-            found = decoder.ood_score(rows[-1], outputs)
-            ood_score.append(np.nan if found is None else found)
+            value = decoder.ood_score(rows[-1], outputs)
+            ood_score.append(np.nan if value is None else value)
         return np.array(rows).reshape(-1, len(missing)), np.array(ood_score, dtype=np.float64)
 
     def _prediction(self, name: str, outputs: Outputs | ImageError, top: int, decoder: OutputDecoder) -> Prediction:

@@ -28,7 +28,7 @@ def open_session(model: bytes, num_threads: int) -> Any:
     options.intra_op_num_threads = num_threads
     options.inter_op_num_threads = 1
     options.add_session_config_entry("session.load_model_format", "ONNX")  # what was checked, no other reading of it
-    options.log_severity_level = 4  # what is wrong is raised, and said in our words
+    options.log_severity_level = 4  # errors are raised by our code
     try:
         return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # ONNX Runtime's errors share no base but Exception

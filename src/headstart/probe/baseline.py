@@ -31,7 +31,7 @@ def nearest_neighbor_hits(
     Args:
         rows: (N, d) coordinates with Euclidean distances.
         class_ids: (N,).
-        groups: (N,), at least two different, or None where every sample stands alone.
+        groups: (N,), at least two different, or None without groups.
     """
     num = len(class_ids)
     group = np.arange(num) if groups is None else groups

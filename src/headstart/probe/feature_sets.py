@@ -38,7 +38,7 @@ _LEADING = 128  # directions that the nearest neighbor is looked for in
 
 @dataclass(frozen=True)
 class PredictionSetFit:
-    """One set of blocks: fitted, chosen and judged on all its samples.
+    """One set of blocks: fitted, selected and scored on all its samples.
 
     `leading` is (N, at most 128) unweighted coordinates on the leading directions.
     """
@@ -46,7 +46,7 @@ class PredictionSetFit:
     name: str
     space: FeatureSubspace
     choice: PenaltyChoice
-    judged: ScoredChoice
+    score: ScoredChoice
     leading: NDArray[np.float32]
 
 
@@ -59,7 +59,7 @@ def fit_prediction_set_rule(
         normalizer: Of all blocks at weight 1, from early to late; the last one is the embedding.
         rows: (N, D) float32 it made.
         labels: Of the N samples.
-        rng: For the samples that are looked at where there are too many.
+        rng: Draws the subsample used with too many samples.
 
     Returns:
         The chosen set on all samples, every set that was fitted on all samples, and the decision.  Its evidence holds
@@ -128,7 +128,7 @@ def _clearly_best(fits: list[PredictionSetFit], labels: Labels) -> str:
     """The set with the least loss, if it is better than the first by more than a standard error; else the first."""
     share = labels.weights / labels.weights.sum()
     best = min(fits, key=lambda fit: fit.choice.loss)
-    gain = fits[0].judged.losses[-1] - best.judged.losses[-1]
+    gain = fits[0].score.losses[-1] - best.score.losses[-1]
     mean = float(share @ gain)
     error = float(np.sqrt(np.sum(share**2 * (gain - mean) ** 2)))
     return best.name if mean > error else fits[0].name
@@ -144,7 +144,7 @@ def _evidence(fits: list[PredictionSetFit], labels: Labels, num_compared: int) -
 
 
 def _fit_set(name: str, space: FeatureSubspace, rng: np.random.Generator) -> PredictionSetFit:
-    """Choose penalties and mixture on as many samples as is bounded, then judges all of them."""
+    """Choose penalties and mixture on as many samples as the limit allows, then score all of them."""
     labels, num = space.labels, len(space.labels)
     unscorable = labels.unscorable()
     limit = max(512, min(_PATH_ROWS, _PATH_VALUES // (len(PENALTIES) * labels.num_classes)))
@@ -163,8 +163,8 @@ def _fit_set(name: str, space: FeatureSubspace, rng: np.random.Generator) -> Pre
     leading = np.empty((num, min(_LEADING, len(part.values))), dtype=np.float32)
     for chunk in labels.chunks(limit):
         part = space.look_at(chunk)
-        judged = score_choice(leave_out(part, PENALTIES, labels.folds(chunk), unscorable[chunk]), choice)
-        losses[:, chunk], hits[:, chunk], logits[chunk] = judged.losses, judged.hits, judged.logits
+        score = score_choice(leave_out(part, PENALTIES, labels.folds(chunk), unscorable[chunk]), choice)
+        losses[:, chunk], hits[:, chunk], logits[chunk] = score.losses, score.hits, score.logits
         leading[chunk] = _leading(part)
     return PredictionSetFit(name, space, choice, ScoredChoice(losses, hits, logits), leading)
 

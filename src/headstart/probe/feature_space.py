@@ -55,13 +55,13 @@ class FeatureSubspace:
         """Return (D, r) orthonormal leading directions of the weighted rows, strongest first, r at most `count`."""
         count = min(count, len(self.totals.values))
         if self.directions is not None:
-            found: NDArray[np.floating[Any]] = self.directions[:, -count:]
+            result: NDArray[np.floating[Any]] = self.directions[:, -count:]
         else:
             # The scores are the rows along the directions, so their products with the rows lead back to these.
             along = self.totals.scores[:, -count:] / self.totals.values[-count:]
             along *= np.sqrt(self.labels.weights)[:, None]
-            found = self.rows.T @ along.astype(np.float32) - np.outer(self.mean, along.sum(axis=0))
-        return np.ascontiguousarray(found[:, ::-1], dtype=np.float32)
+            result = self.rows.T @ along.astype(np.float32) - np.outer(self.mean, along.sum(axis=0))
+        return np.ascontiguousarray(result[:, ::-1], dtype=np.float32)
 
     def lift(self, weight: Float, bias: Float) -> tuple[Float, Float]:
         """From (K, r) weight on the directions and (K,) bias at the mean to (K, D) and (K,) on normalized rows."""

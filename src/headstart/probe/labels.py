@@ -28,7 +28,7 @@ class Labels:
         class_ids: (N,) in 0..K-1, every class present.
         num_classes: K.
         weights: (N,) positive, mean 1.
-        groups: (N,) in 0..G-1, or None where every sample stands alone.
+        groups: (N,) in 0..G-1, or None without groups.
     """
 
     class_ids: Ids
@@ -115,7 +115,7 @@ def check_labels(
 
     Raises:
         DataError: Fewer than two classes, or numbers that do not fit.
-        InvalidEvaluationError: Nothing can be scored by a model that has not seen it.
+        InvalidEvaluationError: No sample can be scored out of sample.
     """
     ids = np.asarray(class_ids, dtype=np.int64)
     if len(ids) and (ids.min() < 0 or ids.max() >= num_classes):

@@ -57,7 +57,7 @@ def within_products(spectrum: Spectrum, smoothed: SmootherPath) -> WithinClassPr
 
 
 def lda_scores(within: WithinClassProducts) -> Float:
-    """Return (L, n, K) discriminants of the fit on all samples for the samples that are looked at."""
+    """Return (L, n, K) discriminants of the fit on all samples for the selected samples."""
     return np.asarray(within.means - 0.5 * np.einsum("lkk->lk", within.gram)[:, None, :])
 
 
@@ -101,7 +101,7 @@ def lda_leave_blocks_out(
     """Return what LDA says about whole blocks of samples that are held out together.
 
     Args:
-        spectrum: Of the samples that are looked at.
+        spectrum: Of the selected samples.
         smoothed, within: Of the same samples.
         index: Position of the penalty.
         blocks: (g, b) positions of g blocks of b samples.
@@ -135,8 +135,8 @@ def lda_leave_blocks_out(
     squared = np.diagonal(gram) - np.einsum("gkb,gbk->gk", share, d_m + d_moved)
     risen = np.matmul(rise, d_moved)
     squared = squared + np.einsum("gbk,gbk->gk", d_moved, risen)
-    found = x_moved + np.matmul(x_d, risen) - 0.5 * squared[:, None, :]
-    return np.asarray(np.where(is_gone[:, None, :], -np.inf, found))
+    result = x_moved + np.matmul(x_d, risen) - 0.5 * squared[:, None, :]
+    return np.asarray(np.where(is_gone[:, None, :], -np.inf, result))
 
 
 def lda_coefficients(spectrum: Spectrum, penalty: float) -> tuple[Float, Float]:
@@ -153,7 +153,7 @@ def log_shares(
     """Log of the weighted class shares of all samples but each one (or its fold).
 
     Args:
-        class_ids: (n,) of the samples that are looked at.
+        class_ids: (n,) of the selected samples.
         masses: (K,) over all samples.
         weights: (n,).
         folds: Positions among the n that are held out together.

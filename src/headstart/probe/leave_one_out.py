@@ -26,7 +26,7 @@ def out_of_fold(spectrum: Spectrum, penalties: Float, folds: Sequence[Ids] | Non
     """Return what ridge and LDA say about every sample when it (or its whole fold) is held out.
 
     Args:
-        spectrum: Of n samples that are looked at.
+        spectrum: Of the n selected samples.
         penalties: (L,) positive, on the scale of the scatter.
         folds: Positions among the n of each group that is held out together; None leaves out one at a time.
 

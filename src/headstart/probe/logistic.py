@@ -111,7 +111,7 @@ def _fit(rows: NDArray[np.float32], labels: Labels, index: NDArray[np.int64], pe
         return weight, bias
     model = LogisticRegression(C=1.0 / max(penalty, 1e-12), max_iter=100)
     with warnings.catch_warnings():
-        # Stopped early or with hardly more images than classes it is judged like any other candidate.
+        # Candidates that stop early or have few images per class are scored as well.
         warnings.simplefilter("ignore")
         model.fit(rows, ids, sample_weight=labels.weights[index])
     if len(present) == 2:

@@ -96,32 +96,32 @@ def best_mixture(
         log_p = log_softmax(logits)
         return float(share @ ((logits - log_p)[:, 0] - coefficients @ own)), log_p
 
-    found = start.astype(np.float64)
-    loss, log_p = loss_and_log_p(found)
+    solution = start.astype(np.float64)
+    loss, log_p = loss_and_log_p(solution)
     for _ in range(num_steps):
         p = np.exp(log_p)
         mean = np.einsum("nk,mnk->mn", p, parts)
         slope = (mean - own) @ share
-        free = (found > 0.0) | (slope < 0.0)
+        free = (solution > 0.0) | (slope < 0.0)
         if not free.any() or np.abs(slope[free]).max() < 1e-7:
             break
         weighted = (p * share[:, None])[None] * parts
         curve = np.einsum("mnk,jnk->mj", weighted, parts) - (mean * share) @ mean.T
         curve = curve[np.ix_(free, free)]
         curve.flat[:: len(curve) + 1] += 1e-9 + 1e-9 * np.trace(curve)
-        step = np.zeros_like(found)
+        step = np.zeros_like(solution)
         step[free] = -np.linalg.solve(curve, slope[free])
         for halving in range(30):
-            tried = np.maximum(found + step * 0.5**halving, 0.0)
+            tried = np.maximum(solution + step * 0.5**halving, 0.0)
             new_loss, new_log_p = loss_and_log_p(tried)
             if new_loss <= loss:
                 break
         else:
             break
-        gain, found, loss, log_p = loss - new_loss, tried, new_loss, new_log_p
+        gain, solution, loss, log_p = loss - new_loss, tried, new_loss, new_log_p
         if gain < 1e-10:
             break
-    return found
+    return solution
 
 
 def _softened(scores: Float, class_ids: NDArray[np.int64], weights: Float) -> Float:

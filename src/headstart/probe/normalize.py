@@ -68,7 +68,7 @@ class Normalizer:
         return self.transform(blocks, np.float32)
 
     def transform(self, blocks: Blocks, dtype: DTypeLike = np.float64) -> NDArray[Any]:
-        """Return the same as calling it, in the float type asked for."""
+        """Return the result of a call in the requested float type."""
         arrays = [_block(blocks, name, size) for name, size in zip(self.names, self.sizes, strict=True)]
         num_rows = len(arrays[0])
         out = np.empty((num_rows, self.num_features), dtype=dtype)

@@ -30,8 +30,8 @@ from headstart.types.records import Decision
 __all__ = ["ProbeFit", "fit_probe"]
 
 _FEW = 1024  # samples up to which every step is too small to be worth a second thread
-_DIRECTIONS = 128  # leading directions that are handed on; more change little (`benchmarks/bench_ood.py`)
-_ABSENT = 20.0  # logits that a class without samples lies under all others
+_DIRECTIONS = 128  # leading directions to return; more change little (`benchmarks/bench_ood.py`)
+_ABSENT = 20.0  # margin of the logit of a class without samples below all others
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,13 @@ def fit_probe(
         num_classes: K; a class without samples is never predicted.
         groups: (N,) samples with the same number are held out together.
         class_weights: (K,) positive factors on the samples of each class, in every fit, choice and temperature.
-        seed: Of the samples that are looked at where there are too many, and of the folds of logistic regression.
+        seed: Of the subsample used with too many samples, and of the folds of logistic regression.
         logistic: Whether logistic regression is tried; `auto` tries it where it pays.
 
     Raises:
         DataError: The labels do not allow a classifier, or the features are damaged.
-        InvalidEvaluationError: Nothing can be scored by a model that has not seen it.
-        MissingExtraError: Logistic regression was asked for and scikit-learn is not installed.
+        InvalidEvaluationError: No sample can be scored out of sample.
+        MissingExtraError: Logistic regression is requested but scikit-learn is not installed.
     """
     with one_blas_thread() if len(class_ids) <= _FEW else nullcontext():
         labels, present = check_labels(class_ids, num_classes, groups, class_weights)
@@ -120,8 +120,8 @@ def fit_probe(
         num_rows, width = chosen.space.rows.shape
         directions = chosen.space.leading(min(_DIRECTIONS, max(1, num_rows // 2), max(1, width // 4)))
 
-    losses = [fit.judged.losses for fit in fits]
-    candidate_hits = [fit.judged.hits for fit in fits]
+    losses = [fit.score.losses for fit in fits]
+    candidate_hits = [fit.score.hits for fit in fits]
     names = [f"{fit.name}: {name}" for fit in fits for name in _path_names()]
     if mixed.tried is not None:
         losses.append(mixed.tried.losses)
@@ -154,7 +154,7 @@ def _mix(
     chosen: PredictionSetFit, labels: Labels, logistic: Literal["auto"] | bool, rng: np.random.Generator
 ) -> _Mixed:
     """Fit the final head; include logistic regression if it clearly lowers the log-loss."""
-    space, choice, logits = chosen.space, chosen.choice, np.asarray(chosen.judged.logits, dtype=np.float64)
+    space, choice, logits = chosen.space, chosen.choice, np.asarray(chosen.score.logits, dtype=np.float64)
     weight, bias = space.lift(*mixed_coefficients(space.totals, PENALTIES, choice))
     why_not: tuple[DecisionReason, Evidence] | None = None if logistic else (DecisionReason.LOGISTIC_SWITCHED_OFF, {})
     if logistic == "auto":
@@ -163,7 +163,7 @@ def _mix(
         decision = Decision("probe.logistic", "off", why_not[0], evidence={"is_tried": False, **why_not[1]})
         return _Mixed(weight, bias, logits, decision, None)
     try:
-        found = fit_logistic(space.rows, labels, space.totals.trace, rng)
+        fitted = fit_logistic(space.rows, labels, space.totals.trace, rng)
     except MissingExtraError:
         if logistic is True:
             raise
@@ -171,10 +171,10 @@ def _mix(
         decision = Decision("probe.logistic", "off", reason, evidence={"is_tried": False})
         return _Mixed(weight, bias, logits, decision, None)
     unscorable = labels.unscorable()
-    _make_wrong(found, labels, unscorable)
+    _make_wrong(fitted, labels, unscorable)
     share = np.where(unscorable, 0.0, labels.weights)
     share /= share.sum()
-    parts = np.stack([logits, found.logits])
+    parts = np.stack([logits, fitted.logits])
     mix = best_mixture(parts, labels.class_ids, share, np.array([1.0, 0.0]) + 1e-3)
     both = np.tensordot(mix, parts, axes=1)
     both[unscorable] = logits[unscorable]
@@ -186,17 +186,17 @@ def _mix(
     is_better, reason = gain > error, DecisionReason.LOGISTIC_COMPARED
     decision = Decision("probe.logistic", "on" if is_better else "off", reason, evidence=evidence)
     if not is_better:
-        return _Mixed(weight, bias, logits, decision, found)
-    weight, bias = mix[0] * weight + mix[1] * found.weight, mix[0] * bias + mix[1] * found.bias
-    return _Mixed(weight, bias, both, decision, found)
+        return _Mixed(weight, bias, logits, decision, fitted)
+    weight, bias = mix[0] * weight + mix[1] * fitted.weight, mix[0] * bias + mix[1] * fitted.bias
+    return _Mixed(weight, bias, both, decision, fitted)
 
 
-def _make_wrong(found: LogisticFit, labels: Labels, unscorable: NDArray[np.bool_]) -> None:
+def _make_wrong(fitted: LogisticFit, labels: Labels, unscorable: NDArray[np.bool_]) -> None:
     """Count unscorable samples as wrong for every penalty."""
-    found.hits[:, unscorable] = False
-    least = found.logits[unscorable].min(axis=1, initial=np.inf) - SURE_LOSS
-    found.logits[unscorable, labels.class_ids[unscorable]] = least
-    found.losses[:, unscorable] = np.maximum(found.losses[:, unscorable], SURE_LOSS)
+    fitted.hits[:, unscorable] = False
+    least = fitted.logits[unscorable].min(axis=1, initial=np.inf) - SURE_LOSS
+    fitted.logits[unscorable, labels.class_ids[unscorable]] = least
+    fitted.losses[:, unscorable] = np.maximum(fitted.losses[:, unscorable], SURE_LOSS)
 
 
 def _head(

@@ -42,7 +42,7 @@ def refit_head(
     """
     labels, present = check_labels(class_ids, head.num_classes, None, class_weights)
     space = open_space(head.normalizer, rows, labels)
-    found, constant = space.lift(*mixed_coefficients(space.totals, PENALTIES, choice))
+    coefficients, constant = space.lift(*mixed_coefficients(space.totals, PENALTIES, choice))
     weight, bias = (part.copy() for part in head.folded())
-    weight[present], bias[present] = found, constant
+    weight[present], bias[present] = coefficients, constant
     return weight, bias

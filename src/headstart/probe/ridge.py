@@ -33,7 +33,7 @@ def ridge_leave_blocks_out(
     """Return leave-one-group-out scores of blocks of samples.
 
     Args:
-        spectrum: Of the samples that are looked at.
+        spectrum: Of the selected samples.
         smoothed: Of the same samples.
         index: Position of the penalty.
         blocks: (g, b) positions of g blocks of b samples.

@@ -27,7 +27,7 @@ class Spectrum:
     """Samples in principal coordinates.
 
     Attributes:
-        scores: T, (n, r): the weighted, centered rows; n is all samples or a part that is looked at.
+        scores: T, (n, r): the weighted, centered rows; n is all samples or a subset.
         weights: (n,) sample weights; their mean over all samples is 1.
         class_ids: (n,).
         values: e, (r,) eigenvalues of all samples, positive, rising.
@@ -93,7 +93,7 @@ def remainder_of(spectrum: Spectrum, fold: Ids) -> tuple[Spectrum, Ids]:
 
     Args:
         spectrum: Looks at the fold at least.
-        fold: Positions among the samples that are looked at.
+        fold: Positions among the selected samples.
 
     Returns:
         The spectrum of the rest, and the (K',) classes that are left there.  Its class ids are meaningless.
