@@ -145,7 +145,7 @@ def test_validation_split_gives_guaranteed_coverage(tmp_path: Path, make_images:
     bundle = json.loads((run.folder / "bundle" / "bundle.json").read_text(encoding="utf-8"))
     assert bundle["prediction_sets"]["is_guaranteed"] is True
     page = (run.folder / "report.html").read_text(encoding="utf-8")
-    assert "guaranteed for images drawn like those of the validation split" in page
+    assert "guaranteed for images from the distribution of the validation split" in page
     less = headstart.train(root, out=str(tmp_path / "less"), coverage=0.95)
     assert less.metrics["coverage"]["is_guaranteed"] is False, "90 images are too few at 95 %"
 
