@@ -231,12 +231,12 @@ def test_tampered_bundle_is_refused(run: headstart.Run, tmp_path: Path, change: 
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"strategy": "probe"}, "no probe"),
+        ({"strategy": "probe"}, "no closed-form probe"),
         ({"select": "best"}, "no effect on a detector"),
         ({"finetune.mixup": 0.2}, "no effect on a detector"),
-        ({"resize_mode": "crop"}, "cut objects off"),
+        ({"resize_mode": "crop"}, "cut off objects"),
         ({"strategy": "head", "train_from": "last-1"}, "no effect with the strategy"),
-        ({"epochs": 3, "budget": "5m"}, "how long"),
+        ({"epochs": 3, "budget": "5m"}, "mutually exclusive"),
         ({"augment": "rotate=10", **SETTINGS}, "cannot be used on images with boxes"),
     ],
 )

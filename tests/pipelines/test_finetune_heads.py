@@ -88,7 +88,7 @@ def test_head_without_training_is_refused(few: Path) -> None:
         ({"head": "hidden=16"}, "closed form"),
         ({"strategy": "probe", "head": "hidden=16"}, "closed form"),
         ({"budget": "5m", "head": "hidden=16"}, "strategy `auto`"),
-        ({"strategy": "head", "head": "hidden=16", "finetune": {"dropout": 0.2}}, "part of the head"),
+        ({"strategy": "head", "head": "hidden=16", "finetune": {"dropout": 0.2}}, "custom head"),
     ):
         with pytest.raises(SettingError, match=words):
             headstart.train(few, **settings)
