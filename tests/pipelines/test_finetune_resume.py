@@ -93,7 +93,10 @@ LONG = [pytest.param(name, marks=pytest.mark.long) for name in ("bundle.json", "
 
 
 @pytest.mark.parametrize("name", ["metrics.json", *LONG])
-def test_run_killed_while_writing_resumes(name: str, few: Path, whole: headstart.Run, tmp_path: Path) -> None:
+def test_run_killed_while_writing_resumes(
+    name: str, few: Path, whole: headstart.Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)  # commands on the screen name the run by its relative path
     out = tmp_path / "runs" / "train1"
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(os, "replace", dying_at(name))
