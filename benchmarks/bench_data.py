@@ -23,11 +23,11 @@ from PIL import Image
 import headstart
 from benchmarks._common import Figures, bench_data
 from benchmarks._planted import KINDS, Planted, encode, plant, turned_variant, upright_rgb
+from headstart.data.image_scan import scan_images
 from headstart.data.sources import read
 from headstart.evaluation.intervals import wilson_interval
 from headstart.probe import fit_probe
 from headstart.quality.duplicates import find_duplicates
-from headstart.quality.image_scan import scan_images
 from headstart.quality.inspection import inspect_dataset
 from headstart.quality.shortcuts import find_shortcuts
 from headstart.types.records import DatasetReport, Samples
@@ -391,9 +391,9 @@ def _search(figures: Figures) -> None:
 
 def search_50000() -> None:
     """Search blended thumbnails with 500 planted duplicates; print seconds, CPU seconds, MB and recall."""
+    from headstart.data.image_scan import ImageInfo, ScanResult
     from headstart.preprocessing.exif import Exif
     from headstart.quality.duplicates import Pair
-    from headstart.quality.image_scan import ImageInfo, ScanResult
 
     files, _ = images_of("clothing")
     base = scan_images(_plain_samples(files)).thumbs

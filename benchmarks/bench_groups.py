@@ -21,9 +21,9 @@ from PIL import Image, ImageEnhance, ImageFilter
 
 import headstart
 from benchmarks._common import Figures, bench_data
+from headstart.data.image_scan import ScanResult, scan_images
 from headstart.data.sources import read
 from headstart.probe import fit_probe
-from headstart.quality.image_scan import ScanResult, scan_images
 from headstart.quality.inspection import inspect_dataset
 from headstart.types.records import GroupPattern, Sample, Samples
 

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from headstart.config.aliases import ALIASES, ANSWERS
-from headstart.config.settings import TrainSettings, known_names, parse_minutes, resolve
+from headstart.config.settings import TrainSettings, known_names, merge_settings, parse_minutes, resolve
 from headstart.errors import SettingError
 from headstart.types.codes import DecisionReason
 from headstart.types.records import Decision
@@ -18,7 +18,7 @@ from headstart.types.records import Decision
 def test_command_line_beats_file_beats_default(tmp_path: Path) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("data: here\nseed: 3\nsize: 240\nprobe:\n  flip_tta: on\n")
-    resolved = resolve({"image_size": 224}, config_file=file)
+    resolved = merge_settings({"image_size": 224}, config_file=file).resolve()
     assert (resolved.settings.seed, resolved.settings.image_size, resolved.settings.resize_mode) == (3, 224, "crop")
     assert resolved.settings.probe.flip_tta == "on"
     assert resolved.sources == {"data": "config", "seed": "config", "image_size": "cli", "probe.flip_tta": "config"}
@@ -177,7 +177,7 @@ def test_resolved_file_round_trip(tmp_path: Path) -> None:
     assert rows["max_pixels"]["reason"] is None
     assert rows["probe.penalty"]["source"] == "auto"
     assert set(known_names()) <= set(rows)
-    again = resolve({}, config_file=file)
+    again = merge_settings({}, config_file=file).resolve()
     assert again.settings == first.settings
 
 
@@ -208,17 +208,17 @@ def test_explicit_settings_are_kept(tmp_path: Path) -> None:
     chosen = [Decision(name, value, DecisionReason.SET_BY_USER) for name, value in values.items()]
     file = tmp_path / "config.resolved.yaml"
     file.write_text(first.with_decisions(chosen).to_yaml())
-    assert resolve({}, config_file=file).settings == first.settings
+    assert merge_settings({}, config_file=file).resolve().settings == first.settings
 
 
 def test_file_reads_environment_variables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = tmp_path / "s.yaml"
     file.write_text("data: ${IMAGES_AT}/all\n")
     monkeypatch.setenv("IMAGES_AT", "there")
-    assert resolve({}, config_file=file).settings.data == "there/all"
+    assert merge_settings({}, config_file=file).resolve().settings.data == "there/all"
     monkeypatch.delenv("IMAGES_AT")
     with pytest.raises(SettingError, match="IMAGES_AT"):
-        resolve({}, config_file=file)
+        merge_settings({}, config_file=file).resolve()
 
 
 @pytest.mark.parametrize("value", ["5,1", "3,3", "1", "a,b", "nan,1"])
@@ -233,6 +233,6 @@ def test_invalid_files_raise(tmp_path: Path, text: str) -> None:
     file = tmp_path / "s.yaml"
     file.write_text(text)
     with pytest.raises(SettingError, match=r"s\.yaml"):
-        resolve({"data": "d"}, config_file=file)
+        merge_settings({"data": "d"}, config_file=file).resolve()
     with pytest.raises(SettingError, match="cannot read"):
-        resolve({"data": "d"}, config_file=tmp_path / "none.yaml")
+        merge_settings({"data": "d"}, config_file=tmp_path / "none.yaml")

@@ -1,7 +1,6 @@
-"""Define the typed events of pipelines and the stream that sends them to listeners (screen, log, callbacks).
+"""Send the events of a pipeline to listeners: screen, log, files of the run, callbacks.
 
-An event carries codes and numbers; `headstart.messages` renders it. Listeners are called in order, one event at a
-time, in the thread that emits it.
+Listeners are called in order, one event at a time, in the thread that emits it.
 """
 
 from __future__ import annotations
@@ -9,14 +8,33 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
-from enum import StrEnum
-from typing import Any, ClassVar, TextIO
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TextIO
 
 from headstart.errors import CancelledError
-from headstart.types.codes import Evidence, Finding, JsonValue, NoteKind, ReadingNote, Severity
+from headstart.messages.log import event_lines
+from headstart.messages.values import one_line
+from headstart.types.codes import Finding, JsonValue, NoteKind, ReadingNote, Severity
+from headstart.types.events import (
+    CheckFinished,
+    DatasetRead,
+    DecisionMade,
+    EpochFinished,
+    Event,
+    FileWritten,
+    FindingMade,
+    Note,
+    Progress,
+    RunFinished,
+    RunsCompared,
+    ScoreMeasured,
+    Stage,
+    StageFinished,
+    StageStarted,
+)
 from headstart.types.records import Decision
 from headstart.utils.serialization import plain
 
@@ -35,6 +53,7 @@ __all__ = [
     "Note",
     "Progress",
     "RunFinished",
+    "RunRecorder",
     "RunsCompared",
     "ScoreMeasured",
     "Stage",
@@ -43,196 +62,6 @@ __all__ = [
     "event_to_json",
     "json_line",
 ]
-
-
-class Stage(StrEnum):
-    """The stages of a pipeline, in the order in which they usually run."""
-
-    READ = "read"
-    SCAN = "scan"
-    EXPORT_BACKBONE = "export_backbone"
-    FEATURES = "features"
-    FLIPPED_FEATURES = "flipped_features"
-    CHECK = "check"
-    PROBE = "probe"
-    VIEWS = "views"
-    PILOT = "pilot"
-    TRAIN = "train"
-    FINAL_TRAINING = "final_training"
-    EVALUATE = "evaluate"
-    UNCERTAINTY = "uncertainty"
-    EXPORT_MODEL = "export_model"
-    PREDICT = "predict"
-    REPORT = "report"
-    DOWNLOAD = "download"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """Base of all events; `type` is the stable code in JSON."""
-
-    type: ClassVar[str] = "event"
-
-
-@dataclass(frozen=True, slots=True)
-class DatasetRead(Event):
-    """A dataset was read.
-
-    Attributes:
-        data: Data path given by the user.
-        layout: Short name of the recognized layout.
-        num_images: Number of images.
-        class_names: Names of all classes, empty without labels.
-        splits: Images by split name; empty without a split.
-        num_boxes: Boxes, or None for other tasks.
-        num_unlabeled: Images without a label.
-        num_groups: Groups given by the data; 0 without groups.
-    """
-
-    type: ClassVar[str] = "dataset_read"
-    data: str
-    layout: str
-    num_images: int
-    class_names: tuple[str, ...] = ()
-    splits: Mapping[str, int] = field(default_factory=dict)
-    num_boxes: int | None = None
-    num_unlabeled: int = 0
-    num_groups: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class StageStarted(Event):
-    """A stage began; `evidence` may hold `expected_seconds`."""
-
-    type: ClassVar[str] = "stage_started"
-    stage: Stage
-    evidence: Evidence = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Progress(Event):
-    """Progress of a stage: `done` of `total` units after `seconds`."""
-
-    type: ClassVar[str] = "progress"
-    stage: Stage
-    done: int
-    total: int
-    unit: str
-    seconds: float
-
-    @property
-    def rate(self) -> float:
-        """Units per second."""
-        return self.done / max(self.seconds, 1e-6)
-
-    @property
-    def seconds_left(self) -> float | None:
-        """Expected remaining time, None before the first unit."""
-        return (self.total - self.done) / self.rate if self.done else None
-
-
-@dataclass(frozen=True, slots=True)
-class StageFinished(Event):
-    """A stage ended after `seconds`; the keys of `evidence` depend on the stage."""
-
-    type: ClassVar[str] = "stage_finished"
-    stage: Stage
-    seconds: float
-    evidence: Evidence = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class DecisionMade(Event):
-    """A setting was chosen."""
-
-    type: ClassVar[str] = "decision"
-    decision: Decision
-
-
-@dataclass(frozen=True, slots=True)
-class FindingMade(Event):
-    """A reader, a check or a pipeline reports a finding."""
-
-    type: ClassVar[str] = "finding"
-    finding: Finding | ReadingNote
-
-
-@dataclass(frozen=True, slots=True)
-class CheckFinished(Event):
-    """All findings about the dataset are known.
-
-    Attributes:
-        data: Data path given by the user.
-        num_images: Images that were checked.
-        is_final: Whether the check is the whole pipeline; all kinds of findings are then shown.
-        evidence: `classes` of a dataset with boxes: number and size of the boxes of each class.
-    """
-
-    type: ClassVar[str] = "check_finished"
-    data: str
-    num_images: int
-    is_final: bool = False
-    evidence: Evidence = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class EpochFinished(Event):
-    """One epoch of a training ended; `metrics` has the columns of `results.csv`."""
-
-    type: ClassVar[str] = "epoch"
-    phase: str
-    epoch: int
-    num_epochs: int
-    metrics: Mapping[str, float | int | None]
-
-
-@dataclass(frozen=True, slots=True)
-class ScoreMeasured(Event):
-    """The headline score of a model: see `headstart.messages.scores` for the keys of `score`."""
-
-    type: ClassVar[str] = "score"
-    score: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class RunsCompared(Event):
-    """Two runs were compared: see `headstart.messages.comparisons` for the keys of `comparison`."""
-
-    type: ClassVar[str] = "comparison"
-    comparison: Mapping[str, Any]
-
-
-@dataclass(frozen=True, slots=True)
-class FileWritten(Event):
-    """A file or folder was written; `role` is `run`, `report`, `bundle`, `predictions`, `sheet` ..."""
-
-    type: ClassVar[str] = "file"
-    role: str
-    path: str
-    evidence: Evidence = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class RunFinished(Event):
-    """A pipeline ended after `seconds`; `next_commands` are suggested commands."""
-
-    type: ClassVar[str] = "finished"
-    seconds: float
-    folder: str | None = None
-    next_commands: tuple[tuple[str, str | None], ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Note(Event):
-    """A note of a pipeline, e.g. that features could not be cached.
-
-    The screen shows a note of severity INFO with `-v` only; log and `events.jsonl` hold every note.
-    """
-
-    type: ClassVar[str] = "note"
-    kind: NoteKind
-    severity: Severity = Severity.INFO
-    evidence: Evidence = field(default_factory=dict)
 
 
 Listener = Callable[[Event], None]
@@ -350,6 +179,27 @@ class JsonLines:
     def __call__(self, event: Event) -> None:
         self._file.write(json_line(event))
         self._file.flush()
+
+
+class RunRecorder:
+    """Event listener that appends each event to the files of a run immediately; a resumed run continues them.
+
+    Args:
+        folder: The run folder; it exists.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def __call__(self, event: Event) -> None:
+        self._append("events.jsonl", json_line(event))
+        if not isinstance(event, Progress):
+            self._append("train.log", "".join(one_line(line) + "\n" for line in event_lines(event)))
+
+    def _append(self, name: str, text: str) -> None:
+        if text:
+            with (self._folder / name).open("a", encoding="utf-8", errors="surrogateescape") as file:
+                file.write(text)
 
 
 def json_line(event: Event) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont, ImageOps
 
-from headstart.quality.image_scan import ImageScanner, ScanResult
+from headstart.data.image_scan import ImageScanner, ScanResult
 from headstart.types.records import Sample, Samples
 
 SIZE = (200, 150)

@@ -16,11 +16,11 @@ from bad_files import bad_files, make_folder, odd_files
 from event_text import finding_lines
 from scenes import encode, scene
 
+from headstart.data.image_scan import ScanResult, scan_images
 from headstart.data.problem_findings import unreadable_findings
 from headstart.data.sources import read
 from headstart.errors import DataError
 from headstart.preprocessing import image_spec as image_spec
-from headstart.quality.image_scan import ScanResult, scan_images
 from headstart.quality.inspection import apply_report, inspect_dataset
 from headstart.quality.pixel_comparison import SamePixels
 from headstart.quality.report_findings import dataset_findings

@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scenes import changed, encode, samples_of, scan_of, scene
 
+from headstart.data.image_scan import ImageInfo, ScanResult
 from headstart.preprocessing.exif import Exif
 from headstart.quality import duplicate_candidates, nearest_neighbors
 from headstart.quality.duplicate_candidates import Candidates, find_candidates
 from headstart.quality.duplicates import Pair, components, find_duplicates
 from headstart.quality.image_registration import align, correlate_details, details
-from headstart.quality.image_scan import ImageInfo, ScanResult
 from headstart.quality.nearest_neighbors import nearest
 
 KINDS = ("bytes", "pixels", "jpeg", "smaller", "larger", "watermark", "crop", "flip", "bright", "dark")

@@ -11,10 +11,10 @@ from PIL import Image, ImageOps
 from scenes import SIZE, encode, samples_of, scan_of, scene
 
 from headstart.data.grouping import group_ids
+from headstart.data.image_scan import ScanResult, scan_images
 from headstart.data.sources import read
 from headstart.quality.duplicates import Pair
 from headstart.quality.group_evaluation import evaluate_groupings
-from headstart.quality.image_scan import ScanResult, scan_images
 from headstart.quality.inspection import apply_report, inspect_dataset
 from headstart.types.codes import FindingKind, Severity
 from headstart.types.records import GroupPattern, Samples

@@ -16,6 +16,7 @@ from scenes import encode, samples_of, scan_of, scene
 
 from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.data.grouping import group_ids
+from headstart.data.image_scan import ScanResult
 from headstart.evaluation import intervals
 from headstart.quality.box_inspection import apply_box_report, inspect_box_dataset
 from headstart.quality.duplicates import Pair
@@ -29,7 +30,6 @@ from headstart.quality.group_rules import (
     merge_duplicates,
 )
 from headstart.quality.group_tests import number_keys, off_axis_fraction, similarity_across
-from headstart.quality.image_scan import ScanResult
 from headstart.quality.inspection import apply_report, inspect_dataset
 from headstart.types.codes import DecisionReason, FindingKind, GroupStatus, Severity
 from headstart.types.records import GroupEvidence, GroupPattern, Samples

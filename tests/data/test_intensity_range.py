@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scenes import encode, samples_of, scan_of, scene
 
+from headstart.data.image_scan import scan_images
 from headstart.data.sources import read
 from headstart.errors import UsageError
 from headstart.preprocessing.image_spec import ImageSpec, read_image
-from headstart.quality.image_scan import scan_images
 from headstart.quality.inspection import inspect_dataset
 from headstart.quality.intensity_range import choose_range, find_mixed_depths, has_16_bit, parse_range
 from headstart.types.codes import DecisionReason, FindingKind

@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 from scenes import encode, scene
 
+from headstart.data.image_scan import scan_images
 from headstart.data.sources import read
 from headstart.quality.duplicates import find_duplicates
-from headstart.quality.image_scan import scan_images
 from headstart.quality.pixel_comparison import SamePixels
 
 IMAGE = scene(3, (300, 240))

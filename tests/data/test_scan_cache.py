@@ -14,13 +14,13 @@ import pytest
 from PIL import Image
 from scenes import encode, samples_of, scan_of, scene
 
+from headstart.data import scan_cache as memory_room
+from headstart.data.image_scan import ImageScanner, ScanResult
+from headstart.data.scan_cache import ScanCache, digest_of, report_from_note
 from headstart.data.sources import read
 from headstart.errors import CacheError
 from headstart.preprocessing import reduced_decoding
-from headstart.quality import scan_cache as memory_room
-from headstart.quality.image_scan import ImageScanner, ScanResult
 from headstart.quality.inspection import inspect_dataset
-from headstart.quality.scan_cache import ScanCache, digest_of, report_from_note
 from headstart.types.codes import DecisionReason, Finding, FindingKind, GroupStatus, Severity
 from headstart.types.records import (
     DatasetReport,
@@ -61,8 +61,8 @@ def no_decoding(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: object, **__: object) -> None:
         pytest.fail("something was decoded again")
 
-    monkeypatch.setattr("headstart.quality.image_scan.decode_reduced", refuse)
-    monkeypatch.setattr("headstart.quality.image_scan.decode_for_both", refuse)
+    monkeypatch.setattr("headstart.data.image_scan.decode_reduced", refuse)
+    monkeypatch.setattr("headstart.data.image_scan.decode_for_both", refuse)
 
 
 def test_cached_scan_needs_no_decoding(tmp_path: Path, request: pytest.FixtureRequest) -> None:
@@ -107,7 +107,7 @@ def test_only_what_changed_is_decoded(tmp_path: Path, monkeypatch: pytest.Monkey
         decoded.append(data)
         return reduced_decoding.decode_reduced(data, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("headstart.quality.image_scan.decode_reduced", count_them)
+    monkeypatch.setattr("headstart.data.image_scan.decode_reduced", count_them)
     again = scanned(samples, changed, ScanCache(tmp_path, "photos"))
     assert decoded == [changed[4]]
     monkeypatch.undo()
@@ -251,7 +251,7 @@ def test_full_disk_is_ignored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     def full(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("headstart.quality.scan_cache._write_rows", full)
+    monkeypatch.setattr("headstart.data.scan_cache._write_rows", full)
     cache = ScanCache(tmp_path, "photos")
     cache.save(fresh, {"new": 2})
     assert cache.write_error is not None

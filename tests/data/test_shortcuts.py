@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.data.image_scan import scan_images
 from headstart.data.sources import read
-from headstart.quality.image_scan import scan_images
 from headstart.quality.shortcuts import Shortcut, _evaluate, find_shortcuts
 
 Change = Callable[[Image.Image, str, int], tuple[Image.Image, dict[str, object]]]

@@ -19,8 +19,8 @@ from event_text import decisions_of, findings_of
 from PIL import Image
 
 import headstart
+from headstart.data.scan_cache import ScanCache
 from headstart.preprocessing.image_spec import ImageSpec, read_image
-from headstart.quality.scan_cache import ScanCache
 from headstart.types.codes import GroupStatus
 from headstart.types.records import DatasetReport
 from headstart.utils.system import cache_root
@@ -368,8 +368,8 @@ class TestMemory:
         def refuse(*_: object, **__: object) -> None:
             pytest.fail("something was decoded again")
 
-        monkeypatch.setattr("headstart.quality.image_scan.decode_reduced", refuse)
-        monkeypatch.setattr("headstart.quality.image_scan.decode_for_both", refuse)
+        monkeypatch.setattr("headstart.data.image_scan.decode_reduced", refuse)
+        monkeypatch.setattr("headstart.data.image_scan.decode_for_both", refuse)
         monkeypatch.setattr("headstart.quality.inspector.inspect_dataset", refuse)
         again = headstart.train(leaky, out=tmp_path / "again")
         assert read_json(again.folder / "dataset_report.json") == read_json(leaky_run.folder / "dataset_report.json")

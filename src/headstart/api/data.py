@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from headstart.config.keyword_settings import resolve_keywords
+from headstart.config.keyword_settings import merge_keywords
 from headstart.console import open_stream
 from headstart.events import CancelToken, Event, EventStream, RunFinished
 from headstart.messages.files import shell_path
@@ -106,7 +106,7 @@ def embed(
     """
     from headstart.pipelines.embed import extract
 
-    resolved = resolve_keywords(data, None, {"backbone": backbone, **settings})
+    resolved = merge_keywords(data, None, {"backbone": backbone, **settings}).resolve()
     return extract(resolved, events or open_stream(verbose, on_progress, cancel), out)
 
 

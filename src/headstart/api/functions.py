@@ -8,22 +8,23 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.config.keyword_settings import resolve_keywords
+from headstart.config.keyword_settings import merge_keywords
 from headstart.console import open_stream
 from headstart.events import CancelToken, Event, EventStream
 from headstart.utils.system import release_idle_threads
 
 if TYPE_CHECKING:
     from headstart.api.model import Run
-    from headstart.config.settings import ResolvedConfig
+    from headstart.config.settings import MergedSettings
     from headstart.pipelines.evaluate_detector import DetectionResult
     from headstart.reports.comparison_text import Comparison
     from headstart.results import EvaluationResult, Report
 
-__all__ = ["compare", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "train", "train_resolved"]
+__all__ = ["compare", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "train", "train_merged"]
 
 
 def train(
@@ -62,14 +63,27 @@ def train(
         >>> run.predict("new_images/")            # doctest: +SKIP
     """
     started = time.monotonic()
-    resolved = resolve_keywords(data, config, settings, has_boxes=is_box_dataset)
-    return train_resolved(resolved, events or open_stream(verbose, on_progress, cancel), started=started)
+    merged = merge_keywords(data, config, settings)
+    return train_merged(merged, events or open_stream(verbose, on_progress, cancel), started=started)
 
 
-def train_resolved(resolved: ResolvedConfig, events: EventStream, *, started: float | None = None) -> Run:
-    """Train with resolved settings, as the command line does."""
+def train_merged(merged: MergedSettings, events: EventStream, *, started: float) -> Run:
+    """Train with merged settings, as the command line does; boxes in the data make the task detection.
+
+    Args:
+        merged: The settings.
+        events: The event stream.
+        started: `time.monotonic()` when the command began.
+    """
     from headstart.api.model import Run
+    from headstart.data.boxes.reader import has_boxes
 
+    values = merged.values
+    if "data" in values and values.get("task", "auto") == "auto":
+        allow_external_paths = bool(values.get("allow_external_paths"))
+        task = "detect" if has_boxes(values["data"], allow_external_paths=allow_external_paths) else "auto"
+        merged = replace(merged, values={**values, "task": task})
+    resolved = merged.resolve()
     settings = resolved.settings
     if settings.task == "detect":
         release_idle_threads()
@@ -84,13 +98,6 @@ def train_resolved(resolved: ResolvedConfig, events: EventStream, *, started: fl
     from headstart.pipelines.train_finetune import train_finetuned
 
     return Run(train_finetuned(resolved, events, started=started))
-
-
-def is_box_dataset(data: str, allow_external_paths: bool) -> bool:
-    """Return whether the data have boxes, to infer the task."""
-    from headstart.data.boxes.reader import has_boxes
-
-    return has_boxes(data, allow_external_paths=allow_external_paths)
 
 
 def resume(

@@ -18,15 +18,15 @@ from headstart.types.records import Problem
 from headstart.utils.fractions import parse_fraction
 
 if TYPE_CHECKING:
-    from headstart.config.settings import ResolvedConfig
+    from headstart.config.settings import MergedSettings
     from headstart.events import EventStream
 
 __all__ = [
     "end_with_failed",
     "forgiving_stdout",
+    "merged_settings",
     "read_first_id",
     "read_fraction",
-    "resolved_settings",
     "settings_module",
     "watch",
 ]
@@ -65,17 +65,12 @@ def read_first_id(text: str | None) -> int | str | None:
     return int(text) if text in ("0", "1") else text
 
 
-def resolved_settings(
-    given: Mapping[str, Any],
-    config: str | None,
-    overrides: Iterable[str],
-    has_boxes: Callable[[str, bool], bool] | None = None,
-) -> ResolvedConfig:
-    """Resolve the settings of a command."""
-    resolved: ResolvedConfig = settings_module().resolve(
-        given, config_file=config, overrides=overrides, source="cli", has_boxes=has_boxes
+def merged_settings(given: Mapping[str, Any], config: str | None, overrides: Iterable[str]) -> MergedSettings:
+    """Merge the settings of a command."""
+    merged: MergedSettings = settings_module().merge_settings(
+        given, config_file=config, overrides=overrides, source="cli"
     )
-    return resolved
+    return merged
 
 
 def settings_module() -> ModuleType:

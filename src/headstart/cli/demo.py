@@ -30,7 +30,7 @@ def _demo(
     With --task detect: detect two kinds of cells in synthetic images made from the photographs.
     """
     started = time.monotonic()
-    from headstart.cli._shared import resolved_settings
+    from headstart.cli._shared import merged_settings
     from headstart.console import open_console
     from headstart.errors import UsageError
 
@@ -38,10 +38,10 @@ def _demo(
         raise UsageError(f"there is no demo of `{task}`.", hint="use --task classify or --task detect")
     events = open_console()
     given = _boxes(events) if task == "detect" else _table(events)
-    resolved = resolved_settings({**given, "out": out, "offline": offline or None}, None, [])
-    from headstart.api.functions import train_resolved
+    merged = merged_settings({**given, "out": out, "offline": offline or None}, None, [])
+    from headstart.api.functions import train_merged
 
-    train_resolved(resolved, events, started=started)
+    train_merged(merged, events, started=started)
 
 
 def _table(events: EventStream) -> dict[str, Any]:

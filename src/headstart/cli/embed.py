@@ -43,10 +43,10 @@ def _embed(
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Extract features of images with a pretrained backbone, without training."""
-    from headstart.cli._shared import read_first_id, resolved_settings
+    from headstart.cli._shared import merged_settings, read_first_id
     from headstart.console import open_console
 
-    resolved = resolved_settings(
+    merged = merged_settings(
         {
             "data": data,
             "backbone": backbone,
@@ -68,4 +68,4 @@ def _embed(
     )
     from headstart.pipelines.embed import extract
 
-    extract(resolved, open_console(verbose=verbose, quiet=quiet, progress=progress), out)
+    extract(merged.resolve(), open_console(verbose=verbose, quiet=quiet, progress=progress), out)

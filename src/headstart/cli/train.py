@@ -104,7 +104,7 @@ def _train(
 ) -> None:
     """Train an image classifier or detector and estimate its accuracy on unseen images."""
     started = time.monotonic() - time.process_time()  # the process has started before
-    from headstart.cli._shared import read_first_id, resolved_settings
+    from headstart.cli._shared import merged_settings, read_first_id
     from headstart.console import open_console
 
     options: dict[str, Any] = {
@@ -151,8 +151,8 @@ def _train(
         "allow_external_paths": allow_external_paths or None,
         "cache": False if no_cache else None,
     }
-    from headstart.api.functions import is_box_dataset, train_resolved
+    from headstart.api.functions import train_merged
 
     options["data"], settings = data_and_overrides(data, overrides or [])
-    resolved = resolved_settings(options, config, settings, has_boxes=is_box_dataset)
-    train_resolved(resolved, open_console(verbose=verbose, quiet=quiet, progress=progress), started=started)
+    merged = merged_settings(options, config, settings)
+    train_merged(merged, open_console(verbose=verbose, quiet=quiet, progress=progress), started=started)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -280,66 +280,85 @@ def _row(decision: Decision) -> dict[str, Any]:
     return row | ({"evidence": decision.evidence} if decision.evidence else {}) | {"text": reason_message(decision)}
 
 
-def resolve(
+@dataclass(frozen=True)
+class MergedSettings:
+    """Settings before validation.
+
+    Attributes:
+        values: Values by dotted name.
+        sources: `cli`, `python` or `config` by dotted name.
+    """
+
+    values: dict[str, Any]
+    sources: dict[str, str]
+
+    def resolve(self) -> ResolvedConfig:
+        """Validate the values and add the defaults.
+
+        Raises:
+            SettingError: There are no data, a value is invalid, or a setting has no effect.
+        """
+        values = self.values
+        if "data" not in values:
+            validate_combination(values)
+            raise SettingError("no data given.", hint="e.g. headstart train photos/")
+        (validate_detector_combination if values.get("task") == "detect" else validate_combination)(values)
+        nested: dict[str, Any] = {}
+        for name, value in values.items():
+            target = nested
+            *parents, leaf = name.split(".")
+            for parent in parents:
+                target = target.setdefault(parent, {})
+            target[leaf] = os.fspath(value) if isinstance(value, os.PathLike) else value
+        try:
+            settings = TrainSettings.model_validate(nested)
+        except ValidationError as error:
+            problems, meanings = [], []
+            for item in error.errors():
+                name = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
+                problems.append(
+                    f"`{shown(name)}` cannot be {values.get(name, item['input'])!r}: {expected_value(item)}"
+                )
+                meanings.append(f"{shown(name)}: {_meaning(name)}")
+            raise SettingError("; ".join(problems) + ".", hint=" ".join(meanings)) from error
+        return ResolvedConfig(settings, self.sources)
+
+
+def merge_settings(
     given: Mapping[str, Any],
     *,
     config_file: str | Path | None = None,
     overrides: Iterable[str] = (),
     source: str = "cli",
-    has_boxes: Callable[[str, bool], bool] | None = None,
-) -> ResolvedConfig:
-    """Merge defaults, a settings file and explicit values.
+) -> MergedSettings:
+    """Merge a settings file and explicit values.
 
     Args:
         given: Explicit values by name (aliases and dotted names allowed); None means not given.
         config_file: A YAML file of settings, or a run's `config.resolved.yaml`.
         overrides: `name=value` texts; nested names are dotted.
         source: Source of the explicit values: `cli` or `python`.
-        has_boxes: Maps (data, allow_external_paths) to whether the data have boxes; called if the task is `auto`.
 
     Raises:
-        SettingError: An unknown setting, an invalid value, or a setting without effect.
+        SettingError: An unknown setting, or one with two values.
     """
     values: dict[str, Any] = {}
     sources: dict[str, str] = {}
     if config_file is not None:
         for name, value in _read_file(Path(config_file)).items():
-            key = canonical_name(name)
-            _set_once(values, sources, key, value, "config", name)
-    explicit: dict[str, Any] = {}
-    explicit_sources: dict[str, str] = {}
+            _set_once(values, sources, canonical_name(name), value, "config", name)
+    explicit: tuple[dict[str, Any], dict[str, str]] = {}, {}
     for name, value in [
         *((n, v) for n, v in _flat(dict(given)).items() if v is not None),
         *(parse_override(text) for text in overrides),
     ]:
-        _set_once(explicit, explicit_sources, canonical_name(name), value, source, name)
-    values.update(explicit)
-    sources.update(explicit_sources)
-    if "data" not in values:
-        validate_combination(values)
-        raise SettingError("no data given.", hint="e.g. headstart train photos/")
-    if values.get("task", "auto") == "auto" and has_boxes is not None:
-        values["task"] = (
-            "detect" if has_boxes(os.fspath(values["data"]), bool(values.get("allow_external_paths"))) else "auto"
-        )
-    (validate_detector_combination if values.get("task") == "detect" else validate_combination)(values)
-    nested: dict[str, Any] = {}
-    for name, value in values.items():
-        target = nested
-        *parents, leaf = name.split(".")
-        for parent in parents:
-            target = target.setdefault(parent, {})
-        target[leaf] = os.fspath(value) if isinstance(value, os.PathLike) else value
-    try:
-        settings = TrainSettings.model_validate(nested)
-    except ValidationError as error:
-        problems, meanings = [], []
-        for item in error.errors():
-            name = ".".join(str(part) for part in item["loc"] if not isinstance(part, int))
-            problems.append(f"`{shown(name)}` cannot be {values.get(name, item['input'])!r}: {expected_value(item)}")
-            meanings.append(f"{shown(name)}: {_meaning(name)}")
-        raise SettingError("; ".join(problems) + ".", hint=" ".join(meanings)) from error
-    return ResolvedConfig(settings, sources)
+        _set_once(*explicit, canonical_name(name), value, source, name)
+    return MergedSettings(values | explicit[0], sources | explicit[1])
+
+
+def resolve(given: Mapping[str, Any], *, overrides: Iterable[str] = (), source: str = "cli") -> ResolvedConfig:
+    """Merge and validate settings; see `merge_settings` and `MergedSettings.resolve`."""
+    return merge_settings(given, overrides=overrides, source=source).resolve()
 
 
 def parse_override(text: str) -> tuple[str, Any]:

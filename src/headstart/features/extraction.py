@@ -11,31 +11,21 @@ import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.image_scan import ImageScanner
 from headstart.features.engines import BATCH, Engine
 from headstart.preprocessing.image_spec import ImageError, ImageSpec, normalize, read_bytes, read_image
 from headstart.store.feature_cache import FeatureSpace
 from headstart.types.records import Features, Problem
 from headstart.utils.system import available_cores
 
-__all__ = ["Progress", "ScanObserver", "embed_files"]
+__all__ = ["Progress", "embed_files"]
 
 Progress = Callable[[int, int], None]
 """Called with (images done, total), from a worker thread, at most a few times per second."""
-
-
-class ScanObserver(Protocol):
-    """Observer of every file while it is in memory (`data.image_scan.ImageScanner`)."""
-
-    def scan(self, i: int, data: bytes, digest: str, spec: ImageSpec | None = None) -> NDArray[np.uint8] | None:
-        """Receive the bytes of file `i`; with a spec, return or raise what `read_image` would."""
-
-    def mark_unreadable(self, i: int, error: ImageError) -> None:
-        """Receive that file `i` cannot be opened."""
 
 
 _SHARD_ROWS = (16, 512)  # minimum and maximum rows per shard
@@ -46,11 +36,11 @@ class _Work:
     """State shared by the workers; everything under one lock."""
 
     def __init__(
-        self, count: int, names: Sequence[str], space: FeatureSpace | None, observer: ScanObserver | None
+        self, count: int, names: Sequence[str], space: FeatureSpace | None, scanner: ImageScanner | None
     ) -> None:
         self.names = names
         self.space = space
-        self.observer = observer
+        self.scanner = scanner
         self.blocks: dict[str, NDArray[np.float32]] = {}
         self.is_ok = np.zeros(count, dtype=bool)
         self.digests: list[bytes] = [b""] * count
@@ -90,7 +80,7 @@ def embed_files(
     is_flipped: bool = False,
     num_threads: int | None = None,
     progress: Progress | None = None,
-    observer: ScanObserver | None = None,
+    scanner: ImageScanner | None = None,
 ) -> tuple[Features, int]:
     """Extract features with a frozen network.
 
@@ -103,14 +93,14 @@ def embed_files(
         is_flipped: Flip images horizontally (the cache must be that view's).
         num_threads: Worker threads; one per core by default.
         progress: Progress callback.
-        observer: Receives every file, decoded once for both; not with `is_flipped`.
+        scanner: Scans every file, decoded once for both; not with `is_flipped`.
 
     Returns:
         The features in the order of `paths`, and how many images were computed, not cached.
         Unreadable images have NaN rows and are listed in `problems`.
     """
     called = names or [str(p) if isinstance(p, str) else "image" for p in paths]
-    work = _Work(len(paths), called, space, None if is_flipped else observer)
+    work = _Work(len(paths), called, space, None if is_flipped else scanner)
     size = (BATCH if space is None or len(space) == 0 else 4 * BATCH) if len(paths) > BATCH else 1
     starts = range(0, len(paths), size)
     most = min(max(len(paths) // 20, _SHARD_ROWS[0]), _SHARD_ROWS[1])
@@ -144,14 +134,14 @@ def embed_files(
     return features, work.num_computed
 
 
-def _read(source: str | bytes, i: int, observer: ScanObserver | None) -> bytes:
+def _read(source: str | bytes, i: int, scanner: ImageScanner | None) -> bytes:
     if isinstance(source, bytes):
         return source
     try:
         return read_bytes(source)
     except ImageError as error:
-        if observer is not None:
-            observer.mark_unreadable(i, error)
+        if scanner is not None:
+            scanner.mark_unreadable(i, error)
         raise
 
 
@@ -161,12 +151,12 @@ def _embed_batch(
     pixels, new_rows = [], []
     for i in positions:
         try:
-            data = _read(paths[i], i, work.observer)
+            data = _read(paths[i], i, work.scanner)
             digest = hashlib.sha256(data).digest()
             cached = work.space.get(digest) if work.space is not None else None
             image = None
-            if work.observer is not None:
-                image = work.observer.scan(i, data, digest.hex(), spec if cached is None else None)
+            if work.scanner is not None:
+                image = work.scanner.scan(i, data, digest.hex(), spec if cached is None else None)
             if cached is None:
                 image = read_image(data, spec) if image is None else image
                 pixels.append(image[:, ::-1] if is_flipped else image)

@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones.cards import Card, find_card
+from headstart.data.image_scan import ImageScanner
 from headstart.data.problem_findings import unreadable_findings
 from headstart.errors import DataError, MissingExtraError
 from headstart.events import EventStream, Stage
 from headstart.features.backbone_graph import FrozenGraph, find_graph, graph_folder, prepare_graph
 from headstart.features.device_choice import check_device
 from headstart.features.engines import Engine, OnnxEngine, TorchEngine
-from headstart.features.extraction import ScanObserver, embed_files
+from headstart.features.extraction import embed_files
 from headstart.messages.file_list import list_files
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.store.feature_cache import FeatureCache, FeatureSpace
@@ -80,9 +81,9 @@ class FeatureExtractor:
         events: EventStream,
         *,
         is_flipped: bool = False,
-        observer: ScanObserver | None = None,
+        scanner: ImageScanner | None = None,
     ) -> tuple[Features, int, float]:
-        """Return features, the number of computed images and the seconds; an observer receives each file too."""
+        """Return features, the number of computed images and the seconds; a scanner scans each file too."""
         started = time.monotonic()
         space = self._space("flipped" if is_flipped else "plain") if self.cache is not None else None
         features, computed = embed_files(
@@ -94,7 +95,7 @@ class FeatureExtractor:
             is_flipped=is_flipped,
             num_threads=self.num_threads,
             progress=events.progress(Stage.FLIPPED_FEATURES if is_flipped else Stage.FEATURES),
-            observer=observer,
+            scanner=scanner,
         )
         if space is not None and space.write_error:
             events.warn(NoteKind.CACHE_NOT_WRITTEN, what="features", reason=space.write_error)

@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headstart.events import FileWritten
 from headstart.messages.values import count, names, shorten_path
 from headstart.types.codes import SplitReason
+from headstart.types.events import FileWritten
 
 __all__ = ["demo_message", "file_message", "relative_path", "shell_path"]
 

@@ -5,7 +5,14 @@ from __future__ import annotations
 import logging
 from typing import TextIO
 
-from headstart.events import (
+from headstart.messages.decisions import decision_message
+from headstart.messages.notes import note_message
+from headstart.messages.scores import score_lines
+from headstart.messages.stages import dataset_message, epoch_message, stage_line, stage_started_message
+from headstart.messages.summaries import remark_message
+from headstart.messages.values import duration, one_line
+from headstart.types.codes import Severity
+from headstart.types.events import (
     DatasetRead,
     DecisionMade,
     EpochFinished,
@@ -18,13 +25,6 @@ from headstart.events import (
     StageFinished,
     StageStarted,
 )
-from headstart.messages.decisions import decision_message
-from headstart.messages.notes import note_message
-from headstart.messages.scores import score_lines
-from headstart.messages.stages import dataset_message, epoch_message, stage_line, stage_started_message
-from headstart.messages.summaries import remark_message
-from headstart.messages.values import duration, one_line
-from headstart.types.codes import Severity
 
 __all__ = ["LogFile", "event_lines", "log_event"]
 

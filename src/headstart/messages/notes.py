@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headstart.events import Note
 from headstart.messages.files import shell_path
 from headstart.messages.numbers import percent
 from headstart.messages.values import count, names, quote, shorten
 from headstart.types.codes import NoteKind, SplitReason
+from headstart.types.events import Note
 
 __all__ = ["COMMAND_NOTES", "note_message", "note_to_json"]
 

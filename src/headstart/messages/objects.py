@@ -6,8 +6,8 @@ import html
 import io
 from collections.abc import Iterable
 
-from headstart.events import Event, Progress
 from headstart.messages.screen import Screen
+from headstart.types.events import Event, Progress
 
 __all__ = ["story_html", "story_lines"]
 

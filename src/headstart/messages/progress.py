@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any, TextIO
 
-from headstart.events import EpochFinished, Progress
 from headstart.messages.stages import epoch_message, progress_message
+from headstart.types.events import EpochFinished, Progress
 
 __all__ = ["ProgressLine", "is_terminal", "write_text"]
 

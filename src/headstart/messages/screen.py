@@ -11,22 +11,6 @@ import sys
 from enum import IntEnum
 from typing import TextIO
 
-from headstart.events import (
-    CheckFinished,
-    DatasetRead,
-    DecisionMade,
-    EpochFinished,
-    Event,
-    FileWritten,
-    FindingMade,
-    Note,
-    Progress,
-    RunFinished,
-    RunsCompared,
-    ScoreMeasured,
-    StageFinished,
-    StageStarted,
-)
 from headstart.messages.comparisons import comparison_lines
 from headstart.messages.decisions import decision_message
 from headstart.messages.files import demo_message, file_message, relative_path, shell_path
@@ -47,6 +31,22 @@ from headstart.messages.summaries import (
 from headstart.messages.tables import event_table
 from headstart.messages.values import duration, joined, one_line, shorten_end
 from headstart.types.codes import NoteKind, Severity
+from headstart.types.events import (
+    CheckFinished,
+    DatasetRead,
+    DecisionMade,
+    EpochFinished,
+    Event,
+    FileWritten,
+    FindingMade,
+    Note,
+    Progress,
+    RunFinished,
+    RunsCompared,
+    ScoreMeasured,
+    StageFinished,
+    StageStarted,
+)
 
 __all__ = ["LABEL_WIDTH", "LINE_WIDTH", "Screen", "Verbosity"]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from headstart.events import DatasetRead, EpochFinished, Progress, Stage, StageFinished, StageStarted
 from headstart.messages.numbers import percent, signed
 from headstart.messages.values import count, duration, fit, plural
+from headstart.types.events import DatasetRead, EpochFinished, Progress, Stage, StageFinished, StageStarted
 
 __all__ = [
     "DETAIL_STAGES",

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from headstart.events import CheckFinished, Event, RunsCompared, ScoreMeasured
 from headstart.messages.comparisons import comparison_table
 from headstart.messages.values import one_line, shorten
+from headstart.types.events import CheckFinished, Event, RunsCompared, ScoreMeasured
 
 __all__ = ["event_table"]
 

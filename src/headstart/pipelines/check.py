@@ -210,7 +210,7 @@ def check_data(
         chosen, _ = inspector.find_range()
         embedder = _open(events, backbone, chosen, max_pixels, num_threads, offline)
         if embedder is not None:
-            features, _, _ = embedder.embed(samples.paths, samples.names, events, observer=inspector.scanner)
+            features, _, _ = embedder.embed(samples.paths, samples.names, events, scanner=inspector.scanner)
             if features.is_ok.any():
                 report = inspector.inspect(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
                 return ImageCheckResult(samples, report, group_from)

@@ -18,6 +18,7 @@ from headstart.config.settings import ResolvedConfig
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.split import as_samples, split_boxes
+from headstart.data.image_scan import scan_images
 from headstart.data.split import read_split
 from headstart.detection.augmentation import check_augment
 from headstart.detection.box_sizes import BoxSizes, choose_finest, choose_size, measure_sizes
@@ -29,7 +30,6 @@ from headstart.preprocessing.augmentation import parse_augment
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.quality.box_inspection import BoxReport, apply_box_report, inspect_box_dataset
 from headstart.quality.dataset_split import note_split
-from headstart.quality.image_scan import scan_images
 from headstart.quality.reading_events import report_box_reading
 from headstart.quality.report_findings import dataset_findings
 from headstart.runs.folder import own_run_folder

@@ -192,7 +192,7 @@ def _embed(
     evidence: dict[str, JsonValue] = {} if expected is None else {"expected_seconds": expected}
     context.events.emit(StageStarted(Stage.FEATURES, evidence))
     features, computed, seconds = embedder.embed(
-        samples.paths, samples.names, context.events, observer=inspector.scanner
+        samples.paths, samples.names, context.events, scanner=inspector.scanner
     )
     raise_if_all_unreadable(features)
     context.duration_s["features"] = seconds

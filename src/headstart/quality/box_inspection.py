@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.data.boxes.split import as_unlabeled_samples, rarest_class
-from headstart.quality.image_scan import ScanResult
+from headstart.data.image_scan import ScanResult
 from headstart.quality.inspection import AppliedReport, apply_report, inspect_dataset
 from headstart.types.codes import Evidence, Finding, FindingKind, JsonValue, ReadingNote, Severity
 from headstart.types.records import DatasetReport, Problem

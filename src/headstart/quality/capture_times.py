@@ -6,8 +6,8 @@ Times are compared within one camera, because clocks differ. A proposal is teste
 from __future__ import annotations
 
 from headstart.data.capture_groups import TIMES, keys_by_time
+from headstart.data.image_scan import ScanResult
 from headstart.quality.group_candidates import GroupCandidate, is_plausible_grouping
-from headstart.quality.image_scan import ScanResult
 
 __all__ = ["propose_capture_groups"]
 

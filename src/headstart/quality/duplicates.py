@@ -15,8 +15,8 @@ from itertools import combinations
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.image_scan import ScanResult
 from headstart.quality.duplicate_candidates import Candidates, compare_candidates, find_candidates
-from headstart.quality.image_scan import ScanResult
 from headstart.utils.system import available_cores
 
 __all__ = ["Pair", "components", "find_duplicates"]

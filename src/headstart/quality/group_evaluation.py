@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.image_scan import ScanResult
 from headstart.quality.capture_times import propose_capture_groups
 from headstart.quality.descriptors import describe_thumbnails
 from headstart.quality.duplicates import Pair
@@ -34,7 +35,6 @@ from headstart.quality.group_tests import (
     similarity_across,
 )
 from headstart.quality.group_tests import Evidence as Likeness
-from headstart.quality.image_scan import ScanResult
 from headstart.types.codes import Evidence, GroupStatus
 from headstart.types.records import GroupPattern, Samples
 

@@ -12,8 +12,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.image_scan import ScanResult
 from headstart.quality.duplicates import Pair, components
-from headstart.quality.image_scan import ScanResult
 from headstart.types.codes import GroupStatus
 from headstart.types.records import GroupEvidence
 

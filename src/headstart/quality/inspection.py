@@ -14,12 +14,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.grouping import group_ids, number_groups
+from headstart.data.image_scan import ScanResult, scan_images
 from headstart.quality.class_balance import class_table, find_class_problems, overlap_fraction
 from headstart.quality.duplicates import Pair, components, find_duplicates
 from headstart.quality.group_candidates import GroupCandidate, inside_class_folders, propose_groups
 from headstart.quality.group_evaluation import Score, downweight_duplicates, evaluate_groupings
 from headstart.quality.group_rules import merge_duplicates
-from headstart.quality.image_scan import ScanResult, scan_images
 from headstart.quality.intensity_range import choose_range, find_mixed_depths
 from headstart.quality.leaks import find_leaks
 from headstart.quality.pixel_comparison import SamePixels

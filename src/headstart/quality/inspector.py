@@ -13,12 +13,12 @@ from dataclasses import asdict, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.image_scan import ImageScanner, ScanResult, scan_images
+from headstart.data.scan_cache import ScanCache, digest_of, report_from_note
 from headstart.errors import HeadstartError
 from headstart.events import EventStream, Stage
-from headstart.quality.image_scan import ImageScanner, ScanResult, scan_images
 from headstart.quality.inspection import inspect_dataset
 from headstart.quality.intensity_range import choose_range, has_16_bit
-from headstart.quality.scan_cache import ScanCache, digest_of, report_from_note
 from headstart.types.records import DatasetReport, Decision, Features, Samples
 from headstart.utils.limits import MAX_PIXELS
 from headstart.utils.system import cache_root

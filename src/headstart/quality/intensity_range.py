@@ -13,8 +13,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.image_scan import ScanResult
 from headstart.errors import UsageError
-from headstart.quality.image_scan import ScanResult
 from headstart.types.codes import DecisionReason, Evidence, Finding, FindingKind, Severity
 from headstart.types.records import Decision, Samples
 

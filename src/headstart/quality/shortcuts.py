@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.quality.image_scan import ScanResult
+from headstart.data.image_scan import ScanResult
 
 __all__ = ["Shortcut", "find_shortcuts"]
 

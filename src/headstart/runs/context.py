@@ -12,10 +12,9 @@ from typing import Any
 
 from headstart.config.effects import has_effect
 from headstart.config.settings import ResolvedConfig, known_names
-from headstart.events import EventStream
+from headstart.events import EventStream, RunRecorder
 from headstart.runs.files import environment, write_json
 from headstart.runs.folder import finish_run_folder, read_marker
-from headstart.runs.recorder import RunRecorder
 from headstart.types.codes import DecisionReason, Evidence
 from headstart.types.records import Decision
 from headstart.utils.serialization import plain

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.image_scan import ImageInfo, ScanResult
 from headstart.errors import CacheError
 from headstart.preprocessing.exif import Exif
-from headstart.quality.image_scan import ImageInfo, ScanResult
 from headstart.types.codes import DecisionReason, Finding, FindingKind, GroupStatus, Severity
 from headstart.types.records import (
     DatasetReport,
