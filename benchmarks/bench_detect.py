@@ -83,7 +83,7 @@ def quality(name: str) -> None:
             runtime = DetectorRuntime(str(run.folder))
             runtime.decoding = replace(runtime.decoding, slope=1.0, offset=0.0)  # raw scores are pooled
             detections = runtime.predict([str(samples.paths[i]) for i in test], min_score=0.0)
-            plan = run.metrics["tuning"]["plan"]
+            plan = run.metrics["finetune"]["plan"]
         cell = {
             "set": name,
             "fold": fold,

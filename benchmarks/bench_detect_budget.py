@@ -82,15 +82,15 @@ def make_run(name: str, budget: str, repeat: int, *, is_busy: bool) -> dict[str,
         if done.returncode:
             return {**row, "error": done.stderr.strip().splitlines()[-2:]}
         metrics = json.loads((root / "run" / "metrics.json").read_text(encoding="utf-8"))
-        plan = metrics["tuning"]["plan"]
+        plan = metrics["finetune"]["plan"]
         return {
             **row,
             "mAP50": metrics["headline"]["value"],
             "mAP50_95": metrics["test"]["mAP50_95"]["value"],
             "strategy": metrics["strategy"],
-            "epochs": metrics["tuning"]["epochs_done"],
-            "num_steps": metrics["tuning"]["num_steps"],
-            "num_images": metrics["tuning"]["num_images"],
+            "epochs": metrics["finetune"]["epochs_done"],
+            "num_steps": metrics["finetune"]["num_steps"],
+            "num_images": metrics["finetune"]["num_images"],
             "views": plan["num_views"],
             "detail": {"budget": metrics["budget"], "duration_s": metrics["duration_s"]},
         }

@@ -105,7 +105,7 @@ def run_cell(cell: tuple[str, str, int, str], scratch: Path) -> dict[str, Any]:
             "num_train": len(pairs),
             "num_test": len(labels),
             "strategy": run.metrics["strategy"],
-            "train_from": run.metrics.get("tuning", {}).get("plan", {}).get("train_from"),
+            "train_from": run.metrics.get("finetune", {}).get("plan", {}).get("train_from"),
             "accuracy": float(hits.mean()),
             "probe": float(probe.mean()),
             "seconds": round(spent, 1),

@@ -9,7 +9,7 @@ from typing import Any
 
 from headstart.events import EventStream, Note
 from headstart.messages.log import event_lines
-from headstart.messages.summaries import rank_findings, remark_message
+from headstart.messages.summaries import describe_finding, rank_findings
 from headstart.messages.values import one_line
 from headstart.types.codes import Finding, NoteKind, ReadingNote
 
@@ -19,7 +19,7 @@ __all__ = ["decisions_of", "events_of", "finding_lines", "findings_of", "lines_o
 def finding_lines(findings: Iterable[Finding | ReadingNote]) -> list[str]:
     """Return one line for each finding, the most severe first, e.g. `error: 1 file skipped ...`."""
     ranked = rank_findings(list(findings))
-    return [one_line(f"{finding.severity.value}: {remark_message(finding)}") for finding in ranked]
+    return [one_line(f"{finding.severity.value}: {describe_finding(finding)}") for finding in ranked]
 
 
 def lines_of(events: EventStream) -> list[str]:

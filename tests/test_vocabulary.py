@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -121,5 +122,41 @@ def test_names_are_standard_terms() -> None:
         f"{path.relative_to(ROOT)}: `{name}`, use `{terms[name]}`"
         for path in files()
         for name in sorted(renamed_in(path.read_text(encoding="utf-8", errors="replace"), terms))
+    ]
+    assert not problems, "\n".join(problems)
+
+
+def leading_texts(node: ast.expr) -> Iterator[str]:
+    """Yield the constant texts that a message can begin with."""
+    if isinstance(node, ast.BinOp):
+        yield from leading_texts(node.left)
+    elif isinstance(node, ast.IfExp):
+        yield from (*leading_texts(node.body), *leading_texts(node.orelse))
+    elif isinstance(node, ast.JoinedStr) and node.values:
+        yield from leading_texts(node.values[0])
+    elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+
+
+def capitalized_messages(source: str) -> list[str]:
+    """Return error messages that begin with a capital letter, except names such as `X`, PyTorch and ONNX."""
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    errors = [c for c in calls if getattr(c.func, "id", getattr(c.func, "attr", "")).endswith("Error")]
+    texts = [text for call in errors for argument in call.args for text in leading_texts(argument)]
+    return [text for text in texts if re.match(r"[A-Z][a-z]*(?![A-Za-z])", text) and not text.startswith("X ")]
+
+
+@pytest.mark.parametrize("call", ['e.DataError("No file")', 'DataError(f"No {x}" + y)', 'DataError("No" if x else "")'])
+def test_capitalized_messages_are_detected(call: str) -> None:
+    assert capitalized_messages(f"raise {call}")
+    assert not capitalized_messages(f"raise {call}".replace("No", "no"))
+
+
+def test_error_messages_start_in_lower_case() -> None:
+    """The command line prints messages after `error: `."""
+    problems = [
+        f"{path.relative_to(ROOT)}: {text}"
+        for path in (ROOT / "src").rglob("*.py")
+        for text in capitalized_messages(path.read_text(encoding="utf-8"))
     ]
     assert not problems, "\n".join(problems)

@@ -141,7 +141,7 @@ class EvaluationResult(Story):
         num_unreadable: Number of unusable files and rows.
         predictions: Predictions for all scored images, including training images.
         ood: OOD detection and prediction sets on images that it was not trained on: `false_positive_rate` and
-            `detected` (fractions of images of known and new classes detected as OOD), `coverage` and `empirical` of
+            `ood_recall` (fractions of images of known and new classes detected as OOD), `coverage` and `empirical` of
             the sets, each with its count; empty if the model has neither.
         problems: Unscored files and rows with the reason.
         events: Events of the pipeline.
@@ -237,9 +237,9 @@ class Report:
         return self.folder / "report.html"
 
     @property
-    def remarks(self) -> list[str]:
+    def findings(self) -> list[str]:
         """Findings of the comment as texts."""
-        return [f"{r['title']}: {r['text']}" for r in self.data["comment"]["remarks"]]
+        return [f"{r['title']}: {r['text']}" for r in self.data["comment"]["findings"]]
 
     def _repr_html_(self) -> str:
         """Return the page in a sandboxed frame."""

@@ -214,9 +214,9 @@ def test_harmful_flip_is_disabled(tmp_path: Path) -> None:
     settings: dict[str, Any] = {"strategy": "head", "epochs": 1, "num_views": 1, "num_threads": 1}
     run = headstart.train(tmp_path / "data", out=tmp_path / "run", **settings)
     assert "flip" not in decisions_of(run.folder)["augment"]["value"]
-    assert "flip" not in run.metrics["tuning"]["plan"]["augment"]
+    assert "flip" not in run.metrics["finetune"]["plan"]["augment"]
     explicit = headstart.train(tmp_path / "data", out=tmp_path / "asked", augment="flip", **settings)
-    assert explicit.metrics["tuning"]["plan"]["augment"] == "flip=0.5"
+    assert explicit.metrics["finetune"]["plan"]["augment"] == "flip=0.5"
 
 
 def test_threads_are_used_only_if_faster(monkeypatch: pytest.MonkeyPatch) -> None:

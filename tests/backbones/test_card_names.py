@@ -82,7 +82,7 @@ def test_unique_library_name_needs_no_prefix():
     ("wrong", "nearest"), [("rsnet50", "resnet50"), ("vgg-17", "vgg16"), ("efficientnet_lite9", "efficientnet_lite0")]
 )
 def test_unknown_name_lists_nearest_three(wrong, nearest):
-    with pytest.raises(UsageError, match="Unknown network") as failure:
+    with pytest.raises(UsageError, match="unknown network") as failure:
         find_card(wrong)
     named = failure.value.hint.split(";")[0].removeprefix("nearest: ").split(", ")
     assert len(named) == 3

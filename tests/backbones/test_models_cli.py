@@ -66,7 +66,7 @@ def test_bundled_weights_are_copied_to_a_folder(run, tmp_path):
 def test_invalid_arguments_raise(run, tmp_path):
     for arguments, message in [
         (("models", "show", "vgg11"), "more than one library"),
-        (("models", "compare", "VGG16", "nothing"), "Unknown network"),
+        (("models", "compare", "VGG16", "nothing"), "unknown network"),
         (("models", "show", "resnet18", "--summary", "--freeze", "stage9"), "no stage"),
         (("models", "show", "resnet18", "--summary", "--image-size", 4), "at least"),
         (("models", "show", "resnet18", "--diagram", tmp_path / "a.pdf"), "svg or"),

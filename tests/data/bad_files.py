@@ -125,7 +125,7 @@ def bad_files() -> dict[str, tuple[str, Maker]]:
 
 
 def odd_files() -> dict[str, tuple[str | None, Maker]]:
-    """Return file names with (kind of remark or None, maker) of usable files."""
+    """Return file names with (kind of note or None, maker) of usable files."""
     rgb, gray = scene(20), scene(21, mode="L")
     deep = (np.asarray(gray, dtype=np.uint16) * 200).astype(np.uint16)
     frames = [scene(i, mode="P") for i in (22, 23)]
@@ -174,7 +174,7 @@ def make_folder(root: Path) -> tuple[dict[str, str], dict[str, str | None]]:
     """Write all files below `root/a` and `root/b`.
 
     Returns:
-        Names with kinds of unusable files, and names with remarks (or None) of usable ones.
+        Names with kinds of unusable files, and names with notes (or None) of usable ones.
     """
     bad, odd = {}, {}
     for k, (name, (kind, make)) in enumerate(bad_files().items()):
@@ -182,10 +182,10 @@ def make_folder(root: Path) -> tuple[dict[str, str], dict[str, str | None]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         make(path)
         bad[f"{path.parent.name}/{name}"] = kind
-    for k, (name, (remark, make)) in enumerate(odd_files().items()):
+    for k, (name, (note, make)) in enumerate(odd_files().items()):
         path = root / "ab"[k % 2] / f"ok_{name}"
         make(path)
-        odd[f"{path.parent.name}/ok_{name}"] = remark
+        odd[f"{path.parent.name}/ok_{name}"] = note
     return bad, odd
 
 

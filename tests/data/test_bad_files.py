@@ -106,27 +106,27 @@ def test_bad_files_are_not_replaced(zoo: Zoo) -> None:
 
 
 @pytest.mark.parametrize("name", odd_files())
-def test_unusual_file_is_used_with_remark(zoo: Zoo, name: str) -> None:
+def test_unusual_file_is_used_with_note(zoo: Zoo, name: str) -> None:
     (i,) = [k for k, s in enumerate(zoo.samples) if s.name.rpartition("/")[2] == f"ok_{name}"]
     info = zoo.scan.info[i]
     assert info is not None
-    remark = zoo.odd[zoo.samples[i].name]
-    kinds = {kind for kind, _ in info.remarks}
-    assert kinds - {"palette"} == ({remark} if remark else set()) - {"palette"}  # a GIF has a palette too
-    assert remark != "palette" or "palette" in kinds
+    note = zoo.odd[zoo.samples[i].name]
+    kinds = {kind for kind, _ in info.notes}
+    assert kinds - {"palette"} == ({note} if note else set()) - {"palette"}  # a GIF has a palette too
+    assert note != "palette" or "palette" in kinds
     if name != "black.png":
         assert zoo.scan.thumbs[i].std() > 1
 
 
-def test_report_counts_remarks(zoo: Zoo) -> None:
-    remark_counts = {r.kind: r.count for r in zoo.report.remarks}
+def test_report_counts_handled_files(zoo: Zoo) -> None:
+    counts = {r.kind: r.count for r in zoo.report.handled_files}
     expected = Counter(kind for kind in zoo.odd.values() if kind)
     pages = expected.pop("stack") + expected.pop("animated")
     (finding,) = [f for f in zoo.report.findings if f.kind is FindingKind.PAGES_NOT_USED]
     assert finding.severity is Severity.WARNING
     assert finding.evidence["count"] == pages == 4
     expected["palette"] += 1  # of the GIF
-    assert remark_counts == expected
+    assert counts == expected
     assert sum(zoo.report.formats.values()) == len(zoo.odd)
     assert zoo.report.is_misleading  # files are lost
 

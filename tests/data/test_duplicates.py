@@ -382,8 +382,8 @@ def test_digests_suffice_for_exact_pairs() -> None:
     """Three files with the same bytes are three pairs; an unreadable image is in none."""
 
     def info(digest: str, key: str) -> ImageInfo:
-        remarks = (("one-color", "one color"),)
-        return ImageInfo(digest, key, 1, "PNG", "L", (9, 9), None, Exif(), 1.0, None, remarks)
+        notes = (("one-color", "one color"),)
+        return ImageInfo(digest, key, 1, "PNG", "L", (9, 9), None, Exif(), 1.0, None, notes)
 
     rows = (info("a", "1"), None, info("a", "1"), info("a", "1"), info("b", "1"), info("c", "2"))
     empty = np.zeros((6, 96, 96), dtype=np.uint8)

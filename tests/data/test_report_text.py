@@ -23,7 +23,7 @@ from headstart.types.codes import (
     ReadingNote,
     Severity,
 )
-from headstart.types.records import DatasetReport, Decision, GroupPattern, ImagePair, Problem, Remark, Shortcut
+from headstart.types.records import DatasetReport, Decision, GroupPattern, HandledFiles, ImagePair, Problem, Shortcut
 
 ODD = "a/\n\x1b[31m<script>\u202e`'\" \\xff.jpg"
 
@@ -60,7 +60,7 @@ REPORT = replace(
         *(Problem(f"x/{i}.jpg", "empty", "the file is empty") for i in range(5)),
         Problem("y", "text", "words"),
     ),
-    remarks=(Remark("rotated", 4, "turned upright", ("x/r.jpg",)),),
+    handled_files=(HandledFiles("rotated", 4, "turned upright", ("x/r.jpg",)),),
     duplicates=(pair("d1", "d2", "bytes"), pair("d3", "d4", "pixels")),
     near_duplicates=(pair("n1", "n2"), pair("m1", "m2", "flipped"), pair("c1", "c2", "cropped")),
     leaks=(pair("l1", "l2", splits=("train", "test")), pair("v1", "v2", splits=("train", "val"), k=1)),
@@ -240,7 +240,7 @@ def test_odd_names_stay_on_one_printable_line() -> None:
     report = replace(
         HEALTHY,
         unreadable=(Problem(ODD, "empty", "nothing"),),
-        remarks=(Remark("rotated", 1, "turned", (ODD,)),),
+        handled_files=(HandledFiles("rotated", 1, "turned", (ODD,)),),
         duplicates=(odd,),
         leaks=(odd,),
         label_conflicts=(odd,),

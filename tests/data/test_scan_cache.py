@@ -27,9 +27,9 @@ from headstart.types.records import (
     Decision,
     GroupEvidence,
     GroupPattern,
+    HandledFiles,
     ImagePair,
     Problem,
-    Remark,
     Samples,
     Shortcut,
 )
@@ -93,7 +93,7 @@ def test_renamed_file_may_have_wrong_extension(tmp_path: Path) -> None:
     ScanCache(tmp_path, "photos").save(scanned(samples, files, None))
     again = scanned(samples_of([f"{i}.png" for i in range(6)]), files, ScanCache(tmp_path, "photos"))
     assert again.info == scan_of(samples_of([f"{i}.png" for i in range(6)]), files).info
-    kinds = [{kind for kind, _ in f.remarks} for f in again.info if f is not None]
+    kinds = [{kind for kind, _ in f.notes} for f in again.info if f is not None]
     assert ["wrong-extension" in k for k in kinds] == [True, True, False, True, True, True]
 
 
@@ -328,7 +328,7 @@ def test_report_round_trips() -> None:
         classes={"a": {"none": 2}, "Ω": {"train": 1}},
         formats={"JPEG": 3},
         unreadable=(Problem("x\ny", "empty", "0 bytes"),),
-        remarks=(Remark("rotated", 2, "turned", ("p", "q")),),
+        handled_files=(HandledFiles("rotated", 2, "turned", ("p", "q")),),
         duplicates=(ImagePair("p", "q", "bytes", 1.0, None, None, "a", "a", 0, 1),),
         near_duplicates=(ImagePair("p", "r", "near", 0.98765, "train", "test", "a", None, 0, 2),),
         leaks=(ImagePair("p", "r", "near", 0.98765, "train", "test", "a", None, 0, 2),),

@@ -178,8 +178,8 @@ def test_image_with_two_labels_is_kept_twice(tmp_path: Path) -> None:
         ("image,label\n", "no rows"),
         ("name,label\nx,y\n", "no image column"),
         ("image,color\n1.png,red\n", "no label column"),
-        ("image,label\ngone.png,red\n", "None of 1 row"),
-        ("image,label\n1.png,red,blue\n", "Line 2 of `t.csv` has 3 cells"),
+        ("image,label\ngone.png,red\n", "none of 1 row"),
+        ("image,label\n1.png,red,blue\n", "line 2 of `t.csv` has 3 cells"),
         ("image,label,split\n1.png,red,third\n", "expected train, val or test"),
     ],
 )
@@ -276,7 +276,7 @@ def test_several_tables(tmp_path: Path) -> None:
     (tmp_path / "test.csv").write_text("image,label\ni/2.png,a\n")
     assert [s.split for s in sorted(read(tmp_path), key=lambda s: s.name)] == ["train", "test"]
     (tmp_path / "more.csv").write_text("image,label\ni/2.png,a\n")
-    with pytest.raises(UsageError, match="Several tables") as caught:
+    with pytest.raises(UsageError, match="several tables") as caught:
         read(tmp_path)
     assert caught.value.hint is not None
     assert caught.value.hint.endswith("train.csv")
@@ -291,7 +291,7 @@ def test_list_files(tmp_path: Path) -> None:
     (tmp_path / "all.txt").write_text("p/2.png tabby cat\np/3.png dog\n")
     assert read(tmp_path / "all.txt").class_names == ("dog", "tabby cat")
     (tmp_path / "all.txt").write_text("nothing here\n")
-    with pytest.raises(DataError, match="No line"):
+    with pytest.raises(DataError, match="no line"):
         read(tmp_path / "all.txt")
 
 

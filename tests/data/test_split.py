@@ -194,7 +194,7 @@ def test_invalid_manifests_raise(tmp_path: Path) -> None:
     for text, message in [
         ("image,set\na,train\n", "no columns"),
         ("image,split\na/000.png,third\n", "expected train, val or test"),
-        ("image,split\nx.png,train\n", "None of 1 image"),
+        ("image,split\nx.png,train\n", "none of 1 image"),
         ("image,split\na/000.png,test\n", "no training images"),
     ]:
         path.write_text(text)

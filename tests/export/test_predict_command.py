@@ -83,7 +83,7 @@ def test_unreadable_file_gets_error_row_and_exit_code_1(bundle_path: Path, image
 @pytest.mark.parametrize(
     ("arguments", "code", "words"),
     [
-        (["nowhere", "a.png"], 2, "error: There is no model at"),
+        (["nowhere", "a.png"], 2, "error: there is no model at"),
         (["{bundle}", "no*thing"], 2, "matches no file"),
         (["{bundle}", "{empty}"], 3, "no image in"),
         (["{bundle}", "a.png", "--out", "o.txt"], 2, "neither in .csv nor in .jsonl"),

@@ -141,7 +141,7 @@ def test_all_unreadable(runtime: Runtime) -> None:
         (np.zeros((5, 5, 4), np.uint8), "(H, W, 3)"),
         ([np.zeros((2, 5, 5, 3), np.uint8)], "(H, W, 3)"),
         (7, "not a int"),
-        ([7], "Image 0 is a int"),
+        ([7], "image 0 is a int"),
         ([None], "NoneType"),
     ],
 )

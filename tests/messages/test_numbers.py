@@ -60,7 +60,7 @@ NEVER_ONE = {
     ("messages/findings.py", "e['count']"): "one file has its own wording",
     ("messages/summaries.py", "len(es)"): "one class has its own wording",
     ("messages/findings.py", "len(pairs)"): "more than are shown",
-    ("detection/matching.py", "len(truth)"): "an error of the caller",
+    ("detection/matching.py", "len(ground_truth)"): "an error of the caller",
 }
 """Numbers before a plural noun that cannot be one, each with the reason."""
 

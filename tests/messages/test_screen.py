@@ -32,7 +32,7 @@ from headstart.events import (
 )
 from headstart.messages.files import shell_path
 from headstart.messages.screen import LINE_WIDTH, Screen, Verbosity
-from headstart.messages.summaries import Remark
+from headstart.messages.summaries import AnyFinding
 from headstart.types.codes import (
     DecisionReason,
     Evidence,
@@ -170,7 +170,7 @@ OF_BOXES = {
 }  # fmt: skip
 
 
-def long_findings() -> list[Remark]:
+def long_findings() -> list[AnyFinding]:
     """Return findings of many kinds about many classes."""
     few: Evidence = {"count": 3, "minimum": 10, "unit": "images"}
     of_class = (FindingKind.CLASS_NOT_IN_TEST, FindingKind.CLASS_WITHOUT_IMAGES, FindingKind.CLASS_IN_ONE_GROUP)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from test_findings import EXAMPLES
 
-from headstart.messages.summaries import Remark, Topic, summarize_findings, topic_of
+from headstart.messages.summaries import AnyFinding, Topic, summarize_findings, topic_of
 from headstart.types.codes import Evidence, Finding, FindingKind, ReadingKind, ReadingNote, Severity
 
 WIDTH = 90
@@ -48,7 +48,7 @@ def test_all_kinds_fit_with_details_last(most: int) -> None:
     assert [line.endswith("headstart check photos") for line in lines] == [False] * (most - 1) + [True]
 
 
-def unreadable(kinds: int, each: int) -> list[Remark]:
+def unreadable(kinds: int, each: int) -> list[AnyFinding]:
     return [
         Finding(
             FindingKind.UNREADABLE_FILES,
@@ -62,7 +62,7 @@ def unreadable(kinds: int, each: int) -> list[Remark]:
 @pytest.mark.parametrize("most", [1, 2, 3])
 @pytest.mark.parametrize("details", [None, "headstart check photos"])
 def test_many_classes_and_bad_files_keep_the_number_of_files(most: int, details: str | None) -> None:
-    small: list[Remark] = [
+    small: list[AnyFinding] = [
         Finding(
             FindingKind.CLASS_TOO_SMALL,
             Severity.WARNING,
@@ -83,7 +83,7 @@ def test_many_classes_and_bad_files_keep_the_number_of_files(most: int, details:
 def test_kinds_without_a_line_keep_their_number_of_files() -> None:
     error = Finding(FindingKind.SINGLE_CLASS, Severity.ERROR, {"class": "a"})
     counted: Evidence = {"problem": "missing", "count": 1200, "examples": ["a"], "detail": "x"}
-    findings: list[Remark] = [
+    findings: list[AnyFinding] = [
         Finding(FindingKind.FILES_NOT_USED, Severity.WARNING, counted),
         error,
         ReadingNote(ReadingKind.UNLABELED_IMAGES, 2345, ("u.jpg",), {"folders": {"u": 2345}}),

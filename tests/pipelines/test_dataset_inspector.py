@@ -288,7 +288,7 @@ class TestGroupsInQuestion:
         (emitted,) = findings_of(exposed.folder, "groups_in_question")
         assert emitted["evidence"]["status"] == pattern["status"]
         report = read_json(exposed.folder / "report.json")
-        assert any(r["kind"] == "groups_in_question" for r in report["comment"]["remarks"])
+        assert any(r["kind"] == "groups_in_question" for r in report["comment"]["findings"])
         assert option in html.unescape((exposed.folder / "report.html").read_text(encoding="utf-8"))
 
     def test_suggested_options_work(self, exposures: Path, exposed: headstart.Run) -> None:

@@ -213,7 +213,7 @@ def test_fully_leaking_test_split_is_marked(squares: Path, tmp_path: Path) -> No
     assert json.loads((folder / "bundle" / "bundle.json").read_text(encoding="utf-8"))["score"]["is_leaky"] is True
     report = json.loads((folder / "report.json").read_text(encoding="utf-8"))
     assert report["headline"]["is_leaky"] is True
-    assert "data_finding" in [r["kind"] for r in report["comment"]["remarks"]]
+    assert "data_finding" in [r["kind"] for r in report["comment"]["findings"]]
     log = (folder / "train.log").read_text(encoding="utf-8")
     assert log.count("split as given") == 2  # at the split, and next to the score
 
@@ -373,7 +373,7 @@ def test_report_shows_detections(run: Path, leaky: Path, tmp_path: Path) -> None
     shown = made.data["images"]
     assert shown
     for entry in shown.values():
-        assert len(entry["truth"]) == 1
+        assert len(entry["ground_truth"]) == 1
         assert entry["name"].endswith(".png")
     page = (tmp_path / "report" / "report.html").read_text(encoding="utf-8")
     for part in ("Precision and recall", "Confusion", "data:image/jpeg", "loss over epochs"):
@@ -399,10 +399,10 @@ def test_report_without_data(run: Path, leaky: Path, tmp_path: Path, capsys: pyt
     assert report["per_class"][0]["name"] == "blue"
     assert report["data"]["sides"] is None
     leak = {"kind": "data_finding", "evidence": {"kind": "all_scored_images_leak", "evidence": {"pairs": [["a", "b"]]}}}
-    report["comment"]["remarks"] += [leak]
+    report["comment"]["findings"] += [leak]
     bare = without_box_images(report)
     assert bare["images"] == {}
-    assert leak not in bare["comment"]["remarks"]
+    assert leak not in bare["comment"]["findings"]
     code, _, err = command(capsys, "report", str(moved), "--data", str(leaky), "--no-figures")
     assert code == 0
     assert "report.html" in err

@@ -331,7 +331,7 @@ def test_same_journal_gives_same_weights(squares: Path, tmp_path: Path) -> None:
     metrics = budgeted(squares, tmp_path / "run", "10m")
     assert metrics["budget"]["is_kept"] is True
     assert metrics["budget"]["seconds"] == 600.0
-    assert metrics["tuning"]["num_steps"] == metrics["budget"]["num_steps"][-1] >= 24
+    assert metrics["finetune"]["num_steps"] == metrics["budget"]["num_steps"][-1] >= 24
     assert metrics["strategy"] == "head"  # few boxes
     journal = json.loads((tmp_path / "run" / "journal.json").read_text(encoding="utf-8"))
     assert DecisionReason.STEPS_FIT_BUDGET in check_decisions(tmp_path / "run")
@@ -341,7 +341,7 @@ def test_same_journal_gives_same_weights(squares: Path, tmp_path: Path) -> None:
     assert config["num_views"]["source"] == config["epochs"]["source"] == "auto"
     # On a machine 10,000 times as slow, the journal decides instead of the clock.
     again = budgeted(squares, tmp_path / "again", "10m", clock=scaled(10_000.0), journal=journal)
-    assert again["tuning"]["num_steps"] == metrics["tuning"]["num_steps"]
+    assert again["finetune"]["num_steps"] == metrics["finetune"]["num_steps"]
     assert again["budget"]["is_kept"] is False
     weights = [(tmp_path / name / "bundle" / "model.safetensors").read_bytes() for name in ("run", "again")]
     assert weights[0] == weights[1]

@@ -42,7 +42,7 @@ def test_described_head_is_trained_exported_and_shown(few: Path, tmp_path: Path)
         num_threads=1,
     )
     assert run.metrics["parity"]["label_agreement"] == 1.0
-    assert run.metrics["tuning"]["plan"]["head"] == str(HeadSpec(pool="max", hidden=(16,), dropout=0.5))
+    assert run.metrics["finetune"]["plan"]["head"] == str(HeadSpec(pool="max", hidden=(16,), dropout=0.5))
     info = bundle_info(run)
     assert info["freeze"] == "all"
     assert read_head(info["head_spec"]) == read_head("hidden=16,dropout=0.5,pool=max")

@@ -89,8 +89,8 @@ def test_finetuned_run_has_all_files(tuned: headstart.Run) -> None:
         "held_out_fraction": 0.2, "split_source": "made", "is_used_for_selection": True,
     }  # fmt: skip
     assert metrics["probe"]["cv"]["protocol"] == "leave_one_out"
-    assert metrics["tuning"]["plan"]["train_from"] == "stage7"
-    assert set(metrics["tuning"]["verdict"]) >= {"gain", "low", "share", "is_better"}
+    assert metrics["finetune"]["plan"]["train_from"] == "stage7"
+    assert set(metrics["finetune"]["verdict"]) >= {"gain", "low", "share", "is_better"}
     with open(tuned.folder / "results.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_f1_macro", "lr",
@@ -117,7 +117,7 @@ def test_epoch_events_match_table(tuned: headstart.Run) -> None:
 
 def test_train_stage_has_comparison_evidence(tuned: headstart.Run) -> None:
     (train,) = [e["evidence"] for e in events_of(tuned.folder, "stage_finished") if e["stage"] == "train"]
-    verdict = tuned.metrics["tuning"]["verdict"]
+    verdict = tuned.metrics["finetune"]["verdict"]
     assert train["probe_log_loss"] - train["log_loss"] == pytest.approx(verdict["gain"])
     assert train["log_loss"] == pytest.approx(tuned.metrics["cv"]["log_loss"], abs=1e-3)
     epochs = [e["metrics"]["duration_s"] for e in events_of(tuned.folder, "epoch")]
@@ -256,8 +256,8 @@ def test_training_views_may_be_smaller(strategy: str, few: Path, tmp_path: Path)
     options = {"image_size": 96, "num_threads": 1, "finetune": {"train_image_size": 64}}
     run = headstart.train(few, out=tmp_path / "run", strategy=strategy, epochs=2, **options)
     assert run.metrics["parity"]["label_agreement"] == 1.0
-    assert run.metrics["tuning"]["plan"]["train_image_size"] == 64
-    assert run.metrics["tuning"]["plan"]["refit_head"] is True
+    assert run.metrics["finetune"]["plan"]["train_image_size"] == 64
+    assert run.metrics["finetune"]["plan"]["refit_head"] is True
     assert headstart.predict(run.folder, [str(few / "discs" / "003.jpg")])[0].label in ("discs", "stripes")
 
 
@@ -280,7 +280,7 @@ def test_auto_compares_candidates(few: Path, tmp_path: Path) -> None:
     config = check_resolved(run.folder)
     assert config["train_from"]["reason"] == config["lr"]["reason"] == "pilots_compared"
     assert (config["folds"]["value"], config["epochs"]["reason"]) == (3, "trial_fits_budget")
-    assert json.loads((run.folder / "metrics.json").read_text())["tuning"]["verdict"]["num_samples"] >= 6
+    assert json.loads((run.folder / "metrics.json").read_text())["finetune"]["verdict"]["num_samples"] >= 6
 
 
 def test_report_describes_rejected_candidates(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

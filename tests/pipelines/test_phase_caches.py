@@ -159,7 +159,7 @@ def test_phases_have_rows_and_keep_frozen_weights(few: Path, tmp_path: Path) -> 
     assert sum("/" in digest for digest in opened) == 1  # rows at stage7, made from those at stage6
     phases = decisions_of(run.folder)["finetune.phases"]["evidence"]["phases"]
     assert [(phase["cut"], phase["start"]) for phase in phases] == [("stage7", 0.0), ("stage6", 0.5)]
-    assert run.metrics["tuning"]["plan"]["train_from"] == "stage6"
+    assert run.metrics["finetune"]["plan"]["train_from"] == "stage6"
     for part in ("fold1", "final"):
         done = ends(run, part)
         assert done.values["frozen_before"] == done.values["frozen_after"] != ""

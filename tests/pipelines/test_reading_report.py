@@ -65,7 +65,7 @@ def test_train_reports_reading(run: headstart.Run) -> None:
         "discs/pages.tif"
     ]
     assert "discs/pages.tif" in log
-    assert "stack" not in {r["kind"] for r in report["remarks"]}
+    assert "stack" not in {r["kind"] for r in report["handled_files"]}
 
 
 def test_check_reports_reading(messy: Path, capsys: pytest.CaptureFixture[str]) -> None:

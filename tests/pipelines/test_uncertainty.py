@@ -59,7 +59,7 @@ def test_metrics_have_targets_and_results(run: Run) -> None:
     alarms = np.mean([r["is_ood"] == "true" for r in rows])
     assert ood["test"]["false_positive_rate"]["raw_value"] == pytest.approx(alarms)
     assert {c["name"] for c in ood["held_out_classes"]["per_class"]} == set(CLASSES)
-    assert 0 <= ood["held_out_classes"]["detected"] <= 1
+    assert 0 <= ood["held_out_classes"]["ood_recall"] <= 1
     assert sum(ood["histogram"]["known"]) == 90
     held = np.mean([r["label"] in r["prediction_set"].split("|") for r in rows])
     assert coverage["test"]["empirical"]["raw_value"] == pytest.approx(held)
@@ -72,7 +72,7 @@ def test_rates_are_in_events(run: Run) -> None:
     stored = run.metrics["ood"]
     assert ood["threshold"] == pytest.approx(stored["threshold"])
     assert ood["test"]["false_positive_rate"]["value"] == pytest.approx(stored["test"]["false_positive_rate"]["value"])
-    assert ood["held_out_classes"]["detected"] == pytest.approx(stored["held_out_classes"]["detected"])
+    assert ood["held_out_classes"]["ood_recall"] == pytest.approx(stored["held_out_classes"]["ood_recall"])
     empirical = run.metrics["coverage"]["test"]["empirical"]["value"]
     assert coverage["test"]["empirical"]["value"] == pytest.approx(empirical)
     assert coverage["is_guaranteed"] is False, "nothing was kept apart for that"
@@ -105,13 +105,13 @@ def test_new_class_is_detected_as_ood(run: Run, unknown_images: Path) -> None:
     result = run.evaluate(unknown_images)
     unknown = result.ood
     assert result.new_classes == ("noise",)
-    assert unknown["detected"]["num_samples"] == 20
-    assert unknown["detected"]["value"] >= 0.9, "noise is nothing like the three kinds"
+    assert unknown["ood_recall"]["num_samples"] == 20
+    assert unknown["ood_recall"]["value"] >= 0.9, "noise is nothing like the three kinds"
     assert unknown["false_positive_rate"]["num_samples"] == 30
     assert unknown["false_positive_rate"]["value"] <= 0.3
     assert unknown["empirical"]["low"] <= unknown["empirical"]["value"] <= unknown["empirical"]["high"]
     (rates,) = [f.evidence for f in result.findings if f.kind is FindingKind.OOD_RATES]
-    assert (rates["known"], rates["new"]) == (unknown["false_positive_rate"], unknown["detected"])
+    assert (rates["known"], rates["new"]) == (unknown["false_positive_rate"], unknown["ood_recall"])
     assert json.loads(json.dumps(result.to_json()))["ood"] == unknown
     assert sum(bool(p.is_ood) for p in result.predictions) == round(unknown["false_positive_rate"]["value"] * 30)
 

@@ -13,7 +13,7 @@ from PIL import Image
 
 from headstart.preprocessing import reduced_decoding as reduced_room
 from headstart.preprocessing.image_spec import ImageError, ImageSpec, read_image
-from headstart.preprocessing.reduced_decoding import decode_for_both, decode_reduced, ending_remarks
+from headstart.preprocessing.reduced_decoding import decode_for_both, decode_reduced, extension_notes
 
 MODES = {
     "JPEG": ("RGB", "L", "CMYK"),
@@ -67,7 +67,7 @@ def assert_same(data: bytes, spec: ImageSpec, min_side: int) -> None:
     assert pixels.dtype == np.uint8
     assert both.image.size == alone.image.size
     np.testing.assert_array_equal(np.asarray(both.image), np.asarray(alone.image))
-    for name in ("format", "mode", "size_hw", "quality", "exif", "remarks"):
+    for name in ("format", "mode", "size_hw", "quality", "exif", "notes"):
         assert getattr(both, name) == getattr(alone, name), name
 
 
@@ -179,8 +179,8 @@ def test_jpeg_quality(quality: int) -> None:
     assert decode_reduced(encode(draw_image(64, 64, "RGB"), "PNG"), min_side=64, max_pixels=10**8).quality is None
 
 
-def test_extension_remarks() -> None:
-    assert ending_remarks("JPEG", "a.JPG") == ending_remarks("JPEG", "") == ending_remarks("TIFF", "b/c.tiff") == []
-    ((kind, detail),) = ending_remarks("PNG", "a.jpg")
+def test_extension_notes() -> None:
+    assert extension_notes("JPEG", "a.JPG") == extension_notes("JPEG", "") == extension_notes("TIFF", "b/c.tiff") == []
+    ((kind, detail),) = extension_notes("PNG", "a.jpg")
     assert (kind, ".jpg" in detail, "PNG" in detail) == ("wrong-extension", True, True)
-    assert "no extension" in ending_remarks("PNG", "a")[0][1]
+    assert "no extension" in extension_notes("PNG", "a")[0][1]

@@ -105,5 +105,5 @@ def test_missing_scikit_learn(monkeypatch):
     chosen = decision(fit_probe(blocks, class_ids, 10))
     assert (chosen.value, chosen.evidence["is_tried"]) == ("off", False)
     assert chosen.reason is DecisionReason.LOGISTIC_NEEDS_SCIKIT_LEARN
-    with pytest.raises(MissingExtraError, match="Logistic regression needs"):
+    with pytest.raises(MissingExtraError, match="logistic regression needs"):
         fit_probe(blocks, class_ids, 10, logistic=True)

@@ -43,8 +43,8 @@ def page(make_facts: Callable[..., RunData], tmp_path_factory: pytest.TempPathFa
         Image.fromarray(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)).save(paths[name])
     series = [{"name": "measured", "x": [20, 40, 80], "y": [0.6, 0.7, 0.8], "low": [0.5, 0.6, 0.7],
                "high": [0.7, 0.8, 0.9]}]  # fmt: skip
-    new = {"detected": 0.2, "auroc": 0.8, "auroc_of_probability": 0.75, "false_positive_rate": 0.05,
-           "num_samples": 100, "per_class": [{"name": n, "detected": 0.2, "auroc": 0.8} for n in EVIL]}  # fmt: skip
+    new = {"ood_recall": 0.2, "auroc": 0.8, "auroc_of_probability": 0.75, "false_positive_rate": 0.05,
+           "num_samples": 100, "per_class": [{"name": n, "ood_recall": 0.2, "auroc": 0.8} for n in EVIL]}  # fmt: skip
     share = {"value": 0.9, "low": 0.8, "high": 0.95}
     extra: dict[str, Any] = {
         "learning_curve": {"series": series, "text": "Twice as many: +8 points.", "gain": 0.08},

@@ -128,7 +128,7 @@ def test_evidence_and_text_have_numbers() -> None:
 
 
 def test_json_has_code_evidence_and_text() -> None:
-    (row, *_) = comment_to_json(CASES["overfitting"])["remarks"]
+    (row, *_) = comment_to_json(CASES["overfitting"])["findings"]
     assert (row["kind"], row["severity"]) == ("overfitting", "warning")
     assert row["evidence"] == {"score": 0.80, "low": 0.77, "high": 0.83, "train_score": 1.0, "is_tuned": False}
     assert row["title"]

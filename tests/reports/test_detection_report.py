@@ -61,10 +61,10 @@ def test_report_is_json_with_counts() -> None:
     assert report["learning"]["epochs"]["val_mAP50"] == [None, 0.5]
     assert [c["name"] for c in report["curves"]] == NAMES
     e = report["errors"]
-    assert (e["false_negatives"], e["false_positives"], e["misclassified"], e["num_wrong"]) == (5, 0, 0, 5)
+    assert (e["false_negatives"], e["false_positives"], e["misclassified"], e["num_images_with_errors"]) == (5, 0, 0, 5)
     assert all(i % 2 == 0 for i in e["shown"])
     assert set(report["samples"]) == {1, 3, 5, 7, 9}
-    assert [len(p["found"]) for p in report["images"].values()] == [1] * 5 + [2] * 5  # those above the threshold
+    assert [len(p["predictions"]) for p in report["images"].values()] == [1] * 5 + [2] * 5  # those above the threshold
 
 
 @pytest.mark.parametrize("block", ["test", "cv", "val"])
@@ -91,7 +91,7 @@ def test_page_has_contents_and_csp() -> None:
     assert re.findall(r'<section id="(\w+)"', text) == listed
 
 
-def remarks(report: dict[str, Any], **changes: Any) -> list[str]:
+def findings(report: dict[str, Any], **changes: Any) -> list[str]:
     changed = copy.deepcopy(report)
     for path, value in changes.items():
         *parents, leaf = path.split("__")
@@ -104,22 +104,22 @@ def remarks(report: dict[str, Any], **changes: Any) -> list[str]:
 
 def test_findings_need_evidence() -> None:
     report = summarize_detection(facts())
-    assert "weak_class" in remarks(report)
-    assert "weak_class" not in remarks(report, per_class__1__AP50={"value": 0.99})
+    assert "weak_class" in findings(report)
+    assert "weak_class" not in findings(report, per_class__1__AP50={"value": 0.99})
     wide = {"metric": "mAP50", "value": 0.7, "low": 0.5, "high": 0.8}
-    assert "wide_interval" in remarks(report, headline__score=wide)
-    assert "wide_interval" not in remarks(report, headline__score={**wide, "low": 0.68, "high": 0.72})
-    assert "loose_boxes" not in remarks(report)
-    assert "loose_boxes" in remarks(report, scores__0__mAP75={"value": 0.1})
+    assert "wide_interval" in findings(report, headline__score=wide)
+    assert "wide_interval" not in findings(report, headline__score={**wide, "low": 0.68, "high": 0.72})
+    assert "loose_boxes" not in findings(report)
+    assert "loose_boxes" in findings(report, scores__0__mAP75={"value": 0.1})
     errors = {**report["errors"], "false_negatives": 1, "false_positives": 20, "misclassified": 0}
-    assert "mostly_false_positives" in remarks(report, errors=errors)
+    assert "mostly_false_positives" in findings(report, errors=errors)
     sizes = {"names": NAMES, "counts": [[9, 0, 0, 0, 0], [9, 0, 0, 0, 0]], "tiny_fraction": 0.5, "better_size": 640}
-    assert "tiny_boxes" in remarks(report, data__after_resizing=sizes)
-    assert "tiny_boxes" not in remarks(report, data__after_resizing={**sizes, "tiny_fraction": 0.1})
+    assert "tiny_boxes" in findings(report, data__after_resizing=sizes)
+    assert "tiny_boxes" not in findings(report, data__after_resizing={**sizes, "tiny_fraction": 0.1})
     finding = finding_to_json(Finding(FindingKind.CLASS_WITHOUT_IMAGES, Severity.WARNING, {"class": "x"}))
-    assert "data_finding" in remarks(report, data__findings=[finding])
+    assert "data_finding" in findings(report, data__findings=[finding])
     quiet = {**report["per_class"][1], "AP50": {"value": 0.99}}
-    assert remarks(report, per_class__1=quiet, headline__score=None) == ["nothing_found"]
+    assert findings(report, per_class__1=quiet, headline__score=None) == ["nothing_found"]
 
 
 def test_page_escapes_names_without_images() -> None:

@@ -37,7 +37,7 @@ from headstart.reports.summary import summarize
 from headstart.reports.tables import comment_markdown
 from headstart.reports.transfer_quadrants import find_quadrant
 from headstart.types.codes import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup, GroupStatus
-from headstart.types.records import DatasetReport, GroupPattern, ImagePair, Problem, Remark
+from headstart.types.records import DatasetReport, GroupPattern, HandledFiles, ImagePair, Problem
 
 LEAVE_ONE_OUT = EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT)
 NAMES_IGNORED = ("settings", "environment", "versions", "digests", "images", "class_names", "estimator")
@@ -201,7 +201,7 @@ def test_ood_and_coverage(make_facts: Callable[..., RunData], num: int, share: d
     test = {"empirical": share, "false_positive_rate": share, "num_samples": num, "mean_size": 1.0,
             "single_fraction": 0.0, "empty_fraction": 1.0}  # fmt: skip
     for part, threshold, guaranteed in itertools.product((None, test), (None, 2.5), (False, True)):
-        left = {"detected": 0.0, "auroc": 1.0, "auroc_of_probability": 0.5, "num_samples": num, "per_class": []}
+        left = {"ood_recall": 0.0, "auroc": 1.0, "auroc_of_probability": 0.5, "num_samples": num, "per_class": []}
         ood = {"ood_fpr": 0.05, "threshold": threshold, "out_of_fold": {"num_samples": num, "false_positive_rate": 0.0},
                    "test": part, "held_out_classes": left if part else None}  # fmt: skip
         coverage = {**test, "coverage": 0.9, "is_guaranteed": guaranteed, "num_fitted": num, "test": part}
@@ -228,8 +228,8 @@ def test_check_lines(count: int) -> None:
         unreadable = (Problem("a", "empty", "the file is empty"),) * count
         health = DatasetReport(
             2, "class folders", {"a": {"none": count}}, {"PNG": count}, unreadable,
-            (Remark("rotated", count, "turned upright", ("a",)),), (pair,) * count, (pair,) * count, (pair,) * count,
-            (pair,) * count, (pattern,), overlap_fraction={"crop": 0.0004, "cover": 0.5},
+            (HandledFiles("rotated", count, "turned upright", ("a",)),), (pair,) * count, (pair,) * count,
+            (pair,) * count, (pair,) * count, (pattern,), overlap_fraction={"crop": 0.0004, "cover": 0.5},
         )  # fmt: skip
         check(finding_lines(dataset_findings(health)))
     for kind in BOX_PROBLEMS:

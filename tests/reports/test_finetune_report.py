@@ -40,7 +40,7 @@ EPOCHS = tuple({"epoch": str(e), "train_loss": "1", "val_loss": "2", "phase": "f
 @pytest.fixture
 def held_out(make_facts: Callable[..., RunData]) -> RunData:
     """Return 60 training images, of which only the 15 held-out ones are in `predictions.csv`."""
-    whole = make_facts(has_test=False, extra={"tuning": {"plan": PLAN, "verdict": VERDICT}}, epochs=EPOCHS)
+    whole = make_facts(has_test=False, extra={"finetune": {"plan": PLAN, "verdict": VERDICT}}, epochs=EPOCHS)
     some = np.arange(0, 60, 4)
     scored = replace(
         whole.scored,
@@ -88,7 +88,7 @@ def test_report_has_origin_of_head(held_out: RunData, make_facts: Callable[..., 
     page = render(summarize(held_out), {})
     assert "mean of the trained head and a closed-form head" in page
     assert "mixture of" not in page
-    plain = replace(held_out, extra={"tuning": {"plan": {**PLAN, "refit_head": False}}})
+    plain = replace(held_out, extra={"finetune": {"plan": {**PLAN, "refit_head": False}}})
     assert "The head was trained by gradient descent." in render(summarize(plain), {})
     probe = replace(make_facts(), settings=held_out.settings)
     assert "The head is an ensemble of LDA 90 %" in render(summarize(probe), {})
@@ -99,7 +99,7 @@ def test_described_head_is_counted_separately(held_out: RunData) -> None:
     own = {"backbone.head.hidden.0.weight": (64, 100), "backbone.head.hidden.0.bias": (64,),
            "backbone.head.output.weight": (3, 64), "backbone.head.output.bias": (3,)}  # fmt: skip
     plan = {**PLAN, "head": "hidden=[64]", "refit_head": False}
-    facts = replace(held_out, tensors={**tensors, **own}, extra={"tuning": {"plan": plan}})
+    facts = replace(held_out, tensors={**tensors, **own}, extra={"finetune": {"plan": plan}})
     report = summarize(facts)
     model = report["model"]
     assert [p["name"] for p in model["parts"]] == ["stem", "stage1", "stage2", "neck"]

@@ -127,7 +127,7 @@ def test_perfect_and_failing_models_are_reported(make_facts: Callable[..., RunDa
     assert "There are no errors" in text
     assert "There are no confusions" in text
     report, text = page_of(make_facts(skill=-50.0))
-    assert report["comment"]["remarks"][0]["kind"] == "chance_level"
+    assert report["comment"]["findings"][0]["kind"] == "chance_level"
     Page(text)
 
 
@@ -198,8 +198,8 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Run
         assert words in text
     assert "3.4 %" in text
     assert text.count("<polyline") >= 4
-    assert "too_little_data" in [r["kind"] for r in report["comment"]["remarks"]]
-    assert "labels" in [r["kind"] for r in report["comment"]["remarks"]]
+    assert "too_little_data" in [r["kind"] for r in report["comment"]["findings"]]
+    assert "labels" in [r["kind"] for r in report["comment"]["findings"]]
 
 
 def test_non_image_has_no_thumbnail(tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_curves_average_folds_only(make_facts: Callable[..., RunData]) -> None:
 def test_trained_stages_have_learning_rates(make_facts: Callable[..., RunData]) -> None:
     plan = {"train_from": "stage1", "lr": 0.001, "layer_decay": 0.5}
     verdict = {"num_samples": 15, "accuracy_gain": 0.1, "accuracy_error": 0.05, "gain": 0.1, "is_better": True}
-    facts = make_facts(extra={"tuning": {"plan": plan, "verdict": verdict}})
+    facts = make_facts(extra={"finetune": {"plan": plan, "verdict": verdict}})
     report, text = page_of(facts)
     assert {p["name"]: (p["state"], p["rate"]) for p in report["model"]["parts"]} == {
         "stem": ("frozen", None),

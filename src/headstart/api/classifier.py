@@ -150,4 +150,4 @@ def _as_source(x: Any) -> str | bytes:
         buffer = io.BytesIO()
         x.save(buffer, format="TIFF" if x.mode in ("F", "CMYK", "LAB", "YCbCr") else "PNG")
         return buffer.getvalue()
-    raise DataError(f"Images must be paths or PIL images, not {type(x).__name__}.")
+    raise DataError(f"images must be paths or PIL images, not {type(x).__name__}.")

@@ -197,7 +197,7 @@ class Run(Story):
             from headstart.reports.detection_figures import DETECTION_FIGURES, draw_detection_figure
 
             if name not in DETECTION_FIGURES:
-                raise UsageError(f"Detectors have no figure `{name}`.", hint="run.report() writes all figures")
+                raise UsageError(f"detectors have no figure `{name}`.", hint="run.report() writes all figures")
             return draw_detection_figure(name, self._summary)
         from headstart.reports.figures import draw_figure
 

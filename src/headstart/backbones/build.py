@@ -62,7 +62,7 @@ def _timm(arch: str, arguments: dict[str, Any]) -> Any:
         raise MissingExtraError(f"the network `{arch}`", "train") from error
     if not timm.is_model(arch):
         raise UsageError(
-            f"The installed timm {timm.__version__} has no network `{arch}`.", hint="pip install --upgrade timm"
+            f"the installed timm {timm.__version__} has no network `{arch}`.", hint="pip install --upgrade timm"
         )
     return timm.create_model(arch, pretrained=False, **arguments).eval()
 
@@ -75,7 +75,7 @@ def _torchvision(arch: str, arguments: dict[str, Any]) -> Any:
         raise MissingExtraError(f"the network `{arch}`", "train") from error
     if arch not in models.list_models(module=models):
         raise UsageError(
-            f"The installed torchvision {torchvision.__version__} has no network `{arch}`.",
+            f"the installed torchvision {torchvision.__version__} has no network `{arch}`.",
             hint="pip install --upgrade torchvision",
         )
     if arch in ("googlenet", "inception_v3"):

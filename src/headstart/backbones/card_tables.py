@@ -116,13 +116,13 @@ def list_rows(*, task: str = "classify", sort: str | None = None) -> list[dict[s
         UsageError: An unknown task or sort key.
     """
     if task not in _TASKS:
-        raise UsageError(f"Unknown task `{task}`.", hint=f"tasks: {', '.join(_TASKS)}")
+        raise UsageError(f"unknown task `{task}`.", hint=f"tasks: {', '.join(_TASKS)}")
     cards = [c for c in list_cards() if task == "classify" or _has_pyramid(c)]
     rows = [{k: r[k] for k in _LIST} for r in card_rows(cards)]
     if sort is None:
         return rows
     if sort not in _SORTS:
-        raise UsageError(f"Cannot sort the list by `{sort}`.", hint=f"sort by {', '.join(_SORTS)}")
+        raise UsageError(f"cannot sort the list by `{sort}`.", hint=f"sort by {', '.join(_SORTS)}")
     return sorted(rows, key=_SORTS[sort])
 
 
@@ -242,7 +242,7 @@ def render_rows(rows: Sequence[Mapping[str, Any]], to: str = "text") -> str:
         head = "".join(f"<th>{html.escape(k)}</th>" for k in keys)
         body = "\n".join("<tr>" + "".join(f"<td>{html.escape(c)}</td>" for c in line) + "</tr>" for line in cells)
         return f"<table>\n<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>"
-    raise UsageError(f"Unknown table format `{to}`.", hint="text, md, csv or html")
+    raise UsageError(f"unknown table format `{to}`.", hint="text, md, csv or html")
 
 
 def _has_pyramid(card: Card) -> bool:

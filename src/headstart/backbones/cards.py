@@ -71,7 +71,7 @@ def _outside_list(name: str, tag: str | None) -> Card:
     if key is not None:
         return _library_card_by_tag(key, tag)
     raise UsageError(
-        f"Unknown network `{name}`.",
+        f"unknown network `{name}`.",
         hint=f"nearest: {', '.join(nearest_names(name))}; `headstart models` lists all networks",
     )
 

@@ -85,14 +85,14 @@ def read_head(text: str) -> HeadSpec:
         if not equals or key not in setting_names:
             nearest = difflib.get_close_matches(key, setting_names, 1, 0.4)
             raise SettingError(
-                f"Unknown head setting `{part}`.",
+                f"unknown head setting `{part}`.",
                 hint=f"did you mean `{nearest[0]}=...`?" if nearest else f"settings: {', '.join(setting_names)}",
             )
         try:
             values[key] = _value(key, value)
         except ValueError as error:
             raise SettingError(
-                f"Invalid value `{value}` for the head's {key}.", hint="--head hidden=256,dropout=0.5"
+                f"invalid value `{value}` for the head's {key}.", hint="--head hidden=256,dropout=0.5"
             ) from (error)
     return HeadSpec(**values)
 

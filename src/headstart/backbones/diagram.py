@@ -105,7 +105,7 @@ def draw_diagram(backbone: Backbone, file: str | Path, head: HeadedBackbone | Pr
     """
     target = Path(file)
     if target.suffix.lower() not in (".svg", ".png"):
-        raise UsageError(f"Diagrams are written as .svg or .png, not `{target.name}`.", hint="--diagram network.svg")
+        raise UsageError(f"diagrams are written as .svg or .png, not `{target.name}`.", hint="--diagram network.svg")
     prepare_matplotlib()
     import matplotlib
     from matplotlib.figure import Figure

@@ -68,16 +68,16 @@ def _from_hub(card: Card, endpoint: str | None) -> tuple[Path, str]:
             continue
         except errors.GatedRepoError as error:
             raise WeightsError(
-                f"The hub requires accepting the terms of `{repo}`.",
+                f"the hub requires accepting the terms of `{repo}`.",
                 hint="accept them on the network's hub page and set HF_TOKEN",
             ) from error
         except errors.RepositoryNotFoundError as error:
             raise WeightsError(
-                f"The hub has no `{repo}` (or it is private).",
+                f"the hub has no `{repo}` (or it is private).",
                 hint=_other_ways(card),
             ) from error
         except errors.HfHubHTTPError as error:
-            raise WeightsError(f"The hub refused `{repo}` ({_first_line(error)}).", hint=_other_ways(card)) from error
+            raise WeightsError(f"the hub refused `{repo}` ({_first_line(error)}).", hint=_other_ways(card)) from error
         except (errors.OfflineModeIsEnabled, ConnectionError) as error:
             raise _unreachable(card, endpoint, error) from error
         except OSError as error:
@@ -147,7 +147,7 @@ def _from_address(card: Card, mirror: str | None) -> tuple[Path, str]:
     if address is None:
         library = "torchvision" if card.source.startswith("torchvision") else "timm"
         raise WeightsError(
-            f"The installed {library} has no weights `{card.weights_tag}`.",
+            f"the installed {library} has no weights `{card.weights_tag}`.",
             hint=f"pip install --upgrade {library}",
         )
     if mirror:
@@ -165,7 +165,7 @@ def _from_address(card: Card, mirror: str | None) -> tuple[Path, str]:
     except urllib.error.HTTPError as error:
         if error.code == 404:
             raise WeightsError(f"`{target.name}` was not found at its address.", hint=_other_ways(card)) from error
-        raise WeightsError(f"The source refused `{target.name}` ({error}).", hint=_other_ways(card)) from error
+        raise WeightsError(f"the source refused `{target.name}` ({error}).", hint=_other_ways(card)) from error
     except urllib.error.URLError as error:
         raise _unreachable(card, mirror, error) from error
     except (TimeoutError, ConnectionError) as error:
@@ -228,7 +228,7 @@ def _other_ways(card: Card) -> str:
 def _unreachable(card: Card, endpoint: str | None, error: BaseException) -> OfflineError:
     where = f"the mirror `{endpoint}`" if endpoint else "their source"
     return OfflineError(
-        f"The weights of {card.title} (`{card.weights_tag}`) are not on this machine, and {where} cannot be reached "
+        f"the weights of {card.title} (`{card.weights_tag}`) are not on this machine, and {where} cannot be reached "
         f"({_first_line(error.__cause__ or error)}).",
         hint=f"on a connected machine: headstart models fetch {card.name} --to DIR; then here: "
         "headstart models import DIR",
@@ -237,7 +237,7 @@ def _unreachable(card: Card, endpoint: str | None, error: BaseException) -> Offl
 
 def _interrupted(card: Card, error: BaseException) -> WeightsError:
     return WeightsError(
-        f"The download of the weights of {card.title} broke off ({_first_line(error)}).",
+        f"the download of the weights of {card.title} broke off ({_first_line(error)}).",
         hint=f"headstart models fetch {card.name}   (tries again)",
     )
 
@@ -247,7 +247,7 @@ def _disk_or_interrupted(card: Card, error: OSError) -> WeightsError | CacheErro
 
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EROFS):
         return CacheError(
-            f"Cannot write the weights of {card.title} ({error.strerror}: {error.filename or ''}).",
+            f"cannot write the weights of {card.title} ({error.strerror}: {error.filename or ''}).",
             hint="free some disk space, or choose other folders: HF_HOME=/some/folder TORCH_HOME=/some/folder",
         )
     return _interrupted(card, error)

@@ -130,7 +130,7 @@ class Backbone:
         from headstart.backbones.freeze import read_freeze
 
         if (stages is None) == (below is None):
-            raise UsageError("Set either `stages` or `below`.", hint='freeze(below="stage4")')
+            raise UsageError("set either `stages` or `below`.", hint='freeze(below="stage4")')
         return self._freeze(read_freeze(stages if below is None else below, self.stage_names), batch_norm)
 
     def unfreeze(self, from_: str = "stem", *, batch_norm: BatchNormPolicy = "frozen") -> tuple[str, ...]:

@@ -58,7 +58,7 @@ def show_network(
     from headstart.backbones.classifier_head import attach_head
 
     if head is not None and num_classes is None:
-        raise UsageError("A new head needs its number of classes.", hint="--head ... --classes 10")
+        raise UsageError("a new head needs its number of classes.", hint="--head ... --classes 10")
     backbone = Backbone(build_empty(card.library, card.arch), card, size_hw=card.image_spec(size).size_hw)
     if freeze is not None:
         backbone.freeze(freeze)

@@ -69,7 +69,7 @@ def cut_position(cut: str, stage_names: Sequence[str], *, also: str = "") -> int
     if cut in stage_names:
         return list(stage_names).index(cut)
     raise SettingError(
-        f"This network has no stage `{cut}`.",
+        f"this network has no stage `{cut}`.",
         hint=f"its stages are {', '.join(stage_names)}; last-1 .. last-{num} count from the end{also}",
     )
 

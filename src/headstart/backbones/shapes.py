@@ -65,7 +65,7 @@ def find_flow(network: Any, traced: TracedNetwork, size_hw: tuple[int, int], in_
             except (RuntimeError, ValueError, AssertionError) as error:
                 reason = str(error).splitlines()[0] if str(error) else type(error).__name__
                 raise UsageError(
-                    f"This network does not support images of {size_hw[0]} x {size_hw[1]} pixels ({reason}).",
+                    f"this network does not support images of {size_hw[0]} x {size_hw[1]} pixels ({reason}).",
                     hint="use larger images: --image-size",
                 ) from error
             total = counter.get_total_flops() // 2

@@ -48,7 +48,7 @@ def import_weights(source: str | Path, name: str | None = None, *, num_classes: 
         return _import_folder(source)
     if not name:
         raise UsageError(
-            "A weights file does not state its network.",
+            "a weights file does not state its network.",
             hint=f"headstart models import {source} --as NAME",
         )
     return [_import_file(source, *_target(name), num_classes, "imported from a file")]

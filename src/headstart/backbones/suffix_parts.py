@@ -64,7 +64,7 @@ def middle(network: StagedNetwork, begin: str, end: str) -> Any:
         UsageError: Unknown cut, an empty segment, or a cut that cannot be trained from.
     """
     if network.position(begin) >= network.position(end):
-        raise UsageError(f"There is nothing between `{begin}` and `{end}`.")
+        raise UsageError(f"there is nothing between `{begin}` and `{end}`.")
     whole = network.prefix(end)
     output = next(n for n in whole.graph.nodes if n.op == "output")
     if not isinstance(output.args[0], (tuple, list)):
@@ -96,7 +96,7 @@ def after_cut(network: StagedNetwork, cut: str, whole: Any) -> Any:
         try:
             env[node.name] = graph.node_copy(node, lambda n: env[n.name])
         except KeyError as error:
-            raise UsageError(f"Cannot train from `{cut}`: a list of tensors crosses it.") from error
+            raise UsageError(f"cannot train from `{cut}`: a list of tensors crosses it.") from error
     root = whole if isinstance(whole, nn.Module) else network.network
     suffix = fx.GraphModule(root, graph)
     suffix.train(network.network.training)

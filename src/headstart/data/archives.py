@@ -71,7 +71,7 @@ def unpack(path: str, *, max_bytes: int = MAX_UNPACKED_BYTES) -> tuple[str, list
                 with atomic_folder(target) as temporary:
                     _unpack_all(archive, members, temporary, max_bytes)
     except (zipfile.BadZipFile, OSError, NotImplementedError) as error:
-        raise DataError(f"Cannot unpack `{shown}` ({error}).", hint="download or create the archive again") from error
+        raise DataError(f"cannot unpack `{shown}` ({error}).", hint="download or create the archive again") from error
     rows = json.loads((target / "problems.json").read_text(encoding="utf-8"))
     return str(target / "files"), [Problem(*p) for p in rows]
 
@@ -126,7 +126,7 @@ def _unpack_all(archive: zipfile.ZipFile, members: list[zipfile.ZipInfo], folder
                 while chunk := source.read(1 << 20):
                     written += len(chunk)
                     if written > max_bytes:
-                        raise DataError("The archive unpacks to more than its stated size.", hint="unpack it yourself")
+                        raise DataError("the archive unpacks to more than its stated size.", hint="unpack it yourself")
                     sink.write(chunk)
         except FileExistsError:
             problems.append((printable(name), "duplicate-member", "the archive holds two files with this name"))

@@ -106,7 +106,7 @@ def walk_files(root: str, *, allow_external_paths: bool = False, shown: str = ""
             pass
     except OSError as error:
         raise DataError(
-            f"Cannot read the folder `{printable(shown or root)}` ({error.strerror or error}).",
+            f"cannot read the folder `{printable(shown or root)}` ({error.strerror or error}).",
             hint="check the path and its permissions",
         ) from error
     visited = {real_root}

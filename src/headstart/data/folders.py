@@ -100,7 +100,7 @@ def read_folders(images: Sequence[LocatedFile]) -> Reading:
     stray = [p for p in images if len(p.folders) <= wrapper]
     if not inside:
         raise DataError(
-            f"Found {pluralize(len(images), 'image')} but no class folders; expected one subfolder per class.",
+            f"found {pluralize(len(images), 'image')} but no class folders; expected one subfolder per class.",
             hint="sort them into class folders, pass a table (image,label), or set --label-pattern if the label is "
             "in the file name, e.g. '{label}_*'",
         )
@@ -111,7 +111,7 @@ def read_folders(images: Sequence[LocatedFile]) -> Reading:
     elif len(named) >= 2 and "train" in splits.values():
         others = sorted(set(splits) - set(named))
         raise UsageError(
-            f"Two layouts fit: the folders {_some(named)} are splits and {_some(others)} is something else, or all of "
+            f"two layouts fit: the folders {_some(named)} are splits and {_some(others)} is something else, or all of "
             "them are classes.",
             hint=f"move {_some(others)} away, or use --layout '{prefix}{{label}}/**' to read all of them as classes",
         )
@@ -126,7 +126,7 @@ def _below_splits(images: Sequence[LocatedFile], level: int, prefix: str) -> Rea
     deep = [p for p in images if len(p.folders) > level + 1]
     if not deep:
         raise DataError(
-            "The split folders hold images but no class folders; expected `train/<class>/*`.",
+            "the split folders hold images but no class folders; expected `train/<class>/*`.",
             hint="sort them into class folders, or set --label-pattern if the label is in the file name",
         )
     reading = _below(deep, level + 1, prefix + "{split}/", level)
@@ -195,7 +195,7 @@ def _which_is_class(nested: Sequence[LocatedFile], images: Sequence[LocatedFile]
         if sorted(sizes.values())[len(sizes) // 2] < 10:
             return "first"
     raise UsageError(
-        f"Two layouts fit: {_some(tops)} are classes and {_some(seconds)} are groups, or {_some(seconds)} are classes.",
+        f"two layouts fit: {_some(tops)} are classes and {_some(seconds)} are groups, or {_some(seconds)} are classes.",
         hint=f"use --layout '{prefix}{{label}}/{{group}}/*' for the first, --layout '{prefix}{{group}}/{{label}}/*' "
         "for the second, or put `*` for a level without meaning",
     )

@@ -27,7 +27,7 @@ from headstart.preprocessing.reduced_decoding import (
     ReducedImage,
     decode_for_both,
     decode_reduced,
-    ending_remarks,
+    extension_notes,
 )
 from headstart.types.records import Problem, Sample
 from headstart.utils.limits import MAX_PIXELS
@@ -59,7 +59,7 @@ class ImageInfo:
         exif: EXIF data.
         smoothness: Correlation of neighboring pixels in [-1, 1]; near 0 for noise.
         quantiles: For 16-bit and float images, values at 0, 0.1, 1, 50, 99, 99.9 and 100 %.
-        remarks: (kind, detail) of unusual properties that were handled.
+        notes: (kind, detail) of unusual properties that were handled.
     """
 
     digest: str
@@ -72,7 +72,7 @@ class ImageInfo:
     exif: Exif
     smoothness: float
     quantiles: tuple[float, ...] | None
-    remarks: tuple[tuple[str, str], ...]
+    notes: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -292,16 +292,16 @@ def _describe(
         exif=reduced.exif,
         smoothness=_smoothness(gray),
         quantiles=quantiles,
-        remarks=(*reduced.remarks, *_shape_remarks(reduced.size_hw, thumb)),
+        notes=(*reduced.notes, *_shape_notes(reduced.size_hw, thumb)),
     )
     return info, thumb, color, histogram, _border(rgb)
 
 
 def _renamed(info: ImageInfo, path: str) -> ImageInfo:
     """Return the same under another file name, which decides whether the extension is right."""
-    others = tuple(r for r in info.remarks if r[0] != "wrong-extension")
-    remarks = (*ending_remarks(info.format, path), *others)
-    return info if remarks == info.remarks else replace(info, remarks=remarks)
+    others = tuple(r for r in info.notes if r[0] != "wrong-extension")
+    notes = (*extension_notes(info.format, path), *others)
+    return info if notes == info.notes else replace(info, notes=notes)
 
 
 def _quantiles(image: Image.Image) -> tuple[float, ...]:
@@ -342,13 +342,13 @@ def _border(rgb: Image.Image) -> NDArray[np.uint8]:
     return np.concatenate(parts)
 
 
-def _shape_remarks(size_hw: tuple[int, int], thumb: NDArray[np.uint8]) -> list[tuple[str, str]]:
-    remarks = []
+def _shape_notes(size_hw: tuple[int, int], thumb: NDArray[np.uint8]) -> list[tuple[str, str]]:
+    notes = []
     height, width = size_hw
     if min(size_hw) < _TINY:
-        remarks.append(("tiny", f"only {width} x {height} pixels"))
+        notes.append(("tiny", f"only {width} x {height} pixels"))
     if max(size_hw) > _LONG * min(size_hw):
-        remarks.append(("long", f"{width} x {height} pixels: most of it will be cropped or squashed"))
+        notes.append(("long", f"{width} x {height} pixels: most of it will be cropped or squashed"))
     if thumb.max() == thumb.min():
-        remarks.append(("one-color", "the image is uniform (one color)"))
-    return remarks
+        notes.append(("one-color", "the image is uniform (one color)"))
+    return notes

@@ -38,7 +38,7 @@ class Template:
             if field is not None:
                 if field not in _FIELDS or field in used:
                     raise UsageError(
-                        f"The layout `{text}` has {'twice' if field in used else 'an unknown'} field `{{{field}}}`.",
+                        f"the layout `{text}` has {'twice' if field in used else 'an unknown'} field `{{{field}}}`.",
                         hint="fields are {label}, {group} and {split}, each at most once; `*` matches anything",
                     )
                 used.add(field)
@@ -69,7 +69,7 @@ def label_matcher(text: str) -> Callable[[str], str | None]:
     if "{" in text:
         template = Template(text, file_only="/" not in text)
         if "label" not in template.fields:
-            raise UsageError(f"The pattern `{text}` has no {{label}}.", hint="e.g. --label-pattern '{label}_*'")
+            raise UsageError(f"the pattern `{text}` has no {{label}}.", hint="e.g. --label-pattern '{label}_*'")
         return lambda name: (template.match(name) or {}).get("label")
     try:
         pattern = re.compile(text)
@@ -79,7 +79,7 @@ def label_matcher(text: str) -> Callable[[str], str | None]:
             hint="e.g. --label-pattern '{label}_*'",
         ) from error
     if not pattern.groups:
-        raise UsageError(f"The expression `{text}` has no capture group for the label.", hint="e.g. '^([a-z]+)_'")
+        raise UsageError(f"the expression `{text}` has no capture group for the label.", hint="e.g. '^([a-z]+)_'")
     group: str | int = "label" if "label" in pattern.groupindex else 1
 
     def match(name: str) -> str | None:

@@ -31,7 +31,7 @@ def read_list(path: str, finder: PathFinder) -> Table:
     text, notes = decode_text(path)
     numbered = [(i, t) for i, t in enumerate(text.splitlines(), start=1) if t.strip() and not t.startswith("#")]
     if not numbered:
-        raise DataError(f"The list `{shown}` is empty.", hint="expected one image per line: path label")
+        raise DataError(f"the list `{shown}` is empty.", hint="expected one image per line: path label")
     if os.path.basename(path).lower() in NAME_FILES and not any(_names_image(t) for _, t in numbered):
         raise DataError(f"`{shown}` lists class names, not images.", hint="pass the list of images: path label")
     best: list[tuple[int, dict[str, str]]] = []
@@ -45,7 +45,7 @@ def read_list(path: str, finder: PathFinder) -> Table:
             best = [(i, dict(zip(("image", "label"), cut(t), strict=True))) for i, t in numbered]
     if most == 0 and not any(finder.exists(t.strip()) for _, t in probe):
         raise DataError(
-            f"No line of the list `{shown}` names an image in its folder.",
+            f"no line of the list `{shown}` names an image in its folder.",
             hint="expected one image per line: path label",
         )
     if most == 0:

@@ -28,16 +28,16 @@ from headstart.types.records import (
     Decision,
     GroupEvidence,
     GroupPattern,
+    HandledFiles,
     ImagePair,
     Problem,
-    Remark,
     Shortcut,
 )
 from headstart.utils.system import atomic_file, describe_os_error, private_folder
 
 __all__ = ["ScanCache", "digest_of", "report_from_note"]
 
-_VERSION = 4  # of the cache format; files of other versions are ignored
+_VERSION = 5  # of the cache format; files of other versions are ignored
 _LIMIT_BYTES = 2 << 30
 _MOST_NOTES = 8
 _CHUNK = 256
@@ -168,7 +168,9 @@ def report_from_note(value: dict[str, Any]) -> DatasetReport:
         GroupPattern(**{**row, "status": GroupStatus(row["status"]), "evidence": GroupEvidence(**row["evidence"])})
         for row in value["group_patterns"]
     )
-    known["remarks"] = tuple(Remark(**{**row, "examples": tuple(row["examples"])}) for row in value["remarks"])
+    known["handled_files"] = tuple(
+        HandledFiles(**{**row, "examples": tuple(row["examples"])}) for row in value["handled_files"]
+    )
     known["shortcuts"] = tuple(
         Shortcut(**{**row, "classes": tuple(row["classes"]), "examples": tuple(row["examples"])})
         for row in value["shortcuts"]
@@ -194,7 +196,7 @@ def _info_from_json(value: dict[str, Any]) -> ImageInfo:
     known["size_hw"] = tuple(known["size_hw"])
     known["exif"] = Exif(**known["exif"])
     known["quantiles"] = None if known["quantiles"] is None else tuple(known["quantiles"])
-    known["remarks"] = tuple((kind, detail) for kind, detail in known["remarks"])
+    known["notes"] = tuple((kind, detail) for kind, detail in known["notes"])
     return ImageInfo(**known)
 
 

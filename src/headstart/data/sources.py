@@ -161,9 +161,9 @@ def _by_template(tree: FileTree, layout: str | None, label_pattern: str | None) 
     matcher = label_matcher(label_pattern) if label_pattern else None
     if template and ("label" in template.fields) == (matcher is not None):
         raise UsageError(
-            "Both --layout and --label-pattern set the label."
+            "both --layout and --label-pattern set the label."
             if matcher
-            else f"The layout `{layout}` has no {{label}}, so no image would get one.",
+            else f"the layout `{layout}` has no {{label}}, so no image would get one.",
             hint="e.g. --layout '{split}/{label}/*', or --layout '{group}/*' with --label-pattern '{label}_*'",
         )
     reading = Reading(f"the layout `{layout}`" if layout else f"the pattern `{label_pattern}`", layout or "**")
@@ -177,7 +177,7 @@ def _by_template(tree: FileTree, layout: str | None, label_pattern: str | None) 
             split = split_name(fields["split"])
             if split is None:
                 raise UsageError(
-                    f"With the layout `{layout}`, the image `{image.name}` would be in a split `{fields['split']}`; "
+                    f"with the layout `{layout}`, the image `{image.name}` would be in a split `{fields['split']}`; "
                     "expected train, val or test.",
                     hint="put `*` for a level without meaning",
                 )
@@ -186,7 +186,7 @@ def _by_template(tree: FileTree, layout: str | None, label_pattern: str | None) 
         reading.rows.append(Row(image, label, split, clean_label(fields.get("group", "")) or None))
     if not reading.rows:
         raise DataError(
-            f"No image matches {reading.layout}; the first is `{tree.images[0].name}`.",
+            f"no image matches {reading.layout}; the first is `{tree.images[0].name}`.",
             hint="the pattern is matched against the path below the data folder; `*` does not cross a `/`, `**` does",
         )
     return reading
@@ -230,7 +230,7 @@ def _label_tables(tree: FileTree, allow_external_paths: bool, first_id: int | st
     splits = [split_name(os.path.splitext(f.file)[0]) for f, _ in candidates]
     if len(candidates) > 1 and not named and not all(splits):
         raise UsageError(
-            "Several tables could hold the labels: " + ", ".join(f"`{f.name}`" for f, _ in candidates[:6]) + ".",
+            "several tables could hold the labels: " + ", ".join(f"`{f.name}`" for f, _ in candidates[:6]) + ".",
             hint=f"pass the right one: {tree.shown_path(_most_likely(f for f, _ in candidates).path)}",
         )
     return _join_tables(candidates, [None if len(candidates) == 1 else s for s in splits], tree, allow_external_paths)
@@ -306,7 +306,7 @@ def _refuse_conflict(table: Reading, folders: Reading, tree: FileTree) -> None:
         detail = f"`{tabled.file.name}` is `{tabled.label}` in the table and `{placed.label}` by its folder"
     place = tree.shown_path(os.path.join(tree.root, table.template))
     raise UsageError(
-        f"Two layouts fit: the table `{table.template}` and the {folders.layout}; {detail}.",
+        f"two layouts fit: the table `{table.template}` and the {folders.layout}; {detail}.",
         hint=f"pass the table itself ({place}), or use --layout '{folders.template}' for the folders",
     )
 
@@ -347,7 +347,7 @@ def _finish(result: _ReadResult, root: str, notes: list[ReadingNote], task: str)
             rows.append((file, None, split, None))  # type: ignore[arg-type]
         columns = {c: v + [""] * (len(rows) - len(v)) for c, v in columns.items()}
     if not rows:
-        raise DataError("No image has a label.", hint="expected one subfolder per class with its images inside")
+        raise DataError("no image has a label.", hint="expected one subfolder per class with its images inside")
     order = list(range(len(rows)))
     is_tabled = reading.layout in ("table", "list")
     if not is_tabled:  # rows without a label are among the problems

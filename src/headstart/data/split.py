@@ -71,7 +71,7 @@ def make_split(
         is_test = _smallest_group(samples.class_ids, groups, out)  # the fraction is smaller than any group
     if not is_test.any():
         raise DataError(
-            "Nothing can be held out: every class has only one image or one group.",
+            "nothing can be held out: every class has only one image or one group.",
             hint="remove --test-size; the score is then measured out of fold",
         )
     assignment[is_test] = "test"
@@ -127,11 +127,11 @@ def read_split(path: str | Path, samples: Samples) -> Split:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         why = getattr(error, "strerror", None) or error
         raise DataError(
-            f"The split file {shown} cannot be read ({why}).", hint="pass the split.csv of an earlier run"
+            f"the split file {shown} cannot be read ({why}).", hint="pass the split.csv of an earlier run"
         ) from error
     if not rows or not {"image", "split"} <= set(rows[0]):
         raise DataError(
-            f"The split file {shown} has no columns `image` and `split`.", hint="use the format of a run's split.csv"
+            f"the split file {shown} has no columns `image` and `split`.", hint="use the format of a run's split.csv"
         )
     places: dict[str, list[int]] = {}
     for i, sample in enumerate(samples):
@@ -148,12 +148,12 @@ def read_split(path: str | Path, samples: Samples) -> Split:
         word = row["split"] or ""
         split = split_name(word)
         if split is None and word.strip():
-            raise DataError(f"Line {line} of {shown} has the split `{word}`; expected train, val or test.")
+            raise DataError(f"line {line} of {shown} has the split `{word}`; expected train, val or test.")
         assignment[i] = split or ""
         keys[i] = row.get("group") or None
     if missing == len(rows):
         raise DataError(
-            f"None of {pluralize(len(rows), 'image')} in {shown} is in this dataset.",
+            f"none of {pluralize(len(rows), 'image')} in {shown} is in this dataset.",
             hint="names in the split file are relative to the data folder",
         )
     listed = {unescape_formula(r["image"] or "") for r in rows}
@@ -171,7 +171,7 @@ def _own_split(
     assignment = np.where(out, "", wanted).astype("<U5")
     counts = Counter(assignment.tolist())
     if not counts["train"]:
-        raise DataError("The data have a split but no training images.", hint="add a folder (or split value) `train`")
+        raise DataError("the data have a split but no training images.", hint="add a folder (or split value) `train`")
     protocol: EvaluationProtocol | None
     if counts["test"]:
         protocol, reason = EvaluationProtocol.TEST_SPLIT, SplitReason.GIVEN

@@ -77,12 +77,12 @@ def read_table(path: str) -> Table:
         header, lines = _separated(text, shown, path)
     if not lines:
         raise DataError(
-            f"The table `{shown}` has no rows.", hint="expected a header and one row per image: image,label"
+            f"the table `{shown}` has no rows.", hint="expected a header and one row per image: image,label"
         )
     image = _first(header, _IMAGE)
     if image is None:
         raise DataError(
-            f"The table `{shown}` has no image column; its columns are {_listed(header)}.",
+            f"the table `{shown}` has no image column; its columns are {_listed(header)}.",
             hint="name the columns image,label (and optionally split,group)",
         )
     label_columns = [c for c in header if _plain(c) in _LABEL and c != image]
@@ -111,7 +111,7 @@ def table_reading(
     shown = printable(os.path.basename(table.path))
     if table.label is None and label_template is None:
         raise DataError(
-            f"The table `{shown}` has no label column; its columns are {_listed(table.lines[0][1])}.",
+            f"the table `{shown}` has no label column; its columns are {_listed(table.lines[0][1])}.",
             hint="name the columns image,label (and optionally split,group)",
         )
     template = label_matcher(label_template) if label_template else None
@@ -141,7 +141,7 @@ def table_reading(
         named = split_name(word) if word.strip() else None
         if word.strip() and named is None:
             raise DataError(
-                f"Line {line} of `{shown}` has the {table.split} `{word}`; expected train, val or test.",
+                f"line {line} of `{shown}` has the {table.split} `{word}`; expected train, val or test.",
                 hint=f"correct it, or rename the column `{table.split}` to ignore it",
             )
         group = cells.get(table.group, "").strip() if table.group else ""
@@ -216,10 +216,10 @@ def _splits_from_folders(reading: Reading) -> None:
 def _none_usable(table: Table, shown: str, problems: Sequence[Problem]) -> str:
     """Return why no row of a table can be used: the most frequent kind of problem, with its first instance."""
     if not problems:
-        return f"No row of `{shown}` can be used."
+        return f"no row of `{shown}` can be used."
     kind = Counter(p.kind for p in problems).most_common(1)[0][0]
     first = next(p for p in problems if p.kind == kind)
-    return f"None of {pluralize(len(table.lines), 'row')} of `{shown}` can be used: `{first.name}`: {first.detail}."
+    return f"none of {pluralize(len(table.lines), 'row')} of `{shown}` can be used: `{first.name}`: {first.detail}."
 
 
 def decode_text(path: str) -> tuple[str, list[ReadingNote]]:
@@ -233,7 +233,7 @@ def decode_text(path: str) -> tuple[str, list[ReadingNote]]:
         with open(path, "rb") as file:
             data = file.read()
     except OSError as error:
-        raise DataError(f"Cannot read `{shown}` ({error.strerror or error}).") from error
+        raise DataError(f"cannot read `{shown}` ({error.strerror or error}).") from error
     if data.startswith((b"\xff\xfe", b"\xfe\xff")):
         return data.decode("utf-16", "replace"), []
     try:
@@ -254,9 +254,9 @@ def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[
         reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator)
         rows = [(reader.line_num, row) for row in reader if any(c.strip() for c in row)]
     except csv.Error as error:
-        raise DataError(f"Cannot read the table `{shown}` ({error}).") from error
+        raise DataError(f"cannot read the table `{shown}` ({error}).") from error
     if not rows:
-        raise DataError(f"The table `{shown}` is empty.", hint="expected a header and a row per image: image,label")
+        raise DataError(f"the table `{shown}` is empty.", hint="expected a header and a row per image: image,label")
     header = [c.strip() for c in rows[0][1]]
     start = 1
     if _first(header, _IMAGE) is None and len(header) >= 2:
@@ -267,7 +267,7 @@ def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[
     for number, row in rows[start:]:
         if len(row) > len(header) and any(c.strip() for c in row[len(header) :]):
             raise DataError(
-                f"Line {number} of `{shown}` has {len(row)} cells, the header has {len(header)}.",
+                f"line {number} of `{shown}` has {len(row)} cells, the header has {len(header)}.",
                 hint=f"quote cells that contain `{separator}`",
             )
         lines.append((number, dict(zip(header, row, strict=False))))
@@ -283,9 +283,9 @@ def _json_lines(text: str, shown: str) -> tuple[list[str], list[tuple[int, dict[
         try:
             value = json.loads(line)
         except ValueError as error:
-            raise DataError(f"Line {number} of `{shown}` is not JSON ({error}).") from error
+            raise DataError(f"line {number} of `{shown}` is not JSON ({error}).") from error
         if not isinstance(value, dict):
-            raise DataError(f"Line {number} of `{shown}` is not a JSON object with file_name and label.")
+            raise DataError(f"line {number} of `{shown}` is not a JSON object with file_name and label.")
         cells = {str(k): _cell(v) for k, v in value.items()}
         header.update(dict.fromkeys(cells))
         lines.append((number, cells))
@@ -309,7 +309,7 @@ def _one_label(table: Table, label_columns: list[str], shown: str) -> str | None
         pairs = {(cells.get(first, ""), cells.get(other, "")) for _, cells in table.lines}
         if len(pairs) != len({a for a, _ in pairs}) or len(pairs) != len({b for _, b in pairs}):
             raise UsageError(
-                f"Two columns of `{shown}` could be the label: `{first}` and `{other}`, and they disagree.",
+                f"two columns of `{shown}` could be the label: `{first}` and `{other}`, and they disagree.",
                 hint="rename the one that is not the label",
             )
         if all(a.strip().lstrip("-").isdigit() for a, _ in pairs):

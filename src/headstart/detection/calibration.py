@@ -21,30 +21,30 @@ _RIDGE = 1.0  # regularization of the slope towards 1, in detections
 _STEPS = 50
 
 
-def is_correct(truth: Boxes, detections: Detections, iou: float = 0.5) -> NDArray[np.bool_]:
+def is_correct(ground_truth: Boxes, detections: Detections, iou: float = 0.5) -> NDArray[np.bool_]:
     """Return (M,) whether each detection is the first to match a box of its class."""
     right = np.zeros(len(detections), dtype=bool)
-    used = truth.is_crowd.copy()
-    overlap = iou_matrix(detections.xyxy, truth.xyxy)
+    used = ground_truth.is_crowd.copy()
+    overlap = iou_matrix(detections.xyxy, ground_truth.xyxy)
     for i, kind in enumerate(detections.class_ids):
-        open_boxes = np.where(~used & (truth.class_ids == kind), overlap[i], -1.0)
+        open_boxes = np.where(~used & (ground_truth.class_ids == kind), overlap[i], -1.0)
         if len(open_boxes) and open_boxes.max() >= iou:
             right[i] = True
             used[int(open_boxes.argmax())] = True
     return right
 
 
-def fit_calibration(truth: Sequence[Boxes], detections: Sequence[Detections]) -> tuple[float, float]:
+def fit_calibration(ground_truth: Sequence[Boxes], detections: Sequence[Detections]) -> tuple[float, float]:
     """Fit slope and offset on the logit of the score; (1, 0) with too few detections.
 
     Args:
-        truth: Boxes of each image.
+        ground_truth: Boxes of each image.
         detections: Detections of each image with raw scores, highest first.
     """
     if not detections:
         return 1.0, 0.0
     scores = np.concatenate([f.scores for f in detections]).astype(np.float64)
-    right = np.concatenate([is_correct(t, f) for t, f in zip(truth, detections, strict=True)]).astype(np.float64)
+    right = np.concatenate([is_correct(t, f) for t, f in zip(ground_truth, detections, strict=True)]).astype(np.float64)
     if min(right.sum(), (1.0 - right).sum()) < _MIN_COUNT:
         return 1.0, 0.0
     x = _logit(scores)

@@ -220,10 +220,10 @@ class DetectTraining:
     def take_step(self, samples: Ids, views: Ids) -> NDArray[np.float64] | None:
         """Take one step; return total, class and box loss, or None where the loss is not finite."""
         self._begin()
-        parts, truth = self.source.batch(samples, views)
+        parts, ground_truth = self.source.batch(samples, views)
         self.net.set_training(True)
         logits, boxes = self.net(parts)
-        targets = assign(logits.detach(), boxes.detach(), self.points, truth, top=self.plan.assign_topk)
+        targets = assign(logits.detach(), boxes.detach(), self.points, ground_truth, top=self.plan.assign_topk)
         loss, for_class, for_box = detection_loss(logits, boxes, targets, box_weight=self.plan.box_weight)
         values = np.array([float(loss.detach()), float(for_class), float(for_box)])
         if not np.isfinite(values).all():

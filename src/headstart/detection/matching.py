@@ -49,12 +49,15 @@ class ClassMatches:
 
 
 def match_all(
-    truth: Sequence[Boxes], detections: Sequence[Detections], num_classes: int, max_detections: int = MAX_DETECTIONS
+    ground_truth: Sequence[Boxes],
+    detections: Sequence[Detections],
+    num_classes: int,
+    max_detections: int = MAX_DETECTIONS,
 ) -> list[ClassMatches]:
     """Match every image, class by class.
 
     Args:
-        truth: Ground-truth boxes of each image.
+        ground_truth: Ground-truth boxes of each image.
         detections: Detections of each image, in any order.
         num_classes: K.
         max_detections: Largest number of detections per class and image, highest scores first (COCO's `maxDets`).
@@ -62,9 +65,9 @@ def match_all(
     Returns:
         K entries.
     """
-    if len(truth) != len(detections):
-        raise ValueError(f"{len(truth)} images have boxes but {len(detections)} have detections")
-    return [_match_class(truth, detections, k, max_detections) for k in range(num_classes)]
+    if len(ground_truth) != len(detections):
+        raise ValueError(f"{len(ground_truth)} images have boxes but {len(detections)} have detections")
+    return [_match_class(ground_truth, detections, k, max_detections) for k in range(num_classes)]
 
 
 def iou_with_crowds(
@@ -84,11 +87,11 @@ def iou_with_crowds(
 
 
 def _match_class(
-    truth: Sequence[Boxes], detections: Sequence[Detections], class_id: int, max_detections: int
+    ground_truth: Sequence[Boxes], detections: Sequence[Detections], class_id: int, max_detections: int
 ) -> ClassMatches:
     scores, images, hits, ignored = [], [], [], []
-    num_objects = np.zeros((len(AREAS), len(truth)), dtype=np.int64)
-    for n, (boxes, detected) in enumerate(zip(truth, detections, strict=True)):
+    num_objects = np.zeros((len(AREAS), len(ground_truth)), dtype=np.int64)
+    for n, (boxes, detected) in enumerate(zip(ground_truth, detections, strict=True)):
         is_class = boxes.class_ids == class_id
         of_class = np.flatnonzero(detected.class_ids == class_id)
         of_class = of_class[np.argsort(-detected.scores[of_class], kind="stable")][:max_detections]

@@ -98,7 +98,7 @@ class DetectionEvaluation:
 
 
 def evaluate_detections(
-    truth: Sequence[Boxes],
+    ground_truth: Sequence[Boxes],
     detections: Sequence[Detections],
     class_names: Sequence[str],
     *,
@@ -112,7 +112,7 @@ def evaluate_detections(
     """Evaluate detections.
 
     Args:
-        truth: True boxes of each image.
+        ground_truth: True boxes of each image.
         detections: Detections of each image, down to a score of 0.01; else mAP is too low.
         class_names: K names.
         groups: (N,) group ids, resampled as a whole, or None.
@@ -124,9 +124,9 @@ def evaluate_detections(
         max_detections: Largest number of scored detections per class and image; COCO uses 100, which limits recall
             in images with more than 100 objects of a class.
     """
-    matches = match_all(truth, detections, len(class_names), max_detections)
+    matches = match_all(ground_truth, detections, len(class_names), max_detections)
     table = np.stack([_class_table(m) for m in matches]) if matches else np.zeros((0, len(AREAS), len(IOUS)))
-    units = np.arange(len(truth)) if groups is None else np.unique(groups, return_inverse=True)[1]
+    units = np.arange(len(ground_truth)) if groups is None else np.unique(groups, return_inverse=True)[1]
     drawn = _bootstrap(matches, units.astype(np.int64), seed, draws)  # (B, K, T)
     points = best_points(matches) if thresholds is None else points_at(matches, thresholds)
     used = thresholds if thresholds is not None else [p.threshold if p is not None else 0.5 for p in points]
@@ -157,7 +157,7 @@ def evaluate_detections(
         findings.append(Finding(FindingKind.CROWDED_IMAGES, Severity.WARNING, evidence))
     return DetectionEvaluation(
         setup=setup,
-        num_samples=len(truth),
+        num_samples=len(ground_truth),
         num_boxes=sum(c.num_boxes for c in per_class),
         num_groups=None if groups is None else num_units,
         map50=_estimate(_mean(table[:, _ALL, _T50]), _mean_over_classes(drawn[:, :, _T50])),
@@ -166,7 +166,7 @@ def evaluate_detections(
         by_size={name: _plain(_mean(table[:, a])) for a, name in enumerate(AREAS) if name != "all"},
         recall=_recall(matches),
         per_class=per_class,
-        confusion=confuse(truth, detections, class_names, used),
+        confusion=confuse(ground_truth, detections, class_names, used),
         max_detections=max_detections,
         findings=tuple(findings),
     )

@@ -51,7 +51,7 @@ class Confusion:
 
     Attributes:
         names: K class names and `background`.
-        counts: (K + 1, K + 1): rows truth, columns detections; last row: false positives, last column: false negatives.
+        counts: (K + 1, K + 1): rows ground truth, columns detections; last row: false positives, last column: misses.
         thresholds: (K,) score threshold of each class.
         errors: (N, 3) errors of each image, in the order of `ERRORS`.
     """
@@ -64,13 +64,13 @@ class Confusion:
     def to_json(self) -> dict[str, Any]:
         """Return plain values; `errors` holds the totals, the number of images and of those with an error."""
         totals = {name: int(count) for name, count in zip(ERRORS, self.errors.sum(axis=0), strict=True)}
-        num_wrong = int(self.errors.any(axis=1).sum())
+        num_with_errors = int(self.errors.any(axis=1).sum())
         return {
             "names": list(self.names),
             "counts": self.counts.tolist(),
             "thresholds": [float(t) for t in self.thresholds],
             "iou": _IOU,
-            "errors": {**totals, "num_images": len(self.errors), "num_wrong": num_wrong},
+            "errors": {**totals, "num_images": len(self.errors), "num_images_with_errors": num_with_errors},
         }
 
 
@@ -122,7 +122,10 @@ def points_at(matches: Sequence[ClassMatches], thresholds: Sequence[float]) -> l
 
 
 def confuse(
-    truth: Sequence[Boxes], detections: Sequence[Detections], class_names: Sequence[str], thresholds: Sequence[float]
+    ground_truth: Sequence[Boxes],
+    detections: Sequence[Detections],
+    class_names: Sequence[str],
+    thresholds: Sequence[float],
 ) -> Confusion:
     """Compute the confusion matrix: match each object with the detection of any class that overlaps it most.
 
@@ -131,9 +134,9 @@ def confuse(
     """
     num = len(class_names)
     total = np.zeros((num + 1, num + 1), dtype=np.int64)
-    errors = np.zeros((len(truth), len(ERRORS)), dtype=np.int64)
+    errors = np.zeros((len(ground_truth), len(ERRORS)), dtype=np.int64)
     limits = np.asarray(thresholds, dtype=np.float64)
-    for n, (boxes, detected) in enumerate(zip(truth, detections, strict=True)):
+    for n, (boxes, detected) in enumerate(zip(ground_truth, detections, strict=True)):
         counts = np.zeros_like(total)
         kept = detected.take(detected.scores >= limits[detected.class_ids] if num else np.zeros(0, dtype=bool))
         overlap = iou_with_crowds(kept.xyxy.astype(np.float64), boxes.xyxy.astype(np.float64), boxes.is_crowd)

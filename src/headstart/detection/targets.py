@@ -52,7 +52,7 @@ def assign(
     logits: Any,
     boxes: Any,
     points: Any,
-    truth: Sequence[ViewBoxes],
+    ground_truth: Sequence[ViewBoxes],
     *,
     top: int = 10,
     alpha: float = 1.0,
@@ -64,7 +64,7 @@ def assign(
         logits: (B, P, K) predicted class logits.
         boxes: (B, P, 4) predicted boxes.
         points: (P, 2) anchor points.
-        truth: Ground-truth boxes of B images.
+        ground_truth: Ground-truth boxes of B images.
         top: Anchor points per box.
         alpha, beta: Exponents of the metric score^alpha * overlap^beta.
     """
@@ -73,7 +73,7 @@ def assign(
     chosen = boxes.new_zeros((num_images, num_points, 4))
     is_positive = torch.zeros((num_images, num_points), dtype=torch.bool)
     is_ignored = torch.zeros((num_images, num_points), dtype=torch.bool)
-    for b, one in enumerate(truth):
+    for b, one in enumerate(ground_truth):
         if len(one.ignored):
             is_ignored[b] = _inside(points, torch.from_numpy(one.ignored)).any(0)
         if not len(one.xyxy):

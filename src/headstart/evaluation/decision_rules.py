@@ -78,7 +78,7 @@ class OodRule:
         """
         wanted = self.ood_fpr if ood_fpr is None else ood_fpr
         if not 0.0 < wanted < 1.0:
-            raise ValueError(f"The OOD false-positive rate must be between 0 and 1 (exclusive), got {wanted}")
+            raise ValueError(f"the OOD false-positive rate must be between 0 and 1 (exclusive), got {wanted}")
         return min((t for share, t in self.thresholds if share <= wanted + 1e-9), default=math.inf)
 
     def to_json(self) -> dict[str, Any]:

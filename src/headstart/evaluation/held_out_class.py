@@ -96,8 +96,8 @@ def evaluate_held_out_classes(
         if math.isinf(threshold):
             continue
         auc = float(np.mean([rank_auc(a.known, a.new) for a in found]))
-        detected = float(np.mean([(a.new > threshold).mean() for a in found]))
-        per_class[int(k)] = (auc, detected)
+        ood_recall = float(np.mean([(a.new > threshold).mean() for a in found]))
+        per_class[int(k)] = (auc, ood_recall)
         plain.append(float(np.mean([rank_auc(a.uncertainty_known, a.uncertainty_new) for a in found])))
         alarms.append(float((everyone > threshold).mean()))
     if not per_class:

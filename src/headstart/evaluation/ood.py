@@ -98,15 +98,15 @@ class HeldOutClassResult:
     Attributes:
         auroc: AUROC of held-out class against known classes, mean over classes.
         auroc_of_probability: AUROC of the largest probability alone.
-        detected: Recall: fraction of held-out-class images above the threshold, mean over classes.
+        ood_recall: Fraction of held-out-class images above the threshold, mean over classes.
         false_positive_rate: Fraction of known images above it.
-        per_class: (auroc, detected) by class id.
+        per_class: (auroc, ood_recall) by class id.
         num_samples: Scored images.
     """
 
     auroc: float
     auroc_of_probability: float
-    detected: float
+    ood_recall: float
     false_positive_rate: float
     per_class: dict[int, tuple[float, float]]
     num_samples: int = 0
@@ -123,7 +123,7 @@ class HeldOutClassResult:
         return cls(
             auroc=float(np.mean([auc for auc, _ in per_class.values()])),
             auroc_of_probability=float(np.mean(plain)),
-            detected=float(np.mean([recall for _, recall in per_class.values()])),
+            ood_recall=float(np.mean([recall for _, recall in per_class.values()])),
             false_positive_rate=float(np.mean(alarms)),
             per_class=per_class,
             num_samples=num_samples,
@@ -160,7 +160,7 @@ def fit_ood_model(
     own doubt; Vovk (2015) for the threshold.
     """
     if not 0.0 < ood_fpr < 1.0:
-        raise ValueError(f"The OOD false-positive rate must be between 0 and 1 (exclusive), got {ood_fpr}")
+        raise ValueError(f"the OOD false-positive rate must be between 0 and 1 (exclusive), got {ood_fpr}")
     num = len(probabilities)
     doubt = log_ood_score(probabilities.max(axis=1))
     looked_at = np.arange(num)

@@ -271,8 +271,8 @@ def _ood_json(
         section["held_out_classes"] = {
             **{k: v for k, v in asdict(held_out_class).items() if k != "per_class"},
             "per_class": [
-                {"name": class_names[k], "auroc": auc, "detected": detected}
-                for k, (auc, detected) in held_out_class.per_class.items()
+                {"name": class_names[k], "auroc": auc, "ood_recall": ood_recall}
+                for k, (auc, ood_recall) in held_out_class.per_class.items()
             ],
         }
     return section

@@ -57,7 +57,7 @@ def assemble_model(
     widths = _check_graph(model, names)
     for name, size in zip(names, sizes, strict=True):
         if widths[name] != size:
-            raise BundleError(f"The head expects {size} features of `{name}`, the graph gives {widths[name]}.")
+            raise BundleError(f"the head expects {size} features of `{name}`, the graph gives {widths[name]}.")
     embedding = "embedding" if "embedding" in widths else names[-1]
     needed = dict.fromkeys([*names, embedding])
     _keep_outputs(model, needed)
@@ -68,7 +68,7 @@ def assemble_model(
     elif embedding != "embedding":
         parts.node("Identity", [embedding], "embedding")
     elif "logits" in widths:
-        raise BundleError("The graph of features has an output called `logits`; it would be mistaken for the head's.")
+        raise BundleError("the graph of features has an output called `logits`; it would be mistaken for the head's.")
     joined = [_add_block(parts, head, i, source[name]) for i, name in enumerate(names)]
     features = joined[0] if len(joined) == 1 else parts.node("Concat", joined, "head.features", axis=1)
     weight, bias = head.folded()
@@ -232,7 +232,7 @@ def _load(onnx: Any, graph: str | Path | bytes) -> Any:
     versions = {opset.domain: opset.version for opset in model.opset_import}
     if set(versions) - {"", "ai.onnx"} or max(versions.values(), default=0) < _MIN_OPSET:
         raise BundleError(
-            f"The graph of features needs standard operators of version {_MIN_OPSET} or newer, not {versions}."
+            f"the graph of features needs standard operators of version {_MIN_OPSET} or newer, not {versions}."
         )
     return model
 
@@ -241,11 +241,11 @@ def _check_graph(model: Any, wanted: Iterable[str]) -> dict[str, int]:
     """Return the widths of the graph outputs; raise if one is missing."""
     inputs = [value.name for value in model.graph.input]
     if inputs != [INPUT]:
-        raise BundleError(f"The graph of features has inputs {inputs}; exactly one called `{INPUT}` is expected.")
+        raise BundleError(f"the graph of features has inputs {inputs}; exactly one called `{INPUT}` is expected.")
     widths = {value.name: value.type.tensor_type.shape.dim[-1].dim_value for value in model.graph.output}
     missing = [name for name in wanted if name not in widths]
     if missing:
-        raise BundleError(f"The graph of features has no output {', '.join(missing)}; it has {', '.join(widths)}.")
+        raise BundleError(f"the graph of features has no output {', '.join(missing)}; it has {', '.join(widths)}.")
     return widths
 
 

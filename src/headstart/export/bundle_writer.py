@@ -74,10 +74,10 @@ def write_bundle(
         raise ValueError(f"meta may not hold {sorted(_RESERVED & set(extra))}")
     refuse_filled(folder)
     if not class_names or len(set(class_names)) != len(class_names):
-        raise BundleError(f"The {len(class_names)} class names are none, or one of them is duplicated.")
+        raise BundleError(f"the {len(class_names)} class names are none, or one of them is duplicated.")
     if head is not None and head.num_classes != len(class_names):
         raise BundleError(
-            f"The head has {pluralize(head.num_classes, 'class', 'classes')}, but there are "
+            f"the head has {pluralize(head.num_classes, 'class', 'classes')}, but there are "
             f"{pluralize(len(class_names), 'name')}."
         )
     space = None
@@ -238,6 +238,6 @@ def _dump(info: Mapping[str, Any]) -> bytes:
 
 def _unwritable(path: Path, error: OSError) -> BundleError:
     return BundleError(
-        f"The bundle `{path}` cannot be written ({error.strerror or error}).",
+        f"the bundle `{path}` cannot be written ({error.strerror or error}).",
         hint="free some space, or name another folder with --out",
     )

@@ -137,13 +137,13 @@ def check_detector_parity(
             break
     if not num_files:
         raise BundleError(
-            f"The saved detector could not be compared with training: none of "
+            f"the saved detector could not be compared with training: none of "
             f"{pluralize(len(sources), 'file')} can be read now.",
             hint="were the images moved while training?",
         )
     if not (worst_pixels <= _PIXELS and worst_score <= _SCORE):
         raise BundleError(
-            f"The saved detector differs from the trained one: on `{worst}` a box differs by {worst_pixels:.2g} "
+            f"the saved detector differs from the trained one: on `{worst}` a box differs by {worst_pixels:.2g} "
             f"pixels (at most {_PIXELS:g}) or a score by {worst_score:.2g} (at most {_SCORE:g}).",
             hint="please report this with your versions of onnxruntime, Pillow and numpy",
         )

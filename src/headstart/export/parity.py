@@ -105,7 +105,7 @@ def check_parity(
                 break
     if not differences:
         raise BundleError(
-            f"The saved model could not be compared with its training: none of "
+            f"the saved model could not be compared with its training: none of "
             f"{pluralize(len(usable), 'file')} can be read now.",
             hint="were the images moved while training?",
         )
@@ -114,14 +114,14 @@ def check_parity(
     parity = Parity(len(differences), num_unreadable, share, max(differences), tolerance, furthest)
     if not parity.max_difference <= tolerance or num_same < len(differences):
         raise BundleError(
-            f"The saved model differs from the trained one: on `{worst}` a probability differs by "
+            f"the saved model differs from the trained one: on `{worst}` a probability differs by "
             f"{parity.max_difference:.2g} (at most {tolerance:g} is accepted), and {num_same:,} of "
             f"{pluralize(len(differences), 'label')} agree.",
             hint="please report this with your versions of onnxruntime, Pillow and numpy",
         )
     if furthest is not None and not furthest <= _NOVELTY_TOLERANCE:
         raise BundleError(
-            f"The saved model finds an image {furthest:.2g} more or less unusual than training did "
+            f"the saved model finds an image {furthest:.2g} more or less unusual than training did "
             f"(at most {_NOVELTY_TOLERANCE:g} is accepted).",
             hint="please report this with your versions of onnxruntime, Pillow and numpy",
         )

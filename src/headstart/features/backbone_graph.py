@@ -138,7 +138,7 @@ def export_network(module: Any, blocks: tuple[str, ...], size_hw: tuple[int, int
     worst = difference_of(path, {"pixels": example.numpy()}, blocks, reference)
     if not worst <= TOLERANCE:
         raise WeightsError(
-            f"The exported network differs from torch by {worst:.1e} (relative), more than {TOLERANCE:.0e}.",
+            f"the exported network differs from torch by {worst:.1e} (relative), more than {TOLERANCE:.0e}.",
             hint="please report this with your versions of torch and onnxruntime (`headstart doctor`)",
         )
     return {"exporter": "torch.onnx dynamo", "torch": torch.__version__, "difference": worst}

@@ -131,10 +131,10 @@ def make_atomically(
                 shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise CacheError(
-            f"Cannot write the prepared {what} to `{folder.parent}` ({error.strerror or error}).",
+            f"cannot write the prepared {what} to `{folder.parent}` ({error.strerror or error}).",
             hint="free some disk space, or choose another folder: HEADSTART_CACHE=/some/folder",
         ) from error
     made = find(folder)
     if made is None:
-        raise CacheError(f"Cannot read back the prepared {what} in `{folder}`.", hint="headstart cache clear")
+        raise CacheError(f"cannot read back the prepared {what} in `{folder}`.", hint="headstart cache clear")
     return made

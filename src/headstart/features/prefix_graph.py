@@ -123,7 +123,7 @@ def write_part(
     difference = difference_of(path, inputs, names, expected)
     if not difference <= TOLERANCE:
         raise WeightsError(
-            f"The exported prefix differs from torch by {difference:.1e} (relative).",
+            f"the exported prefix differs from torch by {difference:.1e} (relative).",
             hint="please report this with your versions of torch and onnxruntime (`headstart doctor`)",
         )
     largest = max(float(np.abs(e).max()) for e in expected)

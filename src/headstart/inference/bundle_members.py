@@ -73,7 +73,7 @@ def open_members(path: str) -> BundleMembers:
                 hint="name the folder that `headstart train` wrote, e.g. runs/train1",
             )
         if not place.exists():
-            raise UsageError(f"There is no model at `{path}`.", hint="name a run folder, a bundle folder or its zip")
+            raise UsageError(f"there is no model at `{path}`.", hint="name a run folder, a bundle folder or its zip")
         if zipfile.is_zipfile(place):
             return _Zip(path)
     except OSError as error:
@@ -113,7 +113,7 @@ def check_size(members: BundleMembers, name: str, files: Mapping[str, Any]) -> N
 
 def damaged(path: str, what: str) -> BundleError:
     """Return the error for a damaged bundle."""
-    return BundleError(f"The bundle `{path}` is damaged: {what}.", hint="copy it again, or train again")
+    return BundleError(f"the bundle `{path}` is damaged: {what}.", hint="copy it again, or train again")
 
 
 def _chunks(stream: IO[bytes], name: str, path: str) -> Iterator[bytes]:

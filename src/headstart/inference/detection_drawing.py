@@ -32,10 +32,10 @@ def check_drawing_folder(folder: str) -> None:
         raise UsageError(f"`{target}` is a file; --draw needs a folder.")
     if target.is_dir() and any(target.iterdir()):
         raise UsageError(
-            f"The folder `{target}` already holds files, which are not written over.", hint="name a new one"
+            f"the folder `{target}` already holds files, which are not written over.", hint="name a new one"
         )
     if not target.absolute().parent.is_dir():
-        raise UsageError(f"The folder `{target.parent}` does not exist.", hint="make it first, or name another place")
+        raise UsageError(f"the folder `{target.parent}` does not exist.", hint="make it first, or name another place")
 
 
 def draw_detections(

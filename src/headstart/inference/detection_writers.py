@@ -52,20 +52,20 @@ def check_box_output(out: str | None, to: str | None) -> str:
     if to is None:
         to = "coco" if out is not None and out.lower().endswith(".json") else "csv"
     if to not in FORMATS:
-        raise UsageError(f"There is no format `{to}`.", hint="--to csv, coco, yolo or voc")
+        raise UsageError(f"there is no format `{to}`.", hint="--to csv, coco, yolo or voc")
     if out is None:
         if to in ("yolo", "voc"):
             raise UsageError(f"--to {to} writes one file an image and needs a folder.", hint="--out labels_folder")
         return to
     target = Path(out)
     if not target.absolute().parent.is_dir():
-        raise UsageError(f"The folder `{target.parent}` does not exist.", hint="make it first, or name another place")
+        raise UsageError(f"the folder `{target.parent}` does not exist.", hint="make it first, or name another place")
     if to in ("yolo", "voc"):
         if target.exists() and not target.is_dir():
             raise UsageError(f"`{target}` is a file; --to {to} needs a folder.")
         if target.is_dir() and any(target.iterdir()):
             raise UsageError(
-                f"The folder `{target}` already holds files, which are not written over.", hint="name a new folder"
+                f"the folder `{target}` already holds files, which are not written over.", hint="name a new folder"
             )
         return to
     ending = ".csv" if to == "csv" else ".json"

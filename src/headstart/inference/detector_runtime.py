@@ -82,7 +82,7 @@ class DetectorRuntime:
         if self.bundle.task != "detect":
             raise BundleError(f"`{self.bundle.path}` is a model for `{self.bundle.task}`, not a detector.")
         if num_threads is not None and num_threads < 1:
-            raise UsageError(f"The number of threads is at least 1, not {num_threads}.")
+            raise UsageError(f"the number of threads is at least 1, not {num_threads}.")
         self.num_threads = num_threads or available_cores()
         self.decoding = open_decoding(self.bundle)
         self._worker = _Worker(self.bundle, self.num_threads)
@@ -263,7 +263,7 @@ def open_decoding(bundle: Bundle) -> DecodingSettings:
             if type(limit) not in (int, float) or not 0.0 <= limit <= 1.0:
                 raise ValueError(f"the threshold of `{name}` is no score")
     except (ValueError, TypeError, AttributeError) as error:
-        raise BundleError(f"The bundle `{bundle.path}` is damaged: {error}.", hint="copy it again") from error
+        raise BundleError(f"the bundle `{bundle.path}` is damaged: {error}.", hint="copy it again") from error
     return decoding
 
 
@@ -276,11 +276,11 @@ def check_detector(session: Any, size_hw: tuple[int, int], num_classes: int) -> 
     inputs = {value.name: (value.type, list(value.shape)) for value in session.get_inputs()}
     outputs = {value.name: list(value.shape) for value in session.get_outputs()}
     if list(inputs) != ["pixels"] or inputs["pixels"][0] != "tensor(float)" or inputs["pixels"][1][1:] != [3, *size_hw]:
-        raise BundleError(f"The model takes {inputs}; one float32 input `pixels` of (B, 3, {size_hw}) is expected.")
+        raise BundleError(f"the model takes {inputs}; one float32 input `pixels` of (B, 3, {size_hw}) is expected.")
     logits, boxes = outputs.get("logits", []), outputs.get("boxes", [])
     if len(logits) != 3 or len(boxes) != 3 or logits[2] != num_classes or boxes[1:] != [logits[1], 4]:
         raise BundleError(
-            f"The model gives {outputs}; `logits` (B, P, {num_classes}) and `boxes` (B, P, 4) are expected."
+            f"the model gives {outputs}; `logits` (B, P, {num_classes}) and `boxes` (B, P, 4) are expected."
         )
 
 

@@ -41,7 +41,7 @@ def as_sources(sources: Any) -> Iterator[Source]:
         yield _check(sources, 0)
         return
     if not isinstance(sources, Iterable):
-        raise UsageError(f"An image is a path, bytes, a PIL image or an (H, W, 3) array, not {_kind(sources)}.")
+        raise UsageError(f"an image is a path, bytes, a PIL image or an (H, W, 3) array, not {_kind(sources)}.")
     for index, source in enumerate(sources):
         yield _check(source, index)
 
@@ -108,12 +108,12 @@ def _check(source: Any, index: int) -> Source:
         if source.ndim == 3 and source.shape[-1] == 3 and source.dtype == np.uint8:
             return source
         raise UsageError(
-            f"Image {index} is an array {source.shape} of {source.dtype}; (H, W, 3) of uint8 is expected.",
+            f"image {index} is an array {source.shape} of {source.dtype}; (H, W, 3) of uint8 is expected.",
             hint="scale to 0..255 and convert with .astype('uint8'); repeat a gray image to three channels",
         )
     if isinstance(source, (str, os.PathLike, bytes, Image.Image, Problem)):
         return source
-    raise UsageError(f"Image {index} is {_kind(source)}; a path, bytes, PIL image or array is expected.")
+    raise UsageError(f"image {index} is {_kind(source)}; a path, bytes, PIL image or array is expected.")
 
 
 def _kind(value: Any) -> str:

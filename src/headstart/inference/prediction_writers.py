@@ -111,7 +111,7 @@ def check_output(path: str | os.PathLike[str]) -> bool:
     if target.is_dir():
         raise UsageError(f"`{target}` is a folder; a file is expected.")
     if not target.parent.is_dir():
-        raise UsageError(f"The folder `{target.parent}` does not exist.", hint="make it first, or name another file")
+        raise UsageError(f"the folder `{target.parent}` does not exist.", hint="make it first, or name another file")
     return target.suffix.lower() == ".jsonl"
 
 

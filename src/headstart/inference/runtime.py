@@ -58,7 +58,7 @@ class Runtime:
                 hint="headstart.load opens every kind of model",
             )
         if num_threads is not None and num_threads < 1:
-            raise UsageError(f"The number of threads is at least 1, not {num_threads}.")
+            raise UsageError(f"the number of threads is at least 1, not {num_threads}.")
         self.num_threads = num_threads or available_cores()
         self._sessions: dict[int, Any] = {}
         self._lock = threading.Lock()

@@ -64,8 +64,8 @@ def check_session(session: Any, size_hw: tuple[int, int], num_classes: int) -> N
     outputs = {value.name: list(value.shape) for value in session.get_outputs()}
     expected = [3, *size_hw]
     if list(inputs) != ["pixels"] or inputs["pixels"][0] != "tensor(float)" or inputs["pixels"][1][1:] != expected:
-        raise BundleError(f"The model takes {inputs}; one float32 input `pixels` of (B, {expected}) is expected.")
+        raise BundleError(f"the model takes {inputs}; one float32 input `pixels` of (B, {expected}) is expected.")
     if outputs.get("logits", [])[1:] != [num_classes]:
         raise BundleError(
-            f"The model gives {outputs}; `logits` of {pluralize(num_classes, 'class', 'classes')} are expected."
+            f"the model gives {outputs}; `logits` of {pluralize(num_classes, 'class', 'classes')} are expected."
         )

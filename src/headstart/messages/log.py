@@ -9,7 +9,7 @@ from headstart.messages.decisions import decision_message
 from headstart.messages.notes import note_message
 from headstart.messages.scores import score_lines
 from headstart.messages.stages import dataset_message, epoch_message, stage_line, stage_started_message
-from headstart.messages.summaries import remark_message
+from headstart.messages.summaries import describe_finding
 from headstart.messages.values import duration, one_line
 from headstart.types.codes import Severity
 from headstart.types.events import (
@@ -46,7 +46,7 @@ def event_lines(event: Event) -> list[str]:
     if isinstance(event, DecisionMade):
         return [f"decision {decision_message(event.decision)}"]
     if isinstance(event, FindingMade):
-        return [f"{event.finding.severity.value} {event.finding.kind.value}: {remark_message(event.finding)}"]
+        return [f"{event.finding.severity.value} {event.finding.kind.value}: {describe_finding(event.finding)}"]
     if isinstance(event, EpochFinished):
         return [epoch_message(event)]
     if isinstance(event, ScoreMeasured):

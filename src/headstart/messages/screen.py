@@ -19,11 +19,11 @@ from headstart.messages.progress import ProgressLine, is_terminal, write_text
 from headstart.messages.scores import score_lines
 from headstart.messages.stages import DETAIL_STAGES, dataset_message, epoch_message, stage_line
 from headstart.messages.summaries import (
-    Remark,
+    AnyFinding,
     Topic,
     count_severities,
+    describe_finding,
     rank_findings,
-    remark_message,
     summarize_findings,
     summarize_kinds,
     topic_of,
@@ -96,7 +96,7 @@ class Screen:
         self._printed: set[str] = set()
         self._has_warnings = False
         self._notes: list[Note] = []  # deferred
-        self._deferred: dict[Topic, list[Remark]] = {topic: [] for topic in Topic}
+        self._deferred: dict[Topic, list[AnyFinding]] = {topic: [] for topic in Topic}
         self._report: FileWritten | None = None
         self._written: list[FileWritten] = []
         self._progress = ProgressLine(self._stream, LABEL_WIDTH) if verbosity >= Verbosity.NORMAL else None
@@ -130,11 +130,11 @@ class Screen:
         if self._verbosity >= Verbosity.VERBOSE:
             self._show_table(event)
 
-    def _show_if_no_score(self, finding: Remark) -> None:
+    def _show_if_no_score(self, finding: AnyFinding) -> None:
         """Store the finding for the count of a check; a quiet screen prints errors that replace a score."""
         self._deferred[topic_of(finding)].append(finding)
         if topic_of(finding) is Topic.EVALUATION and finding.severity is Severity.ERROR:
-            self.row(_SEVERITIES[finding.severity], remark_message(finding))
+            self.row(_SEVERITIES[finding.severity], describe_finding(finding))
 
     def _show(self, event: Event) -> None:
         if isinstance(event, DatasetRead):
@@ -143,7 +143,7 @@ class Screen:
             self._has_warnings |= event.finding.severity is not Severity.INFO
             self._deferred[topic_of(event.finding)].append(event.finding)
             if self._verbosity >= Verbosity.VERBOSE:
-                self.row(_SEVERITIES[event.finding.severity], remark_message(event.finding), is_cut=False)
+                self.row(_SEVERITIES[event.finding.severity], describe_finding(event.finding), is_cut=False)
         elif isinstance(event, CheckFinished):
             self._check(event)
         elif isinstance(event, StageStarted):

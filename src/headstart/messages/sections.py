@@ -177,9 +177,9 @@ def new_class_message(section: E, num_classes: int) -> str:
     if left is None:
         return "The OOD recall on new classes was not measured in this run."
     return (
-        f"Each class was held out of training in turn: OOD recall {percent(left['detected'], 0)} of its images, AUROC "
-        f"{left['auroc']:.2f} (by the maximum probability alone {left['auroc_of_probability']:.2f}). This is a rough "
-        f"estimate with a simpler head on {pluralize(left['num_samples'], 'image')}; images of another kind are "
+        f"Each class was held out of training in turn: OOD recall {percent(left['ood_recall'], 0)} of its images, "
+        f"AUROC {left['auroc']:.2f} (by the maximum probability alone {left['auroc_of_probability']:.2f}). This is a "
+        f"rough estimate with a simpler head on {pluralize(left['num_samples'], 'image')}; images of another kind are "
         "usually detected more often."
     )
 

@@ -17,17 +17,17 @@ from headstart.messages.values import count, fit, joined, one_line, quote, short
 from headstart.types.codes import Finding, FindingKind, ReadingKind, ReadingNote, Severity
 
 __all__ = [
-    "Remark",
+    "AnyFinding",
     "Topic",
     "count_severities",
+    "describe_finding",
     "rank_findings",
-    "remark_message",
     "summarize_findings",
     "summarize_kinds",
     "topic_of",
 ]
 
-Remark: TypeAlias = Finding | ReadingNote
+AnyFinding: TypeAlias = Finding | ReadingNote
 Ranked = TypeVar("Ranked", bound=Finding | ReadingNote)
 
 
@@ -40,12 +40,12 @@ class Topic(StrEnum):
     EVALUATION = "evaluation"
 
 
-def remark_message(finding: Remark) -> str:
+def describe_finding(finding: AnyFinding) -> str:
     """Return one sentence about a finding or a reading note."""
     return reading_message(finding) if isinstance(finding, ReadingNote) else finding_message(finding)
 
 
-def topic_of(finding: Remark) -> Topic:
+def topic_of(finding: AnyFinding) -> Topic:
     """Return the topic of a finding."""
     if isinstance(finding, ReadingNote):
         return Topic.READING
@@ -57,7 +57,7 @@ def rank_findings(findings: Sequence[Ranked]) -> list[Ranked]:
     return sorted(findings, key=lambda finding: _RANKS[finding.severity])
 
 
-def count_severities(findings: Sequence[Remark]) -> str:
+def count_severities(findings: Sequence[AnyFinding]) -> str:
     """Return e.g. `2 errors, 1 warning, 3 notes`; `no findings` without any."""
     words = {Severity.ERROR: "error", Severity.WARNING: "warning", Severity.INFO: "note"}
     counts = {severity: sum(f.severity is severity for f in findings) for severity in Severity}
@@ -65,14 +65,14 @@ def count_severities(findings: Sequence[Remark]) -> str:
 
 
 def summarize_findings(
-    findings: Sequence[Remark], *, most: int, width: int = 90, details: str | None = None
+    findings: Sequence[AnyFinding], *, most: int, width: int = 90, details: str | None = None
 ) -> list[str]:
     """Return the texts of `summarize_kinds`."""
     return [text for _, text in summarize_kinds(findings, most=most, width=width, details=details)]
 
 
 def summarize_kinds(
-    findings: Sequence[Remark], *, most: int, width: int = 90, details: str | None = None
+    findings: Sequence[AnyFinding], *, most: int, width: int = 90, details: str | None = None
 ) -> list[tuple[Severity, str]]:
     """Return at most `most` lines, one per kind, the most severe kinds first; the last line lists the other kinds.
 
@@ -82,7 +82,7 @@ def summarize_kinds(
         width: Maximum characters per line; a shorter form of the message is used where the full one does not fit.
         details: The command that shows all findings, appended to the last line.
     """
-    by_kind: dict[FindingKind | ReadingKind, list[Remark]] = defaultdict(list)
+    by_kind: dict[FindingKind | ReadingKind, list[AnyFinding]] = defaultdict(list)
     for finding in rank_findings(findings):
         by_kind[finding.kind].append(finding)
     kinds = list(by_kind)
@@ -108,19 +108,19 @@ def summarize_kinds(
 _RANKS = {severity: rank for rank, severity in enumerate(Severity)}
 
 
-def _variants(findings: Sequence[Remark]) -> list[str]:
+def _variants(findings: Sequence[AnyFinding]) -> list[str]:
     """Return texts about all findings of one kind, longest first."""
     amount = _amount(findings)
     render = _ALL_SUMMARIES.get(findings[0].kind)
     if render is None and len(findings) == 1:
-        return [one_line(remark_message(findings[0]))]
-    texts: Sequence[str] | str = f"{amount}, e.g. {remark_message(findings[0])}"
+        return [one_line(describe_finding(findings[0]))]
+    texts: Sequence[str] | str = f"{amount}, e.g. {describe_finding(findings[0])}"
     if render is not None:
         texts = render([f.evidence for f in findings])
     return [one_line(text) for text in (*([texts] if isinstance(texts, str) else texts), amount)]
 
 
-def _amount(findings: Sequence[Remark]) -> str:
+def _amount(findings: Sequence[AnyFinding]) -> str:
     """Return the number of findings of one kind with its name, e.g. `1,500 unreadable files`."""
     kind = findings[0].kind
     words = _SHORT.get(kind, kind.value).split("_")
@@ -139,7 +139,7 @@ def _amount(findings: Sequence[Remark]) -> str:
     return f"{number:,} {' '.join(words)}"
 
 
-def _count_of(finding: Remark) -> int:
+def _count_of(finding: AnyFinding) -> int:
     if isinstance(finding, ReadingNote):
         return finding.count
     evidence: Mapping[str, Any] = finding.evidence

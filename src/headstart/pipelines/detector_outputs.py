@@ -138,11 +138,11 @@ def _calibrate(context: DetectorRunContext, blocks: dict[str, _Block]) -> tuple[
         if not blocks[name].is_clean.any():
             continue
         block = blocks[name]
-        truth = [context.samples.boxes[i] for i in block.samples[block.is_clean]]
+        ground_truth = [context.samples.boxes[i] for i in block.samples[block.is_clean]]
         detections = [f for f, clean in zip(block.detections, block.is_clean, strict=True) if clean]
-        slope, offset = fit_calibration(truth, detections)
+        slope, offset = fit_calibration(ground_truth, detections)
         calibrated = [recalibrate(f, slope, offset) for f in detections]
-        points = evaluate_detections(truth, calibrated, class_names, draws=0, setup=block.setup).per_class
+        points = evaluate_detections(ground_truth, calibrated, class_names, draws=0, setup=block.setup).per_class
         per_class = {c.name: 0.5 if c.point is None else c.point.threshold for c in points}
         return slope, offset, {"per_class": per_class, "chosen_on": name, **block.setup.to_json()}
     return 1.0, 0.0, {"per_class": dict.fromkeys(class_names, 0.5), "chosen_on": None}
@@ -280,7 +280,7 @@ def _write(
             "sizes": context.sizes.to_json(),
             "calibration": {"slope": calibration[0], "offset": calibration[1]},
             "parity": parity,
-            "tuning": {
+            "finetune": {
                 "plan": run.plan.to_json(),
                 "epochs_done": run.num_epochs,
                 "num_steps": run.num_steps,

@@ -128,10 +128,10 @@ class DetectRun:
             if held is not None and is_turn and not self.stopper.is_requested:
                 with training.averaged():
                     detections = self.trainer.detect(training.net, self.plan, held, self.decoding)
-                truth = [self.context.samples.boxes[i] for i in held]
+                ground_truth = [self.context.samples.boxes[i] for i in held]
                 setup = EvaluationSetup(EvaluationProtocol.VALIDATION_SPLIT)
                 score = evaluate_detections(
-                    truth, detections, self.context.samples.class_names, draws=0, setup=setup
+                    ground_truth, detections, self.context.samples.class_names, draws=0, setup=setup
                 ).map50.value
             self._epochs_done, self._steps_done = record.epoch, training.step
             self.log.add(phase, num_epochs, record, score)

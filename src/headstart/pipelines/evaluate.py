@@ -157,7 +157,7 @@ def _class_findings(new: tuple[str, ...], num_images: int, missing: tuple[str, .
 def _ood_findings(ood: dict[str, Any]) -> list[Finding]:
     """Return findings on the OOD rates and the coverage of prediction sets."""
     findings = []
-    rates = {"known": ood.get("false_positive_rate"), "new": ood.get("detected")}
+    rates = {"known": ood.get("false_positive_rate"), "new": ood.get("ood_recall")}
     if any(rates.values()):
         evidence: Evidence = {"target": ood["ood_fpr"], **rates}
         findings.append(Finding(FindingKind.OOD_RATES, Severity.INFO, evidence))
@@ -213,7 +213,7 @@ def _ood_section(
         rates["ood_fpr"] = rule.ood_fpr
         for name, values in (
             ("false_positive_rate", known),
-            ("detected", new_class_scores[np.isfinite(new_class_scores)]),
+            ("ood_recall", new_class_scores[np.isfinite(new_class_scores)]),
         ):
             if len(values):
                 rates[name] = _proportion(values > rule.threshold())

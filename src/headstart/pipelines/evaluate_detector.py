@@ -129,11 +129,11 @@ def evaluate_detector(
             "none of the classes in the data match the detector's classes.",
             hint=f"detector: {', '.join(names[:20])}; data: {', '.join(samples.class_names[:20])}",
         )
-    truth = _by_name(samples, names)
+    ground_truth = _by_name(samples, names)
     paths = [str(p) for p in samples.paths]
     progress = events.progress(Stage.EVALUATE)
     detections = []
-    max_detections = min(runtime.decoding.num_kept, scoring_limit(max(len(boxes) for boxes in truth)))
+    max_detections = min(runtime.decoding.num_kept, scoring_limit(max(len(boxes) for boxes in ground_truth)))
     for done, image in enumerate(runtime.iter_predict(paths, min_score=0.0, max_detections=max_detections), start=1):
         detections.append(image)
         progress(done, len(paths))
@@ -152,7 +152,7 @@ def evaluate_detector(
         if not len(index):
             return None
         return evaluate_detections(
-            [truth[i] for i in index],
+            [ground_truth[i] for i in index],
             [detections[i].detections for i in index],
             names,
             groups=None if groups is None else groups[index],

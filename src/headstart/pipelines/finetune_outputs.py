@@ -315,7 +315,7 @@ def _write(
         strategy=tuned.plan.strategy,
         **uncertainty.json,
         parity=parity,
-        tuning={"plan": tuned.plan.to_json(), "verdict": tuned.comparison.to_json()},
+        finetune={"plan": tuned.plan.to_json(), "verdict": tuned.comparison.to_json()},
         probe={
             "cv": evaluation_to_json(probe.cv),
             "test": None if probe.test is None else evaluation_to_json(probe.test),

@@ -312,7 +312,7 @@ class FinetunePipeline:
             self.log.draw()
         more = {}
         if comparison is not None:
-            more = {"tuning": {"verdict": comparison.to_json()}}
+            more = {"finetune": {"verdict": comparison.to_json()}}
         write_probe_outputs(self.context, self.fitted, self.started, **more)
 
     def _decide_plan(self, plan: FinetunePlan) -> dict[str, JsonValue]:
@@ -363,7 +363,7 @@ class FinetunePipeline:
         for name, train, held in jobs:
             head = self._start_head(plan, train)
             probes.append(self._probe(train).head.logits(self._blocks(held)))
-            with self.context.timed("tuning"):
+            with self.context.timed("finetune"):
                 results.append(self._run(self._job(plan, name), plan, head, train, held, name))
             tuned.append(results[-1].logits)
         evidence = _Comparison(
@@ -428,7 +428,7 @@ class FinetunePipeline:
         head = self._start_head(plan, self.train)
         numbers = {"num_epochs": final_plan.epochs, "num_images": len(self.train)}
         stage = self.context.events.stage(Stage.FINAL_TRAINING, **numbers)
-        with stage, self.context.timed("tuning"):
+        with stage, self.context.timed("finetune"):
             return self._run(self._job(plan, "final"), final_plan, head, self.train, None, "final"), head, self.train
 
     # -- helpers

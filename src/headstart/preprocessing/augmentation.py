@@ -133,7 +133,7 @@ def parse_augment(text: str) -> Augment:
         if name not in names:
             near = difflib.get_close_matches(name, [*names, *_WORDS], n=1, cutoff=0.5)
             raise SettingError(
-                f"Unknown augmentation `{word}`.",
+                f"unknown augmentation `{word}`.",
                 hint=f"did you mean `{near[0]}`?" if near else f"available: {', '.join(names)}",
             )
         if not equals:
@@ -143,10 +143,10 @@ def parse_augment(text: str) -> Augment:
         try:
             value = float(number)
         except ValueError as error:
-            raise SettingError(f"The strength of `{word}` must be a number, not `{number}`.") from error
+            raise SettingError(f"the strength of `{word}` must be a number, not `{number}`.") from error
         low, high = {"rotate": (0.0, 180.0), "crop": (0.05, 1.0), "zoom": (0.0, 0.9)}.get(name, (0.0, 1.0))
         if not low <= value <= high:
-            raise SettingError(f"The strength of `{word}` must be between {low:g} and {high:g}, not {value:g}.")
+            raise SettingError(f"the strength of `{word}` must be between {low:g} and {high:g}, not {value:g}.")
         values[name] = value
     return Augment(**values)
 

@@ -25,7 +25,7 @@ from headstart.preprocessing.image_spec import (
     read_image,
 )
 
-__all__ = ["DEEP_MODES", "ReducedImage", "decode_for_both", "decode_reduced", "ending_remarks"]
+__all__ = ["DEEP_MODES", "ReducedImage", "decode_for_both", "decode_reduced", "extension_notes"]
 
 DEEP_MODES = frozenset(("I;16", "I;16L", "I;16B", "I;16N", "I", "F"))
 """Modes of images with more than 8 bits, which need an intensity range."""
@@ -68,7 +68,7 @@ class ReducedImage:
         size_hw: Full height and width, upright, pixels.
         quality: Estimated JPEG quality 1-100, or None.
         exif: EXIF data.
-        remarks: (kind, detail) of unusual properties that were handled.
+        notes: (kind, detail) of unusual properties that were handled.
     """
 
     image: Image.Image
@@ -77,7 +77,7 @@ class ReducedImage:
     size_hw: tuple[int, int]
     quality: int | None
     exif: Exif
-    remarks: tuple[tuple[str, str], ...]
+    notes: tuple[tuple[str, str], ...]
 
 
 def decode_reduced(data: bytes, *, min_side: int, max_pixels: int, name: str = "") -> ReducedImage:
@@ -102,7 +102,7 @@ def decode_reduced(data: bytes, *, min_side: int, max_pixels: int, name: str = "
     exif = read_exif(image)
     form, mode = image.format or "", image.mode
     width, height = image.size
-    remarks = _remarks(image, exif, name)
+    notes = _notes(image, exif, name)
     quality = _quality(image)
     with decoding():
         if form in ("JPEG", "MPO") and min(width, height) >= 2 * min_side:
@@ -115,7 +115,7 @@ def decode_reduced(data: bytes, *, min_side: int, max_pixels: int, name: str = "
             exif = Exif(exif.camera, exif.taken)
     if exif.orientation > 4:
         width, height = height, width
-    return ReducedImage(image, form, mode, (height, width), quality, exif, tuple(remarks))
+    return ReducedImage(image, form, mode, (height, width), quality, exif, tuple(notes))
 
 
 def decode_for_both(
@@ -154,8 +154,8 @@ def _is_decoded_for(reduced: ReducedImage, data: bytes, spec: ImageSpec) -> bool
     return wanted == (reduced.image.size if reduced.exif.orientation <= 4 else reduced.image.size[::-1])
 
 
-def ending_remarks(form: str, name: str) -> list[tuple[str, str]]:
-    """Return a remark if the extension of a file does not match its format (Pillow's name)."""
+def extension_notes(form: str, name: str) -> list[tuple[str, str]]:
+    """Return a note if the extension of a file does not match its format (Pillow's name)."""
     ending = os.path.splitext(name)[1].lower()
     if not name or ending in _ENDINGS.get(form, (ending,)):
         return []
@@ -163,30 +163,30 @@ def ending_remarks(form: str, name: str) -> list[tuple[str, str]]:
     return [("wrong-extension", f"{shown} but the format is {form}; read by its format")]
 
 
-def _remarks(image: Image.Image, exif: Exif, name: str) -> list[tuple[str, str]]:
+def _notes(image: Image.Image, exif: Exif, name: str) -> list[tuple[str, str]]:
     """Return unusual properties of an opened file."""
     form = image.format or ""
-    remarks = ending_remarks(form, name)
+    notes = extension_notes(form, name)
     if exif.orientation > 1:
-        remarks.append(("rotated", "rotated upright by EXIF orientation"))
+        notes.append(("rotated", "rotated upright by EXIF orientation"))
     if getattr(image, "is_animated", False) and form != "MPO":
         if form == "TIFF":
-            remarks.append(("stack", f"{getattr(image, 'n_frames', 2)} pages; only the first is used"))
+            notes.append(("stack", f"{getattr(image, 'n_frames', 2)} pages; only the first is used"))
         else:
-            remarks.append(("animated", "an animation; only the first frame is used"))
+            notes.append(("animated", "an animation; only the first frame is used"))
     if image.mode in _MODES:
-        remarks.append(_MODES[image.mode])
+        notes.append(_MODES[image.mode])
     elif image.mode in DEEP_MODES:
-        remarks.append(("deep", "more than 8 bits per value, mapped by one range for the whole dataset"))
+        notes.append(("deep", "more than 8 bits per value, mapped by one range for the whole dataset"))
     elif "transparency" in image.info:
-        remarks.append(_MODES["RGBA"])
+        notes.append(_MODES["RGBA"])
     if form == "PNG" and image.mode in ("RGB", "RGBA") and _png_depth(image) == 16:
-        remarks.append(("deep-color", "16 bits per channel, of which the upper 8 are used"))
+        notes.append(("deep-color", "16 bits per channel, of which the upper 8 are used"))
     if form == "TIFF":
         samples = getattr(image, "tag_v2", {}).get(277, 1)
         if isinstance(samples, int) and samples > len(image.getbands()):
-            remarks.append(("channels", f"{samples} channels, of which {len(image.getbands())} are used"))
-    return remarks
+            notes.append(("channels", f"{samples} channels, of which {len(image.getbands())} are used"))
+    return notes
 
 
 def _png_depth(image: Image.Image) -> int | None:

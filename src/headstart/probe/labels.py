@@ -119,27 +119,27 @@ def check_labels(
     """
     ids = np.asarray(class_ids, dtype=np.int64)
     if len(ids) and (ids.min() < 0 or ids.max() >= num_classes):
-        raise DataError(f"Class numbers must lie in 0..{num_classes - 1}; there are {ids.min()}..{ids.max()}.")
+        raise DataError(f"class numbers must lie in 0..{num_classes - 1}; there are {ids.min()}..{ids.max()}.")
     num_present = len(np.unique(ids))
     if num_present < 2:
         raise DataError(
-            f"There are images of {num_present} class; a classifier needs at least 2 classes.",
+            f"there are images of {num_present} class; a classifier needs at least 2 classes.",
             hint="add images of another class",
         )
     weights = np.ones(len(ids))
     if class_weights is not None:
         factors = np.asarray(class_weights, dtype=np.float64)
         if factors.shape != (num_classes,) or not (np.isfinite(factors).all() and (factors > 0).all()):
-            raise DataError(f"Class weights must be {num_classes} positive numbers, one for each class.")
+            raise DataError(f"class weights must be {num_classes} positive numbers, one for each class.")
         weights = factors[ids]
     group = None
     if groups is not None:
         if len(groups) != len(ids):
-            raise DataError(f"There are {len(groups)} groups for {len(ids)} images; each needs one.")
+            raise DataError(f"there are {len(groups)} groups for {len(ids)} images; each needs one.")
         group = np.unique(groups, return_inverse=True)[1].astype(np.int64)
         if group.max() == 0:
             raise InvalidEvaluationError(
-                "All images are in one group, so none can be scored by a model that has not seen its group.",
+                "all images are in one group, so none can be scored by a model that has not seen its group.",
                 hint="check where groups come from, or leave groups out if the images are independent",
             )
     labels, present = Labels(ids, num_classes, weights, group).take(np.arange(len(ids)))
@@ -151,11 +151,11 @@ def check_labels(
 def _nothing_measurable(labels: Labels) -> InvalidEvaluationError:
     if labels.groups is None:
         return InvalidEvaluationError(
-            "Every class has 1 image, so no image can be scored by a model that has seen its class.",
+            "every class has 1 image, so no image can be scored by a model that has seen its class.",
             hint="add images: at least 2 for each class, better 20",
         )
     return InvalidEvaluationError(
-        "Every class lies inside one group, so no image can be scored by a model that has seen its class.",
+        "every class lies inside one group, so no image can be scored by a model that has seen its class.",
         hint="add images of each class from other groups, or check where groups come from",
     )
 

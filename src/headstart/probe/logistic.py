@@ -101,7 +101,7 @@ def _fit(rows: NDArray[np.float32], labels: Labels, index: NDArray[np.int64], pe
     try:
         from sklearn.linear_model import LogisticRegression
     except ImportError as error:
-        raise MissingExtraError("Logistic regression", "train") from error
+        raise MissingExtraError("logistic regression", "train") from error
     ids = labels.class_ids[index]
     present = np.unique(ids)
     weight, bias = np.zeros((labels.num_classes, rows.shape[1])), np.zeros(labels.num_classes)

@@ -143,16 +143,16 @@ def fit_normalizer(blocks: Blocks, *, floor: float = 0.1, clip: float = 5.0) -> 
         DataError: There are no blocks or no rows, the rows disagree, or a value is not finite.
     """
     if not blocks:
-        raise DataError("There are no features to fit a head on.")
+        raise DataError("there are no features to fit a head on.")
     rows = {name: len(array) for name, array in blocks.items()}
     if len(set(rows.values())) != 1 or min(rows.values()) == 0:
-        raise DataError(f"Every block of features needs one row for each image, and they have {rows}.")
+        raise DataError(f"every block of features needs one row for each image, and they have {rows}.")
     means, scales = [], []
     for name, array in blocks.items():
         mean, deviation = _moments(array)
         if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
             raise DataError(
-                f"The features `{name}` hold values that are not numbers.",
+                f"the features `{name}` hold values that are not numbers.",
                 hint="leave the images out that could not be read",
             )
         # A feature that is constant but for rounding must not be blown up, nor set the median.
@@ -176,8 +176,8 @@ def _moments(array: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[n
 
 def _block(blocks: Blocks, name: str, size: int) -> NDArray[np.float32]:
     if name not in blocks:
-        raise DataError(f"The features `{name}` are missing; there are {', '.join(blocks) or 'none'}.")
+        raise DataError(f"the features `{name}` are missing; there are {', '.join(blocks) or 'none'}.")
     array = blocks[name]
     if array.ndim != 2 or array.shape[1] != size:
-        raise DataError(f"The features `{name}` have shape {array.shape} where (N, {size}) is expected.")
+        raise DataError(f"the features `{name}` have shape {array.shape} where (N, {size}) is expected.")
     return array

@@ -33,7 +33,7 @@ _KEPT = frozenset(
 _FEW = 10  # boxes of a class below which little can be learned or measured
 _IMBALANCE = 10.0
 _SAME_BOX = 0.5  # overlap from which two annotations of one object agree
-_OWN_REMARKS = ("rotated",)  # reported among the box problems
+_BOX_PROBLEMS = ("rotated",)  # reported among the box problems
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,8 +107,8 @@ def inspect_box_dataset(
         group_from=group_from,
         strata=rarest_class(samples),
     )
-    remarks = tuple(r for r in report.remarks if r.kind not in _OWN_REMARKS)
-    images = replace(report, remarks=remarks, overlap_fraction={})
+    handled_files = tuple(r for r in report.handled_files if r.kind not in _BOX_PROBLEMS)
+    images = replace(report, handled_files=handled_files, overlap_fraction={})
     classes = _classes(samples)
     findings = (
         *report.findings,

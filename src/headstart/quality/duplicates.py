@@ -145,7 +145,7 @@ def _pairs(same: list[int]) -> list[tuple[int, int]]:
 
 def _has_content(scan: ScanResult, i: np.int64) -> bool:
     info = scan.info[int(i)]
-    return info is not None and not any(kind == "one-color" for kind, _ in info.remarks)
+    return info is not None and not any(kind == "one-color" for kind, _ in info.notes)
 
 
 def _similarity_threshold(scores: NDArray[np.float32], candidates: Candidates, count: int) -> float:

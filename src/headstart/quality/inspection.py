@@ -25,7 +25,7 @@ from headstart.quality.leaks import find_leaks
 from headstart.quality.pixel_comparison import SamePixels
 from headstart.quality.shortcuts import find_shortcuts
 from headstart.types.codes import DecisionReason, Evidence, Finding, FindingKind, GroupStatus, JsonValue, Severity
-from headstart.types.records import DatasetReport, Decision, GroupPattern, ImagePair, Remark, Samples, Shortcut
+from headstart.types.records import DatasetReport, Decision, GroupPattern, HandledFiles, ImagePair, Samples, Shortcut
 from headstart.utils.limits import MAX_PIXELS
 
 __all__ = ["AppliedReport", "apply_report", "inspect_dataset"]
@@ -138,7 +138,7 @@ def inspect_dataset(
         classes=class_table(samples),
         formats=dict(Counter(f.format for f in scan.info if f is not None).most_common()),
         unreadable=tuple(unreadable),
-        remarks=_remarks(samples, scan),
+        handled_files=_handled_files(samples, scan),
         duplicates=tuple(named_pairs[: len(exact)]),
         near_duplicates=tuple(named_pairs[len(exact) :]),
         leaks=tuple(leaks),
@@ -255,7 +255,7 @@ def _find_unused_pages(samples: Samples, scan: ScanResult) -> list[Finding]:
     names: list[JsonValue] = [
         sample.name
         for sample, info in zip(samples, scan.info, strict=True)
-        if info is not None and any(kind in _SEVERAL_PAGES for kind, _ in info.remarks)
+        if info is not None and any(kind in _SEVERAL_PAGES for kind, _ in info.notes)
     ]
     if not names:
         return []
@@ -263,19 +263,19 @@ def _find_unused_pages(samples: Samples, scan: ScanResult) -> list[Finding]:
     return [Finding(FindingKind.PAGES_NOT_USED, Severity.WARNING, evidence)]
 
 
-def _remarks(samples: Samples, scan: ScanResult) -> tuple[Remark, ...]:
+def _handled_files(samples: Samples, scan: ScanResult) -> tuple[HandledFiles, ...]:
     """Return unusual properties by kind, the most frequent first, except those that are findings."""
     rows_by_kind: dict[str, list[tuple[str, str]]] = defaultdict(list)
     for sample, info in zip(samples, scan.info, strict=True):
-        for kind, detail in info.remarks if info is not None else ():
+        for kind, detail in info.notes if info is not None else ():
             if kind not in _SEVERAL_PAGES:
                 rows_by_kind[kind].append((sample.name, detail))
-    remarks = [
-        Remark(kind, len(rows), rows[0][1], tuple(name for name, _ in rows[:_EXAMPLES]))
+    handled_files = [
+        HandledFiles(kind, len(rows), rows[0][1], tuple(name for name, _ in rows[:_EXAMPLES]))
         for kind, rows in rows_by_kind.items()
         for kind, rows in rows_by_kind.items()
     ]
-    return tuple(sorted(remarks, key=lambda r: (-r.count, r.kind)))
+    return tuple(sorted(handled_files, key=lambda r: (-r.count, r.kind)))
 
 
 def _shortcuts(

@@ -33,7 +33,7 @@ def dataset_findings(report: DatasetReport) -> list[Finding]:
                 Severity.INFO,
                 {"what": r.kind, "count": r.count, "detail": r.detail, "examples": list(r.examples)},
             )
-            for r in report.remarks
+            for r in report.handled_files
         ),
         *_narrow_crop(report),
     ]

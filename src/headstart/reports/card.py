@@ -66,7 +66,7 @@ def model_card(report: Mapping[str, Any]) -> str:
         "## Limitations": [
             "\n".join(
                 [
-                    *(f"- {_text(r['title'])}. {_text(r['text'])}" for r in report["comment"]["remarks"]),
+                    *(f"- {_text(r['title'])}. {_text(r['text'])}" for r in report["comment"]["findings"]),
                     *(f"- {_text(f['text'])}" for f in report["comment"]["not_to_conclude"]),
                 ]
             )

@@ -236,7 +236,7 @@ def not_to_conclude(s: ResultSummary) -> list[ReportFinding]:
 def comment_to_json(s: ResultSummary) -> dict[str, Any]:
     """Return the `comment` section of `report.json`: code, severity, evidence, title and text of each finding."""
     return {
-        "remarks": [report_finding_to_json(f) for f in comment_on(s)],
+        "findings": [report_finding_to_json(f) for f in comment_on(s)],
         "next": [report_finding_to_json(f) for f in next_steps(s)],
         "not_to_conclude": [report_finding_to_json(f) for f in not_to_conclude(s)],
     }

@@ -47,15 +47,15 @@ class ScoredImage:
         name: Path relative to the data root.
         path: Current path, or None.
         size_hw: Upright size in pixels; None if the file is missing.
-        truth: True boxes; None if the data are missing.
-        found: Detections with calibrated scores.
+        ground_truth: True boxes; None if the data are missing.
+        predictions: Detections with calibrated scores.
     """
 
     name: str
     path: str | None
     size_hw: tuple[int, int] | None
-    truth: Boxes | None
-    found: Detections
+    ground_truth: Boxes | None
+    predictions: Detections
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def summarize_detection(facts: DetectionFacts, *, seed: int = 0) -> dict[str, An
         "parity": metrics.get("parity"),
         "duration_s": metrics.get("duration_s"),
     }
-    report["comment"] = {"remarks": [report_finding_to_json(f) for f in comment_on_detector(report)]}
+    report["comment"] = {"findings": [report_finding_to_json(f) for f in comment_on_detector(report)]}
     return report
 
 
@@ -158,7 +158,7 @@ def without_box_images(report: Mapping[str, Any]) -> dict[str, Any]:
             "problems": [{**row, "examples": []} for row in report["data"]["problems"]],
             "findings": [{key: row[key] for key in ("kind", "severity")} for row in report["data"]["findings"]],
         },
-        "comment": {"remarks": [row for row in report["comment"]["remarks"] if not _names_files(row["evidence"])]},
+        "comment": {"findings": [row for row in report["comment"]["findings"] if not _names_files(row["evidence"])]},
         "settings": [row for row in report["settings"] if row.get("name") not in private],
         "environment": {k: v for k, v in report["environment"].items() if k != "command"},
     }
@@ -220,7 +220,7 @@ def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:
 
 
 def _model(facts: DetectionFacts) -> dict[str, Any]:
-    backbone, plan = facts.bundle.get("backbone") or {}, (facts.metrics.get("tuning") or {}).get("plan") or {}
+    backbone, plan = facts.bundle.get("backbone") or {}, (facts.metrics.get("finetune") or {}).get("plan") or {}
     pixels = facts.bundle.get("pixels") or {}
     latency = facts.bundle.get("latency") or {}
     files = facts.bundle.get("files") or {}
@@ -282,12 +282,12 @@ def _images(facts: DetectionFacts, names: Sequence[str], block: Mapping[str, Any
     """
     confusion = dict(block.get("confusion") or {})
     limits = np.array(confusion.get("thresholds") or [0.5] * len(names), dtype=np.float64)
-    usable = [i for i, p in enumerate(facts.scored) if p.truth is not None and p.size_hw is not None]
-    truth = [boxes for i in usable if (boxes := facts.scored[i].truth) is not None]
-    again = confuse(truth, [facts.scored[i].found for i in usable], names, limits.tolist())
+    usable = [i for i, p in enumerate(facts.scored) if p.ground_truth is not None and p.size_hw is not None]
+    ground_truth = [boxes for i in usable if (boxes := facts.scored[i].ground_truth) is not None]
+    again = confuse(ground_truth, [facts.scored[i].predictions for i in usable], names, limits.tolist())
     errors = np.zeros((len(facts.scored), len(ERRORS)), dtype=np.int64)
     errors[usable] = again.errors
-    totals = dict(confusion.get("errors") or dict.fromkeys((*ERRORS, "num_images", "num_wrong"), 0))
+    totals = dict(confusion.get("errors") or dict.fromkeys((*ERRORS, "num_images", "num_images_with_errors"), 0))
     problems = []
     if len(usable) == totals["num_images"] and again.to_json()["errors"] != totals:
         problems.append(Note(NoteKind.LABELS_CHANGED, Severity.WARNING))
@@ -299,14 +299,14 @@ def _images(facts: DetectionFacts, names: Sequence[str], block: Mapping[str, Any
     shown = {}
     for i in (*worst, *random):
         image = facts.scored[i]
-        assert image.truth is not None
+        assert image.ground_truth is not None
         assert image.size_hw is not None
-        found = image.found.take(image.found.scores >= limits[image.found.class_ids])
+        predictions = image.predictions.take(image.predictions.scores >= limits[image.predictions.class_ids])
         shown[str(i)] = {
             "name": image.name,
             "size_hw": list(image.size_hw),
-            "truth": _rows(image.truth.xyxy, image.truth.class_ids, None),
-            "found": _rows(found.xyxy, found.class_ids, found.scores),
+            "ground_truth": _rows(image.ground_truth.xyxy, image.ground_truth.class_ids, None),
+            "predictions": _rows(predictions.xyxy, predictions.class_ids, predictions.scores),
             **{kind: int(count) for kind, count in zip(ERRORS, errors[i], strict=True)},
         }
     return {

@@ -54,8 +54,8 @@ def detection_class_text(report: Mapping[str, Any]) -> str:
 def detection_comment_text(report: Mapping[str, Any]) -> str:
     """Return headline and findings as Markdown."""
     lines = [f"# {report['run']}", "", report["headline"]["sentence"], "", report["headline"]["protocol"], ""]
-    for remark in report["comment"]["remarks"]:
-        lines += [f"**{remark['title']}.** {remark['text']}", ""]
+    for finding in report["comment"]["findings"]:
+        lines += [f"**{finding['title']}.** {finding['text']}", ""]
     return "\n".join(lines)
 
 

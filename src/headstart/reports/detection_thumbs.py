@@ -13,9 +13,9 @@ from headstart.quality.box_contact_sheet import small_image
 from headstart.quality.box_drawing import draw_boxes
 from headstart.reports.thumbs import MAX_BYTES
 
-__all__ = ["FOUND_COLOR", "TRUE_COLOR", "make_box_thumbs"]
+__all__ = ["GROUND_TRUTH_COLOR", "PREDICTION_COLOR", "make_box_thumbs"]
 
-TRUE_COLOR, FOUND_COLOR = (0, 114, 178), (230, 120, 0)
+GROUND_TRUTH_COLOR, PREDICTION_COLOR = (0, 114, 178), (230, 120, 0)
 
 _SIDE = 360
 _QUALITY = 80
@@ -48,7 +48,10 @@ def _thumb(entry: Mapping[str, Any], path: str, names: list[str], spec: ImageSpe
         image, scale = small_image(path, (height, width), side, spec.intensity_range)
     except ImageError:
         return None
-    for rows, color, is_true in ((entry["truth"], TRUE_COLOR, True), (entry["found"], FOUND_COLOR, False)):
+    for rows, color, is_true in (
+        (entry["ground_truth"], GROUND_TRUTH_COLOR, True),
+        (entry["predictions"], PREDICTION_COLOR, False),
+    ):
         if rows:
             xyxy = np.array([r["xyxy"] for r in rows], dtype=np.float32) * scale
             captions = ["" if is_true or len(rows) > 12 else f"{names[r['class_id']]} {r['score']:.2f}" for r in rows]

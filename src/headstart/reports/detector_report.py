@@ -208,7 +208,7 @@ def _read_scored(
     if stored is None:
         problems.append(Note(NoteKind.RUN_WITHOUT_PREDICTIONS, Severity.WARNING, {"file": "scores.npz"}))
         return []
-    truth = _by_name(samples, names) if samples is not None else []
+    ground_truth = _by_name(samples, names) if samples is not None else []
     at = {n: i for i, n in enumerate(samples.names)} if samples is not None else {}
     scored = []
     for name in (n for n, split in splits.items() if split == part and n not in leaking):
@@ -218,7 +218,7 @@ def _read_scored(
         path, size = None, None
         if i is not None and samples is not None:
             path, size = str(samples.paths[i]), (int(samples.sizes_hw[i, 0]), int(samples.sizes_hw[i, 1]))
-        scored.append(ScoredImage(name, path, size, truth[i] if i is not None else None, detections))
+        scored.append(ScoredImage(name, path, size, ground_truth[i] if i is not None else None, detections))
     return scored
 
 

@@ -18,7 +18,7 @@ def describe_network(facts: RunData) -> dict[str, Any]:
     bundle, card = facts.bundle, dict(facts.bundle.get("backbone") or {})
     pixels = dict(bundle.get("pixels") or {})
     parts = _parts(facts.tensors)
-    plan = dict((facts.extra.get("tuning") or {}).get("plan") or {})
+    plan = dict((facts.extra.get("finetune") or {}).get("plan") or {})
     rates = _rates(tuple(p for p in parts if p != "head"), plan)
     head = dict(bundle.get("head") or {})
     used = dict(zip(head.get("names", ()), head.get("sizes", ()), strict=False))

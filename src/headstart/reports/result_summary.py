@@ -68,7 +68,7 @@ class ResultSummary:
         duplicates_at_baseline: Evidence of near-duplicate chains that lower the score to the baseline, or None.
         group_questions: Plausible inferred groupings that were not applied.
         is_tuned: Whether backbone stages were trained.
-        verdict: The paired comparison of fine-tuning with the probe (`tuning.verdict` of `metrics.json`), or None.
+        verdict: The paired comparison of fine-tuning with the probe (`finetune.verdict` of `metrics.json`), or None.
     """
 
     score: float | None
@@ -109,7 +109,7 @@ def summarize_result(facts: RunData) -> ResultSummary:
     block, names = facts.headline_block, facts.class_names
     baselines = dict(metrics.get("baselines") or {})
     cv = (metrics.get("cv") or {}).get(metric) if metrics.get("test") else None
-    tuning = dict(facts.extra.get("tuning") or {})
+    finetune = dict(facts.extra.get("finetune") or {})
     including_leaks = metrics.get("test_including_leaks") or {}
     confusion = np.asarray(block.get("confusion") or np.zeros((len(names), len(names))), dtype=np.int64)
     return ResultSummary(
@@ -139,8 +139,8 @@ def summarize_result(facts: RunData) -> ResultSummary:
         has_groups=bool(metrics.get("num_groups")),
         duplicates_at_baseline=_evidence_of(report.get("findings"), FindingKind.DUPLICATES_AT_BASELINE),
         group_questions=_group_questions(report.get("findings")),
-        is_tuned=str(tuning.get("plan", {}).get("train_from", "head")) != "head",
-        verdict=tuning.get("verdict"),
+        is_tuned=str(finetune.get("plan", {}).get("train_from", "head")) != "head",
+        verdict=finetune.get("verdict"),
     )
 
 

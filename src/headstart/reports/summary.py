@@ -68,7 +68,7 @@ def summarize(facts: RunData, *, seed: int = 0) -> dict[str, Any]:
         "learning": _learning(facts),
         "per_class": _per_class(facts),
         "confusion": _confusion(facts, cells),
-        "errors": {"wrong": errors, "unsure": unsure, "num_wrong": int((~scored.is_correct[where]).sum())},
+        "errors": {"wrong": errors, "unsure": unsure, "num_errors": int((~scored.is_correct[where]).sum())},
         "calibration": {**calibration_section(facts, where), **dict(facts.extra.get("calibration") or {})},
         "operating": facts.extra.get("operating") or operating_section(facts, where),
         "ood": ood_section(facts, where),
@@ -177,7 +177,7 @@ def _held_out_name(block: Mapping[str, Any]) -> str:
 
 def _unfreezing(facts: RunData, num_epochs: int) -> list[dict[str, Any]]:
     """Return the stages unfrozen later, each with its epoch (1.0 is the end of the first epoch)."""
-    plan = dict((facts.extra.get("tuning") or {}).get("plan") or {})
+    plan = dict((facts.extra.get("finetune") or {}).get("plan") or {})
     total = int(
         plan.get("epochs") or num_epochs
     )  # of the plan: fractions refer to its steps, even after early stopping

@@ -75,8 +75,8 @@ def comment_markdown(report: Mapping[str, Any]) -> str:
     lines = ["# Comment", "", report["headline"]["sentence"], "", report["headline"]["protocol"], ""]
     if report["headline"].get("binary"):
         lines += [f"{report['headline']['binary']['message']}.", ""]
-    for remark in comment["remarks"]:
-        lines += [f"## {_line(remark['title'])}", "", _line(remark["text"]), ""]
+    for finding in comment["findings"]:
+        lines += [f"## {_line(finding['title'])}", "", _line(finding["text"]), ""]
     lines += ["## Next steps", "", *(f"- {_line(step['text'])}" for step in comment["next"]), ""]
     lines += ["## Limitations", "", *(f"- {_line(f['text'])}" for f in comment["not_to_conclude"]), ""]
     lines += [

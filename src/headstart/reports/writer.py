@@ -220,7 +220,7 @@ def without_images(report: Mapping[str, Any]) -> dict[str, Any]:
     ]
     clean["data"]["group_patterns"] = []  # derived from file names
     clean["confusion"] = {**report["confusion"], "cells": []}
-    clean["errors"] = {"wrong": [], "unsure": [], "num_wrong": report["errors"]["num_wrong"]}
+    clean["errors"] = {"wrong": [], "unsure": [], "num_errors": report["errors"]["num_errors"]}
     clean["ood"] = {k: v for k, v in report["ood"].items() if k != "strangest"}
     clean["label_errors"] = {k: v for k, v in report["label_errors"].items() if k not in ("rows", "shown")}
     private = {"data", "out", "split", "weights"}
@@ -275,7 +275,7 @@ def _read_leaking(facts: RunData, paths: Mapping[str, str]) -> tuple[tuple[str, 
     return tuple(images.values())
 
 
-_SECTIONS = ("ood", "coverage", "operating", "learning_curve", "calibration", "label_errors", "tuning", "sizes")
+_SECTIONS = ("ood", "coverage", "operating", "learning_curve", "calibration", "label_errors", "finetune", "sizes")
 
 
 def _read_scored(

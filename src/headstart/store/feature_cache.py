@@ -207,7 +207,7 @@ def clear_cache(root: Path, part: str | None = None) -> int:
             freed += info.size_bytes
     if refused:
         raise CacheError(
-            f"Cannot delete `{refused[0][0]}` ({refused[0][1]}).",
+            f"cannot delete `{refused[0][0]}` ({refused[0][1]}).",
             hint="check whether another user or program is using it; the rest was deleted",
         )
     return freed

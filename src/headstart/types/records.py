@@ -34,10 +34,10 @@ __all__ = [
     "Features",
     "GroupEvidence",
     "GroupPattern",
+    "HandledFiles",
     "ImagePair",
     "Prediction",
     "Problem",
-    "Remark",
     "Sample",
     "Samples",
     "Shortcut",
@@ -139,7 +139,7 @@ class Problem:
 
 
 @dataclass(frozen=True, slots=True)
-class Remark:
+class HandledFiles:
     """Unusual files of one kind that were handled.
 
     Attributes:
@@ -286,7 +286,7 @@ class DatasetReport:
         classes: Class name to counts by split (`none` without a split).
         formats: Counts by file format.
         unreadable: Unusable files by name and kind.
-        remarks: Unusual files that were handled.
+        handled_files: Unusual files that were handled.
         duplicates: Pairs with equal bytes or pixels.
         near_duplicates: Near-duplicate pairs.
         leaks: Pairs across splits.
@@ -306,7 +306,7 @@ class DatasetReport:
     classes: dict[str, dict[str, int]]
     formats: dict[str, int]
     unreadable: tuple[Problem, ...] = ()
-    remarks: tuple[Remark, ...] = ()
+    handled_files: tuple[HandledFiles, ...] = ()
     duplicates: tuple[ImagePair, ...] = ()
     near_duplicates: tuple[ImagePair, ...] = ()
     leaks: tuple[ImagePair, ...] = ()

@@ -59,4 +59,4 @@ def _parts(value: object) -> tuple[str, ...]:
 
 
 def _unknown(value: object) -> DeviceError:
-    return DeviceError(DeviceProblem.UNKNOWN, f"Unknown device `{value}`.", hint=_EXPECTED, device=(str(value),))
+    return DeviceError(DeviceProblem.UNKNOWN, f"unknown device `{value}`.", hint=_EXPECTED, device=(str(value),))

@@ -282,7 +282,7 @@ def test_two_formats_raise_but_table_next_to_xml_is_a_copy(tmp_path: Path) -> No
     put_text(tmp_path / "boxes.csv", "image,label,xmin,ymin,xmax,ymax\na.jpg,dog,1,2,30,40\n")
     assert find_format(tmp_path) == "voc"
     place = put_text(tmp_path / "boxes.json", coco_json({1: ("a.jpg", (100, 80))}, [coco_entry(1, 5)], {5: "bird"}))
-    with pytest.raises(UsageError, match="Two formats fit"):
+    with pytest.raises(UsageError, match="two formats fit"):
         read_boxes(tmp_path)
     assert has_boxes(tmp_path)
     assert read_boxes(place).class_names == ("bird",)

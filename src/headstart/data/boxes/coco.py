@@ -50,7 +50,7 @@ def load_coco(path: str) -> Any:
         with open(path, encoding="utf-8-sig") as file:
             return json.load(file)
     except OSError as error:
-        raise DataError(f"Cannot read `{shown}` ({error.strerror or error}).") from error
+        raise DataError(f"cannot read `{shown}` ({error.strerror or error}).") from error
     except (ValueError, RecursionError) as error:
         raise DataError(f"`{shown}` is not JSON ({error}).", hint="export it again") from error
 

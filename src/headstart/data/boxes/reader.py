@@ -69,7 +69,7 @@ def has_boxes(data: str | os.PathLike[str], task: str = "auto", *, allow_externa
         UsageError: Unknown task.
     """
     if task not in ("auto", "classify", "detect"):
-        raise UsageError(f"Unknown task `{task}`.", hint="use --task classify, --task detect or --task auto")
+        raise UsageError(f"unknown task `{task}`.", hint="use --task classify, --task detect or --task auto")
     if task != "auto":
         return task == "detect"
     try:
@@ -103,7 +103,7 @@ def read_boxes(
         UsageError: Two formats fit, a file names images outside the folder, or `box_format` is unknown.
     """
     if box_format is not None and box_format not in BOX_FORMATS:
-        raise UsageError(f"Unknown box format `{box_format}`.", hint="one of: " + ", ".join(BOX_FORMATS))
+        raise UsageError(f"unknown box format `{box_format}`.", hint="one of: " + ", ".join(BOX_FORMATS))
     path, shown = resolve_path(data, "a folder of images with boxes")
     if path.lower().endswith(".zip"):
         raise UsageError(
@@ -126,7 +126,7 @@ def _find(path: str, allow_external_paths: bool) -> _DetectedFormat | None:
     detected = [f for f in (_voc(listed), _coco(listed), _yolo(listed)) if f]
     if len(detected) > 1:
         raise UsageError(
-            "Two formats fit: " + " and ".join(f"{FORMATS[f.kind]} (`{f.example}`)" for f in detected) + ".",
+            "two formats fit: " + " and ".join(f"{FORMATS[f.kind]} (`{f.example}`)" for f in detected) + ".",
             hint="move one of them away, or pass the file itself (a .json, a data.yaml or a .csv)",
         )
     return detected[0] if detected else _csv(listed)
@@ -301,7 +301,7 @@ def _csv(listed: _Listed) -> _DetectedFormat | None:
         splits = [split_of_name(t.file.file) for t in tables]
         if not all(splits) or max(Counter(splits).values()) > 1:
             raise UsageError(
-                "Several tables hold boxes: " + ", ".join(f"`{t.file.name}`" for t in tables[:6]) + ".",
+                "several tables hold boxes: " + ", ".join(f"`{t.file.name}`" for t in tables[:6]) + ".",
                 hint=f"pass the right one: {printable(tables[0].file.path)}",
             )
     return _DetectedFormat("csv", tables[0].file.name, lambda: _read_csv(listed, tables))

@@ -197,7 +197,7 @@ def _split(table: BoxTable, cells: dict[str, str], where: str) -> str:
     split = split_of_name(word) if word else ""
     if word and not split:
         raise DataError(
-            f"The {table.split} of {where} is `{clean_label(word)}`; expected train, val or test.",
+            f"the {table.split} of {where} is `{clean_label(word)}`; expected train, val or test.",
             hint=f"correct it, or rename the column `{table.split}` to ignore it",
         )
     return split

@@ -334,7 +334,7 @@ def _refuse_empty(draft: Draft, kept_images: Sequence[object], problems: Sequenc
     more = f" ... ({len(problems)} in all)" if len(problems) > 10 else ""
     if not kept_images:
         raise DataError(
-            f"No annotated image ({draft.layout}) can be used" + (f": {shown}{more}." if shown else "."),
+            f"no annotated image ({draft.layout}) can be used" + (f": {shown}{more}." if shown else "."),
             hint="put annotations and images into one folder, under the same names",
         )
     raise DataError(

@@ -205,13 +205,13 @@ def annotation_files(images: Sequence[ImageBoxes], class_names: Sequence[str], t
                 writer.writerow([*csv_row(image, i, class_names), *more])
         return {"boxes.csv": stream.getvalue()}
     if to not in ("voc", "yolo"):
-        raise UsageError(f"Unknown format `{to}`.", hint="voc, coco, yolo or csv")
+        raise UsageError(f"unknown format `{to}`.", hint="voc, coco, yolo or csv")
     for image in images:
         is_voc = to == "voc"
         place = label_place(image.name, "Annotations" if is_voc else "labels", ".xml" if is_voc else ".txt")
         if place in files:
             raise UsageError(
-                f"Two images would share the file `{place}`, since their names differ only in the extension.",
+                f"two images would share the file `{place}`, since their names differ only in the extension.",
                 hint="rename one of them, or write coco or csv",
             )
         files[place] = voc_text(image, class_names) if is_voc else yolo_text(image)

@@ -73,7 +73,7 @@ def read_dataset(path: str) -> Dataset:
         with open(path, encoding="utf-8-sig") as file:
             value = yaml.safe_load(file.read(1 << 22))
     except OSError as error:
-        raise DataError(f"Cannot read `{shown}` ({error.strerror or error}).") from error
+        raise DataError(f"cannot read `{shown}` ({error.strerror or error}).") from error
     except yaml.constructor.ConstructorError as error:
         raise DataError(
             f"`{shown}` asks to build or run something ({error.problem}), which is refused.",
