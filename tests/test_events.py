@@ -51,8 +51,8 @@ def test_json_holds_codes_and_plain_numbers() -> None:
 def test_json_lines_with_unusual_names() -> None:
     out = io.StringIO()
     stream = EventStream([JsonLines(out)])
-    stream.find(Finding(FindingKind.SINGLE_CLASS, Severity.ERROR, {"class": "a\nb\udce9"}))
-    stream.find(Finding(FindingKind.SINGLE_CLASS, Severity.ERROR, {"class": "c"}))
+    stream.report(Finding(FindingKind.SINGLE_CLASS, Severity.ERROR, {"class": "a\nb\udce9"}))
+    stream.report(Finding(FindingKind.SINGLE_CLASS, Severity.ERROR, {"class": "c"}))
     rows = [json.loads(line) for line in out.getvalue().splitlines()]
     assert [r["finding"]["evidence"]["class"] for r in rows] == ["a\nb\udce9", "c"]
 

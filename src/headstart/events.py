@@ -1,6 +1,6 @@
 """Send the events of a pipeline to listeners: screen, log, files of the run, callbacks.
 
-Listeners are called in order, one event at a time, in the thread that emits it.
+Listeners are called in order, one event at a time, in the emitting thread.
 """
 
 from __future__ import annotations
@@ -68,13 +68,13 @@ Listener = Callable[[Event], None]
 
 
 class CancelToken:
-    """Token that stops a running pipeline; thread-safe."""
+    """Thread-safe token that cancels a running pipeline."""
 
     def __init__(self) -> None:
         self._event = threading.Event()
 
     def cancel(self) -> None:
-        """Request a stop at the next opportunity; a saved run can be resumed."""
+        """Cancel the pipeline at its next progress event or stage; a saved run can be resumed."""
         self._event.set()
 
     @property
@@ -84,11 +84,11 @@ class CancelToken:
 
 
 class EventStream:
-    """Send events to listeners and stop the pipeline if canceled.
+    """Send events to listeners; raise CancelledError if the pipeline was canceled.
 
     Args:
-        listeners: Called with each event.
-        cancel: Checked at every progress event.
+        listeners: Functions called with each event.
+        cancel: Token that is checked at every stage and progress event.
     """
 
     def __init__(self, listeners: Iterable[Listener] = (), *, cancel: CancelToken | None = None) -> None:
@@ -131,14 +131,14 @@ class EventStream:
         for decision in decisions:
             self.emit(DecisionMade(decision))
 
-    def find(self, *findings: Finding | ReadingNote) -> None:
+    def report(self, *findings: Finding | ReadingNote) -> None:
         """Emit a `FindingMade` for each finding."""
         for finding in findings:
             self.emit(FindingMade(finding))
 
     @contextmanager
     def stage(self, stage: Stage, **evidence: Any) -> Iterator[dict[str, Any]]:
-        """Emit `StageStarted` and `StageFinished` around a block; the block may add evidence to the yielded dict."""
+        """Emit `StageStarted` and `StageFinished` around a block, which may add evidence to the yielded dict."""
         self.raise_if_cancelled()
         self.emit(StageStarted(stage, dict(evidence)))
         started = time.monotonic()
@@ -171,7 +171,7 @@ class EventStream:
 
 
 class JsonLines:
-    """A listener that writes one JSON object per event: `events.jsonl`, and stdout for `--progress json`."""
+    """Listener that writes one JSON object per line: `events.jsonl`, and stdout for `--progress json`."""
 
     def __init__(self, file: TextIO) -> None:
         self._file = file
@@ -208,7 +208,7 @@ def json_line(event: Event) -> str:
 
 
 def event_to_json(event: Event) -> dict[str, Any]:
-    """Return `{"type": ..., "time": seconds since the epoch, ...}` with plain values."""
+    """Return an event as `{"type": ..., "time": ..., ...}` with plain values; time is in seconds since the epoch."""
     value: dict[str, Any] = {"type": event.type, "time": round(time.time(), 3)}
     for item in fields(event):
         value[item.name] = plain(getattr(event, item.name))

@@ -73,7 +73,7 @@ class Machine:
         step = lambda samples, views: self.work(self.step_s[plan.strategy])  # noqa: E731
         return SimpleNamespace(source=SimpleNamespace(announce=lambda pairs: None), take_step=step)
 
-    def is_made(self, plan: DetectPlan, sample: int, view: int) -> bool:
+    def is_cached(self, plan: DetectPlan, sample: int, view: int) -> bool:
         return (plan.strategy, sample, view) in self.made
 
     def make_views(self, plan: DetectPlan, pairs: Sequence[tuple[int, int]], until: float) -> None:

@@ -97,9 +97,9 @@ def test_folder_with_files_is_not_overwritten(tmp_path: Path) -> None:
     assert check_box_output(str(empty_folder), "yolo") == "yolo"  # an empty one is fine
     (empty_folder / "a.txt").write_text("0 0.5 0.5 0.1 0.1\n")
     for to in ("yolo", "voc"):
-        with pytest.raises(UsageError, match="not written over"):
+        with pytest.raises(UsageError, match="is not empty"):
             check_box_output(str(empty_folder), to)
-    with pytest.raises(UsageError, match="not written over"):
+    with pytest.raises(UsageError, match="is not empty"):
         check_drawing_folder(str(empty_folder))
     detections, names = found_in(tmp_path / "images")
     (tmp_path / "empty").mkdir()
@@ -114,7 +114,7 @@ def test_folder_with_files_is_not_overwritten(tmp_path: Path) -> None:
         ("x.txt", "csv", r"writes a \.csv"),
         ("x.csv", "coco", r"writes a \.json"),
         ("no/such/x.csv", None, "does not exist"),
-        (None, "tfrecord", "no format"),
+        (None, "tfrecord", "unknown format"),
     ],
 )
 def test_invalid_output_raises_early(

@@ -103,7 +103,7 @@ def test_missing_bundle_feature_raises(bundle_path: Path, calibrated_bundle: Pat
     assert np.isnan(plain.predict_proba_and_ood(images)[1]).all()
     np.testing.assert_array_equal(plain.predict_proba_and_ood(images)[0], plain.predict_proba(images))
     for options in ({"ood_fpr": 0.05}, {"coverage": 0.9}):
-        with pytest.raises(UsageError, match="holds nothing"):
+        with pytest.raises(UsageError, match="cannot be used"):
             plain.predict(images, **options)
     for options in ({"ood_fpr": 1.5}, {"coverage": 0.0}, {"coverage": 0.999}, {"ood_fpr": 0.001}):
         with pytest.raises(UsageError):
@@ -126,5 +126,5 @@ def test_invalid_numbers_raise(calibrated_bundle: Path, tmp_path: Path, change: 
     shutil.copytree(calibrated_bundle, folder)
     info = json.loads((folder / "bundle.json").read_text(encoding="utf-8"))
     (folder / "bundle.json").write_text(json.dumps(info | change), encoding="utf-8")
-    with pytest.raises(BundleError, match="does not fit"):
+    with pytest.raises(BundleError, match="is invalid"):
         read_bundle(folder)

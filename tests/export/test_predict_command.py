@@ -85,9 +85,9 @@ def test_unreadable_file_gets_error_row_and_exit_code_1(bundle_path: Path, image
     [
         (["nowhere", "a.png"], 2, "error: there is no model at"),
         (["{bundle}", "no*thing"], 2, "matches no file"),
-        (["{bundle}", "{empty}"], 3, "no image in"),
-        (["{bundle}", "a.png", "--out", "o.txt"], 2, "neither in .csv nor in .jsonl"),
-        (["{empty}", "a.png"], 1, "neither a run nor a bundle"),
+        (["{bundle}", "{empty}"], 3, "no images in"),
+        (["{bundle}", "a.png", "--out", "o.txt"], 2, "must end in .csv"),
+        (["{empty}", "a.png"], 1, "neither a run folder nor a bundle"),
     ],
 )
 def test_usage_errors_are_reported(

@@ -112,7 +112,9 @@ def test_full_disk_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
         write_rows(tmp_path / "o.csv", [GOOD])
 
 
-@pytest.mark.parametrize(("name", "words"), [("o.txt", "neither"), ("x/o.csv", "does not exist"), ("d.csv", "folder")])
+@pytest.mark.parametrize(
+    ("name", "words"), [("o.txt", "must end in"), ("x/o.csv", "does not exist"), ("d.csv", "folder")]
+)
 def test_invalid_output_raises_early(tmp_path: Path, name: str, words: str) -> None:
     (tmp_path / "d.csv").mkdir()
     with pytest.raises(UsageError, match=words):

@@ -328,7 +328,7 @@ def test_predict_writes_annotation_formats(
         assert samples.num_boxes + len(samples.problems) >= count  # after rounding to pixels some are the same box
     code, _, err = command(capsys, "predict", str(run), str(images), "--to", "yolo", "--out", str(tmp_path / "yolo"))
     assert code == 2
-    assert "not written over" in err
+    assert "is not empty" in err
     code, _, err = command(capsys, "predict", str(run), str(tmp_path / "gone.png"))
     assert code == 1
     assert "gone.png" in err

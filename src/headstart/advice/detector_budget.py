@@ -1,7 +1,7 @@
-"""Keep the training of a detector within a time budget: measure costs, choose a plan, cache views, schedule the steps.
+"""Train a detector within a time budget: measure costs, choose a plan, cache views, schedule steps.
 
-The default is a frozen backbone with cached views; the last stages train only if the budget allows enough steps.
-Every measured value that affects a decision is journaled before it is used.
+By default the backbone is frozen and views are cached; the last stages are trained only if the budget allows enough
+steps. Every measurement that affects a decision is written to the journal before it is used.
 """
 
 from __future__ import annotations
@@ -43,22 +43,22 @@ Ids = NDArray[np.int64]
 MakePlan = Callable[[str], tuple[DetectPlan, list[Decision]]]
 
 _WARMUP_STEPS, _TIMED_STEPS, _MIN_TIMED = 2, 5, 2
-_TIMED_S = 3.0  # timing stops after this, once `_MIN_TIMED` steps are timed
+_TIMED_S = 3.0  # timing stops after this many seconds, but not before `_MIN_TIMED` steps
 _CHUNK, _CHUNKS = 8, 3  # views are timed in chunks; the first is warm-up
-_FINETUNE_FRACTION = 0.5  # of the default steps: least length of a fine-tuning
-_FINETUNE_PRICE = 2.0  # least cost of a fine-tuning step, in frozen steps
+_FINETUNE_FRACTION = 0.5  # minimum number of fine-tuning steps, as a fraction of the default steps
+_FINETUNE_COST = 2.0  # minimum cost of a fine-tuning step, relative to a step with a frozen backbone
 _MORE_WORKERS = 1.5  # default contention of several threads, relative to one thread
-_LATE = 1.5  # making views stops after this multiple of the planned time
-_MIN_START_S = 4.0  # preparing the backbone, and the final steps, on the fastest machine
-_MAX_VALIDATIONS, _VALIDATION_FRACTION = 8, 0.05  # per training; fraction of its time for all of them
+_MAX_DELAY = 1.5  # caching views stops after this multiple of the planned time
+_MIN_START_S = 4.0  # minimum time to prepare the backbone, and of the final steps
+_MAX_VALIDATIONS, _VALIDATION_FRACTION = 8, 0.05  # per training; maximum fraction of its time
 
 
 class BudgetTrainer(Protocol):
-    """Methods of `DetectorTrainer` that a budget uses."""
+    """Interface of `DetectorTrainer` for `DetectBudget`."""
 
     @property
     def num_threads(self) -> int:
-        """Return the number of workers that make views and score."""
+        """Return the number of threads that make views and score images."""
         ...
 
     def set_torch_threads(self, count: int) -> None:
@@ -69,8 +69,8 @@ class BudgetTrainer(Protocol):
         """Return a new training."""
         ...
 
-    def is_made(self, plan: DetectPlan, sample: int, view: int) -> bool:
-        """Return whether a view is cached; True where views are not cached."""
+    def is_cached(self, plan: DetectPlan, sample: int, view: int) -> bool:
+        """Return whether a view is cached; True if the plan does not cache views."""
         ...
 
     def make_views(self, plan: DetectPlan, pairs: Sequence[tuple[int, int]], until: float) -> None:
@@ -78,21 +78,21 @@ class BudgetTrainer(Protocol):
         ...
 
     def time_images(self, plan: DetectPlan, samples: Ids) -> float:
-        """Return the CPU seconds of detecting objects in one image with torch, after warm-up."""
+        """Return the CPU seconds of torch inference per image, after warm-up."""
         ...
 
     def export_cpu_s(self, plan: DetectPlan) -> float | None:
-        """Return the CPU seconds of exporting the frozen prefix; None where not measured."""
+        """Return the CPU seconds of exporting the frozen prefix; None if not measured."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """Number of images and boxes scored after the training.
+    """Numbers of images and boxes scored after the training.
 
     Attributes:
-        num_images: Scored images.
-        num_boxes: Their ground-truth boxes.
+        num_images: Number of scored images.
+        num_boxes: Number of their ground-truth boxes.
     """
 
     num_images: int
@@ -101,7 +101,7 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class _Choice:
-    """A strategy: its plan, measured costs and the training that fits."""
+    """A plan, its measured costs and the longest training that fits the budget."""
 
     plan: DetectPlan
     costs: MeasuredCosts
@@ -109,17 +109,17 @@ class _Choice:
 
 
 class DetectBudget:
-    """Time budget of one run.
+    """Time budget of a detector run.
 
     Args:
-        started: Clock time when the command began.
+        started: Clock time at the start of the command.
         budget_s: Time budget in seconds.
         trainer: The trainer.
         journal: Stores measured values.
-        clock: Clock in seconds.
-        cpu_clock: CPU seconds of this process.
-        scored: Images scored after the training.
-        num_folds: Folds of a cross-validation before the final training, 0 without.
+        clock: Returns the time in seconds.
+        cpu_clock: Returns the CPU seconds of this process.
+        scored: Numbers of images and boxes scored after the training.
+        num_folds: Number of cross-validation folds trained before the final training.
     """
 
     def __init__(
@@ -161,23 +161,23 @@ class DetectBudget:
         seed: int = 0,
         torch_threads: Callable[[], tuple[int, float | None]] | None = None,
     ) -> tuple[DetectPlan, Ids, list[Decision]]:
-        """Measure costs, choose a plan that fits and cache its views.
+        """Measure costs, choose a plan that fits the budget and cache its views.
 
         Args:
             strategies: Allowed strategies, cheapest first.
-            make_plan: Returns the unreduced plan of a strategy, and its decisions.
+            make_plan: Returns the default plan of a strategy, and its decisions.
             train: Positions of the training images.
             boxes: Boxes of all images.
-            num_classes: K.
+            num_classes: Number of classes K.
             seed: Random seed of the subset order.
-            torch_threads: Measures the best number of torch threads and the speedup of all threads over one; None
-                keeps the current number.
+            torch_threads: Measures the best number of torch threads and the speedup over one thread; None keeps the
+                current number.
 
         Returns:
-            The plan, the positions of the images used for training, and every decision.
+            The plan, the positions of the images used for training, and all decisions.
 
         Raises:
-            BudgetError: Even the shortest training does not fit.
+            BudgetError: Even the shortest training exceeds the budget.
         """
         self._check_start()
         decisions = []
@@ -198,7 +198,7 @@ class DetectBudget:
             candidate = self._try(next_plan, least_images)
             if candidate is not None:
                 choice, made = candidate, next_decisions
-            else:  # the trial has used some of the time
+            else:  # measuring the candidate used some of the budget
                 choice = self._measure(choice.plan, least_images, turn="again")
         from_fit = {"epochs", "num_views", *(("strategy",) if len(strategies) > 1 else ())}
         decisions += [d for d in made if d.setting not in from_fit]
@@ -209,16 +209,16 @@ class DetectBudget:
         return plan, np.sort(self._order[: choice.fit.num_images]), decisions
 
     def _check_start(self) -> None:
-        """Raise an error if the budget is used up before anything can be measured."""
+        """Raise BudgetError if too little time is left to measure anything."""
         spent = self._journal.once("spent_s", lambda: self._clock() - self.started)
         if spent + 2 * _MIN_START_S > self.budget_s:
             raise self._budget_error(spent, least_training_s(MeasuredCosts(0.0, 0.1), 1), 2 * _MIN_START_S)
 
     def _measure(self, plan: DetectPlan, least_images: int, turn: str = "first") -> _Choice:
-        """Return the training that fits a plan.
+        """Return the longest training of a plan that fits.
 
         Raises:
-            BudgetError: No training fits.
+            BudgetError: Even the shortest training does not fit.
         """
         costs, fitting = self._measure_costs(plan, least_images, turn, is_needed=True)
         assert self._final is not None
@@ -229,7 +229,7 @@ class DetectBudget:
         return _Choice(plan, costs, AffordableTraining(**fitting["fit"]))
 
     def _try(self, plan: DetectPlan, least_images: int) -> _Choice | None:
-        """Return the training of a more expensive strategy, or None where it gets too few steps."""
+        """Return the longest training of a more expensive strategy, or None if it has too few steps."""
         costs, fitting = self._measure_costs(plan, least_images, "first", is_needed=False)
         fit = None if fitting["fit"] is None else AffordableTraining(**fitting["fit"])
         if fit is None or fit.num_images < len(self._order) or fit.num_steps < _FINETUNE_FRACTION * self._full_steps:
@@ -240,23 +240,23 @@ class DetectBudget:
     def _measure_costs(
         self, plan: DetectPlan, least_images: int, turn: str, *, is_needed: bool
     ) -> tuple[MeasuredCosts, dict[str, Any]]:
-        """Return the measured costs of a plan and the result of `_fit_now`; also time the final steps once."""
+        """Return the measured costs of a plan and the result of `_fit_now`; the first call times the final steps."""
         name = plan.strategy
         costs = MeasuredCosts(**self._journal.once(f"prices-{name}", lambda: self._time_training(plan)))
         if self._final is None:
             self._final = FinalSteps(**self._journal.once("ending", lambda: self._time_final_steps(plan)))
             self._image_s = self._final.image_cpu_s * self._final.contention
         self._full_steps = max(1, len(self._order) // plan.batch_size) * plan.epochs
-        # The time left and the missing views depend on the time of the call.
+        # The time left and the missing views change between calls.
         key = f"fit-{name}-{turn}"
         return costs, self._journal.once(key, lambda: self._fit_now(plan, costs, least_images, is_needed))
 
     def _fit_now(self, plan: DetectPlan, costs: MeasuredCosts, least_images: int, is_needed: bool) -> dict[str, Any]:
-        """Return the training that fits now; if none fits and one is needed, retry without the safety factor."""
+        """Fit the longest training to the time left; if none fits and one is needed, retry without safety factor."""
         now = self._clock()
-        is_stored = plan.strategy in ("head", "finetune")
+        has_cached_views = plan.strategy in ("head", "finetune")
         by_view = [
-            len(self._missing(plan, self._order, v, v)) if is_stored else 0 for v in range(1, plan.num_views + 1)
+            len(self._missing(plan, self._order, v, v)) if has_cached_views else 0 for v in range(1, plan.num_views + 1)
         ]
         missing = np.cumsum([0, *by_view])
         assert self._final is not None
@@ -266,7 +266,7 @@ class DetectBudget:
                 costs,
                 num_images=len(self._order),
                 batch_size=plan.batch_size,
-                limit_views=plan.num_views if is_stored else 1,
+                limit_views=plan.num_views if has_cached_views else 1,
                 full_steps=self._full_steps,
                 least_images=least_images,
                 missing=lambda views: int(missing[views]),
@@ -277,21 +277,21 @@ class DetectBudget:
         return {"spent_s": now - self.started, "safety": safety, "fit": None if fit is None else fit.to_json()}
 
     def _missing(self, plan: DetectPlan, samples: Ids, last: int, first: int = 1) -> list[tuple[int, int]]:
-        """Return (image, view) of the views not yet cached, view by view."""
+        """Return (image, view) pairs of the views that are not cached, ordered by view."""
         pairs = [(int(s), v) for v in range(first, last + 1) for s in samples]
-        return [pair for pair in pairs if not self._trainer.is_made(plan, *pair)]
+        return [pair for pair in pairs if not self._trainer.is_cached(plan, *pair)]
 
     def _is_affordable(self, choice: _Choice) -> bool:
-        """Return whether a more expensive strategy could reach enough steps, estimated from the costs of this one."""
+        """Estimate from the measured costs whether fine-tuning would have enough steps."""
         assert self._final is not None
-        steps_s = _FINETUNE_FRACTION * self._full_steps * _FINETUNE_PRICE * choice.costs.step_s * self._num_trainings
+        steps_s = _FINETUNE_FRACTION * self._full_steps * _FINETUNE_COST * choice.costs.step_s * self._num_trainings
         views_s = choice.costs.view_s * len(self._order)
         export_s = self._final.parts()["export"]
         left_s = self._journal.once("left_s", lambda: self._left_s() - self._fold_scoring_s())
         return bool(steps_s + views_s + export_s <= left_s)
 
     def _make_views(self, choice: _Choice, least_images: int) -> _Choice:
-        """Cache the views; fewer views or images where this takes much longer than planned."""
+        """Cache the views of a fit; reduce the fit if this takes much longer than planned."""
 
         def make() -> dict[str, Any]:
             plan, fit = choice.plan, choice.fit
@@ -300,7 +300,7 @@ class DetectBudget:
                 pairs = self._missing(plan, samples, fit.num_views)
                 planned_s = choice.costs.view_s * len(pairs)
                 latest = self.deadline - self._reserve_s() - self._least_s(choice, least_images)
-                until = min(self._clock() + _LATE * planned_s + 1.0, latest)
+                until = min(self._clock() + _MAX_DELAY * planned_s + 1.0, latest)
                 self._trainer.make_views(plan, pairs, until)
                 fit = self._reduce_to_cached(plan, fit, least_images)
             left_s = self.deadline - self._reserve_s() - self._fold_scoring_s() - self._clock()
@@ -311,36 +311,36 @@ class DetectBudget:
         return _Choice(choice.plan, choice.costs, AffordableTraining(**self._journal.once("fit", make)))
 
     def _reduce_to_cached(self, plan: DetectPlan, fit: AffordableTraining, least_images: int) -> AffordableTraining:
-        """Reduce a fit to the cached views: complete views, or the images whose first view is cached."""
+        """Reduce a fit to the views cached for all images, or to the images whose first view is cached."""
         samples = self._order[: fit.num_images]
         for views in range(fit.num_views, 0, -1):
             if not self._missing(plan, samples, views):
                 return AffordableTraining(fit.num_images, views, fit.num_steps)
-        gap = self._missing(plan, samples, 1)[0][0]
-        count = int(np.flatnonzero(samples == gap)[0])
+        first_missing = self._missing(plan, samples, 1)[0][0]
+        count = int(np.flatnonzero(samples == first_missing)[0])
         return AffordableTraining(max(count, min(least_images, fit.num_images)), 1, fit.num_steps)
 
     def _least_s(self, choice: _Choice, least_images: int) -> float:
         return least_training_s(choice.costs, least_images, self._num_trainings)
 
     def _sized(self, choice: _Choice) -> DetectPlan:
-        """Return the plan with the epochs, batch size and views of the fit."""
+        """Return the plan with the number of epochs, batch size and views of the fit."""
         plan, fit = choice.plan, choice.fit
         batch_size = min(plan.batch_size, fit.num_images)
         epochs = -(-fit.num_steps // max(1, fit.num_images // batch_size))
-        is_stored = plan.strategy in ("head", "finetune")
-        return plan.with_(batch_size=batch_size, epochs=epochs, num_views=fit.num_views if is_stored else epochs)
+        has_cached_views = plan.strategy in ("head", "finetune")
+        return plan.with_(batch_size=batch_size, epochs=epochs, num_views=fit.num_views if has_cached_views else epochs)
 
     # -- measuring
 
     def _time_training(self, plan: DetectPlan) -> dict[str, float]:
-        """Measure the seconds of a view and of a step, after warm-up."""
+        """Measure the seconds per view and per step, after warm-up."""
         view_s = self._time_views(plan) if plan.strategy in ("head", "finetune") else 0.0
         training = self._trainer.training(plan, self._order)
         size = min(plan.batch_size, len(self._order))
         order = np.resize(epoch_order(self._order, 0, plan.seed), (_WARMUP_STEPS + _TIMED_STEPS) * size)
         if view_s or plan.strategy in ("head", "finetune"):
-            order = np.resize(self._order[:size], len(order))  # whose first view is cached
+            order = np.resize(self._order[:size], len(order))  # their first view is cached
         training.source.announce([(int(s), 1) for s in order])
         seconds, busy = list[float](), list[float]()
         for i in range(_WARMUP_STEPS + _TIMED_STEPS):
@@ -356,7 +356,7 @@ class DetectBudget:
         return MeasuredCosts(view_s, max(float(np.median(seconds[_WARMUP_STEPS:])), 1e-6)).to_json()
 
     def _time_views(self, plan: DetectPlan) -> float:
-        """Measure the seconds of making one view; 0 where all are cached."""
+        """Measure the seconds per view; 0 if all views are cached."""
         pairs = self._missing(plan, self._order, max(1, plan.num_views))[: _CHUNK * _CHUNKS]
         if not pairs:
             return 0.0
@@ -374,7 +374,7 @@ class DetectBudget:
         return float(np.median(seconds_per_view[1:] or seconds_per_view))
 
     def _time_final_steps(self, plan: DetectPlan) -> dict[str, Any]:
-        """Return the fields of `FinalSteps`."""
+        """Measure the final steps; return the fields of `FinalSteps`."""
         return {
             "num_scored": self._scored.num_images,
             "num_scored_boxes": self._scored.num_boxes,
@@ -392,24 +392,24 @@ class DetectBudget:
         return self._final.seconds(self._safety)
 
     def _left_s(self) -> float:
-        """Return the seconds left for views and trainings."""
+        """Return the seconds left for caching views and for all trainings."""
         return self.deadline - self._clock() - self._reserve_s()
 
     def _fold_scoring_s(self) -> float:
-        """Return the seconds of scoring every training image once, out of fold."""
+        """Return the seconds to score all training images out of fold; 0 without folds."""
         return self._image_s * len(self._order) if self._num_trainings > 1 else 0.0
 
     # -- pacing
 
     def make_schedule(self, phase: str, num_held: int) -> StepSchedule:
-        """Return the step schedule of the next training, with its part of the time left.
+        """Return the step schedule of the next training, which gets an equal part of the time left.
 
         Args:
             phase: Name of the training.
-            num_held: Held-out images scored after it.
+            num_held: Number of held-out images scored after it.
         """
         assert self._choice is not None
-        after = self._num_trainings - len(self._schedules) - 1  # folds still to be scored: this one and all after it
+        after = self._num_trainings - len(self._schedules) - 1  # trainings after this one = folds to score
         held_s = self._image_s * num_held * after
         left_s = max(self._left_s() - held_s, 0.0)
         replans: list[dict[str, Any]] = []
@@ -449,7 +449,7 @@ class DetectBudget:
         return self._final.num_compared(left_s, most)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the planned, measured and used times for `metrics.json`."""
+        """Return planned, measured and used times for `metrics.json`."""
         assert self._choice is not None
         assert self._final is not None
         used_s = self._clock() - self.started

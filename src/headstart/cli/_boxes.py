@@ -68,7 +68,7 @@ def predict_boxes(
         check_drawing_folder(draw)
     runtime = DetectorRuntime(bundle, num_threads)
     inputs = expand_inputs(paths, allow_external_paths=allow_external_paths)
-    events.find(*inputs.notes)
+    events.report(*inputs.notes)
     names = relative_names(list(inputs))
     failed: list[Problem] = []
     limited: list[str] = []
@@ -99,7 +99,7 @@ def predict_boxes(
     if limited:
         limit = max_detections or runtime.decoding.num_kept
         evidence: Evidence = {"count": len(limited), "limit": limit, "examples": limited[:_EXAMPLES]}
-        events.find(Finding(FindingKind.DETECTION_LIMIT_REACHED, Severity.WARNING, evidence))
+        events.report(Finding(FindingKind.DETECTION_LIMIT_REACHED, Severity.WARNING, evidence))
     end_with_failed(failed, events, [out, draw], started)
 
 

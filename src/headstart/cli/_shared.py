@@ -132,7 +132,7 @@ def end_with_failed(
     """
     from headstart.data.problem_findings import unreadable_findings
 
-    events.find(*unreadable_findings(failed))
+    events.report(*unreadable_findings(failed))
     for path in written:
         if path is not None:
             events.emit(FileWritten("predictions", path))

@@ -136,7 +136,7 @@ def _predict_classes(
     if decoder.coverage is not None and (coverage or decoder.coverage) != decoder.coverage:
         events.warn(NoteKind.COVERAGE_NOT_KEPT, asked=coverage, used=decoder.coverage)
     inputs = expand_inputs(paths, allow_external_paths=allow_external_paths)
-    events.find(*inputs.notes)
+    events.report(*inputs.notes)
     top = min(top, len(runtime.class_names))
     failed: list[Problem] = []
     ood_files: list[str] = []
@@ -155,7 +155,7 @@ def _predict_classes(
         _print_rows(rows, top)
     if ood_files:
         evidence = {"count": len(ood_files), "total": len(inputs)}
-        events.find(Finding(FindingKind.OOD_IMAGES, Severity.INFO, evidence))
+        events.report(Finding(FindingKind.OOD_IMAGES, Severity.INFO, evidence))
     end_with_failed(failed, events, [out], started)
 
 

@@ -10,7 +10,7 @@ from headstart.data.file_tree import FileTree, LocatedFile
 from headstart.data.name_matching import find_alike
 from headstart.types.codes import ReadingKind, ReadingNote
 
-__all__ = ["alike_notes", "images_note", "merge_notes", "tree_notes"]
+__all__ = ["images_note", "merge_notes", "similar_name_notes", "tree_notes"]
 
 _EXAMPLES = 5
 
@@ -36,7 +36,7 @@ def tree_notes(tree: FileTree) -> list[ReadingNote]:
     return notes
 
 
-def alike_notes(class_names: Iterable[str]) -> list[ReadingNote]:
+def similar_name_notes(class_names: Iterable[str]) -> list[ReadingNote]:
     """Return one note about all class names that differ only in case, blanks or Unicode form."""
     groups = find_alike(class_names)
     if not groups:

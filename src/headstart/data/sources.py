@@ -19,7 +19,7 @@ from headstart.data.formats import EXPORT_STEPS, IMAGES
 from headstart.data.layouts import Template, label_matcher
 from headstart.data.lists import first_lines, name_numbers, read_list
 from headstart.data.paths import PathFinder, PathMatch
-from headstart.data.reading_notes import alike_notes, images_note, merge_notes, tree_notes
+from headstart.data.reading_notes import images_note, merge_notes, similar_name_notes, tree_notes
 from headstart.data.tables import Table, read_table, table_reading
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.messages.numbers import pluralize
@@ -355,7 +355,7 @@ def _finish(result: _ReadResult, root: str, notes: list[ReadingNote], task: str)
     items = tuple(Sample(rows[i][0].path, rows[i][0].name, *rows[i][1:]) for i in order)
     class_names = tuple(sorted({s.label for s in items if s.label}))
     unlabeled = images_note(ReadingKind.UNLABELED_IMAGES, [] if is_tabled or task == "images" else reading.unlabeled)
-    notes = merge_notes([*reading.notes, *unlabeled, *notes, *alike_notes(class_names)])
+    notes = merge_notes([*reading.notes, *unlabeled, *notes, *similar_name_notes(class_names)])
     return Samples(
         items=items,
         class_names=class_names,

@@ -278,7 +278,7 @@ class DetectorTrainer:
 
         torch.set_num_threads(count)
 
-    def is_made(self, plan: DetectPlan, sample: int, view: int) -> bool:
+    def is_cached(self, plan: DetectPlan, sample: int, view: int) -> bool:
         """Return whether a view is cached; True where views are not cached."""
         from headstart.detection.batch_sources import CachedSource
 

@@ -172,7 +172,7 @@ def report_unreadable(features: Features, events: EventStream) -> None:
     if not features.problems:
         return
     raise_if_all_unreadable(features)
-    events.find(*unreadable_findings(features.problems))
+    events.report(*unreadable_findings(features.problems))
 
 
 def raise_if_all_unreadable(features: Features) -> None:

@@ -1,7 +1,7 @@
-"""Export a torch module to ONNX, compare it with torch, and store it in a folder of its own.
+"""Export torch modules to ONNX, compare them with torch, and cache each in a separate folder.
 
-A folder holds `graph.onnx` and a sidecar `graph.json` with its digest and size; if they do not match, the graph is
-exported again.
+Each folder contains `graph.onnx` and a sidecar `graph.json` with its digest and size; if they do not match, the graph
+is exported again.
 """
 
 from __future__ import annotations
@@ -27,20 +27,20 @@ from headstart.utils.system import atomic_folder, private_folder
 __all__ = ["TOLERANCE", "difference_of", "export", "make_atomically", "read_sidecar", "write_sidecar"]
 
 TOLERANCE = 1e-4
-"""Maximum difference of a graph from torch, relative to the largest value."""
+"""Maximum difference between ONNX and torch outputs, relative to the largest value."""
 
 Graph = TypeVar("Graph")
 
 
 def export(module: Any, inputs: dict[str, Any], names: Sequence[str], path: Path, *, is_listed: bool = False) -> None:
-    """Export the graph of a module for any batch size, without output.
+    """Export a module to ONNX with a dynamic batch size, without printing anything.
 
     Args:
-        module: In evaluation mode; returns a tuple of tensors.
-        inputs: An example tensor of two images by the name of each input.
-        names: Names of the outputs.
-        path: The file to write.
-        is_listed: Whether the module takes its inputs as `*inputs`.
+        module: Module in eval mode that returns a tuple of tensors.
+        inputs: Example tensors with batch size 2, by input name.
+        names: Output names.
+        path: File to write.
+        is_listed: Whether the signature of the module is `forward(*inputs)`.
     """
     import torch
 
@@ -66,38 +66,38 @@ def export(module: Any, inputs: dict[str, Any], names: Sequence[str], path: Path
 def difference_of(
     path: Path, inputs: dict[str, NDArray[np.float32]], names: Sequence[str], expected: Sequence[Any]
 ) -> float:
-    """Return the largest difference of a graph from torch, relative to the largest value; infinite for other shapes.
+    """Return the maximum difference from torch, relative to the largest value; infinity if a shape differs.
 
     Args:
-        path: The graph.
-        inputs: An example.
-        names: Names of its outputs.
-        expected: Outputs of torch for the example.
+        path: ONNX file.
+        inputs: Example inputs by name.
+        names: Output names.
+        expected: Torch outputs for the example.
     """
-    got = OnnxEngine(str(path)).feed(inputs)
+    outputs = OnnxEngine(str(path)).feed(inputs)
     worst = 0.0
     for name, value in zip(names, expected, strict=True):
-        if got[name].shape != value.shape:
+        if outputs[name].shape != value.shape:
             return float("inf")
-        worst = max(worst, float(np.abs(got[name] - value).max()) / max(float(np.abs(value).max()), 1e-6))
+        worst = max(worst, float(np.abs(outputs[name] - value).max()) / max(float(np.abs(value).max()), 1e-6))
     return worst
 
 
 def write_sidecar(path: Path, meta: dict[str, Any]) -> None:
-    """Write the sidecar of a graph; its digest and size are added."""
-    whole = {
+    """Write the sidecar of a graph: `meta` with the digest and size of the graph."""
+    sidecar = {
         **meta,
         "digest": hashlib.sha256(path.read_bytes()).hexdigest(),
         "size_bytes": path.stat().st_size,
     }
-    (path.parent / "graph.json").write_text(json.dumps(whole, indent=1), encoding="utf-8")
+    (path.parent / "graph.json").write_text(json.dumps(sidecar, indent=1), encoding="utf-8")
 
 
 def read_sidecar(folder: Path) -> tuple[str, dict[str, Any]]:
-    """Return the graph file of a folder and its sidecar.
+    """Return the path of the graph in a folder, and its sidecar.
 
     Raises:
-        OSError, ValueError, KeyError, TypeError: One of them is missing or damaged, or they do not match.
+        OSError, ValueError, KeyError, TypeError: A file is missing or damaged, or the two do not match.
     """
     meta: dict[str, Any] = json.loads((folder / "graph.json").read_text(encoding="utf-8"))
     path = folder / "graph.onnx"
@@ -109,16 +109,16 @@ def read_sidecar(folder: Path) -> tuple[str, dict[str, Any]]:
 def make_atomically(
     folder: Path, find: Callable[[Path], Graph | None], make: Callable[[Path], None], what: str
 ) -> Graph:
-    """Load a graph from its folder, or create it there; an unusable one is replaced.
+    """Load a graph from its folder, or export it atomically if it is missing or damaged.
 
     Args:
         folder: Folder of the graph.
-        find: Loads it; None if it is missing or damaged.
-        make: Writes `graph.onnx` and its sidecar into the given folder.
-        what: Its name in errors.
+        find: Loads the graph from a folder; returns None if it is missing or damaged.
+        make: Writes `graph.onnx` and its sidecar to a folder.
+        what: Name of the graph in error messages.
 
     Raises:
-        CacheError: The graph cannot be written.
+        CacheError: The graph cannot be written or read back.
     """
     found = find(folder)
     if found is not None:
@@ -131,10 +131,10 @@ def make_atomically(
                 shutil.rmtree(folder, ignore_errors=True)
     except OSError as error:
         raise CacheError(
-            f"cannot write the prepared {what} to `{folder.parent}` ({error.strerror or error}).",
+            f"cannot write the exported {what} to `{folder.parent}` ({error.strerror or error}).",
             hint="free some disk space, or choose another folder: HEADSTART_CACHE=/some/folder",
         ) from error
     made = find(folder)
     if made is None:
-        raise CacheError(f"cannot read back the prepared {what} in `{folder}`.", hint="headstart cache clear")
+        raise CacheError(f"cannot read the exported {what} from `{folder}`.", hint="headstart cache clear")
     return made

@@ -1,1 +1,1 @@
-"""Predict with bundles; needs numpy, Pillow and onnxruntime only."""
+"""Predict with bundles; requires only numpy, Pillow and onnxruntime."""

@@ -1,7 +1,7 @@
-"""Read and verify bundles: folders or zips with everything needed for prediction, and no code.
+"""Read and verify bundles: folders or zips that contain a deployable model and no code.
 
-`bundle.json` and `model.onnx` suffice for prediction; `model.safetensors` is for further training. `bundle.json` lists
-the digest of every file, and reading returns the verified bytes.
+Prediction needs `bundle.json` and `model.onnx`; `model.safetensors` is for further training. `bundle.json` lists the
+digest of every file.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from headstart.preprocessing.image_spec import ImageSpec
 __all__ = ["Bundle", "read_bundle"]
 
 _REQUIRED = {"task", "class_names", "pixels", "temperature", "files"}
-_MAX_SIDE = 8192  # pixels; a spec that asks for more would only fill the memory
+_MAX_SIDE = 8192  # pixels; larger input sizes would exhaust the memory
 
 
 @dataclass(frozen=True)
@@ -41,15 +41,15 @@ class Bundle:
     """A verified bundle.
 
     Attributes:
-        path: Where it was read from.
-        class_names: In the order of the logits, exactly as the person wrote them.
-        spec: The pixel contract.
-        temperature: Already applied in the logits.
+        path: Path the bundle was read from.
+        class_names: Class names in the order of the logits, spelled as in the training data.
+        spec: Image spec: preprocessing from file to tensor.
+        temperature: Calibration temperature; `model.onnx` already applies it.
         thresholds: Operating points by name; may be empty.
-        ood: Rule of OOD detection, or None.
-        prediction_sets: Floors of sets of classes, or None.
-        info: The whole of `bundle.json`.
-        model: The bytes of `model.onnx`.
+        ood: OOD detection rule, or None.
+        prediction_sets: Thresholds of prediction sets, or None.
+        info: Contents of `bundle.json`.
+        model: Bytes of `model.onnx`.
     """
 
     path: str
@@ -68,16 +68,16 @@ class Bundle:
 
     @property
     def positive(self) -> str | None:
-        """The positive class of two; None where the bundle names none."""
+        """The positive class of a binary classifier; None if not set."""
         name = self.info.get("positive")
         return name if len(self.class_names) == 2 and name in self.class_names else None
 
     def weights(self) -> dict[str, Any]:
-        """Return the tensors of `model.safetensors` by name, as numpy arrays; its digest is checked here.
+        """Verify and load `model.safetensors`; return numpy arrays by name.
 
         Raises:
             BundleError: The file is missing or damaged.
-            MissingExtraError: The training part is not installed.
+            MissingExtraError: The extra `train` is not installed.
         """
         from headstart.errors import MissingExtraError
 
@@ -90,10 +90,10 @@ class Bundle:
         try:
             return dict(load(data))
         except SafetensorError as error:
-            raise damaged(self.path, f"`{WEIGHTS}` cannot be read ({error})") from error
+            raise damaged(self.path, f"cannot read `{WEIGHTS}` ({error})") from error
 
     def trained_on(self) -> frozenset[str]:
-        """First 16 hex digits of the sha256 of every training image; empty where they are not kept.
+        """Return the first 16 hex digits of the SHA-256 of each training image; empty if not stored.
 
         Raises:
             BundleError: The file is missing or damaged.
@@ -107,14 +107,14 @@ class Bundle:
 
 
 def read_bundle(path: str | os.PathLike[str]) -> Bundle:
-    """Read and verify a run folder, a bundle folder or a zip of either.
+    """Read and verify the bundle in a run folder, a bundle folder or a zip of either.
 
-    The model's digest is checked here, that of the other files when they are used; a file that is missing
-    or cut off is found here.  Nothing is written to the disk and no code of the bundle runs.
+    Checks the sizes of all files and the digest of the model; the digests of the other files are checked when they are
+    used. Nothing is written to disk, and no code from the bundle runs.
 
     Raises:
-        UsageError: There is nothing at that path.
-        BundleError: It is no bundle, is damaged, of a newer schema, or its model reaches outside of itself.
+        UsageError: The path does not exist.
+        BundleError: The path is not a bundle, or the bundle is damaged, has another schema or an unsafe model.
     """
     members = open_members(os.fspath(path))
     info = _read_info(members)
@@ -133,7 +133,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
             else PredictionSetRule.from_json(info["prediction_sets"], len(names))
         )
     except (ValueError, TypeError, OverflowError, KeyError, AttributeError) as error:
-        raise damaged(members.path, f"`{INFO}` does not fit: {error}") from error
+        raise damaged(members.path, f"`{INFO}` is invalid: {error}") from error
     model = read_checked(members, MODEL, info["files"])
     check_model(model, f"{members.path}/{MODEL}")
     return Bundle(members.path, names, spec, temperature, thresholds, ood, prediction_sets, info, model)
@@ -144,7 +144,7 @@ def _read_info(members: BundleMembers) -> dict[str, Any]:
     try:
         info = json.loads(read_member(members, INFO).decode("utf-8"))
     except (ValueError, RecursionError) as error:
-        raise damaged(path, f"`{INFO}` cannot be read as JSON ({error})") from error
+        raise damaged(path, f"`{INFO}` is not valid JSON ({error})") from error
     if not isinstance(info, dict) or type(info.get("schema")) is not int:
         raise damaged(path, f"`{INFO}` has no schema number")
     if info["schema"] < SCHEMA:
@@ -154,23 +154,23 @@ def _read_info(members: BundleMembers) -> dict[str, Any]:
         )
     if info["schema"] > SCHEMA:
         raise BundleError(
-            f"`{path}` was written by a newer headstart (schema {info['schema']}; this one reads up to {SCHEMA}).",
+            f"`{path}` was written by a newer headstart (schema {info['schema']}; this version reads {SCHEMA}).",
             hint="pip install --upgrade headstart",
         )
     missing = _REQUIRED - set(info)
     if missing:
         raise damaged(path, f"`{INFO}` lacks {', '.join(sorted(missing))}")
     if info["task"] not in ("classify", "detect"):
-        raise BundleError(f"`{path}` is a model for `{info['task']}`; this version knows `classify` and `detect`.")
+        raise BundleError(f"`{path}` is a `{info['task']}` model; this version supports `classify` and `detect`.")
     if not isinstance(info["files"], dict) or MODEL not in info["files"]:
-        raise damaged(path, f"`{INFO}` does not name `{MODEL}`")
+        raise damaged(path, f"`{INFO}` does not list `{MODEL}`")
     return info
 
 
 def _read_spec(value: Any) -> ImageSpec:
-    """Return the pixel contract, with every number of the right kind: it comes from outside."""
+    """Return the validated image spec of an untrusted bundle."""
     if not isinstance(value, dict):
-        raise TypeError("`pixels` is a set of named values")
+        raise TypeError("`pixels` must be an object")
     spec = ImageSpec.from_json(value)
     triples = (spec.mean, spec.std, spec.background)
     numbers = [*spec.mean, *spec.std, *spec.background, *spec.size_hw, *(spec.intensity_range or ()), spec.max_pixels]
@@ -181,13 +181,13 @@ def _read_spec(value: Any) -> ImageSpec:
     )
     is_color = all(type(x) is int and 0 <= x <= 255 for x in spec.background)
     if not (is_number and is_size and is_range and is_color and all(len(t) == 3 for t in triples)):
-        raise ValueError("`pixels` holds a value that does not fit")
+        raise ValueError("a value of `pixels` is out of range")
     return spec
 
 
 def _read_names(value: Any) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
-        raise ValueError("`class_names` is a list of texts")
+        raise ValueError("`class_names` must be a list of strings")
     if len(set(value)) != len(value):
         raise ValueError("a class name is duplicated in `class_names`")
     return tuple(value)

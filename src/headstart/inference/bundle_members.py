@@ -1,6 +1,6 @@
-"""Open the files of a bundle in a folder or a zip safely.
+"""Safely open the files of a bundle in a folder or a zip.
 
-A zip is read in memory without extraction; only known members are opened, and sizes in headers are not trusted.
+Zips are read in memory without extraction. Only known members are opened, and sizes in headers are not trusted.
 """
 
 from __future__ import annotations
@@ -29,29 +29,29 @@ __all__ = [
 INFO, MODEL, WEIGHTS, TRAINED_ON = "bundle.json", "model.onnx", "model.safetensors", "trained_on.txt"
 
 SCHEMA = 2
-"""Version of the layout; a runtime refuses bundles with a larger one."""
+"""Version of the bundle layout; bundles with another one are rejected."""
 
 DIGEST_LENGTH = 16
-"""Hex digits kept of the digest of each training image: enough to know it again, too few to prove more."""
+"""Hex digits stored of the digest of each training image: enough to recognize the image."""
 
 LIMITS = {INFO: 32 << 20, MODEL: 2 << 30, WEIGHTS: 8 << 30, TRAINED_ON: 1 << 30}
-"""Largest size of each file, bytes; 2 GiB is as large as a protobuf can be."""
+"""Maximum size of each file in bytes; 2 GiB is the protobuf limit."""
 
 _CHUNK = 1 << 20
-_MAX_MEMBERS = 100_000  # a whole run may be zipped, with its checkpoints and figures
+_MAX_MEMBERS = 100_000  # zips of run folders include checkpoints and figures
 
 
 class BundleMembers(Protocol):
-    """Files of one bundle by name."""
+    """Read access to the files of a bundle by name."""
 
     path: str
 
     def size(self, name: str) -> int:
-        """Its size in bytes; BundleError where it is missing."""
+        """Return the size of a file in bytes; raise BundleError if it is missing."""
         ...
 
     def open(self, name: str) -> Any:
-        """Return a context manager over a binary stream."""
+        """Return a context manager that yields a binary stream."""
         ...
 
 
@@ -59,8 +59,8 @@ def open_members(path: str) -> BundleMembers:
     """Find the bundle in a run folder, a bundle folder, or a zip of either.
 
     Raises:
-        UsageError: There is nothing at that path.
-        BundleError: What is there is no bundle.
+        UsageError: The path does not exist.
+        BundleError: The path is not a bundle.
     """
     place = Path(path)
     try:
@@ -69,51 +69,51 @@ def open_members(path: str) -> BundleMembers:
                 if (folder / INFO).is_file():
                     return _Folder(path, folder)
             raise BundleError(
-                f"`{path}` is neither a run nor a bundle: there is no `{INFO}` in it.",
-                hint="name the folder that `headstart train` wrote, e.g. runs/train1",
+                f"`{path}` is neither a run folder nor a bundle: it has no `{INFO}`.",
+                hint="use a folder written by `headstart train`, e.g. runs/train1",
             )
         if not place.exists():
-            raise UsageError(f"there is no model at `{path}`.", hint="name a run folder, a bundle folder or its zip")
+            raise UsageError(f"there is no model at `{path}`.", hint="use a run folder, a bundle folder or its zip")
         if zipfile.is_zipfile(place):
             return _Zip(path)
     except OSError as error:
-        raise BundleError(f"`{path}` cannot be read ({error.strerror or error}).") from error
+        raise BundleError(f"cannot read `{path}` ({error.strerror or error}).") from error
     raise BundleError(
-        f"`{path}` is not a bundle: a folder with `{INFO}`, or a whole zip of one, is expected.",
-        hint="if it is a zip, copy it again: it may be cut off",
+        f"`{path}` is not a bundle; expected a folder with `{INFO}`, or a zip of one.",
+        hint="if the file is a zip, copy it again: it may be truncated",
     )
 
 
 def read_member(members: BundleMembers, name: str) -> bytes:
-    """Return the contents of a small file up to its size limit."""
+    """Return the contents of a file; raise BundleError if it exceeds its size limit."""
     with members.open(name) as stream:
         return b"".join(_chunks(stream, name, members.path))
 
 
 def read_checked(members: BundleMembers, name: str, files: Mapping[str, Any]) -> bytes:
-    """Return a file after verifying its size and digest.
+    """Return the contents of a file after verifying its size and digest.
 
     Raises:
-        BundleError: They are not.
+        BundleError: The file is missing, or its size or digest differs.
     """
     check_size(members, name, files)
     data = read_member(members, name)
     if hashlib.sha256(data).hexdigest() != files[name].get("sha256"):
-        raise damaged(members.path, f"`{name}` is not the file that was written (its digest differs)")
+        raise damaged(members.path, f"the digest of `{name}` does not match")
     return data
 
 
 def check_size(members: BundleMembers, name: str, files: Mapping[str, Any]) -> None:
-    """Raise for a missing or truncated file without reading it."""
+    """Raise BundleError for a missing or truncated file, without reading it."""
     expected = files[name].get("size_bytes") if isinstance(files[name], dict) else None
     size = members.size(name)
     if size != expected:
-        raise damaged(members.path, f"`{name}` has {size:,} bytes where {expected} are expected")
+        raise damaged(members.path, f"`{name}` has {size:,} bytes instead of {expected}")
 
 
 def damaged(path: str, what: str) -> BundleError:
     """Return the error for a damaged bundle."""
-    return BundleError(f"the bundle `{path}` is damaged: {what}.", hint="copy it again, or train again")
+    return BundleError(f"the bundle `{path}` is damaged: {what}.", hint="copy the bundle again, or retrain the model")
 
 
 def _chunks(stream: IO[bytes], name: str, path: str) -> Iterator[bytes]:
@@ -121,7 +121,7 @@ def _chunks(stream: IO[bytes], name: str, path: str) -> Iterator[bytes]:
     while chunk := stream.read(_CHUNK):
         total += len(chunk)
         if total > LIMITS[name]:
-            raise damaged(path, f"`{name}` is larger than a bundle's may be")
+            raise damaged(path, f"`{name}` exceeds its size limit")
         yield chunk
 
 
@@ -136,7 +136,7 @@ class _Folder:
         except FileNotFoundError as error:
             raise damaged(self.path, f"`{name}` is missing") from error
         except OSError as error:
-            raise BundleError(f"`{self._folder / name}` cannot be read ({error.strerror or error}).") from error
+            raise BundleError(f"cannot read `{self._folder / name}` ({error.strerror or error}).") from error
 
     @contextmanager
     def open(self, name: str) -> Iterator[IO[bytes]]:
@@ -145,7 +145,7 @@ class _Folder:
             with open(self._folder / name, "rb") as stream:
                 yield stream
         except OSError as error:
-            raise BundleError(f"`{self._folder / name}` cannot be read ({error.strerror or error}).") from error
+            raise BundleError(f"cannot read `{self._folder / name}` ({error.strerror or error}).") from error
 
 
 class _Zip:
@@ -155,19 +155,19 @@ class _Zip:
             with zipfile.ZipFile(path) as archive:
                 members = archive.infolist()
         except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-            raise damaged(path, f"the zip cannot be read ({error})") from error
+            raise damaged(path, f"cannot read the zip ({error})") from error
         if len(members) > _MAX_MEMBERS:
             raise damaged(path, f"the zip has {len(members):,} members")
         self._sizes = {member.filename: member.file_size for member in members}
-        homes = [name[: -len(INFO)] for name in self._sizes if name == INFO or name.endswith(f"/{INFO}")]
-        if len(homes) != 1:
+        parents = [name[: -len(INFO)] for name in self._sizes if name == INFO or name.endswith(f"/{INFO}")]
+        if len(parents) != 1:
             raise BundleError(
-                f"`{path}` holds {len(homes)} bundles; exactly one `{INFO}` is expected.", hint="zip one bundle folder"
+                f"`{path}` contains {len(parents)} bundles; expected exactly one.", hint="zip a single bundle folder"
             )
-        self._home = homes[0]
+        self._parent = parents[0]
 
     def size(self, name: str) -> int:
-        size = self._sizes.get(self._home + name)
+        size = self._sizes.get(self._parent + name)
         if size is None:
             raise damaged(self.path, f"`{name}` is missing")
         return size
@@ -176,11 +176,9 @@ class _Zip:
     def open(self, name: str) -> Iterator[IO[bytes]]:
         self.size(name)
         try:
-            with zipfile.ZipFile(self.path) as archive, archive.open(self._home + name) as stream:
+            with zipfile.ZipFile(self.path) as archive, archive.open(self._parent + name) as stream:
                 yield stream
         except BundleError:
             raise
-        except (
-            Exception
-        ) as error:  # zlib.error, BadZipFile, EOFError, RuntimeError (encrypted), NotImplementedError ...
-            raise damaged(self.path, f"`{name}` cannot be unpacked ({error})") from error
+        except Exception as error:  # zlib.error, BadZipFile, EOFError, RuntimeError (encrypted) ...
+            raise damaged(self.path, f"cannot decompress `{name}` ({error})") from error

@@ -1,4 +1,4 @@
-"""Draw detected boxes on images for `predict --draw`; upright, full size, existing files are kept."""
+"""Draw detected boxes on full-size images for `predict --draw`."""
 
 from __future__ import annotations
 
@@ -22,45 +22,43 @@ __all__ = ["check_drawing_folder", "draw_detections"]
 
 
 def check_drawing_folder(folder: str) -> None:
-    """To be called before any work is done.
+    """Check the output folder of `--draw`; call before any prediction.
 
     Raises:
-        UsageError: It is a file, or already holds something.
+        UsageError: The path is a file or a non-empty folder, or its parent does not exist.
     """
     target = Path(folder)
     if target.exists() and not target.is_dir():
         raise UsageError(f"`{target}` is a file; --draw needs a folder.")
     if target.is_dir() and any(target.iterdir()):
-        raise UsageError(
-            f"the folder `{target}` already holds files, which are not written over.", hint="name a new one"
-        )
+        raise UsageError(f"the folder `{target}` is not empty.", hint="use a new folder; files are not overwritten")
     if not target.absolute().parent.is_dir():
-        raise UsageError(f"the folder `{target.parent}` does not exist.", hint="make it first, or name another place")
+        raise UsageError(f"the folder `{target.parent}` does not exist.", hint="create it first, or use another folder")
 
 
 def draw_detections(
     image: ImageDetections, folder: str, name: str, class_names: Sequence[str], spec: ImageSpec
 ) -> str | None:
-    """Write one image with its boxes, names and scores.
+    """Write one image with its boxes, labels and scores drawn on it, EXIF orientation applied.
 
     Args:
         image: Detections; unreadable images are skipped.
-        folder: Where to.
-        name: Path below it, with `/`; what is no JPEG is written as PNG.
-        class_names: By class id.
-        spec: The pixel contract, for the range of 16-bit images.
+        folder: Output folder.
+        name: Path below `folder`, with `/`; other formats than JPEG are written as PNG.
+        class_names: Class names by class id.
+        spec: Image spec; gives the intensity range of 16-bit images.
 
     Returns:
-        The file, or None where nothing was drawn.
+        The path of the written file, or None if the image is unreadable or not a file.
 
     Raises:
-        HeadstartError: The place cannot be written.
+        HeadstartError: The file cannot be written.
     """
     if image.error is not None or not os.path.isfile(image.file):
         return None
-    whole = spec.with_(size_hw=image.size_hw, resize_mode="squash", has_draft=False)
+    full_spec = spec.with_(size_hw=image.size_hw, resize_mode="squash", has_draft=False)
     try:
-        pixels = Image.fromarray(read_image(image.file, whole))
+        pixels = Image.fromarray(read_image(image.file, full_spec))
     except ImageError:
         return None
     boxes = image.detections
@@ -70,13 +68,13 @@ def draw_detections(
     target = Path(folder, *(name if is_jpeg else f"{name}.png").split("/"))
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_file(target) as place:
+        with atomic_file(target) as temporary:
             if is_jpeg:
-                drawn.save(place, format="JPEG", quality=92)
+                drawn.save(temporary, format="JPEG", quality=92)
             else:
-                drawn.save(place, format="PNG")
+                drawn.save(temporary, format="PNG")
     except OSError as error:
         raise HeadstartError(
-            f"`{target}` cannot be written ({error.strerror or error}).", hint="name another folder with --draw"
+            f"cannot write `{target}` ({error.strerror or error}).", hint="use another folder with --draw"
         ) from error
     return str(target)

@@ -1,6 +1,6 @@
 """Write detections as tables or annotation formats.
 
-Annotation formats need an empty output, so that corrected labels are never overwritten.
+Annotation folders must be new or empty, so that corrected labels are never overwritten.
 """
 
 from __future__ import annotations
@@ -33,61 +33,59 @@ __all__ = [
 ]
 
 FORMATS = ("csv", "coco", "yolo", "voc")
-"""What `--to` takes."""
+"""Values of `--to`."""
 
 COLUMNS = ("file", "label", "score", "xmin", "ymin", "xmax", "ymax", "width", "height", "error")
-"""Columns of the table: a row a box, corners in pixels of the upright image; one row for an image without boxes."""
+"""Columns of the CSV: one row per box, corners in pixels after EXIF orientation; one row for an image without boxes."""
 
 
 def check_box_output(out: str | None, to: str | None) -> str:
-    """Return the format that is written; to be called before any work is done.
+    """Validate the output path and return the output format; call before any prediction.
 
     Args:
-        out: File (csv, coco) or folder (yolo, voc), or None for the screen.
+        out: File (csv, coco) or folder (yolo, voc), or None for stdout.
         to: Requested format; None uses the suffix of `out`, else csv.
 
     Raises:
-        UsageError: The place does not fit the format, or already holds something.
+        UsageError: The format is unknown, or `out` does not match it or is a non-empty folder.
     """
     if to is None:
         to = "coco" if out is not None and out.lower().endswith(".json") else "csv"
     if to not in FORMATS:
-        raise UsageError(f"there is no format `{to}`.", hint="--to csv, coco, yolo or voc")
+        raise UsageError(f"unknown format `{to}`.", hint="use --to csv, coco, yolo or voc")
     if out is None:
         if to in ("yolo", "voc"):
-            raise UsageError(f"--to {to} writes one file an image and needs a folder.", hint="--out labels_folder")
+            raise UsageError(f"--to {to} writes one file per image and needs a folder.", hint="use --out labels_folder")
         return to
     target = Path(out)
     if not target.absolute().parent.is_dir():
-        raise UsageError(f"the folder `{target.parent}` does not exist.", hint="make it first, or name another place")
+        raise UsageError(f"the folder `{target.parent}` does not exist.", hint="create it first, or use another folder")
     if to in ("yolo", "voc"):
         if target.exists() and not target.is_dir():
             raise UsageError(f"`{target}` is a file; --to {to} needs a folder.")
         if target.is_dir() and any(target.iterdir()):
-            raise UsageError(
-                f"the folder `{target}` already holds files, which are not written over.", hint="name a new folder"
-            )
+            raise UsageError(f"the folder `{target}` is not empty.", hint="use a new folder; files are not overwritten")
         return to
-    ending = ".csv" if to == "csv" else ".json"
-    if target.is_dir() or target.suffix.lower() != ending:
-        raise UsageError(f"--to {to} writes a {ending} file, not `{target}`.", hint=f"for example --out boxes{ending}")
+    suffix = ".csv" if to == "csv" else ".json"
+    if target.is_dir() or target.suffix.lower() != suffix:
+        raise UsageError(f"--to {to} writes a {suffix} file, not `{target}`.", hint=f"for example --out boxes{suffix}")
     return to
 
 
 def relative_names(items: Sequence[str | Problem]) -> list[str]:
-    """Names of images below the folder that all of them share, with `/`; what the annotation formats name them by."""
-    places = [os.path.abspath(item.name if isinstance(item, Problem) else item) for item in items]
-    if not places:
+    """Return image paths relative to their common folder, with `/`, for annotation formats."""
+    paths = [os.path.abspath(item.name if isinstance(item, Problem) else item) for item in items]
+    if not paths:
         return []
     try:
-        shared = os.path.commonpath([os.path.dirname(p) for p in places])
+        common = os.path.commonpath([os.path.dirname(p) for p in paths])
     except ValueError:  # several drives
-        return [printable(os.path.basename(p)) for p in places]
-    return [printable(os.path.relpath(p, shared).replace(os.sep, "/")) for p in places]
+        return [printable(os.path.basename(p)) for p in paths]
+    return [printable(os.path.relpath(p, common).replace(os.sep, "/")) for p in paths]
 
 
 def write_box_rows(stream: IO[str], results: Iterable[ImageDetections], class_names: Sequence[str]) -> None:
-    """Write the table row by row."""
+    """Write detections as CSV, row by row."""
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
     for image in results:
@@ -107,36 +105,36 @@ def write_box_rows(stream: IO[str], results: Iterable[ImageDetections], class_na
 def write_detections(
     out: str, to: str, results: Iterable[ImageDetections], names: Sequence[str], class_names: Sequence[str]
 ) -> None:
-    """Write a file or folder, whole or not at all.
+    """Write detections to a file or folder atomically.
 
     Args:
-        out: Where to; see `check_box_output`.
+        out: Output file or folder; see `check_box_output`.
         to: One of `FORMATS`.
         results: Detections per image; may be lazy.
         names: Image names in annotation formats, aligned with `results`.
-        class_names: By class id.
+        class_names: Class names by class id.
 
     Raises:
-        UsageError: Two images would share a file.
-        HeadstartError: The place cannot be written.
+        UsageError: Two images would have the same annotation file.
+        HeadstartError: The output cannot be written.
     """
     target = Path(out)
     try:
         if to == "csv":
             with (
-                atomic_file(target) as place,
-                open(place, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
+                atomic_file(target) as temporary,
+                open(temporary, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream,
             ):
                 write_box_rows(stream, results, class_names)
             return
         images = list(_images(results, names))
         if to == "coco":
-            with atomic_file(target) as place:
-                place.write_text(coco_text(images, class_names), encoding="utf-8")
+            with atomic_file(target) as temporary:
+                temporary.write_text(coco_text(images, class_names), encoding="utf-8")
             return
         files = annotation_files(images, class_names, to)
         if target.is_dir():
-            target.rmdir()  # it is empty, as was checked
+            target.rmdir()  # empty, see `check_box_output`
         with atomic_folder(target) as folder:
             for name, text in files.items():
                 path = folder / name
@@ -144,7 +142,7 @@ def write_detections(
                 path.write_text(text, encoding="utf-8", newline="")
     except OSError as error:
         raise HeadstartError(
-            f"`{target}` cannot be written ({error.strerror or error}).", hint="name another place with --out"
+            f"cannot write `{target}` ({error.strerror or error}).", hint="use another path with --out"
         ) from error
 
 
@@ -155,7 +153,7 @@ def coco_text(images: Sequence[ImageBoxes], class_names: Sequence[str]) -> str:
 
 
 def _images(results: Iterable[ImageDetections], names: Sequence[str]) -> Iterator[ImageBoxes]:
-    """Return what could be read; an image that could not has no annotation."""
+    """Yield the boxes of each readable image."""
     for image, name in zip(results, names, strict=True):
         if image.error is None:
             boxes = image.detections

@@ -1,6 +1,6 @@
 """Convert images in files or memory to uint8 network inputs.
 
-Images in memory use the same functions as files except decoding, so results are equal unless the file is decoded at a
+Images in memory are preprocessed by the same functions as files, so results are equal unless a file is decoded at
 reduced scale.
 """
 
@@ -22,17 +22,17 @@ from headstart.types.records import Problem
 __all__ = ["Source", "as_sources", "name_of", "to_pixels"]
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | Problem"
-"""One image; a `Problem` is one that is known to be of no use, and keeps its place in the order."""
+"""One image, or a `Problem` in place of an image that is known to be unusable."""
 
 
 def as_sources(sources: Any) -> Iterator[Source]:
     """Iterate lazily over one or many images.
 
     Args:
-        sources: A path, bytes, a PIL image, an (H, W, 3) array; an iterable of those; an (N, H, W, 3) array.
+        sources: A path, bytes, a PIL image or an (H, W, 3) array; an iterable of these; or an (N, H, W, 3) array.
 
     Raises:
-        UsageError: Something in it is no image; raised when its turn comes.
+        UsageError: An item is not an image; raised when the iterator reaches it.
     """
     if isinstance(sources, (str, os.PathLike, bytes, Image.Image, Problem)):
         yield sources
@@ -41,7 +41,7 @@ def as_sources(sources: Any) -> Iterator[Source]:
         yield _check(sources, 0)
         return
     if not isinstance(sources, Iterable):
-        raise UsageError(f"an image is a path, bytes, a PIL image or an (H, W, 3) array, not {_kind(sources)}.")
+        raise UsageError(f"an image must be a path, bytes, a PIL image or an (H, W, 3) array, got {_kind(sources)}.")
     for index, source in enumerate(sources):
         yield _check(source, index)
 
@@ -58,11 +58,11 @@ def to_pixels(source: Source, spec: ImageSpec, channel_order: Literal["rgb", "bg
 
     Args:
         source: A path, the bytes of a file, a PIL image, or an (H, W, 3) uint8 array.
-        spec: The pixel contract.
-        channel_order: Of arrays.
+        spec: Image spec.
+        channel_order: Channel order of arrays.
 
     Raises:
-        ImageError: As in `read_image`.
+        ImageError: The image is unreadable or too large, see `read_image`.
     """
     if isinstance(source, Problem):
         raise ImageError(source.kind, source.detail)
@@ -84,7 +84,7 @@ def to_pixels(source: Source, spec: ImageSpec, channel_order: Literal["rgb", "bg
 
 
 def _with_step(error: ImageError, source: str | os.PathLike[str] | bytes) -> ImageError:
-    """Add the conversion step for an unsupported format, if the file name reveals it."""
+    """For an unsupported format known by its suffix, state how to convert it."""
     if error.kind == "format" and not isinstance(source, bytes):
         extension = os.path.splitext(os.fspath(source))[1].lower()
         if extension in EXPORT_STEPS:
@@ -99,7 +99,7 @@ def _orient(image: Image.Image) -> Image.Image:
         raise ImageError("damaged", f"the image data cannot be decoded ({error})") from error
     try:
         return ImageOps.exif_transpose(image)
-    except Exception:  # a damaged EXIF block leaves the image as stored, as for files
+    except Exception:  # a damaged EXIF block is ignored, as for files
         return image
 
 
@@ -108,12 +108,12 @@ def _check(source: Any, index: int) -> Source:
         if source.ndim == 3 and source.shape[-1] == 3 and source.dtype == np.uint8:
             return source
         raise UsageError(
-            f"image {index} is an array {source.shape} of {source.dtype}; (H, W, 3) of uint8 is expected.",
+            f"image {index} is a {source.dtype} array of shape {source.shape}; expected (H, W, 3) uint8.",
             hint="scale to 0..255 and convert with .astype('uint8'); repeat a gray image to three channels",
         )
     if isinstance(source, (str, os.PathLike, bytes, Image.Image, Problem)):
         return source
-    raise UsageError(f"image {index} is {_kind(source)}; a path, bytes, PIL image or array is expected.")
+    raise UsageError(f"image {index} is {_kind(source)}; expected a path, bytes, a PIL image or an array.")
 
 
 def _kind(value: Any) -> str:

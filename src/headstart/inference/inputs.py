@@ -1,7 +1,7 @@
-"""Expand command-line paths to a list of images to predict.
+"""Expand paths, folders and globs to a list of images to predict.
 
-Named files are always tried. Folders are scanned as in training; unusable files stay in the list with their reason, and
-other files are counted in a note.
+Files given by path are always included. Folders are scanned as in training: unusable images are included with the
+reason, and other files are counted in a note.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ class PredictInputs(Sequence[str | Problem]):
     """The images to predict, in order.
 
     Attributes:
-        items: Files as a person would write them, below what was named; or what is wrong with one.
-        notes: What was passed over.
+        items: Paths as given, or below a given folder; a `Problem` for an unusable file.
+        notes: Notes about skipped files.
     """
 
     items: tuple[str | Problem, ...]
@@ -48,38 +48,37 @@ class PredictInputs(Sequence[str | Problem]):
 
 
 def expand_inputs(
-    names: Iterable[str | os.PathLike[str]], *, stdin: IO[bytes] | None = None, allow_external_paths: bool = False
+    paths: Iterable[str | os.PathLike[str]], *, stdin: IO[bytes] | None = None, allow_external_paths: bool = False
 ) -> PredictInputs:
     """Expand files, folders, globs, and `-` for a list on stdin.
 
     Args:
-        names: What was named.  A file that does not exist stays in the list: it gets its own error row.
-        stdin: Source of names for `-`, one per line (or NUL-separated, as by `find -print0`); a
-            folder or glob is allowed too.
-        allow_external_paths: Follow links that lead out of a folder.
+        paths: Paths, globs or `-`. Files that do not exist are kept and get an error row.
+        stdin: Stream for `-` with one path or glob per line, or NUL-separated as from `find -print0`.
+        allow_external_paths: Follow symlinks that point outside a folder.
 
     Raises:
-        UsageError: A glob matches nothing, or `-` is duplicated.
-        DataError: A folder has no image, or nothing was named at all.
+        UsageError: A glob matches no file, or `-` is given twice.
+        DataError: A folder has no images, or no path was given.
     """
     items: list[str | Problem] = []
     notes: list[ReadingNote] = []
-    named = [os.fspath(name) for name in names]
-    if named.count(STDIN) > 1:
-        raise UsageError("`-` (a list of names on stdin) can be given once only.")
-    for name in named:
-        if name == STDIN:
+    given = [os.fspath(path) for path in paths]
+    if given.count(STDIN) > 1:
+        raise UsageError("`-` (a list of paths on stdin) can be given only once.")
+    for path in given:
+        if path == STDIN:
             for line in _read_names(stdin if stdin is not None else sys.stdin.buffer):
                 items += _expand(line, notes, allow_external_paths)
         else:
-            items += _expand(name, notes, allow_external_paths)
+            items += _expand(path, notes, allow_external_paths)
     if not items:
-        raise DataError("there are no images to predict: the list is empty.", hint="name files or folders")
+        raise DataError("there are no images to predict.", hint="give at least one file or folder")
     return PredictInputs(tuple(items), tuple(notes))
 
 
 def expand_sources(images: Any) -> Any:
-    """Expand folders and globs to files; keep in-memory images."""
+    """Expand folders and globs to files; images in memory are returned unchanged."""
     if isinstance(images, (str, os.PathLike)):
         return expand_inputs([os.fspath(images)])
     if isinstance(images, (list, tuple)) and images and all(isinstance(p, (str, os.PathLike)) for p in images):
@@ -88,7 +87,7 @@ def expand_sources(images: Any) -> Any:
 
 
 def natural_key(text: str) -> tuple[Any, ...]:
-    """Sort `image2` before `image10`, and a folder's files before the next folder's."""
+    """Return a sort key that puts `image2` before `image10` and compares paths folder by folder."""
     return tuple(tuple(_pieces(part)) for part in re.split(r"[/\\]", text)), text
 
 
@@ -98,45 +97,45 @@ def _pieces(part: str) -> Iterator[tuple[int, int | str]]:
             yield (0, int(piece)) if piece.isdecimal() else (1, piece.casefold())
 
 
-def _expand(name: str, notes: list[ReadingNote], allow_external_paths: bool) -> list[str | Problem]:
-    if os.path.isdir(name):
-        return _walk(name, notes, allow_external_paths)
-    if os.path.lexists(name) or not glob.has_magic(name):
-        return [name]
-    found = sorted(glob.glob(name, recursive=True), key=natural_key)
-    if not found:
-        raise UsageError(f"`{name}` matches no file.", hint="is the pattern spelt right?")
+def _expand(path: str, notes: list[ReadingNote], allow_external_paths: bool) -> list[str | Problem]:
+    if os.path.isdir(path):
+        return _walk(path, notes, allow_external_paths)
+    if os.path.lexists(path) or not glob.has_magic(path):
+        return [path]
+    matches = sorted(glob.glob(path, recursive=True), key=natural_key)
+    if not matches:
+        raise UsageError(f"`{path}` matches no file.", hint="check the spelling of the pattern")
     items: list[str | Problem] = []
-    for path in found:
-        if not os.path.isdir(path):
-            items.append(path)
-        elif "**" not in name:  # with `**` what is in a folder matches by itself
-            items += _walk(path, notes, allow_external_paths)
+    for match in matches:
+        if not os.path.isdir(match):
+            items.append(match)
+        elif "**" not in path:  # `**` also matches the files in each folder
+            items += _walk(match, notes, allow_external_paths)
     return items
 
 
 def _walk(folder: str, notes: list[ReadingNote], allow_external_paths: bool) -> list[str | Problem]:
-    """Return all images below a folder in natural order, and the problems of other files."""
+    """Return all images below a folder in natural order, with a `Problem` for each unusable one."""
     tree = walk_files(folder, allow_external_paths=allow_external_paths)
-    found: dict[str, str | Problem] = {}
+    items: dict[str, str | Problem] = {}
     for file in tree.images:
         path = os.path.join(folder, *file.folders, file.file)
-        found[path] = path
+        items[path] = path
     for problem in tree.problems:
         path = os.path.join(folder, problem.name)
-        found[path] = Problem(path, problem.kind, problem.detail)
-    passed_over = tree.others.copy()
-    passed_over.update(os.path.splitext(table.file)[1].lower() for table in tree.tables)
-    if passed_over:
-        evidence = {"extensions": dict(passed_over.most_common())}
-        notes.append(ReadingNote(ReadingKind.OTHER_FILES, passed_over.total(), (folder,), evidence))
-    if not found:
+        items[path] = Problem(path, problem.kind, problem.detail)
+    skipped = tree.others.copy()
+    skipped.update(os.path.splitext(table.file)[1].lower() for table in tree.tables)
+    if skipped:
+        evidence = {"extensions": dict(skipped.most_common())}
+        notes.append(ReadingNote(ReadingKind.OTHER_FILES, skipped.total(), (folder,), evidence))
+    if not items:
         raise DataError(
-            f"there is no image in `{folder}`"
-            + (f" ({pluralize(passed_over.total(), 'other file')})." if passed_over else "."),
-            hint="is this the right folder?",
+            f"there are no images in `{folder}`"
+            + (f" ({pluralize(skipped.total(), 'other file')})." if skipped else "."),
+            hint="check the path",
         )
-    return [found[path] for path in sorted(found, key=natural_key)]
+    return [items[path] for path in sorted(items, key=natural_key)]
 
 
 def _read_names(stream: IO[bytes]) -> Iterator[str]:

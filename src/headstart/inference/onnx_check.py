@@ -1,8 +1,8 @@
-"""Check an ONNX file before ONNX Runtime opens it, for untrusted models.
+"""Validate an untrusted ONNX file before ONNX Runtime opens it.
 
-Parses the protobuf wire format directly, since `onnx` is not a base dependency and ONNX Runtime would open external
-files. Refused are external weights, non-standard operators, model-defined functions, training graphs and subgraphs
-(branches, loops).
+The protobuf wire format is parsed directly: `onnx` is not a base dependency, and ONNX Runtime would open external
+files. External weights, non-standard operators, model-local functions, training graphs and subgraphs (If, Loop) are
+rejected.
 """
 
 from __future__ import annotations
@@ -26,30 +26,30 @@ _TENSOR_EXTERNAL, _TENSOR_LOCATION = 13, 14
 
 
 def check_model(data: bytes | memoryview, name: str = "model.onnx") -> None:
-    """Refuse a model that refers to other files or has non-standard operators.
+    """Raise an error for a model with external weights, non-standard operators or other rejected content.
 
     Args:
         data: The serialized `ModelProto`.
-        name: What to call it in the message.
+        name: File name for error messages.
 
     Raises:
-        BundleError: It is not an ONNX model, or it holds something that is refused (see the module).
+        BundleError: The data are not an ONNX model, or contain something listed in the module docstring.
     """
     try:
         _check(memoryview(data), name)
     except _WireError as error:
         raise BundleError(
-            f"`{name}` is not a whole ONNX model ({error}).", hint="copy the bundle again, or train it again"
+            f"`{name}` is not a valid ONNX model ({error}).", hint="copy the bundle again, or train it again"
         ) from error
 
 
 class _WireError(Exception):
-    """The bytes are not the protobuf wire format."""
+    """The bytes are not valid protobuf wire format."""
 
 
 def _check(data: memoryview, name: str) -> None:
     if bytes(data[4:8]) == b"ORTM":
-        raise _refusal(name, "is in ONNX Runtime's own format")
+        raise _refusal(name, "is in the ORT format")
     num_graphs = 0
     for number, value in _fields(data):
         if number == _MODEL_GRAPH:
@@ -60,11 +60,11 @@ def _check(data: memoryview, name: str) -> None:
                 if inner == _OPSET_DOMAIN:
                     _check_domain(domain, name)
         elif number == _MODEL_FUNCTIONS:
-            raise _refusal(name, "defines functions of its own")
+            raise _refusal(name, "defines local functions")
         elif number == _MODEL_TRAINING:
-            raise _refusal(name, "holds a training graph")
+            raise _refusal(name, "contains a training graph")
     if num_graphs != 1:
-        raise _WireError(f"it has {num_graphs} graphs where one is expected")
+        raise _WireError(f"expected one graph, got {num_graphs}")
 
 
 def _check_graph(graph: memoryview, name: str) -> None:
@@ -74,7 +74,7 @@ def _check_graph(graph: memoryview, name: str) -> None:
         elif number == _GRAPH_INITIALIZER:
             _check_tensor(_message(value), name)
         elif number == _GRAPH_SPARSE:
-            raise _refusal(name, "holds sparse weights")
+            raise _refusal(name, "contains sparse weights")
 
 
 def _check_node(node: memoryview, name: str) -> None:
@@ -86,56 +86,56 @@ def _check_node(node: memoryview, name: str) -> None:
                 if inner in (_ATTRIBUTE_TENSOR, _ATTRIBUTE_TENSORS):
                     _check_tensor(_message(content), name)
                 elif inner in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
-                    raise _refusal(name, "holds a branch or a loop")
+                    raise _refusal(name, "contains a subgraph (If, Loop or Scan)")
                 elif inner in (_ATTRIBUTE_SPARSE, _ATTRIBUTE_SPARSES):
-                    raise _refusal(name, "holds sparse weights")
+                    raise _refusal(name, "contains sparse weights")
 
 
 def _check_tensor(tensor: memoryview, name: str) -> None:
     for number, value in _fields(tensor):
         if number == _TENSOR_EXTERNAL or (number == _TENSOR_LOCATION and value != 0):
-            raise _refusal(name, "keeps weights in other files")
+            raise _refusal(name, "stores weights in external files")
 
 
 def _check_domain(value: int | memoryview, name: str) -> None:
     domain = bytes(_message(value)).decode("utf-8", "replace")
     if domain not in _STANDARD_DOMAINS:
-        raise _refusal(name, f"uses operators outside of the ONNX standard (`{domain}`)")
+        raise _refusal(name, f"uses non-standard operators (domain `{domain}`)")
 
 
 def _refusal(name: str, what: str) -> BundleError:
     return BundleError(
-        f"`{name}` {what}; headstart opens only self-contained models with standard operators.",
-        hint="use a bundle that headstart wrote",
+        f"`{name}` {what}; headstart opens only self-contained models with standard ONNX operators.",
+        hint="use a bundle written by headstart",
     )
 
 
 def _message(value: int | memoryview) -> memoryview:
     if isinstance(value, int):
-        raise _WireError("a number where a message is expected")
+        raise _WireError("expected a message, got a number")
     return value
 
 
 def _fields(data: memoryview) -> Iterator[tuple[int, int | memoryview]]:
-    """Yield (field number, value) of one message: numbers as int, everything with a length as a view."""
+    """Yield (field number, value) of one message: varints as int, everything else as a memoryview."""
     position, end = 0, len(data)
     while position < end:
         tag, position = _varint(data, position)
-        number, kind = tag >> 3, tag & 7
-        if number == 0 or tag >> 32:  # other readers may drop the high bits and see another field
-            raise _WireError("a field has no possible number")
-        if kind == 0:
+        number, wire_type = tag >> 3, tag & 7
+        if number == 0 or tag >> 32:  # other parsers may drop the high bits and read another field
+            raise _WireError("invalid field number")
+        if wire_type == 0:
             value, position = _varint(data, position)
             yield number, value
             continue
-        if kind == 2:
+        if wire_type == 2:
             length, position = _varint(data, position)
-        elif kind in (1, 5):
-            length = 8 if kind == 1 else 4
+        elif wire_type in (1, 5):
+            length = 8 if wire_type == 1 else 4
         else:
-            raise _WireError(f"wire type {kind} is not allowed")
+            raise _WireError(f"unsupported wire type {wire_type}")
         if length > end - position:
-            raise _WireError("it ends too early")
+            raise _WireError("unexpected end of data")
         yield number, data[position : position + length]
         position += length
 
@@ -144,10 +144,10 @@ def _varint(data: memoryview, position: int) -> tuple[int, int]:
     value = 0
     for shift in range(0, 70, 7):
         if position >= len(data):
-            raise _WireError("it ends too early")
+            raise _WireError("unexpected end of data")
         byte = data[position]
         position += 1
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value & 0xFFFF_FFFF_FFFF_FFFF, position
-    raise _WireError("a number is too long")
+    raise _WireError("varint longer than 10 bytes")

@@ -1,6 +1,6 @@
-"""Decode OOD score, OOD decision and prediction set of an image.
+"""Compute the OOD score, OOD decision and prediction set of an image from the network outputs.
 
-Outputs that the bundle does not support are None; requesting them is an error.
+They are None if the bundle does not support them; requesting a rate for one then raises an error.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ class OutputDecoder:
     """Decoder of OOD scores and prediction sets at the requested rates.
 
     Args:
-        bundle: The model.
-        ood_fpr: Fraction of known images that may be called unknown at most; None as the model was trained.
-        coverage: Fraction of images whose set shall hold the true class; None as the model was trained.
+        bundle: Bundle with the OOD and prediction-set rules.
+        ood_fpr: Maximum false-positive rate of OOD detection; None uses the value stored in the bundle.
+        coverage: Coverage of prediction sets; None uses the value stored in the bundle.
 
     Raises:
-        UsageError: A share does not fit, or the model holds nothing of the kind.
+        UsageError: A rate is out of range or not supported by the bundle.
 
     Attributes:
-        outputs: The network's outputs that are needed: `logits` and perhaps `residual_norm`.
-        coverage: Coverage of the sets, at least the requested one; None without sets.
+        outputs: Names of the required network outputs: `logits`, and `residual_norm` if the OOD rule uses it.
+        coverage: Coverage of the prediction sets, at least the requested one; None without prediction sets.
     """
 
     def __init__(self, bundle: Bundle, ood_fpr: float | None = None, coverage: float | None = None) -> None:
         self._names = bundle.class_names
         self._rule = bundle.ood
         if ood_fpr is not None and bundle.ood is None:
-            raise UsageError(f"`{bundle.path}` cannot tell unknown images: it holds nothing for --ood-fpr.")
+            raise UsageError(f"`{bundle.path}` has no OOD detection, so --ood-fpr cannot be used.")
         if coverage is not None and bundle.prediction_sets is None:
-            raise UsageError(f"`{bundle.path}` kept no sets of classes: it holds nothing for --coverage.")
+            raise UsageError(f"`{bundle.path}` has no prediction sets, so --coverage cannot be used.")
         try:
             self._threshold = math.inf if bundle.ood is None else bundle.ood.threshold(ood_fpr)
             stored = None if bundle.prediction_sets is None else bundle.prediction_sets.at(coverage)
@@ -50,8 +50,8 @@ class OutputDecoder:
             raise UsageError(f"{error}.", hint="for example --ood-fpr 5% or --coverage 90%") from error
         if ood_fpr is not None and math.isinf(self._threshold):
             raise UsageError(
-                f"too few known images for an OOD threshold at --ood-fpr {100 * ood_fpr:g}%.",
-                hint="ask for a larger share",
+                f"the model has too few calibration images for --ood-fpr {100 * ood_fpr:g}%.",
+                hint="use a larger value",
             )
         self.coverage: float | None = None if stored is None else stored[0]
         self._thresholds: NDArray[np.float64] | None = None if stored is None else stored[1]
@@ -60,11 +60,11 @@ class OutputDecoder:
         )
 
     def ood_score(self, probabilities: NDArray[np.float64], outputs: Sequence[NDArray[Any]]) -> float | None:
-        """Return the OOD score of one image from its (K,) probabilities and its row of each of the `outputs`."""
+        """Return the OOD score of an image from its (K,) probabilities and its row of each network output."""
         if self._rule is None:
             return None
-        rest = np.asarray(outputs[1]).reshape(1) if len(self.outputs) > 1 else None
-        return float(self._rule.combine(probabilities.max(keepdims=True), rest)[0])
+        residual_norm = np.asarray(outputs[1]).reshape(1) if len(self.outputs) > 1 else None
+        return float(self._rule.combine(probabilities.max(keepdims=True), residual_norm)[0])
 
     def is_ood(self, ood_score: float | None) -> bool | None:
         """Return whether an image is OOD; None if unavailable."""

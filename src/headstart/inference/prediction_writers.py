@@ -32,7 +32,7 @@ def columns(top: int) -> list[str]:
 
 
 def row_of(prediction: Prediction, top: int) -> dict[str, Any]:
-    """Return one prediction as values by column, or None."""
+    """Return the values of one prediction by column; None for missing values."""
     row: dict[str, Any] = dict.fromkeys(columns(top))
     row["file"], row["error"] = prediction.file, prediction.error
     for rank, (name, probability) in enumerate(prediction.top[:top], start=1):
@@ -46,7 +46,7 @@ def row_of(prediction: Prediction, top: int) -> dict[str, Any]:
 
 
 def row_writer(stream: IO[str], top: int, *, is_json: bool = False) -> Callable[[Prediction], None]:
-    """Return a function that writes one prediction as a row; write the CSV header."""
+    """Write the CSV header, if any, and return a function that writes one prediction."""
     if is_json:
 
         def write_json(prediction: Prediction) -> None:
@@ -62,7 +62,7 @@ def row_writer(stream: IO[str], top: int, *, is_json: bool = False) -> Callable[
     def write_csv(prediction: Prediction) -> None:
         row = row_of(prediction, top)
         cells = [_cell(name, row[name]) for name in names]
-        # Before Python 3.13 the csv module leaves a lone carriage return bare, which would end the row.
+        # Before Python 3.13, the csv module does not quote a lone carriage return, which would end the row.
         (quoted if any("\r" in cell for cell in cells) else plain).writerow(cells)
 
     return write_csv
@@ -72,12 +72,12 @@ def write_rows(path: str | os.PathLike[str], predictions: Iterable[Prediction], 
     """Write a `.csv` or `.jsonl` file atomically, replacing an existing one.
 
     Args:
-        path: The file; its ending says the format.
-        predictions: May be lazy; each is written when it comes.
-        top: Classes named an image; None takes the most that any prediction has (and needs them all at hand).
+        path: Output file; its suffix selects the format.
+        predictions: Predictions; may be lazy.
+        top: Number of classes per image; None uses the maximum of all predictions, which are then kept in memory.
 
     Raises:
-        UsageError: Another ending, or the folder does not exist.
+        UsageError: The suffix is not supported, or the folder does not exist.
         HeadstartError: The file cannot be written.
     """
     target = Path(path)
@@ -87,7 +87,7 @@ def write_rows(path: str | os.PathLike[str], predictions: Iterable[Prediction], 
         top = max((len(p.top) for p in predictions), default=1) or 1
     try:
         with atomic_file(target) as temporary:
-            # A name that is not valid Unicode: bytes as they are in a CSV, an escape in JSON.
+            # File names that are not valid Unicode: raw bytes in CSV, escapes in JSON.
             errors = "backslashreplace" if is_json else "surrogateescape"
             with open(temporary, "w", encoding="utf-8", errors=errors, newline="") as stream:
                 write = row_writer(stream, top, is_json=is_json)
@@ -95,7 +95,7 @@ def write_rows(path: str | os.PathLike[str], predictions: Iterable[Prediction], 
                     write(prediction)
     except OSError as error:
         raise HeadstartError(
-            f"`{target}` cannot be written ({error.strerror or error}).", hint="name another file with --out"
+            f"cannot write `{target}` ({error.strerror or error}).", hint="use another file with --out"
         ) from error
 
 
@@ -103,15 +103,15 @@ def check_output(path: str | os.PathLike[str]) -> bool:
     """Validate the output path and return whether it is JSON Lines (otherwise CSV).
 
     Raises:
-        UsageError: Another ending, a folder, or a folder that does not exist.
+        UsageError: The suffix is not supported, the path is a folder, or its parent does not exist.
     """
     target = Path(path)
     if target.suffix.lower() not in (".csv", ".jsonl"):
-        raise UsageError(f"`{target}` ends neither in .csv nor in .jsonl.", hint="for example --out predictions.csv")
+        raise UsageError(f"`{target}` must end in .csv or .jsonl.", hint="for example --out predictions.csv")
     if target.is_dir():
-        raise UsageError(f"`{target}` is a folder; a file is expected.")
+        raise UsageError(f"`{target}` is a folder; expected a file.")
     if not target.parent.is_dir():
-        raise UsageError(f"the folder `{target.parent}` does not exist.", hint="make it first, or name another file")
+        raise UsageError(f"the folder `{target.parent}` does not exist.", hint="create it first, or use another file")
     return target.suffix.lower() == ".jsonl"
 
 

@@ -1,7 +1,7 @@
-"""Predict from a bundle with numpy, Pillow and ONNX Runtime.
+"""Run a saved classifier with numpy, Pillow and ONNX Runtime.
 
-With many images each worker thread decodes a few and runs them in a single-threaded session; a single image uses a
-session with all cores.
+With several images, each worker thread decodes a batch and runs it in a single-threaded session. A single image runs in
+a session that uses all threads.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from headstart.preprocessing.image_spec import ImageError, normalize
 from headstart.types.records import Prediction
 from headstart.utils.system import available_cores
 
-__all__ = ["BATCH", "Answer", "ChannelOrder", "Runtime", "softmax"]
+__all__ = ["BATCH", "ChannelOrder", "ImageOutput", "Runtime", "softmax"]
 
 ChannelOrder = Literal["rgb", "bgr"]
 
 Outputs: TypeAlias = tuple[NDArray[np.float32], ...]
-Answer: TypeAlias = tuple[str, Outputs | ImageError]
-"""Name of an image, and one row of each output of the network or what is wrong with the image."""
+ImageOutput: TypeAlias = tuple[str, Outputs | ImageError]
+"""Name of an image, and its row of each network output, or the error if the image is unreadable."""
 
 BATCH = 2
-"""Images a worker takes at once; more is slower on a CPU, whose caches overflow, and takes more memory
+"""Default batch size per worker thread. Larger batches overflow the CPU caches and use more memory
 (`benchmarks/bench_predict.py`)."""
 
 
@@ -43,28 +43,29 @@ class Runtime:
     """Inference runtime of a bundle.
 
     Args:
-        bundle: A bundle, or the path of one (run folder, bundle folder or zip).
-        num_threads: Cores to use; None means all that this process may use.
+        bundle: A bundle, or its path (run folder, bundle folder or zip).
+        num_threads: Number of threads; None uses all available cores.
 
     Raises:
-        UsageError, BundleError: As in `read_bundle`.
+        UsageError: `num_threads` is below 1, or see `read_bundle`.
+        BundleError: The bundle is not a classifier, or see `read_bundle`.
     """
 
     def __init__(self, bundle: Bundle | str | os.PathLike[str], num_threads: int | None = None) -> None:
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(os.fspath(bundle))
         if self.bundle.task != "classify":
             raise BundleError(
-                f"`{self.bundle.path}` is a model for `{self.bundle.task}`, not a classifier.",
-                hint="headstart.load opens every kind of model",
+                f"`{self.bundle.path}` is a `{self.bundle.task}` model, not a classifier.",
+                hint="use headstart.load, which opens models of all tasks",
             )
         if num_threads is not None and num_threads < 1:
-            raise UsageError(f"the number of threads is at least 1, not {num_threads}.")
+            raise UsageError(f"num_threads must be at least 1, got {num_threads}.")
         self.num_threads = num_threads or available_cores()
         self._sessions: dict[int, Any] = {}
         self._lock = threading.Lock()
 
     def __reduce__(self) -> tuple[type[Runtime], tuple[Bundle, int]]:
-        return Runtime, (self.bundle, self.num_threads)  # sessions are made anew where it arrives
+        return Runtime, (self.bundle, self.num_threads)  # sessions cannot be pickled; they are created again
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -94,42 +95,42 @@ class Runtime:
         ood_fpr: float | None = None,
         coverage: float | None = None,
     ) -> Iterator[Prediction]:
-        """Predict images lazily, with few of them in memory.
+        """Predict images lazily, with a few batches in memory.
 
         Args:
             sources: One or an iterable of: paths, bytes of files, PIL images, (H, W, 3) uint8 arrays.
-            top: How many classes to name for each image, at least 1; at most all are named.
-            batch: Images a run of the network.
-            channel_order: Of arrays: `rgb`, or `bgr` as OpenCV has it.
-            ood_fpr: Fraction of known images that may be called unknown at most; None as the model was trained.
-            coverage: Fraction of images whose set shall hold the true class; None as the model was trained.
+            top: Number of most probable classes per image, at least 1.
+            batch: Batch size.
+            channel_order: Channel order of arrays: `rgb`, or `bgr` as in OpenCV.
+            ood_fpr: Maximum false-positive rate of OOD detection; None uses the value stored in the bundle.
+            coverage: Coverage of prediction sets; None uses the value stored in the bundle.
 
         Returns:
-            One prediction a source, in order; where an image cannot be read, with `error` and without `label`.
+            One prediction per source, in order; unreadable images have `error` set and no `label`.
 
         Raises:
-            UsageError: A source is of another kind, or an option does not fit.
+            UsageError: A source has an unsupported type, or an option is out of range or not supported by the bundle.
         """
         if top < 1:
-            raise UsageError(f"top is at least 1, not {top}.")
+            raise UsageError(f"top must be at least 1, got {top}.")
         decoder = OutputDecoder(self.bundle, ood_fpr, coverage)
-        answers = self.iter_outputs(sources, decoder.outputs, batch=batch, channel_order=channel_order)
-        return (self._prediction(name, outputs, top, decoder) for name, outputs in answers)
+        outputs = self.iter_outputs(sources, decoder.outputs, batch=batch, channel_order=channel_order)
+        return (self._prediction(name, output, top, decoder) for name, output in outputs)
 
     def predict_proba(
         self, sources: Any, *, batch: int = BATCH, channel_order: ChannelOrder = "rgb"
     ) -> NDArray[np.float64]:
-        """Return (N, K) probabilities in the order of `class_names`; NaN rows where an image cannot be read."""
+        """Return (N, K) probabilities in the order of `class_names`; rows of unreadable images are NaN."""
         return softmax(self._collect(sources, "logits", batch, channel_order))
 
     def embed(self, sources: Any, *, batch: int = BATCH, channel_order: ChannelOrder = "rgb") -> NDArray[np.float32]:
-        """Return (N, D) pooled features of the network; NaN rows where an image cannot be read."""
+        """Return (N, D) embeddings; rows of unreadable images are NaN."""
         return self._collect(sources, "embedding", batch, channel_order)
 
     def _collect(self, sources: Any, output: str, batch: int, channel_order: ChannelOrder) -> NDArray[np.float32]:
-        answers = self.iter_outputs(sources, (output,), batch=batch, channel_order=channel_order)
-        # Only that an image failed is kept: the error itself would hold on to the image's bytes.
-        rows = [None if isinstance(outputs, ImageError) else outputs[0] for _, outputs in answers]
+        outputs = self.iter_outputs(sources, (output,), batch=batch, channel_order=channel_order)
+        # Errors are not kept: their tracebacks reference the bytes of the image.
+        rows = [None if isinstance(values, ImageError) else values[0] for _, values in outputs]
         good = next((row for row in rows if row is not None), None)
         width = len(good) if good is not None else len(self.class_names) if output == "logits" else 0
         table = np.full((len(rows), width), np.nan, dtype=np.float32)
@@ -141,7 +142,7 @@ class Runtime:
     def predict_proba_and_ood(
         self, sources: Any, *, batch: int = BATCH, channel_order: ChannelOrder = "rgb"
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Return (N, K) probabilities and (N,) OOD score; NaN if unreadable or unavailable."""
+        """Return (N, K) probabilities and (N,) OOD scores; NaN for unreadable images and without an OOD rule."""
         decoder = OutputDecoder(self.bundle)
         missing = np.full(len(self.class_names), np.nan)
         rows: list[NDArray[np.float64]] = []
@@ -180,30 +181,30 @@ class Runtime:
         *,
         batch: int = BATCH,
         channel_order: ChannelOrder = "rgb",
-    ) -> Generator[Answer, None, None]:
-        """Yield the network outputs of images, with few of them in memory.
+    ) -> Generator[ImageOutput, None, None]:
+        """Yield the network outputs of each image, with a few batches in memory.
 
         Args:
             sources, batch, channel_order: As in `iter_predict`.
             outputs: Names of outputs, e.g. `("logits", "embedding")`.
 
         Returns:
-            For each source in order its name, and one row of each output or what is wrong with the image.
+            For each source, in order, its name and its row of each output, or the error if it is unreadable.
 
         Raises:
-            UsageError: As in `iter_predict`, or the model has no such output.
+            UsageError: See `iter_predict`, or the model has no such output.
         """
         if batch < 1:
-            raise UsageError(f"batch is at least 1, not {batch}.")
+            raise UsageError(f"batch must be at least 1, got {batch}.")
         if channel_order not in ("rgb", "bgr"):
-            raise UsageError(f"channel_order is `rgb` or `bgr`, not {channel_order!r}.")
+            raise UsageError(f"channel_order must be `rgb` or `bgr`, got {channel_order!r}.")
         if isinstance(sources, Sequence) and not isinstance(sources, (str, bytes)):
-            batch = min(batch, max(1, -(-len(sources) // self.num_threads)))  # a few slow images use all cores too
+            batch = min(batch, max(1, -(-len(sources) // self.num_threads)))  # use all threads for short lists too
         return self._stream(enumerate(as_sources(sources)), outputs, batch, channel_order)
 
     def _stream(
         self, numbered: Iterator[tuple[int, Source]], outputs: tuple[str, ...], batch: int, channel_order: ChannelOrder
-    ) -> Generator[Answer, None, None]:
+    ) -> Generator[ImageOutput, None, None]:
         chunk = list(islice(numbered, max(batch, 2)))
         if len(chunk) < 2 or self.num_threads == 1:
             session = self._session(self.num_threads, outputs)
@@ -213,7 +214,7 @@ class Runtime:
             return
         numbered, chunk = chain(chunk, numbered), []
         session = self._session(1, outputs)
-        pending: deque[Future[list[Answer]]] = deque()
+        pending: deque[Future[list[ImageOutput]]] = deque()
         with ThreadPoolExecutor(self.num_threads, thread_name_prefix="headstart") as pool:
             try:
                 while (chunk := list(islice(numbered, batch))) or pending:
@@ -226,8 +227,8 @@ class Runtime:
 
     def _work(
         self, chunk: list[tuple[int, Source]], outputs: tuple[str, ...], session: Any, channel_order: ChannelOrder
-    ) -> list[Answer]:
-        """Decode a few images and run the network on the readable ones."""
+    ) -> list[ImageOutput]:
+        """Decode a batch of images and run the network on the readable ones."""
         results: list[Any] = []
         pixels: list[NDArray[np.uint8]] = []
         for index, source in chunk:
@@ -240,13 +241,13 @@ class Runtime:
             try:
                 arrays = session.run(list(outputs), {"pixels": normalize(np.stack(pixels), self.bundle.spec)})
             except Exception as error:  # ONNX Runtime's errors share no base but Exception
-                raise BundleError(f"the model of `{self.bundle.path}` fails: {str(error).splitlines()[0]}") from error
+                raise BundleError(f"the model of `{self.bundle.path}` failed: {str(error).splitlines()[0]}") from error
             rows = iter(zip(*arrays, strict=True))
             results = [(name, next(rows) if problem is None else problem) for name, problem in results]
         return results
 
     def _session(self, num_threads: int, outputs: tuple[str, ...]) -> Any:
-        """Return the session with the given number of threads, created lazily."""
+        """Return the session with this number of threads; it is created once."""
         with self._lock:
             if num_threads not in self._sessions:
                 session = open_session(self.bundle.model, num_threads)
@@ -255,7 +256,7 @@ class Runtime:
             session = self._sessions[num_threads]
         missing = set(outputs) - {value.name for value in session.get_outputs()}
         if missing:
-            raise UsageError(f"the model has no output {', '.join(sorted(missing))}.")
+            raise UsageError(f"the model has no output `{'`, `'.join(sorted(missing))}`.")
         return session
 
 

@@ -60,7 +60,7 @@ class DatasetCheck(Story):
 
     def report(self, events: EventStream) -> None:
         """Emit the findings and the end of the check."""
-        events.find(*self.findings)
+        events.report(*self.findings)
         events.emit(self.finish())
 
     @abstractmethod

@@ -191,7 +191,7 @@ def _from_data(folders: Sequence[Path], a: RunData, data: str, events: EventStre
         )
     if known.any():
         evidence = {"count": int(known.sum()), "total": len(known)}
-        events.find(Finding(FindingKind.IMAGES_TRAINED_ON, Severity.WARNING, evidence))
+        events.report(Finding(FindingKind.IMAGES_TRAINED_ON, Severity.WARNING, evidence))
     keep = np.flatnonzero(~known)
     probabilities = []
     for runtime in runtimes:
@@ -203,7 +203,7 @@ def _from_data(folders: Sequence[Path], a: RunData, data: str, events: EventStre
         raise DataError("cannot read any of the images.")
     if not is_read.all():
         failed = [read_problem(scored[i].name, paths[i], runtimes[0]) for i in keep[~is_read]]
-        events.find(*unreadable_findings(failed))
+        events.report(*unreadable_findings(failed))
     keep = keep[is_read]
     truth = np.array([position[scored[i].label or ""] for i in keep], dtype=np.int64)
     group_names = [scored[i].group for i in keep]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from headstart.data.name_matching import match_names
 from headstart.data.problem_findings import unreadable_findings
-from headstart.data.reading_notes import alike_notes, merge_notes
+from headstart.data.reading_notes import merge_notes, similar_name_notes
 from headstart.data.sources import read
 from headstart.errors import DataError
 from headstart.evaluation.intervals import effective_sample_size, estimate_proportion
@@ -94,7 +94,7 @@ def evaluate_model(
             f"cannot read any of the images: `{first.name}`: {first.detail}.",
             hint="headstart check lists every unreadable file",
         )
-    events.find(*unreadable_findings(unreadable))
+    events.report(*unreadable_findings(unreadable))
 
     def score(which: NDArray[np.bool_], setup: EvaluationSetup) -> Evaluation | None:
         return (
@@ -110,10 +110,10 @@ def evaluate_model(
     missing = tuple(name for name in names if name not in present)
     ood = _ood_section(runtime, probabilities[is_new], truth[is_new], ood_score[is_new], new_class_scores)
     if evaluation is not None:
-        events.find(*evaluation.findings)
+        events.report(*evaluation.findings)
     if known is not None:
-        events.find(_trained_on(known, int(is_read.sum())))
-    events.find(*_class_findings(new, len(new_class_samples), missing), *_ood_findings(ood))
+        events.report(_trained_on(known, int(is_read.sum())))
+    events.report(*_class_findings(new, len(new_class_samples), missing), *_ood_findings(ood))
     if evaluation is not None:
         events.emit(ScoreMeasured(summarize_evaluation(evaluation_to_json(evaluation))))
     events.emit(RunFinished(time.monotonic() - started))
@@ -178,7 +178,7 @@ def match_labels(samples: Samples, names: tuple[str, ...]) -> Samples:
     note = ReadingNote(ReadingKind.LABELS_MATCHED, count, tuple(changed)[:5], {"names": changed})
     kept = [n for n in samples.notes if n.kind is not ReadingKind.CLASSES_ALIKE]
     class_names = tuple(sorted({s.label for s in items if s.label}))
-    notes = tuple(merge_notes([note, *alike_notes(class_names), *kept]))
+    notes = tuple(merge_notes([note, *similar_name_notes(class_names), *kept]))
     return replace(samples, items=items, class_names=class_names, notes=notes)
 
 

@@ -1,6 +1,6 @@
-"""Evaluate a saved detector on images with boxes; images it was trained on are scored separately.
+"""Evaluate a saved detector on annotated images; images it was trained on are scored separately.
 
-Classes are matched by name, so that data with other ids or additional classes are scored correctly.
+Classes are matched by name, so the data may have other class ids or additional classes.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.data.grouping import number_groups
 from headstart.data.name_matching import match_names
 from headstart.data.problem_findings import unreadable_findings
-from headstart.data.reading_notes import alike_notes
+from headstart.data.reading_notes import similar_name_notes
 from headstart.detection.decoding import scoring_limit
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.errors import DataError
@@ -51,16 +51,16 @@ _EXAMPLES = 5
 
 @dataclass(frozen=True, repr=False)
 class DetectionResult(Story):
-    """Scores of a saved detector on images with boxes.
+    """Scores of a saved detector on annotated images.
 
     Attributes:
-        evaluation: On images it was not trained on; None without any.
-        known: On images it was trained on; None without any.
-        new_classes: Class name to number of boxes, for classes the detector does not know; they are not scored.
-        missing_classes: Classes of the detector without a box in the data.
-        num_unreadable: Images that could not be read.
-        detections: Detections, one entry per image.
-        problems: Boxes and files that were fixed or dropped, each with the reason.
+        evaluation: Scores on images it was not trained on; None if there are none.
+        known: Scores on images it was trained on; None if there are none.
+        new_classes: Number of boxes by name of each class that is not in the detector; they are not scored.
+        missing_classes: Classes of the detector without boxes in the data.
+        num_unreadable: Number of unreadable images.
+        detections: Detections in each image.
+        problems: Boxes and files that were fixed or dropped, with the reason.
         events: Events of the evaluation.
     """
 
@@ -74,7 +74,7 @@ class DetectionResult(Story):
     events: tuple[Event, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
-        """Return JSON values; evaluations as in `metrics.json`."""
+        """Return the result as JSON values, with evaluations as in `metrics.json`."""
         return {
             "task": "detect",
             "test": None if self.evaluation is None else detection_to_json(self.evaluation),
@@ -112,10 +112,10 @@ def evaluate_detector(
     *,
     box_format: str | None = None,
 ) -> DetectionResult:
-    """See `api.evaluate`.
+    """Evaluate a detector on annotated images; see `api.evaluate`.
 
     Raises:
-        DataError: The data have no boxes, or none of a class that the detector knows.
+        DataError: The data have no boxes of the detector's classes, or no readable image.
     """
     names = runtime.class_names
     samples = _match_classes(read_boxes(data, allow_external_paths=allow_external_paths, box_format=box_format), names)
@@ -165,9 +165,9 @@ def evaluate_detector(
     evaluation, known = score(is_read & ~is_trained_on, USER_TEST_SPLIT), score(is_read & is_trained_on, RESUBSTITUTION)
     missing = tuple(n for n in names if n not in set(samples.class_names))
     if evaluation is not None:
-        events.find(*evaluation.findings)
+        events.report(*evaluation.findings)
     failed = [Problem(p.file, p.problem or "format", p.error) for p in detections if p.error is not None]
-    events.find(*unreadable_findings(failed), *_findings(known, int(is_read.sum()), new, missing))
+    events.report(*unreadable_findings(failed), *_findings(known, int(is_read.sum()), new, missing))
     if evaluation is not None:
         events.emit(ScoreMeasured(summarize_detections(detection_to_json(evaluation))))
     events.emit(RunFinished(time.monotonic() - started))
@@ -186,7 +186,7 @@ def evaluate_detector(
 def _findings(
     known: DetectionEvaluation | None, num_readable: int, new: Counter[str], missing: tuple[str, ...]
 ) -> list[Finding]:
-    """Return findings on images used in training, and on classes that only the data or only the detector has."""
+    """Return findings about training images, and about classes that only the data or only the detector has."""
     findings = []
     if known is not None:
         severity = Severity.ERROR if known.num_samples == num_readable else Severity.WARNING
@@ -214,11 +214,11 @@ def _match_classes(samples: DetectionSamples, names: Sequence[str]) -> Detection
     count = sum(int(is_changed[b.class_ids].sum()) for b in samples.boxes)
     kept = [n for n in samples.notes if n.kind is not ReadingKind.CLASSES_ALIKE]
     note = ReadingNote(ReadingKind.LABELS_MATCHED, count, tuple(changed)[:5], {"names": changed})
-    return replace(samples, boxes=boxes, class_names=class_names, notes=(note, *alike_notes(class_names), *kept))
+    return replace(samples, boxes=boxes, class_names=class_names, notes=(note, *similar_name_notes(class_names), *kept))
 
 
 def _by_name(samples: DetectionSamples, names: Sequence[str]) -> list[Boxes]:
-    """Return ground-truth boxes with the detector's class ids, without classes it does not know."""
+    """Return ground-truth boxes with the class ids of the detector, without boxes of other classes."""
     id_of = {name: i for i, name in enumerate(names)}
     new_id = np.array([id_of.get(name, -1) for name in samples.class_names], dtype=np.int64)
     kept = []

@@ -200,7 +200,7 @@ def finish_run(context: ProbeRunContext, evaluation: HeadEvaluation, started: fl
         context.folder, context.paths, context.events, has_images=context.resolved.settings.include_images
     )
     score = summarize_classification(context.metrics)
-    context.events.find(*evaluation.headline.findings)
+    context.events.report(*evaluation.headline.findings)
     context.events.emit(ScoreMeasured(score))
     if num_images is not None:
         context.events.emit(FileWritten("report", str(context.folder / "report.html"), {"num_images": num_images}))

@@ -142,7 +142,7 @@ def _prepare(
     )
     durations["check"] = clock() - begun
     of_images = dataset_findings(report.images)
-    events.find(*of_images, *(finding for finding in report.findings if finding not in of_images))
+    events.report(*of_images, *(finding for finding in report.findings if finding not in of_images))
     events.emit(CheckFinished(settings.data, len(samples)))
     applied = apply_box_report(samples, report, group_from=settings.group_from)
     split = _split(resolved, samples, applied.groups, applied.excluded, manifest)
@@ -243,7 +243,7 @@ def _find_leaks(
         if len(index) and is_leaking[index].all():
             evidence: Evidence = {"split": name, "num_images": len(index), "pairs": pairs}
             findings.append(Finding(FindingKind.ALL_SCORED_IMAGES_LEAK, Severity.ERROR, evidence))
-            events.find(findings[-1])
+            events.report(findings[-1])
         else:
             excluded[index] = is_leaking[index]
     return frozenset(np.flatnonzero(excluded).tolist()), tuple(findings)

@@ -140,7 +140,7 @@ def fit_probe_on_dataset(context: ProbeRunContext, data: ReadSamples, started: f
     with context.timed("check"):
         report = inspector.inspect(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
     context.findings = report.findings
-    events.find(*dataset_findings(report))
+    events.report(*dataset_findings(report))
     events.emit(CheckFinished(settings.data, len(samples)))
     dataset = split_dataset(samples, features, report, settings, data.manifest)
     del inspector, features  # frees memory for fitting

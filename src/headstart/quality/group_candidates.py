@@ -1,7 +1,7 @@
 """Propose groups from file names, folders and table columns.
 
-Every proposal is a regular expression or a column that `--group-from` accepts. No image is read here; proposals are
-tested in `group_evaluation` before they are used.
+Each proposal is a regular expression or a column name that `--group-from` accepts. Proposals are tested in
+`group_evaluation` before they are used.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ __all__ = ["GroupCandidate", "inside_class_folders", "is_plausible_grouping", "p
 
 _DELIMITERS = re.compile(r"[_\-.,; ~()\[\]@#+=]+")
 _TOKENS = re.compile(r"\d+|[^\W\d_]+|[\W_]+")
-_MIN_FRACTION = 0.5  # of the names that must have one form; 0.9 where letters and digits are separated too
-_MOST = 12
+_MIN_FRACTION = 0.5  # of the file names that must have the same form; 0.9 if letters and digits are split too
+_MAX_PROPOSALS = 12
 
 _CAMERAS = (
     "cimg dcp dji dsc dscf dscn dscs fuji g gh gopr gp gx hpim imag img imgp kif mah mg mov mvi p pano pict psx pxl "
@@ -36,22 +36,22 @@ _WORDS = (
     "thumbnail vid video"
 )
 _COUNTER_PREFIXES = frozenset((*_CAMERAS.split(), *_PROGRAMS.split(), *_WORDS.split()))
-"""Prefixes of running numbers that say nothing about the subject; compared in lower case."""
+"""Prefixes of file counters, lower case; they do not identify a group."""
 
 
 @dataclass(frozen=True, slots=True)
 class GroupCandidate:
-    """One possible grouping of the images.
+    """A proposed grouping of the images.
 
     Attributes:
         pattern: Value for `--group-from`.
-        grouping: Origin of the keys: `grouped_by` (`column`, `layout`, `name_part`, `name_parts`, `capture_time`,
-            `folder`, `template` or `expression`) with its names; `in_class_folders` is true for numbers that restart
-            in each class folder.
-        keys: (N,) key of each sample, None without one.
+        grouping: Evidence: `grouped_by` (`column`, `layout`, `name_part`, `name_parts`, `capture_time`, `folder`,
+            `template` or `expression`) and its arguments; `in_class_folders` is true for keys that restart in each
+            class folder.
+        keys: (N,) group key of each sample, None without one.
         source: `name`, `column`, `time`, `inferred` (from nested folders), `given` (by a table or `--layout`) or
-            `asked` (with `--group-from`).
-        is_counter: Whether the key is only the prefix of a counter, as cameras and programs write it (`IMG`).
+            `asked` (by `--group-from`).
+        is_counter: Whether the key is only the prefix of a file counter, e.g. `IMG`.
     """
 
     pattern: str
@@ -62,7 +62,7 @@ class GroupCandidate:
 
     @property
     def origin(self) -> Literal["guessed", "inferred", "given", "asked"]:
-        """Origin of the grouping: proposed here, or given by the data or the user."""
+        """Origin of the grouping: guessed from names, columns or times, or defined by the data or the user."""
         origins: dict[str, Literal["inferred", "given", "asked"]] = {
             "inferred": "inferred",
             "given": "given",
@@ -72,10 +72,10 @@ class GroupCandidate:
 
 
 def propose_groups(samples: Samples) -> list[GroupCandidate]:
-    """Propose all groupings that put at least some images together, but not nearly all of them.
+    """Propose the groupings defined by the data, and all plausible ones by columns and file names.
 
     Returns:
-        At most 12, the coarsest last; equal partitions count once.
+        At most 12 distinct partitions.
     """
     proposals = [*_given_groups(samples), *_columns(samples), *_names(samples)]
     candidates: list[GroupCandidate] = []
@@ -83,18 +83,18 @@ def propose_groups(samples: Samples) -> list[GroupCandidate]:
     for proposal in proposals:
         if proposal.origin == "guessed" and not is_plausible_grouping(proposal.keys):
             continue
-        form = _partition(proposal.keys)
-        if form not in partitions:
-            partitions.add(form)
+        partition = _partition(proposal.keys)
+        if partition not in partitions:
+            partitions.add(partition)
             candidates.append(proposal)
-    return candidates[:_MOST]
+    return candidates[:_MAX_PROPOSALS]
 
 
 def inside_class_folders(samples: Samples, proposal: GroupCandidate) -> GroupCandidate | None:
-    """Restrict a proposal to each class folder, for numbers that restart in each.
+    """Combine a proposal with the class folder, for numbers that restart in each folder.
 
     Returns:
-        None if the proposal is not from a file name, or a folder holds several classes.
+        None if the proposal is not from file names, or a folder contains several classes.
     """
     if proposal.source != "name":
         return None
@@ -102,7 +102,7 @@ def inside_class_folders(samples: Samples, proposal: GroupCandidate) -> GroupCan
     labels: dict[str | None, set[str | None]] = defaultdict(set)
     for sample, parent in zip(samples, parents, strict=True):
         labels[parent].add(sample.label)
-    if None in parents or len(labels) < 2 or any(len(folder_set) > 1 for folder_set in labels.values()):
+    if None in parents or len(labels) < 2 or any(len(in_folder) > 1 for in_folder in labels.values()):
         return None
     body = re.sub(r"\[\^(\\?.)\]\*", r"[^\1/]*", proposal.pattern.removeprefix("^"))
     keys = tuple(None if k is None else f"{p}\0{k}" for p, k in zip(parents, proposal.keys, strict=True))
@@ -121,7 +121,7 @@ def _columns(samples: Samples) -> list[GroupCandidate]:
     candidates = []
     for column, cells in samples.columns.items():
         keys = tuple(c.strip() or None for c in cells)
-        # A fractional number is a measurement, not an identifier.
+        # Decimal fractions are measurements, not identifiers.
         if any(k and re.fullmatch(r"[+-]?\d+\.\d+(e[+-]?\d+)?", k, re.IGNORECASE) for k in keys):
             continue
         candidates.append(GroupCandidate(column, {"grouped_by": "column", "name": column}, keys, "column"))
@@ -129,18 +129,18 @@ def _columns(samples: Samples) -> list[GroupCandidate]:
 
 
 def _names(samples: Samples) -> list[GroupCandidate]:
-    """Propose each part of the file name, and its beginning up to each part."""
+    """Propose each part of the file name, and all varying parts up to each part."""
     stems = [_stem(s.name) for s in samples]
     labels = {re.sub(r"\W+", "", (s.label or "").casefold()) for s in samples}
     candidates = []
-    for cut, min_fraction in ((_by_delimiters, _MIN_FRACTION), (_by_tokens, 0.9)):
-        forms = Counter(form for form, _ in map(cut, stems))
+    for split, min_fraction in ((_by_delimiters, _MIN_FRACTION), (_by_tokens, 0.9)):
+        forms = Counter(form for form, _ in map(split, stems))
         if not forms:
             continue
         form, count = forms.most_common(1)[0]
         if count < min_fraction * len(stems):
             continue
-        fields = [f if g == form else None for g, f in map(cut, stems)]
+        fields = [f if g == form else None for g, f in map(split, stems)]
         width = next(len(f) for f in fields if f is not None)
         if not 1 < width <= 12:
             continue
@@ -152,27 +152,31 @@ def _names(samples: Samples) -> list[GroupCandidate]:
 def _fields(
     form: str, fields: Sequence[tuple[str, ...] | None], width: int, labels: set[str], example: str
 ) -> list[GroupCandidate]:
-    parts = form.split("\0")  # text before each field, and after the last
-    inner = parts[0] != "tokens"
-    texts = parts if inner else parts[1:]
+    parts = form.split("\0")  # text before each field, and after the last one
+    is_delimited = parts[0] != "tokens"
+    texts = parts if is_delimited else parts[1:]
     candidates = []
     shown = next(f for f in fields if f is not None)
     values = [{f[k] for f in fields if f is not None} for k in range(width)]
-    # A part that equals the class, or is constant, is not a group.
-    telling = [len(v) > 1 and not {re.sub(r"\W+", "", x.casefold()) for x in v} <= labels for v in values]
+    # A part that is constant or equals the class does not define groups.
+    is_varying = [len(v) > 1 and not {re.sub(r"\W+", "", x.casefold()) for x in v} <= labels for v in values]
     for k in range(width):
-        if not telling[k]:
+        if not is_varying[k]:
             continue
         keys = tuple(None if f is None else f[k] for f in fields)
-        pattern = "^" + "".join(_part(texts, t, inner, shown) for t in range(k)) + _part(texts, k, inner, shown, True)
+        pattern = (
+            "^"
+            + "".join(_part(texts, t, is_delimited, shown) for t in range(k))
+            + _part(texts, k, is_delimited, shown, True)
+        )
         pattern += _end(texts, k, width)
         grouping: Evidence = {"grouped_by": "name_part", "position": k + 1, "value": shown[k], "example": example}
         candidates.append(GroupCandidate(pattern, grouping, keys, "name", _is_counter(keys)))
-        earlier = [t for t in range(k) if telling[t]]
+        earlier = [t for t in range(k) if is_varying[t]]
         if earlier and k < width - 1:
             keys = tuple(None if f is None else "\0".join(f[t] for t in (*earlier, k)) for f in fields)
-            pattern = "^" + "".join(_part(texts, t, inner, shown, t in earlier) for t in range(k))
-            pattern += _part(texts, k, inner, shown, True) + _end(texts, k, width)
+            pattern = "^" + "".join(_part(texts, t, is_delimited, shown, t in earlier) for t in range(k))
+            pattern += _part(texts, k, is_delimited, shown, True) + _end(texts, k, width)
             values_of = [shown[t] for t in (*earlier, k)]
             grouping = {"grouped_by": "name_parts", "values": values_of, "example": example}
             candidates.append(GroupCandidate(pattern, grouping, keys, "name"))
@@ -180,14 +184,14 @@ def _fields(
 
 
 def _is_counter(keys: Sequence[str | None]) -> bool:
-    """Return whether most keys are only the prefix of a counter."""
+    """Return whether at least half of the keys are prefixes of file counters."""
     known = [k.casefold() for k in keys if k is not None]
     return sum(k in _COUNTER_PREFIXES for k in known) >= 0.5 * max(1, len(known))
 
 
-def _part(texts: Sequence[str], k: int, inner: bool, shown: tuple[str, ...], captured: bool = False) -> str:
-    """Return the expression of one field with the delimiter before it."""
-    if inner:
+def _part(texts: Sequence[str], k: int, is_delimited: bool, shown: tuple[str, ...], captured: bool = False) -> str:
+    """Return the regular expression of a field and the delimiter before it."""
+    if is_delimited:
         stop = (texts[k + 1] or ".")[0]
         body = f"[^{stop}]*" if stop not in "]^-" else f"[^{re.escape(stop)}]*"
     else:
@@ -196,14 +200,14 @@ def _part(texts: Sequence[str], k: int, inner: bool, shown: tuple[str, ...], cap
 
 
 def _end(texts: Sequence[str], k: int, width: int) -> str:
-    """Return what must follow a field: the next delimiter, or the file extension."""
+    """Return the regular expression after a field: the next delimiter, or the start of the suffix."""
     if texts[k + 1]:
         return re.escape(texts[k + 1]).replace(r"\-", "-")
     return r"(?:\.|$)" if k == width - 1 else ""
 
 
 def _by_delimiters(stem: str) -> tuple[str, tuple[str, ...]]:
-    """Return the delimiters (the form of the name) and the fields between them."""
+    """Split a file name at delimiters; return its form (the delimiters) and the fields between them."""
     fields, before, position = [], [], 0
     pending = ""
     for match in _DELIMITERS.finditer(stem):
@@ -221,7 +225,7 @@ def _by_delimiters(stem: str) -> tuple[str, tuple[str, ...]]:
 
 
 def _by_tokens(stem: str) -> tuple[str, tuple[str, ...]]:
-    """Return the same, also split between letters and digits (`p012v2`)."""
+    """Split a file name at delimiters and between letters and digits (`p012v2`); return its form and fields."""
     fields, before = [], []
     pending = ""
     for match in _TOKENS.finditer(stem):
@@ -241,12 +245,12 @@ def _stem(name: str) -> str:
 
 
 def is_plausible_grouping(keys: Sequence[str | None]) -> bool:
-    """Return whether keys put at least some images together, but not nearly all of them."""
+    """Return whether at least 5 % of the images share a group, and no group has more than 90 % of them."""
     sizes = Counter(k for k in keys if k is not None)
-    together = sum(n for n in sizes.values() if n > 1)
+    num_grouped = sum(n for n in sizes.values() if n > 1)
     return (
         2 <= len(sizes) <= 0.6 * len(keys)
-        and together >= max(4, 0.05 * len(keys))
+        and num_grouped >= max(4, 0.05 * len(keys))
         and max(sizes.values()) <= 0.9 * len(keys)
     )
 

@@ -1,7 +1,7 @@
-"""Decide whether a proposed grouping may be applied.
+"""Rules that decide whether a proposed grouping is applied.
 
-Applied groups change the score, so a proposal must pass every rule; one that looks real but fails a rule is a question
-for the user. The same rules hold for labeled images and for images with boxes.
+Groups change the score, so a proposal is applied only if it passes every rule. If it fails one but images within groups
+are similar, the user is asked. The rules are the same for classification and detection.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from headstart.types.records import GroupEvidence
 __all__ = [
     "CERTAIN_COPY",
     "MAX_ACROSS",
-    "MAX_UNMEASURABLE",
-    "MIN_CONTRADICTING_SHARE",
+    "MAX_UNSCORABLE",
+    "MIN_CONTRADICTING_FRACTION",
     "MIN_CONTRADICTIONS",
     "MIN_EFFECTIVE_GROUPS",
     "MIN_GROUPS",
@@ -37,33 +37,33 @@ __all__ = [
 ]
 
 CERTAIN_COPY = 0.9993
-"""Similarity from which a duplicate merges two groups; one wrong pair would merge two whole groups."""
+"""Minimum similarity of duplicates that merge two groups; high, since one wrong pair merges both groups."""
 
 MIN_GROUPS = 6
-"""With fewer independent groups there is no interval (`evaluation.intervals.MIN_GROUPS`)."""
+"""Minimum number of independent groups for a confidence interval (`evaluation.intervals.MIN_GROUPS`)."""
 
 MIN_EFFECTIVE_GROUPS = 4.0
-"""Minimum effective number of groups; below it, holding out one group removes too much training data."""
+"""Minimum effective number of groups; with fewer, holding out one group removes too much training data."""
 
 MIN_GROUPS_PER_LEVEL = 1.5
-"""Effective number of groups within one class, split or camera below which that factor almost equals the group."""
+"""Minimum effective number of groups per class, split or camera; below it, groups are confounded with that factor."""
 
-MAX_UNMEASURABLE = 0.1
-"""Maximum fraction of images, or of classes, whose whole class may be in one group."""
+MAX_UNSCORABLE = 0.1
+"""Maximum fraction of images, or of classes, whose class consists of a single group."""
 
 MIN_CONTRADICTIONS = 5
-MIN_CONTRADICTING_SHARE = 0.02
-"""Minimum number of certain duplicate pairs across groups, and as a fraction of the images, that contradicts a grouping
-with fewer pairs within groups: duplicates show the same object, so they belong in one group."""
+MIN_CONTRADICTING_FRACTION = 0.02
+"""Minimum number of certain duplicate pairs across groups, absolute and relative to the number of images, that
+contradicts a grouping with fewer pairs within groups: duplicates show the same object."""
 
 MIN_OFF_AXIS = 0.27
-"""Minimum fraction of the similarity of objects outside its strongest direction (benchmarks/bench_groups.py)."""
+"""Minimum fraction of the similarity within groups outside its strongest direction (benchmarks/bench_groups.py)."""
 
 MAX_ACROSS = 0.25
-"""Maximum similarity across classes, relative to that within, at which a key is specific to each class."""
+"""Maximum ratio of the similarity across classes to that within classes for a key that restarts in each class."""
 
 MIN_SKILL_KEPT = 0.1
-"""Fraction of the accuracy above the baseline that must remain with whole groups held out."""
+"""Minimum fraction of the accuracy above the baseline that must remain with groups held out."""
 
 _MAX_CAMERAS = 20
 _IMAGES_PER_CAMERA = 5
@@ -72,15 +72,15 @@ _IMAGES_PER_CAMERA = 5
 def merge_duplicates(
     groups: NDArray[np.int64] | None, duplicates: Sequence[tuple[int, int, float]], num_samples: int
 ) -> tuple[NDArray[np.int64], int]:
-    """Merge groups through duplicates: all pairs inside a group, only certain pairs across groups.
+    """Merge groups and samples connected by duplicates; across groups, only certain duplicates count.
 
     Args:
-        groups: (N,) group of each sample, -1 for none; None merges all duplicates.
-        duplicates: (first, second, similarity) of each pair.
+        groups: (N,) group of each sample, -1 for none; None uses all duplicates.
+        duplicates: (first sample, second sample, similarity) of each pair.
         num_samples: N.
 
     Returns:
-        (N,) ids of the merged groups (other samples get an id of their own), and the number of pairs used.
+        (N,) ids of the merged groups (each other sample gets a unique id), and the number of pairs used.
     """
     pairs = [(a, b) for a, b, s in duplicates if groups is None or s >= CERTAIN_COPY or 0 <= groups[a] == groups[b]]
     links = list(pairs)
@@ -93,7 +93,7 @@ def merge_duplicates(
 def groups_per_level(groups: NDArray[np.int64], levels: NDArray[np.int64]) -> float:
     """Return the effective number of groups within one level of a factor: exp(H(group | level)).
 
-    1 means that the level determines the group; G means that each level holds G equally large groups.
+    1 means that the level determines the group; G means that each level contains G equally large groups.
 
     Args:
         groups: (N,) group of each sample.
@@ -107,7 +107,7 @@ def groups_per_level(groups: NDArray[np.int64], levels: NDArray[np.int64]) -> fl
 
 
 def camera_of(scan: ScanResult, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """Return the camera of each image: its EXIF name, else pixel mode and size.
+    """Return the camera of each image: the camera model from EXIF, or pixel mode and image size if EXIF is missing.
 
     Args:
         scan: The scanned images.
@@ -143,7 +143,7 @@ def collect_evidence(
         groups: (N,) group of each sample, -1 for none.
         rows: (M,) positions of the readable training samples.
         class_ids: (N,) class of each sample; all equal without labels.
-        splits: (N,) split given by the data, empty without one.
+        splits: (N,) split defined by the data, empty without one.
         is_ok: (N,) whether an image is readable.
         camera: (M,) camera of the training samples (`camera_of`), or None.
         duplicates: Pairs of duplicates among all samples.
@@ -151,7 +151,7 @@ def collect_evidence(
     joined, _ = merge_duplicates(groups, [(p.first, p.second, p.similarity) for p in duplicates], len(groups))
     joined, classes = joined[rows], class_ids[rows]
     fractions = np.unique(joined, return_counts=True)[1] / max(1, len(rows))
-    units = groups.copy()  # a sample without a group counts as one group
+    units = groups.copy()  # each sample without a group is a group
     units[groups < 0] = groups.max(initial=-1) + 1 + np.flatnonzero(groups < 0)
     levels = {"class": groups_per_level(units[rows], classes)}
     is_scored, is_train = is_ok & np.isin(splits, ("val", "test")), is_ok & (splits == "train")
@@ -188,19 +188,19 @@ def decide_status(
     grouped: float | None,
     standard_error: float,
 ) -> GroupStatus:
-    """Apply the rules in order; the first one that fails gives the status.
+    """Apply the rules in order; the first one that fails determines the status.
 
     Args:
         evidence: Evidence about the grouping.
-        source: Groups that the user gave or requested are applied. Groups inferred from nested folders are applied too,
-            unless they lower the score to the baseline.
-        is_counter: Whether the key is the prefix of a camera's counter.
-        is_near: Whether images of one group are more similar than by chance.
-        independent, grouped: Accuracy for independent images, and with whole groups held out; None if not measured.
+        source: Groups that the user gave or requested (`asked`) are always applied, and groups inferred from nested
+            folders unless accuracy drops to the baseline.
+        is_counter: Whether the key is the prefix of a file counter.
+        is_near: Whether images within groups are more similar than by chance.
+        independent, grouped: Accuracy with single images and with groups held out; None if not measured.
         standard_error: Standard error of an accuracy at the baseline.
 
     Returns:
-        `ALTERNATIVE` if no rule fails and the grouping may be applied.
+        `ALTERNATIVE` if all rules pass and the grouping may be applied.
     """
     if source in ("given", "asked"):
         return GroupStatus.APPLIED
@@ -216,7 +216,7 @@ def decide_status(
         return GroupStatus.REJECTED_COUNTER_PREFIX
     if not is_near:
         return GroupStatus.REJECTED_NO_SIMILARITY
-    least = max(MIN_CONTRADICTIONS, MIN_CONTRADICTING_SHARE * evidence.num_images)
+    least = max(MIN_CONTRADICTIONS, MIN_CONTRADICTING_FRACTION * evidence.num_images)
     if evidence.duplicates_across >= least and evidence.duplicates_across > evidence.duplicates_within:
         return GroupStatus.QUESTION_CONTRADICTED_BY_DUPLICATES
     if determines("split"):
@@ -230,7 +230,7 @@ def decide_status(
     if (
         evidence.num_independent < MIN_GROUPS
         or evidence.effective_groups < MIN_EFFECTIVE_GROUPS
-        or evidence.unscorable_fraction > MAX_UNMEASURABLE
+        or evidence.unscorable_fraction > MAX_UNSCORABLE
         or (independent is not None and grouped is None)
     ):
         return GroupStatus.QUESTION_TOO_FEW_GROUPS
@@ -240,7 +240,7 @@ def decide_status(
 def is_at_baseline(
     independent: float | None, grouped: float | None, baseline: float | None, standard_error: float
 ) -> bool:
-    """Return whether there is skill for independent images, and almost none with whole groups held out.
+    """Return whether accuracy is above the baseline with single images held out, but not with groups held out.
 
     Args:
         independent, grouped, baseline: Accuracies; None if not measured, which gives False.
@@ -260,7 +260,7 @@ def _entropy(counts: NDArray[np.int64]) -> float:
 def _count_duplicates(
     groups: NDArray[np.int64], rows: NDArray[np.int64], duplicates: Sequence[Pair]
 ) -> tuple[int, int]:
-    """Count pairs of certain duplicates within one group, and across two groups."""
+    """Count pairs of certain duplicates within groups, and across groups."""
     has_group = np.zeros(len(groups), dtype=bool)
     has_group[rows] = groups[rows] >= 0
     is_inside = [
@@ -272,9 +272,9 @@ def _count_duplicates(
 
 
 def _unscorable_fraction(groups: NDArray[np.int64], classes: NDArray[np.int64]) -> float:
-    """Return the fraction of samples, or of classes if larger, whose class (two samples or more) is one group."""
+    """Return the fraction of samples, or of classes if larger, whose class (two or more samples) is a single group."""
     names, counts = np.unique(classes, return_counts=True)
-    is_dropped = [n > 1 and len(np.unique(groups[classes == k])) == 1 for k, n in zip(names, counts, strict=True)]
+    is_unscorable = [n > 1 and len(np.unique(groups[classes == k])) == 1 for k, n in zip(names, counts, strict=True)]
     if not len(names):
         return 0.0
-    return max(float(np.mean(is_dropped)), float(counts[is_dropped].sum() / counts.sum()))
+    return max(float(np.mean(is_unscorable)), float(counts[is_unscorable].sum() / counts.sum()))

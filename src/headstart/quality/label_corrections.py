@@ -101,9 +101,9 @@ def correct_labels(samples: Samples, path: str | None, events: EventStream) -> S
     ):
         if names:
             evidence: Evidence = {"count": len(names), "examples": names[:_EXAMPLES]}
-            events.find(Finding(kind, Severity.WARNING, evidence))
+            events.report(Finding(kind, Severity.WARNING, evidence))
     applied: Evidence = {"num_relabeled": relabeled, "num_dropped": len(drop)}
-    events.find(Finding(FindingKind.CORRECTIONS_APPLIED, Severity.INFO, applied))
+    events.report(Finding(FindingKind.CORRECTIONS_APPLIED, Severity.INFO, applied))
     keep = np.array([i for i in range(len(items)) if i not in drop], dtype=np.int64)
     return replace(samples, items=tuple(items)).take(keep)
 

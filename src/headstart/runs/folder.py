@@ -1,7 +1,7 @@
-"""Create, lock and finish run folders; a finished run is never overwritten.
+"""Create, lock and finish run folders. A finished run is never overwritten.
 
-A run is written under its final name, with `unfinished.json` in it until it is complete, and locked while a process
-writes it. A killed run is thus recognized, and the same command can be repeated in the same folder.
+A run is written to its final folder, which contains `unfinished.json` until the run is complete and is locked while a
+process writes to it. A killed run is detected by this marker, and its command can be repeated in the same folder.
 """
 
 from __future__ import annotations
@@ -65,19 +65,19 @@ def own_run_folder(
     events: EventStream | None = None,
     started: float | None = None,
 ) -> Iterator[Path]:
-    """Hold a run folder while it is written: lock it, and delete it if the run produced nothing.
+    """Create and lock a run folder for the block; delete it afterwards if the run cannot be resumed.
 
     Args:
-        out: The folder; it may exist if it is empty or holds only a killed run that cannot be resumed. None uses
-            the next free `runs/trainN`.
-        resume: A run to resume.
+        out: Run folder: new, empty, or with only a killed run that cannot be resumed. None uses the next free
+            `runs/trainN`.
+        resume: Run folder to resume.
         parent: Folder of numbered runs; `runs` by default.
-        events: Receives a note on how to resume a stopped run.
-        started: `time.monotonic()` when the command began; now by default.
+        events: Receives a note if a stopped run can be resumed.
+        started: `time.monotonic()` at the start of the command; now by default.
 
     Raises:
         UsageError: The folder is not empty, cannot be created, or is locked by another process.
-        HeadstartError: The disk is full, or the folder is gone.
+        HeadstartError: The disk is full, or the folder was deleted.
     """
     folder, lock = _acquire_new(out, parent, started) if resume is None else _acquire_again(resume, started)
     try:
@@ -103,17 +103,17 @@ def own_run_folder(
 
 
 def is_resumable(folder: Path) -> bool:
-    """Return whether a run has saved enough to be resumed."""
+    """Return whether a run has saved a checkpoint to resume from."""
     return (folder / "checkpoints" / "journal.json").exists()
 
 
 def is_unfinished(folder: Path) -> bool:
-    """Return whether the folder holds a run that is being written or was stopped."""
+    """Return whether the folder contains a run that is being written or was stopped."""
     return (folder / _UNFINISHED).exists()
 
 
 def finish_run_folder(folder: Path) -> None:
-    """Mark the run as complete; call after all files are written."""
+    """Mark a run as complete; call after all files are written."""
     (folder / _UNFINISHED).unlink(missing_ok=True)
 
 
@@ -162,7 +162,7 @@ def _acquire(folder: Path, name: str) -> RunLock:
 
 
 def _acquire_again(folder: Path, started: float | None) -> tuple[Path, RunLock]:
-    """Lock a stopped run; its marker keeps the first start and lists this one under `resumed`."""
+    """Lock a stopped run and add the current time to `resumed` in its marker."""
     lock = _acquire(folder, str(folder))
     if not is_unfinished(folder):
         return folder, lock
@@ -187,37 +187,37 @@ def _write_marker(folder: Path, lock: RunLock, marker: dict[str, Any]) -> tuple[
 
 
 def _check_killed(folder: Path, out: str) -> None:
-    """Raise an error unless the folder holds only a killed run that cannot be resumed."""
-    is_marked = is_unfinished(folder)
-    if not is_marked and folder.is_dir() and all(_is_temporary(e) or e.name == LOCK for e in folder.iterdir()):
+    """Raise an error unless the folder contains only a killed run that cannot be resumed."""
+    has_marker = is_unfinished(folder)
+    if not has_marker and folder.is_dir() and all(_is_temporary(e) or e.name == LOCK for e in folder.iterdir()):
         return  # killed before it wrote its marker
-    if not is_marked:
+    if not has_marker:
         raise UsageError(
             f"the run folder `{out}` is not empty, and runs are never overwritten.",
             hint="use a new folder with --out, or remove --out",
         )
     if is_resumable(folder) and not RunLock(folder).is_taken():
         raise UsageError(
-            f"`{out}` holds a stopped run that can be resumed.",
+            f"`{out}` contains a stopped run that can be resumed.",
             hint=f"headstart resume {shlex.quote(str(out))}, or use a new folder with --out",
         )
     foreign = [entry.name for entry in folder.iterdir() if not _is_run_file(entry)]
     if foreign:
         raise UsageError(
-            f"`{out}` holds a stopped run and other files: {', '.join(foreign[:5])}.",
+            f"`{out}` contains a stopped run and other files: {', '.join(foreign[:5])}.",
             hint="use a new folder with --out",
         )
 
 
 def _discard(folder: Path) -> None:
-    """Delete the folder of a run that produced nothing."""
+    """Delete the files of a run, and its folder if it is then empty."""
     _empty(folder)
     with contextlib.suppress(OSError):
         folder.rmdir()
 
 
 def _is_run_file(entry: Path) -> bool:
-    """Return whether the entry is a file of a run, temporary files included."""
+    """Return whether the entry is a file of a run or a temporary file."""
     return entry.name in _NAMES or _is_temporary(entry)
 
 

@@ -1,7 +1,7 @@
-"""Cache activations at a cut: outputs of the frozen prefix for views, in half precision and memory-mapped.
+"""Cache activations of augmented views at a cut, in half precision and memory-mapped.
 
-The key of a row identifies file, view and augmentation, and its folder network, cut and preprocessing, so entries are
-never stale; `features.shards` stores rows atomically, with checksums, and safe with two processes.
+Keys identify file, view and augmentation; folders identify network, cut and preprocessing. Entries are therefore never
+stale. `store.shards` writes rows atomically, with checksums, and supports concurrent processes.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from headstart.store.shards import Shards, drop_folders, free_bytes
 __all__ = ["DEFAULT_LIMIT_BYTES", "ActivationCache", "ActivationPartition", "RowLayout", "row_key"]
 
 DEFAULT_LIMIT_BYTES = 8 << 30
-"""Size limit of all activation rows on disk; the least recently used partitions are deleted first."""
+"""Size limit of all cached activations; the least recently used partitions are deleted first."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowLayout:
-    """Layout of a row: the tensors that cross the cut and the pooled features before it.
+    """Layout of a row: the tensors at the cut and the pooled features before it.
 
     Attributes:
         names: Name of each part.
-        shapes: Shape of each part, without the batch.
+        shapes: Shape of each part, without the batch dimension.
         dtype: `float16`, or `float32` if values exceed half precision.
     """
 
@@ -52,7 +52,7 @@ class RowLayout:
         return self.row_size * np.dtype(self.dtype).itemsize
 
     def pack(self, parts: dict[str, NDArray[np.float32]]) -> NDArray[np.floating]:
-        """Return (B, row_size) rows of a batch of parts, each (B, *shape).
+        """Concatenate parts, each (B, *shape), to (B, row_size) rows.
 
         Raises:
             OverflowError: A value exceeds half precision.
@@ -64,7 +64,7 @@ class RowLayout:
         return flat.astype(self.dtype)
 
     def unpack(self, rows: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
-        """Return the parts of (B, row_size) rows, views into them."""
+        """Split (B, row_size) rows into parts, each (B, *shape), without copying."""
         parts, start = {}, 0
         for name, shape, size in zip(self.names, self.shapes, self.sizes, strict=True):
             parts[name] = rows[:, start : start + size].reshape(len(rows), *shape)
@@ -73,15 +73,15 @@ class RowLayout:
 
 
 def row_key(digest: bytes, view: str) -> bytes:
-    """Return a 16-byte key of one view of one image; `view` is `plain` or states augmentation, seed and number."""
+    """Return the 16-byte key of a view of an image; `view` is `plain` or encodes augmentation, seed and number."""
     return hashlib.blake2b(digest + view.encode(), digest_size=16).digest()
 
 
 class ActivationPartition:
-    """Rows of one (prefix graph, preprocessing, layout).
+    """Cached rows of one prefix graph, preprocessing and layout.
 
     Args:
-        folder: Folder of the shards, created with the first one.
+        folder: Folder of the shards, created on the first write.
         layout: Layout of the rows.
     """
 
@@ -98,11 +98,11 @@ class ActivationPartition:
 
     @property
     def write_error(self) -> str | None:
-        """Return why the disk refused rows, or None."""
+        """Return why the last write failed, or None."""
         return self._shards.write_error
 
     def get(self, key: bytes) -> NDArray[np.floating] | None:
-        """Return a (row_size,) row, memory-mapped, or None if it is missing or damaged."""
+        """Return a memory-mapped (row_size,) row, or None if it is missing or damaged."""
         row = self._shards.get(key)
         return None if row is None else row.view(self.layout.dtype)
 
@@ -110,7 +110,7 @@ class ActivationPartition:
         """Write one shard; its rows are available immediately.
 
         Returns:
-            False if the disk refused; `write_error` states the reason.
+            False if the write failed; `write_error` states the reason.
         """
         if not len(keys):
             return False
@@ -118,12 +118,12 @@ class ActivationPartition:
         return self._shards.put(keys, rows.view(np.uint8))
 
     def refresh(self) -> None:
-        """Find shards written since, by this process or another."""
+        """Load shards that this or another process has written since."""
         self._shards.refresh()
 
 
 class ActivationCache:
-    """All partitions under one root.
+    """All partitions of activations below one root.
 
     Args:
         root: The cache folder (see `system.cache_root`).
@@ -135,17 +135,17 @@ class ActivationCache:
         self.limit_bytes = limit_bytes
 
     def space(self, prefix_digest: str, spec_digest: str, layout: RowLayout) -> ActivationPartition:
-        """Return the partition of one prefix (its digest identifies weights and cut), preprocessing and layout."""
+        """Return the partition of a prefix, preprocessing and layout; the prefix digest covers weights and cut."""
         text = f"{prefix_digest}/{spec_digest}/{layout.names}/{layout.shapes}/{layout.dtype}/1"
         return ActivationPartition(self.root / hashlib.sha256(text.encode()).hexdigest()[:32], layout)
 
     def room_bytes(self) -> int:
-        """Return how many bytes may be written: within the limit (older ones can go), and half of what is free."""
+        """Return how many bytes may be written: the size limit, but at most half of the free disk space."""
         return min(self.limit_bytes, free_bytes(self.root) // 2)
 
     def bound(self, keep: ActivationPartition | None = None) -> int:
-        """Delete the least recently used partitions until the limit holds; returns the number of bytes deleted.
+        """Delete the least recently used partitions down to the size limit; return the number of bytes deleted.
 
-        A process that has mapped one of them can continue to read it.
+        Processes that have mapped a deleted partition can continue to read it.
         """
         return drop_folders(self.root, self.limit_bytes, None if keep is None else keep.folder)

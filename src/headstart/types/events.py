@@ -30,7 +30,7 @@ __all__ = [
 
 
 class Stage(StrEnum):
-    """The stages of a pipeline, in the order in which they usually run."""
+    """Stages of a pipeline, in their usual order."""
 
     READ = "read"
     SCAN = "scan"
@@ -53,7 +53,7 @@ class Stage(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Base of all events; `type` is the stable code in JSON."""
+    """Base class of all events; `type` is the stable code in JSON."""
 
     type: ClassVar[str] = "event"
 
@@ -68,9 +68,9 @@ class DatasetRead(Event):
         num_images: Number of images.
         class_names: Names of all classes, empty without labels.
         splits: Images by split name; empty without a split.
-        num_boxes: Boxes, or None for other tasks.
+        num_boxes: Number of boxes; None except for detection.
         num_unlabeled: Images without a label.
-        num_groups: Groups given by the data; 0 without groups.
+        num_groups: Groups defined by the data; 0 without groups.
     """
 
     type: ClassVar[str] = "dataset_read"
@@ -111,7 +111,7 @@ class Progress(Event):
 
     @property
     def seconds_left(self) -> float | None:
-        """Expected remaining time, None before the first unit."""
+        """Estimated remaining time in seconds; None before the first unit."""
         return (self.total - self.done) / self.rate if self.done else None
 
 
@@ -135,7 +135,7 @@ class DecisionMade(Event):
 
 @dataclass(frozen=True, slots=True)
 class FindingMade(Event):
-    """A reader, a check or a pipeline reports a finding."""
+    """A finding or a reading note was reported."""
 
     type: ClassVar[str] = "finding"
     finding: Finding | ReadingNote
@@ -143,13 +143,13 @@ class FindingMade(Event):
 
 @dataclass(frozen=True, slots=True)
 class CheckFinished(Event):
-    """All findings about the dataset are known.
+    """The check of a dataset ended; all its findings were reported.
 
     Attributes:
         data: Data path given by the user.
-        num_images: Images that were checked.
-        is_final: Whether the check is the whole pipeline; all kinds of findings are then shown.
-        evidence: `classes` of a dataset with boxes: number and size of the boxes of each class.
+        num_images: Number of checked images.
+        is_final: Whether the pipeline consists of the check only; the screen then shows all kinds of findings.
+        evidence: For detection, `classes`: number and size of the boxes of each class.
     """
 
     type: ClassVar[str] = "check_finished"
@@ -208,9 +208,9 @@ class RunFinished(Event):
 
 @dataclass(frozen=True, slots=True)
 class Note(Event):
-    """A note of a pipeline, e.g. that features could not be cached.
+    """A note from a pipeline, e.g. that features could not be cached.
 
-    The screen shows a note of severity INFO with `-v` only; log and `events.jsonl` hold every note.
+    The screen shows notes of severity INFO only with `-v`; the log and `events.jsonl` contain all notes.
     """
 
     type: ClassVar[str] = "note"

@@ -1,9 +1,9 @@
-"""Load dependencies without their telemetry and without files outside headstart's cache folder.
+"""Import dependencies with telemetry disabled and with their files in headstart's cache folder.
 
-onnxruntime (since 1.29, on Linux and macOS) starts its telemetry while it is imported: it writes a device id and a
-database of events to `~/.cache/Microsoft` and uploads the events from a thread a few seconds later. It reads
-`ORT_DISABLE_TELEMETRY` at that moment and never again, and `disable_telemetry_events()` neither stops the upload nor
-removes the files. Therefore `headstart/__init__.py` calls `disable_telemetry` before anything else is imported.
+onnxruntime (since 1.29, on Linux and macOS) starts its telemetry on import: it writes a device id and an event
+database to `~/.cache/Microsoft` and uploads events from a thread a few seconds later. It reads `ORT_DISABLE_TELEMETRY`
+only on import, and `disable_telemetry_events()` neither stops the upload nor removes the files. Therefore
+`headstart/__init__.py` calls `disable_telemetry` before any other import.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class TelemetryWarning(UserWarning):
 
 
 def disable_telemetry() -> None:
-    """Disable the telemetry of all dependencies for this process and its children.
+    """Disable the telemetry of all dependencies in this process and its children.
 
-    Existing values of `TELEMETRY_OFF` in the environment are overwritten. For dependencies that are already imported,
-    telemetry is disabled as far as possible.
+    Sets the environment variables of `TELEMETRY_OFF`. For dependencies that are already imported, telemetry is disabled
+    as far as possible.
 
     Warns:
-        TelemetryWarning: onnxruntime was imported first and has started its telemetry.
+        TelemetryWarning: onnxruntime was imported before headstart and has started its telemetry.
     """
     was_off = any(os.environ.get(name, "").strip().lower() in _TRUE for name in ("ORT_DISABLE_TELEMETRY", "CI"))
     os.environ.update(TELEMETRY_OFF)
@@ -68,10 +68,10 @@ def disable_telemetry() -> None:
 
 
 def import_onnxruntime() -> Any:
-    """Import onnxruntime with its telemetry off.
+    """Import onnxruntime with telemetry disabled.
 
     Raises:
-        ImportError: It is not installed.
+        ImportError: onnxruntime is not installed.
     """
     runtime = importlib.import_module("onnxruntime")
     _disable_events(runtime)
@@ -79,13 +79,13 @@ def import_onnxruntime() -> Any:
 
 
 def prepare_matplotlib() -> None:
-    """Import matplotlib so that it writes its font list to headstart's cache folder, not to the home folder.
+    """Import matplotlib with its font cache in headstart's cache folder instead of the home folder.
 
-    A matplotlib that is already imported and a folder named by `MPLCONFIGDIR` are left unchanged. Your own
-    `matplotlibrc` and styles still apply.
+    Has no effect if matplotlib is already imported or `MPLCONFIGDIR` is set. The user's `matplotlibrc` and styles still
+    apply.
 
     Raises:
-        ImportError: It is not installed.
+        ImportError: matplotlib is not installed.
     """
     if "matplotlib" in sys.modules or os.environ.get("MPLCONFIGDIR"):
         importlib.import_module("matplotlib")
@@ -115,9 +115,9 @@ def prepare_matplotlib() -> None:
 
 
 def prepare_cuda() -> None:
-    """Let the CUDA driver cache compiled kernels in headstart's cache folder, not in `~/.nv`.
+    """Set the CUDA kernel cache to headstart's cache folder instead of `~/.nv`.
 
-    Call before CUDA is initialized. A folder named by `CUDA_CACHE_PATH` is left unchanged.
+    Call before CUDA is initialized. Has no effect if `CUDA_CACHE_PATH` is set.
     """
     from headstart.errors import CacheError
     from headstart.utils.system import cache_root, private_folder
@@ -128,21 +128,21 @@ def prepare_cuda() -> None:
 
 
 def _disable_events(runtime: Any) -> None:
-    """Call onnxruntime's own switch, the only one on Windows; older versions and test doubles lack it."""
+    """Call `disable_telemetry_events`, the only switch on Windows; missing in older versions and test doubles."""
     disable = getattr(runtime, "disable_telemetry_events", None)
     if disable is not None:
         disable()
 
 
 def _uploads(runtime: Any) -> bool:
-    """Return whether this version of onnxruntime uploads events itself."""
+    """Return whether this version of onnxruntime uploads events."""
     numbers = [int(part) for part in str(getattr(runtime, "__version__", "")).split(".")[:2] if part.isdigit()]
     return sys.platform != "win32" and tuple(numbers) >= _FIRST_ONNXRUNTIME_WITH_UPLOAD
 
 
 def _has_own_matplotlib_settings() -> bool:
-    """Return whether a `matplotlibrc` or styles exist where matplotlib looks for them by default."""
-    with contextlib.suppress(RuntimeError):  # there is no home folder
+    """Return whether the user has a `matplotlibrc` or styles in matplotlib's default folders."""
+    with contextlib.suppress(RuntimeError):  # no home folder
         home = Path.home()
         folders = [Path(os.environ.get("XDG_CONFIG_HOME") or home / ".config") / "matplotlib", home / ".matplotlib"]
         if os.environ.get("LOCALAPPDATA"):
@@ -153,7 +153,7 @@ def _has_own_matplotlib_settings() -> bool:
 
 @contextlib.contextmanager
 def _environment(name: str, value: str) -> Iterator[None]:
-    """Set an environment variable that is not set, for the duration of the block."""
+    """Set an environment variable within the block and remove it afterwards."""
     os.environ[name] = value
     try:
         yield

@@ -1,9 +1,9 @@
-"""Detect box formats: what the four numbers of a box mean, from all boxes of an annotation file.
+"""Detect the box format of an annotation file: the meaning of the four numbers of a box.
 
-Annotation formats define a layout and a unit, but exported files often use another one: fractions of the image size
-instead of pixels, corners instead of width and height, y before x. Such a file still parses, and its boxes are wrong.
-`choose_format` tests the stated format on every box of a file. If it does not fit, another format is used only if it
-is the single one that fits; otherwise the file is refused and the formats that fit are listed.
+Files often use another box format than their annotation format specifies: fractions of the image size instead of
+pixels, corners instead of width and height, y before x. They parse without an error, but their boxes are wrong.
+`choose_format` tests the stated format on all boxes of a file. If it does not fit, another format is used only if it is
+the only one that fits; otherwise the file is rejected with a list of the formats that fit.
 """
 
 from __future__ import annotations
@@ -32,17 +32,17 @@ _WORDS: dict[str, str] = {
 
 _UNSWAPPED: dict[str, Layout] = {"yxyx": "xyxy", "yxhw": "xywh"}
 
-_TINY = 2.0  # pixels; a box with both sides below it cannot be an annotated object
-_FAR = (2.0, 0.05)  # pixels and fraction of the side; a box beyond the edge by more than both is far outside
-_NEAR = (1.5, 0.01)  # the same for a format other than the stated one, which has to fit closely
-_CLEAN = 0.02  # fraction of boxes that may fail a format that fits
-_DOUBT = (0.1, 0.04)  # fraction of failing boxes from which one other format that fits is considered, or several
-_RIVAL = 0.1  # fraction of boxes that must fail every other format if one is used
-_MOST = 0.5  # fraction of failing boxes from which the stated format is discarded
-_ENOUGH = 8  # boxes below which no other layout is used, only another unit of a layout that columns or tags name
-_MANY = 10  # boxes below which percent and thousandths are not considered
-_CORNER = 0.5  # percent and thousandths are considered if no box reaches beyond this fraction of the image
-_FILLED = 0.6  # ... and the largest value reaches this fraction of the bound
+_MIN_SIDE = 2.0  # pixels; a box with both sides below it is not an annotated object
+_FAR = (2.0, 0.05)  # tolerance in pixels and as a fraction of the side; a box beyond both is far outside the image
+_NEAR = (1.5, 0.01)  # stricter tolerance for formats other than the stated one
+_MAX_FAILING = 0.02  # maximum fraction of failing boxes of a format that fits
+_MIN_FAILING = (0.1, 0.04)  # fraction of failing boxes from which other formats are tested: one box, several boxes
+_MIN_RIVAL_FAILING = 0.1  # minimum fraction of failing boxes of all other formats if one is used
+_MAX_STATED_FAILING = 0.5  # fraction of failing boxes above which the stated format is replaced
+_MIN_BOXES = 8  # with fewer boxes the layout is not replaced, only the unit if columns or tags define the layout
+_MIN_BOXES_SCALED = 10  # with fewer boxes percent and thousandths are not tested
+_CORNER = 0.5  # percent and thousandths are tested if all boxes are within this fraction of the image
+_FILLED = 0.6  # ... and the largest value reaches this fraction of 100 or 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class BoxFormat:
 
     Attributes:
         layout: Order of the numbers.
-        scale: Value that stands for the whole side of an image (1 for fractions, 100 for percent); 0 for pixels.
+        scale: Value that represents the full side of the image: 1 (fractions), 100 (percent), 1000; 0 for pixels.
     """
 
     layout: Layout = "xyxy"
@@ -64,7 +64,7 @@ class BoxFormat:
 
     @property
     def name(self) -> str:
-        """Return the name as in `BOX_FORMATS`, e.g. `rel_xyxy`."""
+        """Return the key in `BOX_FORMATS`, e.g. `rel_xyxy`."""
         return next(prefix for prefix, scale in _PREFIXES.items() if scale == self.scale) + self.layout
 
     @property
@@ -98,18 +98,18 @@ class BoxFormat:
 BOX_FORMATS: dict[str, BoxFormat] = {
     prefix + layout: BoxFormat(layout, scale) for prefix, scale in _PREFIXES.items() for layout in get_args(Layout)
 }
-"""All formats by name: the layout, with `rel_`, `percent_` or `permille_` before it for relative units."""
+"""All formats by name: the layout, prefixed with `rel_`, `percent_` or `permille_` for relative units."""
 
 
 @dataclass(frozen=True, slots=True)
 class FormatChoice:
-    """The format of one annotation file.
+    """The box format chosen for an annotation file.
 
     Attributes:
-        format: Format used for its boxes.
+        format: Format that is used.
         stated: Format stated by the file.
         num_boxes: Number of boxes tested.
-        num_failing: Boxes that the stated format makes smaller than 2 pixels, far outside, or inverted.
+        num_failing: Boxes that are tiny, far outside the image or have swapped corners in the stated format.
     """
 
     format: BoxFormat
@@ -132,21 +132,21 @@ def choose_format(
     is_layout_certain: bool,
     other_sizes_wh: NDArray[np.float64] | None = None,
 ) -> FormatChoice:
-    """Detect the format of the boxes of one annotation file.
+    """Choose the box format of an annotation file.
 
     Args:
-        values: (N, 4) numbers as in the file; rows that are not finite are ignored.
+        values: (N, 4) numbers as in the file; rows with NaN or infinity are ignored.
         sizes_wh: (N, 2) width and height of the image of each box, pixels.
         stated: Format stated by the file.
-        source: Name of the annotation file, for the error.
-        is_layout_certain: Whether columns or tags name the layout, so that only its unit can differ.
-        other_sizes_wh: (N, 2, S) further sizes that a box may lie within (as stated by the file, as stored), pixels.
+        source: Name of the annotation file, for error messages.
+        is_layout_certain: Whether columns or tags define the layout, so that only the unit is uncertain.
+        other_sizes_wh: (N, 2, S) other possible image sizes (as stated by the file, as stored), pixels.
 
     Returns:
-        The stated format if it fits, else the only other one that does.
+        The stated format if it fits, else the only other format that fits.
 
     Raises:
-        BoxFormatError: The stated format does not fit, and no other one or several others do.
+        BoxFormatError: The stated format does not fit, and either none or several of the other formats do.
     """
     is_tested = np.isfinite(values).all(axis=1) & (values[:, 2:] != 0).any(axis=1)
     values, sizes = values[is_tested], sizes_wh[is_tested]
@@ -155,25 +155,27 @@ def choose_format(
     if not count:
         return FormatChoice(stated, stated, 0, 0)
     failures = _failures(values, frames, stated, _FAR)
-    is_swapped_often = count >= _ENOUGH or failures.is_swapped.mean() > _MOST  # a few are fixed while reading
+    # A few swapped corners are fixed by the reader.
+    is_swapped_often = count >= _MIN_BOXES or failures.is_swapped.mean() > _MAX_STATED_FAILING
     is_failing = failures.is_misplaced | (failures.is_swapped & is_swapped_often)
     result = FormatChoice(stated, stated, count, int(is_failing.sum()))
     fraction = float(is_failing.mean())
-    is_cornered = fraction <= _CLEAN and _is_cornered(values, frames, stated)
-    if fraction < _DOUBT[result.num_failing > 1] and not is_cornered:
+    is_in_corner = fraction <= _MAX_FAILING and _is_in_corner(values, frames, stated)
+    if fraction < _MIN_FAILING[result.num_failing > 1] and not is_in_corner:
         return result
     fits = {f: _failing_fraction(values, frames, f) for f in _others(values, frames, stated)}
-    fitting = [f for f, bad in fits.items() if bad <= _CLEAN and (f.is_relative or not is_cornered)]
+    fitting = [f for f, bad in fits.items() if bad <= _MAX_FAILING and (f.is_relative or not is_in_corner)]
     fitting = [f for f in fitting if not (f.layout in _UNSWAPPED and _unswapped(f) in fitting)]
     if is_layout_certain and any(f.layout == stated.layout for f in fitting):
         fitting = [f for f in fitting if f.layout == stated.layout]
-    if not fitting and failures.is_misplaced.mean() <= _MOST:
+    if not fitting and failures.is_misplaced.mean() <= _MAX_STATED_FAILING:
         return result
-    if fraction > _MOST and len(fitting) == 1:
+    if fraction > _MAX_STATED_FAILING and len(fitting) == 1:
         chosen = fitting[0]
-        rivals = [f for f, bad in fits.items() if f != chosen and bad < _RIVAL and f.layout not in _UNSWAPPED]
-        is_named = is_layout_certain and chosen.layout == stated.layout
-        if is_named or (not is_layout_certain and count >= _ENOUGH and not rivals):
+        rivals = [f for f, bad in fits.items() if f != chosen and bad < _MIN_RIVAL_FAILING]
+        rivals = [f for f in rivals if f.layout not in _UNSWAPPED]
+        has_certain_layout = is_layout_certain and chosen.layout == stated.layout
+        if has_certain_layout or (not is_layout_certain and count >= _MIN_BOXES and not rivals):
             return FormatChoice(chosen, stated, count, result.num_failing)
         fitting += rivals
     raise _refusal(source, stated, failures, fitting)
@@ -181,7 +183,7 @@ def choose_format(
 
 @dataclass(frozen=True)
 class _Failures:
-    """(N,) boxes that a format makes smaller than 2 pixels, far outside, or inverted."""
+    """(N,) masks of boxes that are smaller than 2 pixels, far outside the image, or have swapped corners."""
 
     is_tiny: NDArray[np.bool_]
     is_far: NDArray[np.bool_]
@@ -201,7 +203,7 @@ def _failures(
         frames = frames[:, :, :1]
     over = np.maximum(-low[:, :, None], high[:, :, None] - frames)  # (N, 2, S) pixels beyond the edge
     return _Failures(
-        is_tiny=np.all(high - low < _TINY, axis=1),
+        is_tiny=np.all(high - low < _MIN_SIDE, axis=1),
         is_far=np.all(np.any(over > np.maximum(slack[0], slack[1] * frames), axis=1), axis=1),
         is_swapped=np.any(corners[:, :2] > corners[:, 2:], axis=1),
     )
@@ -213,8 +215,8 @@ def _failing_fraction(values: NDArray[np.float64], frames: NDArray[np.float64], 
 
 
 def _others(values: NDArray[np.float64], frames: NDArray[np.float64], stated: BoxFormat) -> list[BoxFormat]:
-    """Return formats that the values may have besides the stated one; the stated layout first."""
-    largest = float(np.quantile(np.abs(values).max(axis=1), 1 - _CLEAN, method="lower"))
+    """Return the other formats that are possible for the range of the values; the stated layout first."""
+    largest = float(np.quantile(np.abs(values).max(axis=1), 1 - _MAX_FAILING, method="lower"))
     scales = []
     if largest > 1 + _NEAR[1]:
         scales = [0.0, *(s for s in (100.0, 1000.0) if _is_bounded(values, frames, stated.layout, s))]
@@ -229,14 +231,14 @@ def _unswapped(swapped: BoxFormat) -> BoxFormat:
     return BoxFormat(_UNSWAPPED[swapped.layout], swapped.scale)
 
 
-def _is_cornered(values: NDArray[np.float64], frames: NDArray[np.float64], stated: BoxFormat) -> bool:
-    """Return whether all boxes in pixels are in one corner of their images, as percent and thousandths would be."""
+def _is_in_corner(values: NDArray[np.float64], frames: NDArray[np.float64], stated: BoxFormat) -> bool:
+    """Return whether all boxes, read as pixels, are in the upper left corner, as percent or thousandths would be."""
     return not stated.is_relative and any(_is_bounded(values, frames, stated.layout, s) for s in (100.0, 1000.0))
 
 
 def _is_bounded(values: NDArray[np.float64], frames: NDArray[np.float64], layout: Layout, scale: float) -> bool:
-    """Return whether values fill the range up to `scale` while no box leaves the upper left quarter of its image."""
-    if len(values) < _MANY:
+    """Return whether values fill the range up to `scale` and all boxes are in the upper left quarter of their image."""
+    if len(values) < _MIN_BOXES_SCALED:
         return False
     corners = BoxFormat(layout).to_corners(values, frames[:, :, 0])
     reach = corners[:, 2:].max(axis=0)
@@ -248,16 +250,16 @@ def _refusal(source: str, stated: BoxFormat, failures: _Failures, fitting: list[
     counts = {
         "would be smaller than 2 pixels": int(failures.is_tiny.sum()),
         "would reach far outside their image": int(failures.is_far.sum()),
-        "would have their corners swapped": int(failures.is_swapped.sum()),
+        "would have swapped corners": int(failures.is_swapped.sum()),
     }
     parts = [f"{count:,} {words}" for words, count in counts.items() if count]
-    parts = parts or ["all would lie in the upper left quarter of their image"]
+    parts = parts or ["all would be in the upper left quarter of their image"]
     boxes = pluralize(len(failures.is_tiny), "box", "boxes")
-    text = f"`{source}`: of {boxes}, with {stated.description}, {' and '.join(parts)}."
+    text = f"`{source}`: of {boxes}, read as {stated.description}, {' and '.join(parts)}."
     if fitting:
         text += " Formats that fit: " + "; ".join(f"{f.name} ({f.description})" for f in fitting) + "."
-        hint = "choose the right format: " + " or ".join(f"--box-format {f.name}" for f in (*fitting, stated))
+        hint = "select the format: " + " or ".join(f"--box-format {f.name}" for f in (*fitting, stated))
     else:
-        text += " No other format fits: Maybe the boxes were drawn on images of another size."
+        text += " No other format fits; the boxes may refer to images of another size."
         hint = f"export the annotations for these images; --box-format {stated.name} uses them unchanged"
     return BoxFormatError(text, hint, source, stated.name, tuple(f.name for f in fitting))

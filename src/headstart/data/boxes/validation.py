@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource
 from headstart.data.boxes.formats import BOX_FORMATS, BoxFormat, FormatChoice, choose_format
 from headstart.data.boxes.records import Boxes, DetectionSamples
-from headstart.data.reading_notes import alike_notes
+from headstart.data.reading_notes import similar_name_notes
 from headstart.errors import DataError
 from headstart.messages.numbers import pluralize
 from headstart.preprocessing.exif import read_exif
@@ -96,7 +96,7 @@ def validate_boxes(draft: Draft, *, max_pixels: int = MAX_PIXELS, box_format: st
         _refuse_empty(draft, kept_images, problems)
     declared = list(dict.fromkeys(draft.class_names))
     names = [n for n in declared if n in used] + sorted(set(used) - set(declared))
-    notes = [*assumed, *alike_notes(names), *draft.notes]
+    notes = [*assumed, *similar_name_notes(names), *draft.notes]
     for name in declared:
         if name not in used:
             problems.append(Problem(name, "unused-class", "declared class without boxes; it is dropped"))
