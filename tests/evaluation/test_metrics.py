@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sklearn import metrics as reference
 
-from headstart.evaluation.intervals import OUT_OF_FOLD_WORTH
+from headstart.evaluation.intervals import OUT_OF_FOLD_RATIO
 from headstart.evaluation.metrics import evaluate, evaluation_to_json, softmax
 from headstart.types.codes import (
     RESUBSTITUTION,
@@ -108,7 +108,7 @@ def test_out_of_fold_interval_is_wider() -> None:
     )
     oof = evaluate(logits, truth, NAMES, setup=EvaluationSetup(EvaluationProtocol.LEAVE_ONE_OUT), is_logits=True)
     assert test.accuracy.n_eff == len(truth)
-    assert oof.accuracy.n_eff == pytest.approx(OUT_OF_FOLD_WORTH * len(truth))
+    assert oof.accuracy.n_eff == pytest.approx(OUT_OF_FOLD_RATIO * len(truth))
     assert oof.accuracy.high - oof.accuracy.low > test.accuracy.high - test.accuracy.low
 
 

@@ -9,7 +9,7 @@ from scipy import stats
 from headstart.evaluation.operating_points import (
     accept_above,
     clopper_pearson_upper,
-    recall_at_false_alarms,
+    recall_at_false_positive_rates,
     risk_coverage,
 )
 
@@ -64,7 +64,7 @@ def test_recall_at_fpr_respects_rate() -> None:
     rng = np.random.default_rng(3)
     is_positive = rng.random(600) < 0.3
     score = np.round(rng.normal(size=600) + 2 * is_positive, 1)  # many ties
-    points = recall_at_false_alarms(score, is_positive, rates=(0.0, 0.05, 0.2, 1.0))
+    points = recall_at_false_positive_rates(score, is_positive, rates=(0.0, 0.05, 0.2, 1.0))
     for rate, point in zip((0.0, 0.05, 0.2, 1.0), points, strict=True):
         assert point.false_positive_rate <= rate
         assert point.recall == pytest.approx((score[is_positive] >= point.threshold).mean())
@@ -75,4 +75,4 @@ def test_recall_at_fpr_respects_rate() -> None:
 
 def test_one_class_raises() -> None:
     with pytest.raises(ValueError, match="positive and negative images"):
-        recall_at_false_alarms(np.ones(3), np.ones(3, bool))
+        recall_at_false_positive_rates(np.ones(3), np.ones(3, bool))

@@ -117,13 +117,13 @@ def test_direct_model_keeps_network_logits(tmp_path: Path, pixels: NDArray[np.fl
 def test_mismatch_is_reported(graph_path: Path, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="no output stage9"):
         assemble_model(graph_path, make_head({"stage9": 4}))
-    with pytest.raises(BundleError, match="expects 4 features of `stage1`, the graph gives 5"):
+    with pytest.raises(BundleError, match="expects 4 features of `stage1`, but the graph has 5"):
         assemble_model(graph_path, make_head({"stage1": 4}))
     with pytest.raises(BundleError, match="no output logits"):
         assemble_direct(graph_path)
     model = onnx.load(str(graph_path))
     model.graph.input[0].name = "image"
-    with pytest.raises(BundleError, match="`pixels` is expected"):
+    with pytest.raises(BundleError, match="expected exactly one, called `pixels`"):
         assemble_model(model.SerializeToString(), make_head())
     model = onnx.load(str(graph_path))
     model.opset_import[0].version = 11

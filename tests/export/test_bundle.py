@@ -227,7 +227,7 @@ def test_existing_folder_is_not_overwritten(bundle_path: Path, graph_path: Path)
     [
         (CLASSES[:2], (24, 32), "4 classes.* 2"),
         (("a", "b", "c", "a"), (24, 32), "is duplicated"),
-        ((), (24, 32), "none"),
+        ((), (24, 32), "no class names"),
         (CLASSES, (32, 24), "float32 input `pixels`"),
     ],
 )

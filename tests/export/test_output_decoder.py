@@ -66,7 +66,7 @@ def test_graph_residual_norm_matches_training(
     logits = make_head().logits(blocks)
     parity = check_parity(runtime, images, logits, expected_ood_scores=expected)
     assert parity.max_ood_score_difference == pytest.approx(np.abs(result - expected).max(), abs=1e-6)
-    with pytest.raises(BundleError, match="unusual"):
+    with pytest.raises(BundleError, match="OOD score differs"):
         check_parity(runtime, images, logits, expected_ood_scores=expected + 0.2)
     alone = np.concatenate([session.run(["residual_norm"], {"pixels": p[None]})[0] for p in pixels])
     np.testing.assert_array_equal(alone, session.run(["residual_norm"], {"pixels": pixels})[0])

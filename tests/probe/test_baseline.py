@@ -25,7 +25,7 @@ def test_nearest_neighbor_matches_brute_force(is_grouped, monkeypatch):
 
 
 def test_large_data_is_subsampled(monkeypatch):
-    monkeypatch.setattr(baseline, "_MOST_KNOWN", 50)
+    monkeypatch.setattr(baseline, "_MAX_KNOWN", 50)
     class_ids = np.arange(1000) // 500
     rows = (10.0 * class_ids[:, None] + np.random.default_rng(0).normal(size=(1000, 2))).astype(np.float32)
     assert nearest_neighbor_hits(rows, class_ids, None).all()

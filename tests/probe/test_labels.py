@@ -21,7 +21,7 @@ THREE = np.arange(30) % 3
         ((np.arange(4), 3, None, None), DataError, r"0\.\.2"),
         ((np.arange(4), 4, None, None), InvalidEvaluationError, "every class has 1 image"),
         ((THREE, 3, np.zeros(30), None), InvalidEvaluationError, "in one group"),
-        ((THREE, 3, THREE, None), InvalidEvaluationError, "every class lies inside one group"),
+        ((THREE, 3, THREE, None), InvalidEvaluationError, "every class is in a single group"),
         ((THREE, 3, np.zeros(7), None), DataError, "7 groups for 30 images"),
         ((THREE, 3, None, np.array([1.0, 0.0, 1.0])), DataError, "3 positive numbers"),
         ((THREE, 3, None, np.ones(2)), DataError, "3 positive numbers"),
@@ -62,7 +62,7 @@ def test_parts_keep_groups_and_all_samples(seed, is_grouped):
 
     chunks = labels.chunks(20)
     assert sorted(np.concatenate(chunks).tolist()) == list(range(100))
-    dealt = labels.deal(5, rng)
+    dealt = labels.draw_folds(5, rng)
     parts = [*chunks, labels.subset(40, rng), *(np.flatnonzero(dealt == f) for f in range(5))]
     for part in parts:
         inside = np.isin(unit, unit[part])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from _spectra import NUM_CLASSES, by_gram, by_kernel, folds_of, toy
 
-from headstart.probe.lda import lda_coefficients, log_shares
+from headstart.probe.lda import lda_coefficients, log_class_frequencies
 from headstart.probe.leave_one_out import out_of_fold
 
 RELATIVE = np.logspace(-5, 1, 5)
@@ -100,8 +100,9 @@ def test_class_priors_exclude_sample_or_fold():
     class_ids = np.array([0, 0, 1, 1, 1, 2])
     weights = np.array([1.0, 1.0, 2.0, 2.0, 2.0, 1.0])
     masses = np.array([2.0, 6.0, 1.0])
-    result = log_shares(class_ids, masses, weights)
+    result = log_class_frequencies(class_ids, masses, weights)
     np.testing.assert_allclose(np.exp(result[0]), [1 / 8, 6 / 8, 1 / 8])
     assert result[5, 2] == -np.inf
     folds = [np.array([0, 2]), np.array([1, 3, 4]), np.array([5])]
-    np.testing.assert_allclose(np.exp(log_shares(class_ids, masses, weights, folds)[2]), [1 / 6, 4 / 6, 1 / 6])
+    frequencies = np.exp(log_class_frequencies(class_ids, masses, weights, folds)[2])
+    np.testing.assert_allclose(frequencies, [1 / 6, 4 / 6, 1 / 6])

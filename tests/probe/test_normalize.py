@@ -89,8 +89,8 @@ def test_subset_needs_no_other_blocks():
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (lambda b: b["stage"].__setitem__((3, 2), np.nan), "`stage` hold values that are not numbers"),
-        (lambda b: b.__setitem__("stage", b["stage"][:3]), "one row for each image"),
+        (lambda b: b["stage"].__setitem__((3, 2), np.nan), "`stage` contain values that are not finite"),
+        (lambda b: b.__setitem__("stage", b["stage"][:3]), "one row per image"),
         (lambda b: b.clear(), "no features"),
     ],
 )

@@ -8,7 +8,7 @@ import pytest
 from headstart.errors import DataError, InvalidEvaluationError
 from headstart.probe import feature_sets, fit_probe
 from headstart.probe.ensemble import leave_out, mixed_coefficients, score_choice
-from headstart.probe.feature_sets import PENALTIES, fit_prediction_set_rule
+from headstart.probe.feature_sets import PENALTIES, fit_feature_sets
 from headstart.probe.feature_space import open_space
 from headstart.probe.labels import Labels, check_labels
 from headstart.probe.normalize import fit_normalizer
@@ -43,7 +43,7 @@ def test_out_of_fold_logits_equal_refit(num, is_grouped, is_weighted):
     labels, _ = check_labels(class_ids, 3, groups, factors)
     normalizer = fit_normalizer(blocks)
     rows = normalizer(blocks)
-    chosen, _, _ = fit_prediction_set_rule(normalizer, rows, labels, np.random.default_rng(0))
+    chosen, _, _ = fit_feature_sets(normalizer, rows, labels, np.random.default_rng(0))
     rows = chosen.space.normalizer(blocks)
     unit = np.arange(num) if groups is None else groups
     for u in np.unique(unit)[:6]:
@@ -65,9 +65,9 @@ def test_chunked_fit_equals_full_fit(monkeypatch):
     monkeypatch.setattr(feature_sets, "_PATH_ROWS", 512)
     labels, _ = check_labels(class_ids, 3, groups, None)
     normalizer = fit_normalizer(blocks)
-    chosen, _, _ = fit_prediction_set_rule(normalizer, normalizer(blocks), labels, np.random.default_rng(0))
+    chosen, _, _ = fit_feature_sets(normalizer, normalizer(blocks), labels, np.random.default_rng(0))
     everyone = np.arange(700)
-    paths = leave_out(chosen.space.look_at(everyone), PENALTIES, labels.folds(), labels.unscorable())
+    paths = leave_out(chosen.space.select(everyone), PENALTIES, labels.folds(), labels.unscorable())
     whole = score_choice(paths, chosen.choice)
     np.testing.assert_allclose(chosen.score.logits, whole.logits, atol=1e-6)
     np.testing.assert_allclose(chosen.score.losses, whole.losses, rtol=1e-5, atol=1e-6)
@@ -223,7 +223,7 @@ def test_invalid_input_raises():
     blocks, class_ids = toy(30)
     with pytest.raises(InvalidEvaluationError, match="one group"):
         fit_probe(blocks, class_ids, 3, groups=np.zeros(30, dtype=int))
-    with pytest.raises(DataError, match="not numbers"):
+    with pytest.raises(DataError, match="not finite"):
         fit_probe({**blocks, "stage6": np.full((30, 12), np.nan, dtype=np.float32)}, class_ids, 3)
 
 

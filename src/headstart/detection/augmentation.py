@@ -30,7 +30,7 @@ from headstart.preprocessing.image_spec import _FILTERS, ImageSpec, read_image
 __all__ = ["BOX_IMAGES", "DEFAULT_AUGMENT", "ViewBoxes", "check_augment", "make_box_view", "view_boxes"]
 
 DEFAULT_AUGMENT = "flip=0.5,zoom=0.5,brightness=0.2,contrast=0.2,saturation=0.2"
-_FOREIGN = ("crop", "rotate", "shear", "erase")
+_UNSUPPORTED = ("crop", "rotate", "shear", "erase")
 _NUM_DRAWS = 20
 
 
@@ -56,7 +56,7 @@ def check_augment(augment: Augment) -> Augment:
         SettingError: An unsupported augmentation is on.
     """
     plain = Augment()
-    for name in _FOREIGN:
+    for name in _UNSUPPORTED:
         if getattr(augment, name) != getattr(plain, name):
             raise SettingError(
                 f"`{name}` cannot be used on images with boxes.",
@@ -70,7 +70,7 @@ def make_box_view(data: bytes, spec: ImageSpec, augment: Augment, rng: np.random
 
     Args:
         data: The bytes of the file.
-        spec: The image spec; without a generator the result is exactly `read_image(data, spec)`.
+        spec: The preprocessing specification; without a generator the result is exactly `read_image(data, spec)`.
         augment: Augmentation strengths; see `draw_frame`.
         rng: Generator of the view.
 
@@ -82,20 +82,20 @@ def make_box_view(data: bytes, spec: ImageSpec, augment: Augment, rng: np.random
     return _cut(_decode_once(data, spec, augment), spec, augment, rng)
 
 
-def _least(augment: Augment) -> float:
+def _min_fraction(augment: Augment) -> float:
     """Return the smallest fraction of an image that fills a view; it limits reduced-size decoding."""
     return max(0.05, (1.0 + augment.zoom) ** -2)
 
 
 def _rule(spec: ImageSpec, augment: Augment) -> str:
-    return WHOLE_IMAGES.rule(spec, augment) if augment.is_plain else name_rule(f"boxes{_least(augment)}", spec)
+    return WHOLE_IMAGES.rule(spec, augment) if augment.is_plain else name_rule(f"boxes{_min_fraction(augment)}", spec)
 
 
 def _decode_once(data: bytes, spec: ImageSpec, augment: Augment) -> DecodedImage:
     """Decode the image once for all views, bit-identical to `make_box_view`."""
     if augment.is_plain:
         return WHOLE_IMAGES.decode(data, spec, augment)
-    image = _decode(data, spec, _least(augment))
+    image = _decode(data, spec, _min_fraction(augment))
     return DecodedImage(image, (image.height, image.width))
 
 
@@ -150,7 +150,7 @@ def view_boxes(
         boxes: Boxes of the upright image.
         image_hw: Its height and width.
         digest: Digest of the file.
-        spec: The image spec.
+        spec: The preprocessing specification.
         augment: Augmentation strengths.
         view: View number; 0 is the unaugmented image.
         seed: Random seed of the views.

@@ -39,7 +39,7 @@ class BoxSizes:
         names: Class names.
         counts: Per class, number of boxes by shorter side: below 8, 16, 32, 96 input pixels, and the rest.
         tiny_fraction: Fraction of all boxes with a shorter side under 8 pixels.
-        better_size: Input size at which at most 20 % are that small; None where that holds already.
+        better_size: Input size at which at most 20 % are that small; None where this is already the case.
         time_factor: Relative duration of an epoch at that size.
     """
 
@@ -79,7 +79,7 @@ def measure_sizes(
         boxes: Boxes of the training images.
         sizes_hw: (N, 2) sizes of the upright images.
         class_names: Names by class id.
-        spec: The image spec.
+        spec: The preprocessing specification.
     """
     sides = short_sides(boxes, sizes_hw, spec)
     ids = np.concatenate([b.class_ids for b in boxes]) if boxes else np.zeros(0, dtype=np.int64)
@@ -99,7 +99,7 @@ def measure_sizes(
 
 
 def choose_size(boxes: Sequence[Boxes], sizes_hw: NDArray[np.int64], spec: ImageSpec) -> tuple[int, Evidence]:
-    """Return the default input size, and the box sizes it is based on.
+    """Return the default input size, and the box sizes behind the choice.
 
     Source: `benchmarks/bench_detect.py`.
     """

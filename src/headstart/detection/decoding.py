@@ -50,8 +50,8 @@ class DecodingSettings:
     Attributes:
         min_score: Score threshold, in [0, 1].
         nms_iou: IoU threshold of NMS, per class.
-        num_candidates: Largest number of NMS candidates per image.
-        num_kept: Largest number of detections per image.
+        num_candidates: Maximum number of NMS candidates per image.
+        num_kept: Maximum number of detections per image.
         slope, offset: The calibrated score is `sigmoid(slope * logit + offset)`.
     """
 
@@ -119,7 +119,7 @@ def decode_with_limit(
     return Detections(xyxy[keep], scores[keep].astype(np.float32), kind[keep].astype(np.int64)), is_limited
 
 
-def suppress(xyxy: NDArray[np.floating], class_ids: NDArray[np.int64], iou: float, most: int) -> NDArray[np.int64]:
+def suppress(xyxy: NDArray[np.floating], class_ids: NDArray[np.int64], iou: float, max_kept: int) -> NDArray[np.int64]:
     """Apply class-wise NMS and return the positions of the kept boxes.
 
     Two boxes overlap by more than `iou` only if their left edges are close relative to their widths. So boxes are
@@ -129,16 +129,16 @@ def suppress(xyxy: NDArray[np.floating], class_ids: NDArray[np.int64], iou: floa
         xyxy: (M, 4), highest score first.
         class_ids: (M,) class ids.
         iou: IoU threshold, in (0, 1].
-        most: Largest number of kept boxes.
+        max_kept: Maximum number of kept boxes.
     """
     kept = [np.zeros(0, dtype=np.int64)]
     for class_id in np.unique(class_ids):
         members = np.flatnonzero(class_ids == class_id)
-        kept.append(members[_suppress_class(xyxy[members].astype(np.float64), iou, most)])
-    return np.sort(np.concatenate(kept))[:most]
+        kept.append(members[_suppress_class(xyxy[members].astype(np.float64), iou, max_kept)])
+    return np.sort(np.concatenate(kept))[:max_kept]
 
 
-def _suppress_class(boxes: NDArray[np.float64], iou: float, most: int) -> NDArray[np.int64]:
+def _suppress_class(boxes: NDArray[np.float64], iou: float, max_kept: int) -> NDArray[np.int64]:
     """Return the positions of the kept boxes of one class, highest score first."""
     order = np.argsort(boxes[:, 0], kind="stable")
     rank = np.empty(len(boxes), dtype=np.int64)
@@ -156,7 +156,7 @@ def _suppress_class(boxes: NDArray[np.float64], iou: float, most: int) -> NDArra
         if not is_alive[position]:
             continue
         kept.append(i)
-        if len(kept) == most:
+        if len(kept) == max_kept:
             break
         near = slice(low[i], high[i])
         shared = np.minimum(x1[near], x1[position]) - np.maximum(x0[near], x0[position])

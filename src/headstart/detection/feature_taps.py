@@ -90,7 +90,7 @@ def tap_prefix(network: StagedNetwork, cut: str, stages: Sequence[str]) -> Any:
     own = [s for s in early if not _is_state(network, cut, s)]
     maps = tap_maps(network, own) if own else None
 
-    class Front(torch.nn.Module):  # type: ignore[misc]
+    class Prefix(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
             super().__init__()
             self.prefix, self.maps = prefix, maps
@@ -100,11 +100,11 @@ def tap_prefix(network: StagedNetwork, cut: str, stages: Sequence[str]) -> Any:
             states = tuple(state) if isinstance(state, (tuple, list)) else (state,)
             return (*states, *(self.maps(pixels) if self.maps is not None else ()))
 
-    return Front()
+    return Prefix()
 
 
 class FeatureTapsSuffix(torch.nn.Module):  # type: ignore[misc]
-    """Module from the outputs of `tap_prefix` to the maps of all stages, finest first.
+    """Map the outputs of `tap_prefix` to the feature maps of all stages, finest first.
 
     Args:
         module: Maps the state to the late maps; None where all maps come before the cut.

@@ -17,12 +17,12 @@ from headstart.preprocessing.image_spec import ImageSpec
 __all__ = ["MIN_SIDE", "MIN_VISIBLE", "Frame", "clip_boxes", "draw_frame", "plain_frame"]
 
 MIN_VISIBLE = 0.3
-"""Least visible fraction of a box's area in a view; boxes below it are ignored in the loss."""
+"""Minimum visible fraction of a box's area in a view; boxes below it are ignored in the loss."""
 
 MIN_SIDE = 3.0
-"""Least side of a training box in input pixels."""
+"""Minimum side of a training box in input pixels."""
 
-_RATIO = 0.3  # largest change of aspect ratio, relative to the zoom strength (log scale)
+_RATIO = 0.3  # maximum change of aspect ratio, relative to the zoom strength (log scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +74,16 @@ def plain_frame(image_hw: tuple[int, int], spec: ImageSpec) -> Frame:
 
     Args:
         image_hw: Height and width of the upright image.
-        spec: The image spec; its `fit` must be `squash` or `pad`, which show the whole image.
+        spec: The preprocessing specification; `resize_mode` must be `squash` or `pad`, which keep the whole image.
 
     Raises:
-        ValueError: Another `resize_mode`, which would cut objects off.
+        ValueError: Another `resize_mode`, which would crop objects.
     """
     height, width = spec.size_hw
     if spec.resize_mode == "squash":
         return Frame(0.0, 0.0, width / image_hw[1], height / image_hw[0], spec.size_hw)
     if spec.resize_mode != "pad":
-        raise ValueError(f"a detector needs the whole image: fit must be squash or pad, not {spec.resize_mode}")
+        raise ValueError(f"a detector needs the whole image: resize_mode must be squash or pad, not {spec.resize_mode}")
     scale = min(width / image_hw[1], height / image_hw[0])  # the same rounding as `fit_image`
     inner_w, inner_h = max(1, round(image_hw[1] * scale)), max(1, round(image_hw[0] * scale))
     scale_x, scale_y = inner_w / image_hw[1], inner_h / image_hw[0]
@@ -99,7 +99,7 @@ def draw_frame(
 
     Args:
         image_hw: Height and width of the upright image.
-        spec: The image spec.
+        spec: The preprocessing specification.
         augment: `zoom` z draws the scale from [1 - z, 1 + z] (log-uniform) with a slight change of aspect ratio, at a
             random position; `shift`, `flip` and `vflip` as for whole images.
         draws: (20,) random numbers of the view; None for the unaugmented image.

@@ -1,7 +1,7 @@
 """Run the training loop of a detector: yield a record per epoch; print and save nothing.
 
-The view of an image in a step depends on seed, epoch and position only. The final weights are the moving average (EMA)
-of the last steps, not those of a best epoch.
+The view of an image in a step depends on seed, epoch and position only. The final weights are the exponential
+moving average (EMA) of the steps, not those of a best epoch.
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class DetectNetwork(nn.Module):  # type: ignore[misc]
         self.suffix.train(is_training and self.is_bn_live)
 
     def trained(self) -> dict[str, Any]:
-        """Return every tensor that training changes, by name (no copies)."""
+        """Return all trained tensors by name, without copying."""
         tensors = {f"head.{n}": t.detach() for n, t in self.head.state_dict(keep_vars=True).items()}
         tensors |= {f"backbone.{n}": p.detach() for stage in self.stage_params for n, p in stage}
         if self.is_bn_live:
@@ -112,7 +112,7 @@ class DetectNetwork(nn.Module):  # type: ignore[misc]
 
 
 class DetectTraining:
-    """One training of a detector.
+    """Training of one detector.
 
     Args:
         net: The initial network.

@@ -31,13 +31,13 @@ _NEARLY_ONE = 1 - 1e-10
 
 @dataclass(frozen=True)
 class ClassMatches:
-    """All detections of one class by falling score; A size ranges, T thresholds, D detections, N images.
+    """All detections of one class in descending order of score; A size ranges, T thresholds, D detections, N images.
 
     Attributes:
-        scores: (D,) in [0, 1], falling; equal scores keep the order of images.
-        image: (D,) position of the image.
-        is_hit: (A, T, D) whether it matches an object.
-        is_ignored: (A, T, D) whether it is neither right nor wrong (crowd, other size).
+        scores: (D,) in [0, 1]; equal scores keep the order of images.
+        image: (D,) index of the image.
+        is_hit: (A, T, D) whether it matches an object (true positive).
+        is_ignored: (A, T, D) whether it counts neither as true nor as false positive (crowd, other size).
         num_objects: (A, N) counted objects of the class.
     """
 
@@ -60,7 +60,7 @@ def match_all(
         ground_truth: Ground-truth boxes of each image.
         detections: Detections of each image, in any order.
         num_classes: K.
-        max_detections: Largest number of detections per class and image, highest scores first (COCO's `maxDets`).
+        max_detections: Maximum number of detections per class and image, highest scores first (COCO's `maxDets`).
 
     Returns:
         K entries.
@@ -71,14 +71,14 @@ def match_all(
 
 
 def iou_with_crowds(
-    detected: NDArray[np.float64], true: NDArray[np.float64], is_crowd: NDArray[np.bool_]
+    predicted: NDArray[np.float64], true: NDArray[np.float64], is_crowd: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     """Return the (D, G) IoU of detections and objects; for a crowd, the fraction of the detection inside it."""
-    low = np.maximum(detected[:, None, :2], true[None, :, :2])
-    high = np.minimum(detected[:, None, 2:], true[None, :, 2:])
+    low = np.maximum(predicted[:, None, :2], true[None, :, :2])
+    high = np.minimum(predicted[:, None, 2:], true[None, :, 2:])
     sides = np.clip(high - low, 0, None)
     shared = sides[..., 0] * sides[..., 1]  # (D, G)
-    own = np.prod(detected[:, 2:] - detected[:, :2], axis=1)[:, None]
+    own = np.prod(predicted[:, 2:] - predicted[:, :2], axis=1)[:, None]
     other = np.prod(true[:, 2:] - true[:, :2], axis=1)[None, :]
     union = np.where(is_crowd[None, :], own, own + other - shared)
     overlap = np.zeros(shared.shape, dtype=np.float64)
@@ -91,19 +91,18 @@ def _match_class(
 ) -> ClassMatches:
     scores, images, hits, ignored = [], [], [], []
     num_objects = np.zeros((len(AREAS), len(ground_truth)), dtype=np.int64)
-    for n, (boxes, detected) in enumerate(zip(ground_truth, detections, strict=True)):
+    for n, (boxes, predicted) in enumerate(zip(ground_truth, detections, strict=True)):
         is_class = boxes.class_ids == class_id
-        of_class = np.flatnonzero(detected.class_ids == class_id)
-        of_class = of_class[np.argsort(-detected.scores[of_class], kind="stable")][:max_detections]
+        of_class = np.flatnonzero(predicted.class_ids == class_id)
+        of_class = of_class[np.argsort(-predicted.scores[of_class], kind="stable")][:max_detections]
         true, crowd = boxes.xyxy[is_class].astype(np.float64), boxes.is_crowd[is_class]
         area = np.prod(true[:, 2:] - true[:, :2], axis=1)
         is_excluded = np.stack([crowd | (area < low) | (area > high) for low, high in AREAS.values()])  # (A, G)
         num_objects[:, n] = (~is_excluded).sum(axis=1)
         if not len(of_class):
             continue
-        detected_boxes = detected.xyxy[of_class].astype(np.float64)
-        hit, out = _match_image(detected_boxes, true, crowd, is_excluded)
-        scores.append(detected.scores[of_class].astype(np.float64))
+        hit, out = _match_image(predicted.xyxy[of_class].astype(np.float64), true, crowd, is_excluded)
+        scores.append(predicted.scores[of_class].astype(np.float64))
         images.append(np.full(len(of_class), n, dtype=np.int64))
         hits.append(hit)
         ignored.append(out)
@@ -123,15 +122,15 @@ def _match_class(
 
 
 def _match_image(
-    detected: NDArray[np.float64], true: NDArray[np.float64], crowd: NDArray[np.bool_], is_excluded: NDArray[np.bool_]
+    predicted: NDArray[np.float64], true: NDArray[np.float64], crowd: NDArray[np.bool_], is_excluded: NDArray[np.bool_]
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
-    """Return (A, T, D) hits and ignored detections of one image and class; detections come by falling score."""
-    num, shape = len(detected), (len(AREAS), len(IOUS))
+    """Return (A, T, D) hits and ignored detections of one image and class, given in descending order of score."""
+    num, shape = len(predicted), (len(AREAS), len(IOUS))
     hit, out = np.zeros((*shape, num), dtype=bool), np.zeros((*shape, num), dtype=bool)
-    area = np.prod(detected[:, 2:] - detected[:, :2], axis=1)
+    area = np.prod(predicted[:, 2:] - predicted[:, :2], axis=1)
     foreign = np.stack([(area < low) | (area > high) for low, high in AREAS.values()])  # (A, D)
     if len(true):
-        overlap = iou_with_crowds(detected, true, crowd)  # (D, G)
+        overlap = iou_with_crowds(predicted, true, crowd)  # (D, G)
         is_taken = np.zeros((*shape, len(true)), dtype=bool)
         needed = np.minimum(IOUS, _NEARLY_ONE)[None, :, None]
         for d in np.flatnonzero((overlap >= needed.min()).any(axis=1)):

@@ -1,6 +1,6 @@
 """Compute COCO's detection metrics with bootstrap confidence intervals.
 
-The mAP follows COCO's reference implementation (101 recall levels, falling precision, mean over occurring classes).
+The mAP follows COCO's reference implementation (101 recall levels, precision envelope, mean over present classes).
 Matching is done once; the bootstrap only reweights images or groups, so 500 draws cost about as much as matching.
 
 Source: `accumulate` and `summarize` of pycocotools (rules); percentile bootstrap, Efron and Tibshirani (1993).
@@ -33,9 +33,9 @@ __all__ = [
 ]
 
 RECALLS = np.linspace(0.0, 1.0, 101)
-"""Recall levels of the precision curve."""
+"""Recall levels at which precision is interpolated."""
 
-_MIN_UNITS = 5  # least number of images (or groups) for an interval
+_MIN_UNITS = 5  # minimum number of images (or groups) for an interval
 _T50, _T75 = 0, 5
 _ALL = 0
 
@@ -45,12 +45,12 @@ class ClassDetection:
     """Detection metrics of one class.
 
     Attributes:
-        name: Its name.
+        name: Class name.
         num_boxes, num_images: Counted objects, and images with at least one.
         ap50: Average precision at IoU 0.5, with its interval.
         ap50_95: Mean over IoU 0.5 to 0.95, with its interval.
         ap75: At IoU 0.75.
-        precision: (101,) precision at `RECALLS`, IoU 0.5, made falling; None where the class does not occur.
+        precision: (101,) interpolated precision at `RECALLS`, IoU 0.5; None where the class does not occur.
         point: Operating point at the given threshold, else at the threshold with the best F1 on these images. None
             where the class does not occur or no threshold is usable.
     """
@@ -77,7 +77,7 @@ class DetectionEvaluation:
         recall: Mean recall at IoU 0.50-0.95 (COCO's average recall at `max_detections`).
         per_class: One entry per class, in order of class ids.
         confusion: Confusion matrix at the thresholds.
-        max_detections: Largest number of scored detections per class and image (COCO's `maxDets`).
+        max_detections: Maximum number of scored detections per class and image (COCO's `maxDets`).
         findings: Limitations of these numbers.
     """
 
@@ -112,8 +112,8 @@ def evaluate_detections(
     """Evaluate detections.
 
     Args:
-        ground_truth: True boxes of each image.
-        detections: Detections of each image, down to a score of 0.01; else mAP is too low.
+        ground_truth: Ground-truth boxes of each image.
+        detections: Detections of each image, down to a score of 0.01; a higher threshold underestimates mAP.
         class_names: K names.
         groups: (N,) group ids, resampled as a whole, or None.
         seed: Random seed of the bootstrap.
@@ -121,7 +121,7 @@ def evaluate_detections(
         setup: The evaluation setup.
         thresholds: Score threshold per class, for operating points and confusion; None uses the best ones on these
             images (0.5 for a class without one).
-        max_detections: Largest number of scored detections per class and image; COCO uses 100, which limits recall
+        max_detections: Maximum number of scored detections per class and image; COCO uses 100, which limits recall
             in images with more than 100 objects of a class.
     """
     matches = match_all(ground_truth, detections, len(class_names), max_detections)
@@ -181,14 +181,14 @@ def average_precision(
     """Compute average precision over 101 recall levels.
 
     Args:
-        is_hit: (D,) by falling score.
-        is_ignored: (D,) neither right nor wrong.
+        is_hit: (D,) true positives, in descending order of score.
+        is_ignored: (D,) counted neither as true nor as false positives.
         num_objects: Number of objects; 0 gives NaN.
         weights: (D,) weight of each detection; 1 by default.
     """
     if num_objects <= 0:
         return float("nan")
-    curve = _falling_precision(is_hit, is_ignored, num_objects, weights)
+    curve = _precision_envelope(is_hit, is_ignored, num_objects, weights)
     return float(curve.mean())
 
 
@@ -239,19 +239,19 @@ def _class_table(matches: ClassMatches) -> NDArray[np.float64]:
     )
 
 
-def _falling_precision(
+def _precision_envelope(
     is_hit: NDArray[np.bool_],
     is_ignored: NDArray[np.bool_],
     num_objects: float,
     weights: NDArray[np.float64] | None = None,
 ) -> NDArray[np.float64]:
-    """Return (101,) precision at the recall levels, made falling; 0 beyond the reached recall."""
+    """Return (101,) interpolated precision at the recall levels; 0 beyond the largest recall."""
     weight = 1.0 if weights is None else weights
-    right = np.cumsum(is_hit * weight)
-    wrong = np.cumsum((~is_hit & ~is_ignored) * weight)
-    precision = right / np.maximum(right + wrong, np.spacing(1))
+    true_positives = np.cumsum(is_hit * weight)
+    false_positives = np.cumsum((~is_hit & ~is_ignored) * weight)
+    precision = true_positives / np.maximum(true_positives + false_positives, np.spacing(1))
     precision = np.maximum.accumulate(precision[::-1])[::-1]
-    index = np.searchsorted(right / num_objects, RECALLS, side="left")
+    index = np.searchsorted(true_positives / num_objects, RECALLS, side="left")
     is_reached = index < len(precision)
     curve = np.zeros(len(RECALLS))
     curve[is_reached] = precision[index[is_reached]]
@@ -279,14 +279,14 @@ def _bootstrap(matches: Sequence[ClassMatches], units: NDArray[np.int64], seed: 
 
 def _weighted(matches: ClassMatches, weights: NDArray[np.float64], num_objects: float) -> NDArray[np.float64]:
     """Return (T,) weighted average precision, as `average_precision` at each threshold."""
-    hit, out = matches.is_hit[_ALL], matches.is_ignored[_ALL]  # (T, D)
-    right = np.cumsum(hit * weights, axis=1)
-    wrong = np.cumsum((~hit & ~out) * weights, axis=1)
-    precision = right / np.maximum(right + wrong, np.spacing(1))
+    hit, ignored = matches.is_hit[_ALL], matches.is_ignored[_ALL]  # (T, D)
+    true_positives = np.cumsum(hit * weights, axis=1)
+    false_positives = np.cumsum((~hit & ~ignored) * weights, axis=1)
+    precision = true_positives / np.maximum(true_positives + false_positives, np.spacing(1))
     precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
     result = np.zeros(len(IOUS))
     for t in range(len(IOUS)):
-        index = np.searchsorted(right[t] / num_objects, RECALLS, side="left")
+        index = np.searchsorted(true_positives[t] / num_objects, RECALLS, side="left")
         index = index[index < precision.shape[1]]
         result[t] = precision[t, index].sum() / len(RECALLS)
     return result
@@ -294,10 +294,10 @@ def _weighted(matches: ClassMatches, weights: NDArray[np.float64], num_objects: 
 
 def _drop_irrelevant(matches: ClassMatches) -> ClassMatches:
     """Drop detections that change no score: those after the last hit, and those ignored at every threshold."""
-    hit, out = matches.is_hit[_ALL], matches.is_ignored[_ALL]
+    hit, ignored = matches.is_hit[_ALL], matches.is_ignored[_ALL]
     hits = np.flatnonzero(hit.any(axis=0))
     last = int(hits[-1]) + 1 if len(hits) else 0
-    keep = np.flatnonzero(~out[:, :last].all(axis=0))
+    keep = np.flatnonzero(~ignored[:, :last].all(axis=0))
     return ClassMatches(
         matches.scores[keep],
         matches.image[keep],
@@ -311,7 +311,7 @@ def _precision_at(matches: ClassMatches) -> NDArray[np.float64] | None:
     count = float(matches.num_objects[_ALL].sum())
     if count <= 0:
         return None
-    return _falling_precision(matches.is_hit[_ALL, _T50], matches.is_ignored[_ALL, _T50], count)
+    return _precision_envelope(matches.is_hit[_ALL, _T50], matches.is_ignored[_ALL, _T50], count)
 
 
 def _recall(matches: Sequence[ClassMatches]) -> float | None:

@@ -94,7 +94,7 @@ class DetectorHead(nn.Module):  # type: ignore[misc]
 
 
 class Detector(nn.Module):  # type: ignore[misc]
-    """Whole detector from images to class logits and boxes.
+    """Complete detector, from images to class logits and boxes.
 
     Args:
         maps: Backbone from images to maps.

@@ -1,6 +1,6 @@
 """Compute operating points and the confusion matrix of a detector at score thresholds.
 
-The threshold of a class has the best F1 at IoU 0.5 and lies between the last kept score and the first dropped one.
+The threshold of a class maximizes F1 at IoU 0.5; it is the mean of the last kept score and the first dropped one.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from headstart.detection.matching import ClassMatches, iou_with_crowds
 __all__ = ["ERRORS", "Confusion", "OperatingPoint", "best_points", "confuse", "points_at"]
 
 ERRORS = ("false_negatives", "false_positives", "misclassified")
-"""Error types: undetected objects, false positives, objects detected as another class."""
+"""Error types: missed objects, false positives, objects predicted as another class."""
 
 _IOU = 0.5
-_MIN_PRECISION = 0.2  # least precision at a threshold
+_MIN_PRECISION = 0.2  # minimum precision at a threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +97,7 @@ def best_points(matches: Sequence[ClassMatches]) -> list[OperatingPoint | None]:
         best = int(np.where(is_usable, f1, -1.0).argmax())
         after = scores[best + 1] if best + 1 < len(scores) else scores[best] * 0.9
         threshold = float(np.float32((scores[best] + after) / 2))
-        if not after < threshold <= scores[best]:  # no float32 value lies between neighbors
+        if not after < threshold <= scores[best]:  # there is no float32 value between neighbors
             threshold = float(scores[best])
         points.append(
             OperatingPoint(threshold, float(right[best] / kept[best]), float(right[best] / count), float(f1[best]))
@@ -129,28 +129,28 @@ def confuse(
 ) -> Confusion:
     """Compute the confusion matrix: match each object with the detection of any class that overlaps it most.
 
-    Pairs are matched by falling IoU, at least 0.5, each object and detection once; ties prefer the same class.
+    Pairs are matched in descending order of IoU, at least 0.5, each box once; ties prefer the same class.
     Detections inside a crowd are not counted.
     """
     num = len(class_names)
     total = np.zeros((num + 1, num + 1), dtype=np.int64)
     errors = np.zeros((len(ground_truth), len(ERRORS)), dtype=np.int64)
     limits = np.asarray(thresholds, dtype=np.float64)
-    for n, (boxes, detected) in enumerate(zip(ground_truth, detections, strict=True)):
+    for n, (boxes, predicted) in enumerate(zip(ground_truth, detections, strict=True)):
         counts = np.zeros_like(total)
-        kept = detected.take(detected.scores >= limits[detected.class_ids] if num else np.zeros(0, dtype=bool))
+        kept = predicted.take(predicted.scores >= limits[predicted.class_ids] if num else np.zeros(0, dtype=bool))
         overlap = iou_with_crowds(kept.xyxy.astype(np.float64), boxes.xyxy.astype(np.float64), boxes.is_crowd)
         is_in_crowd = (overlap[:, boxes.is_crowd] >= _IOU).any(axis=1)
         pairs = np.argwhere((overlap >= _IOU) & ~boxes.is_crowd[None, :])
         is_same = kept.class_ids[pairs[:, 0]] == boxes.class_ids[pairs[:, 1]]
         order = np.lexsort((~is_same, -np.round(overlap[pairs[:, 0], pairs[:, 1]], 6)))
-        open_detected, open_true = np.ones(len(kept), dtype=bool), ~boxes.is_crowd
+        open_predicted, open_true = np.ones(len(kept), dtype=bool), ~boxes.is_crowd
         for d, g in pairs[order]:
-            if open_detected[d] and open_true[g]:
-                open_detected[d] = open_true[g] = False
+            if open_predicted[d] and open_true[g]:
+                open_predicted[d] = open_true[g] = False
                 counts[boxes.class_ids[g], kept.class_ids[d]] += 1
         counts[:, num] += np.bincount(boxes.class_ids[open_true], minlength=num + 1)
-        counts[num] += np.bincount(kept.class_ids[open_detected & ~is_in_crowd], minlength=num + 1)
+        counts[num] += np.bincount(kept.class_ids[open_predicted & ~is_in_crowd], minlength=num + 1)
         among = counts[:num, :num]
         errors[n] = counts[:num, num].sum(), counts[num, :num].sum(), among.sum() - np.trace(among)
         total += counts

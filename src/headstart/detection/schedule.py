@@ -1,7 +1,7 @@
-"""Schedule the steps of a training, with or without a deadline.
+"""Schedule the steps of a training with or without a deadline.
 
-Without a deadline the number of steps is fixed. With one it follows the clock: if steps turn out slower or faster than
-planned, the rest of the schedule is stretched over the steps that still fit, so that rates end at their planned values.
+Without a deadline the number of steps is fixed. With one it follows the clock: if steps are slower or faster than
+planned, the rest of the schedule is rescaled to the steps that still fit, so that rates end at their planned values.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["Deadline", "ScheduleChange", "StepSchedule"]
 
 _RECENT = 20  # last steps whose median is the duration of a step
 _FIRST_CHECK, _CHECKS = 8, 8  # steps before the first check; later checks after 1/8 of the rest
-_SLACK = 0.02  # least relative change of the steps left that changes the plan
+_SLACK = 0.02  # minimum relative change of the remaining steps that changes the plan
 _MAX_SLOWDOWN = 3.0  # of the final steps, estimated from the slowdown of the training
 
 
@@ -48,7 +48,7 @@ class Deadline:
         at: Clock time by which the run must be finished.
         reserve_s: Seconds reserved for the final steps, estimated when a step took `step_s`.
         step_s: Planned seconds per step.
-        most_steps: Largest number of steps.
+        most_steps: Maximum number of steps.
     """
 
     at: float
@@ -144,12 +144,12 @@ class StepSchedule:
         if self.deadline is not None and self._record is not None and not self._replay and self._origin[0] < step:
             self._record(ScheduleChange(step, step))
 
-    def _change(self, replan: ScheduleChange) -> None:
+    def _change(self, change: ScheduleChange) -> None:
         if self._record is not None:
-            self._record(replan)
-        self._apply(replan)
+            self._record(change)
+        self._apply(change)
 
-    def _apply(self, replan: ScheduleChange) -> None:
-        self._origin = (replan.step, self.progress(replan.step))
-        self.num_steps = replan.num_steps
+    def _apply(self, change: ScheduleChange) -> None:
+        self._origin = (change.step, self.progress(change.step))
+        self.num_steps = change.num_steps
         self.num_replans += 1

@@ -80,10 +80,10 @@ def assign(
             continue
         own, ids = torch.from_numpy(one.xyxy), torch.from_numpy(one.class_ids)  # (G, 4), (G,)
         inside = _inside(points, own)  # (G, P)
-        lost = ~inside.any(1)
-        if lost.any():  # smaller than the grid: use the nearest anchor point
-            middle = (own[lost, :2] + own[lost, 2:]) / 2
-            inside[lost.nonzero()[:, 0], torch.cdist(middle, points).argmin(1)] = True
+        has_no_point = ~inside.any(1)
+        if has_no_point.any():  # smaller than the grid: use the nearest anchor point
+            middle = (own[has_no_point, :2] + own[has_no_point, 2:]) / 2
+            inside[has_no_point.nonzero()[:, 0], torch.cdist(middle, points).argmin(1)] = True
         overlap = paired_iou(own[:, None], boxes[b][None])  # (G, P)
         metric = logits[b].sigmoid().T[ids].pow(alpha) * overlap.pow(beta)  # (G, P)
         metric = torch.where(inside, metric, -1.0)

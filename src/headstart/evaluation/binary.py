@@ -21,7 +21,7 @@ Float = NDArray[np.float64]
 
 
 def rarer_class(class_ids: NDArray[np.int64]) -> int:
-    """Return the class of two (ids 0 and 1) with fewer samples, 1 where they have the same number."""
+    """Return the class of two (ids 0 and 1) with fewer samples, 1 for equal numbers."""
     counts = np.bincount(class_ids, minlength=2)
     return 0 if counts[0] < counts[1] else 1
 
@@ -54,21 +54,23 @@ def binary_scores(
     """
     ranked = np.ones(len(truth), dtype=np.bool_) if is_scorable is None else is_scorable
     kept = None if groups is None else groups[ranked]
-    shares = {"roc_auc": roc_auc(score[ranked], truth[ranked] == positive, groups=kept, is_out_of_fold=is_out_of_fold)}
+    estimates = {
+        "roc_auc": roc_auc(score[ranked], truth[ranked] == positive, groups=kept, is_out_of_fold=is_out_of_fold)
+    }
     for name, members in (("sensitivity", truth == positive), ("specificity", truth != positive)):
         hits = predicted[members] == truth[members]
         effective = effective_sample_size(
             hits, None if groups is None else groups[members], is_out_of_fold=is_out_of_fold
         )
-        shares[name] = estimate_proportion(float(hits.mean()) if len(hits) else None, len(hits), effective)
-    return {name: _ends(share, has_interval) for name, share in shares.items()}
+        estimates[name] = estimate_proportion(float(hits.mean()) if len(hits) else None, len(hits), effective)
+    return {name: _to_json(estimate, has_interval) for name, estimate in estimates.items()}
 
 
-def _ends(share: Estimate, has_interval: bool) -> Mapping[str, float | None]:
+def _to_json(estimate: Estimate, has_interval: bool) -> Mapping[str, float | None]:
     return {
-        "value": share.value,
-        "low": share.low if has_interval else None,
-        "high": share.high if has_interval else None,
+        "value": estimate.value,
+        "low": estimate.low if has_interval else None,
+        "high": estimate.high if has_interval else None,
     }
 
 
@@ -82,7 +84,7 @@ def roc_auc(
     """Compute ROC AUC; ties count half.
 
     The Wilson interval uses the number of independent samples at which a proportion varies as much as the AUC:
-    its variance is that of the placements (the fraction of the other class on the right side of each sample), added up
+    its variance is that of the placements (fraction of the other class ranked correctly relative to a sample), summed
     over both classes. With few overlapping samples this variance is uncertain and is shrunk towards
     `PRIOR_SPREAD`, so that an AUC of 1 has an interval too. Groups and out-of-fold scores lower the number of
     independent samples as for every other proportion.
@@ -102,7 +104,7 @@ def roc_auc(
     of_class = [score[is_positive], score[~is_positive]]
     if not all(len(part) for part in of_class):
         return Estimate(None, None, None, None, None)
-    placements = [_share_below(*of_class), 1.0 - _share_below(*reversed(of_class))]
+    placements = [_fraction_below(*of_class), 1.0 - _fraction_below(*reversed(of_class))]
     value = float(placements[0].mean())
     variance, quantile = 0.0, 0.0  # variance over value * (1 - value)
     for members, placed in zip((is_positive, ~is_positive), placements, strict=True):
@@ -117,7 +119,7 @@ def roc_auc(
     return Estimate(value, low, high, value, 1.0 / variance)
 
 
-def _share_below(score: Float, others: Float) -> Float:
+def _fraction_below(score: Float, others: Float) -> Float:
     """Return (N,) fraction of the other class below each score; ties count half."""
     ordered = np.sort(others)
     below = np.searchsorted(ordered, score, "left") + np.searchsorted(ordered, score, "right")
@@ -125,8 +127,8 @@ def _share_below(score: Float, others: Float) -> Float:
 
 
 def _spread(placed: Float, value: float) -> float:
-    """Variance of the placements of one class over `value * (1 - value)`, in (0, 1]."""
-    most = value * (1.0 - value)
-    measured = float(placed.var(ddof=1)) / most if len(placed) > 1 and most > 0 else PRIOR_SPREAD
+    """Return the variance of the placements of one class over `value * (1 - value)`, in (0, 1]."""
+    maximum = value * (1.0 - value)
+    measured = float(placed.var(ddof=1)) / maximum if len(placed) > 1 and maximum > 0 else PRIOR_SPREAD
     votes = len(placed) * min(value, 1.0 - value)
     return min(1.0, (votes * measured + PRIOR_VOTES * PRIOR_SPREAD) / (votes + PRIOR_VOTES))

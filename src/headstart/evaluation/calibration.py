@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 ESTIMATOR = "debiased root-mean-square calibration error of the top class, equal-mass bins (Kumar, Liang, Ma 2019)"
-SAMPLES_A_PARAMETER = 20
+SAMPLES_PER_PARAMETER = 20
 """Minimum samples per parameter (2 K) of vector scaling."""
 
 Float = NDArray[np.float64]
@@ -113,17 +113,17 @@ def calibration_error(
     """
     confidence, hits = _top(probabilities, class_ids)
     bins = _equal_mass(confidence, num_bins)
-    share = np.array([len(b) for b in bins]) / len(hits)
+    fraction = np.array([len(b) for b in bins]) / len(hits)
     gap = np.array([confidence[b].mean() - hits[b].mean() for b in bins])
     noise = np.array([hits[b].var(ddof=1) / len(b) if len(b) > 1 else 0.25 for b in bins]) * effect
-    square = float((share * (gap**2 - noise)).sum())
-    # Variance of a squared normal about its mean gap, with the noise removed from the gaps.
-    spread = math.sqrt(float((share**2 * (4 * np.maximum(gap**2 - noise, 0.0) * noise + 2 * noise**2)).sum()))
+    square = float((fraction * (gap**2 - noise)).sum())
+    # Variance of the square of a normal variable with mean `gap`; noise is subtracted from the squared gaps.
+    spread = math.sqrt(float((fraction**2 * (4 * np.maximum(gap**2 - noise, 0.0) * noise + 2 * noise**2)).sum()))
     return CalibrationError(
         value=math.sqrt(max(0.0, square)),
         low=math.sqrt(max(0.0, square - Z95 * spread)),
         high=min(1.0, math.sqrt(max(0.0, square + Z95 * spread))),
-        plain=float((share * abs(gap)).sum()),
+        plain=float((fraction * abs(gap)).sum()),
         num_bins=len(bins),
     )
 
@@ -135,8 +135,8 @@ def reliability_diagram(
     confidence, hits = _top(probabilities, class_ids)
     bars = []
     for b in _equal_mass(confidence, num_bins):
-        right = float(hits[b].mean())
-        bars.append(ReliabilityBin(float(confidence[b].mean()), right, *wilson_interval(right, len(b)), len(b)))
+        accuracy = float(hits[b].mean())
+        bars.append(ReliabilityBin(float(confidence[b].mean()), accuracy, *wilson_interval(accuracy, len(b)), len(b)))
     return tuple(bars)
 
 
@@ -244,7 +244,7 @@ def calibrate(
         "none": lambda a, b: (ones, zeros),
         "temperature": temperature,
     }
-    is_vector_tried = num >= SAMPLES_A_PARAMETER * 2 * num_classes and num_classes <= 300
+    is_vector_tried = num >= SAMPLES_PER_PARAMETER * 2 * num_classes and num_classes <= 300
     if is_vector_tried:
         kinds["vector"] = fit_vector_scaling
     fitted: dict[str, Float] = {}
@@ -283,5 +283,5 @@ def _top(probabilities: Float, class_ids: NDArray[np.int64]) -> tuple[Float, NDA
 def _equal_mass(confidence: Float, num_bins: int | None) -> list[NDArray[np.int64]]:
     """Return the positions of the samples in each bin; at least one sample per bin."""
     num = len(confidence)
-    wanted = min(15, max(5, num // 50)) if num_bins is None else num_bins
-    return np.array_split(np.argsort(confidence, kind="stable"), max(1, min(wanted, num)))
+    num_bins = min(15, max(5, num // 50)) if num_bins is None else num_bins
+    return np.array_split(np.argsort(confidence, kind="stable"), max(1, min(num_bins, num)))

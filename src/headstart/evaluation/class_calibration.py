@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.evaluation.calibration import SAMPLES_A_PARAMETER, calibrate, fit_vector_scaling
+from headstart.evaluation.calibration import SAMPLES_PER_PARAMETER, calibrate, fit_vector_scaling
 from headstart.evaluation.softmax import log_softmax
 from headstart.probe.blas_threads import one_blas_thread
 from headstart.probe.probe import ProbeFit
@@ -20,7 +20,7 @@ from headstart.types.records import Decision
 
 __all__ = ["scale_classes"]
 
-_MOST_VALUES = 2_000_000  # total logits; above, the search takes longer than fitting the head
+_MAX_VALUES = 2_000_000  # total logits; above, the search takes longer than fitting the head
 
 
 def scale_classes(
@@ -38,7 +38,7 @@ def scale_classes(
         The fit and the decision; the unchanged fit and None where there are too few images.
     """
     num, num_classes = fit.oof_logits.shape
-    is_enough = SAMPLES_A_PARAMETER * 2 * num_classes <= num <= _MOST_VALUES // num_classes
+    is_enough = SAMPLES_PER_PARAMETER * 2 * num_classes <= num <= _MAX_VALUES // num_classes
     if not is_enough or fit.unscorable.any() or np.bincount(class_ids, minlength=num_classes).min() == 0:
         return fit, None
     with one_blas_thread():

@@ -153,7 +153,7 @@ def _threshold(given: Float, coverage: float, groups: NDArray[np.int64] | None) 
         rank = math.ceil((num + 1) * coverage)  # in descending order
         return 0.0 if rank > num else float(np.sort(given)[num - rank])
     _, position, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-    # Each group has mass 1 / (G + 1), split among its images; the mass of the new group lies below all.
+    # Each group has mass 1 / (G + 1), split among its images; the mass of the new group is below all.
     mass = 1.0 / ((len(sizes) + 1) * sizes[position])
     order = np.argsort(-given, kind="stable")
     reached = np.cumsum(mass[order]) >= coverage - 1e-12

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["COVERAGES", "REJECTS", "OodRule", "PredictionSetRule"]
+__all__ = ["COVERAGES", "OOD_FPRS", "OodRule", "PredictionSetRule"]
 
 Float = NDArray[np.float64]
 
-REJECTS = (0.001, 0.002, 0.005, *(i / 100 for i in range(1, 21)), 0.25, 0.3, 0.4, 0.5)
+OOD_FPRS = (0.001, 0.002, 0.005, *(i / 100 for i in range(1, 21)), 0.25, 0.3, 0.4, 0.5)
 """False-positive rates with a stored threshold."""
 
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
@@ -76,10 +76,10 @@ class OodRule:
         Raises:
             ValueError: The rate is not strictly between 0 and 1.
         """
-        wanted = self.ood_fpr if ood_fpr is None else ood_fpr
-        if not 0.0 < wanted < 1.0:
-            raise ValueError(f"the OOD false-positive rate must be between 0 and 1 (exclusive), got {wanted}")
-        return min((t for share, t in self.thresholds if share <= wanted + 1e-9), default=math.inf)
+        rate = self.ood_fpr if ood_fpr is None else ood_fpr
+        if not 0.0 < rate < 1.0:
+            raise ValueError(f"the OOD false-positive rate must be between 0 and 1 (exclusive), got {rate}")
+        return min((t for stored, t in self.thresholds if stored <= rate + 1e-9), default=math.inf)
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -103,11 +103,11 @@ class OodRule:
         rest = None
         if value["residual_center"] is not None or value["residual_scale"] is not None:
             rest = _number(value["residual_center"]), _number(value["residual_scale"])
-        pairs = tuple((_share(share), _number(threshold)) for share, threshold in value["thresholds"])
+        pairs = tuple((_fraction(rate), _number(threshold)) for rate, threshold in value["thresholds"])
         if known[1] <= 0 or (rest is not None and rest[1] <= 0) or list(pairs) != sorted(pairs, key=lambda p: p[0]):
             raise ValueError("the scales of `ood` must be positive and its rates ascending")
         center, scale = rest or (None, None)
-        return cls(*known, center, scale, _share(value["ood_fpr"]), pairs)
+        return cls(*known, center, scale, _fraction(value["ood_fpr"]), pairs)
 
 
 @dataclass(frozen=True)
@@ -129,14 +129,14 @@ class PredictionSetRule:
         """Return the smallest stored coverage of at least the requested one, and its (K,) thresholds.
 
         Raises:
-            ValueError: None is that large, or the coverage is not strictly between 0 and 1.
+            ValueError: No stored coverage is that large, or the coverage is not strictly between 0 and 1.
         """
-        wanted = self.coverage if coverage is None else coverage
-        if not 0.0 < wanted < 1.0:
-            raise ValueError(f"coverage must be between 0 and 1 (exclusive), got {wanted}")
-        pair = next((p for p in self.thresholds if p[0] >= wanted - 1e-9), None)
+        requested = self.coverage if coverage is None else coverage
+        if not 0.0 < requested < 1.0:
+            raise ValueError(f"coverage must be between 0 and 1 (exclusive), got {requested}")
+        pair = next((p for p in self.thresholds if p[0] >= requested - 1e-9), None)
         if pair is None:
-            raise ValueError(f"coverage must be at most {self.thresholds[-1][0]:g}, got {wanted:g}")
+            raise ValueError(f"coverage must be at most {self.thresholds[-1][0]:g}, got {requested:g}")
         return pair
 
     def sets(self, probabilities: NDArray[np.floating[Any]], coverage: float | None = None) -> NDArray[np.bool_]:
@@ -162,11 +162,11 @@ class PredictionSetRule:
         for coverage, thresholds in dict(value["thresholds"]).items():
             if not isinstance(thresholds, Sequence) or len(thresholds) != num_classes:
                 raise ValueError("`prediction_sets` needs one threshold per class")
-            rows.append((_share(float(coverage)), np.array([_number(v) for v in thresholds], dtype=np.float64)))
+            rows.append((_fraction(float(coverage)), np.array([_number(v) for v in thresholds], dtype=np.float64)))
         rows.sort(key=lambda pair: pair[0])
         if not rows:
             raise ValueError("`prediction_sets` has no thresholds")
-        return cls(_share(value["coverage"]), tuple(rows), value["is_guaranteed"] is True)
+        return cls(_fraction(value["coverage"]), tuple(rows), value["is_guaranteed"] is True)
 
 
 def log_ood_score(largest_probability: Float) -> Float:
@@ -186,7 +186,7 @@ def _number(value: Any) -> float:
     return float(value)
 
 
-def _share(value: Any) -> float:
+def _fraction(value: Any) -> float:
     number = _number(value)
     if not 0.0 < number < 1.0:
         raise ValueError(f"{value!r} is not between 0 and 1 (exclusive)")

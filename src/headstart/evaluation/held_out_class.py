@@ -26,9 +26,9 @@ __all__ = ["evaluate_held_out_classes"]
 Float = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
-_MOST = 500  # maximum number of images
+_MAX_IMAGES = 500  # maximum number of images
 _BOTH_HALVES = 300  # up to this number of images, each half is used for fitting once
-_FEWEST = 20  # known images per half for a threshold at 5 %
+_MIN_KNOWN = 20  # known images per half for a threshold at 5 %
 _LEAST = 1e-6
 
 
@@ -72,37 +72,37 @@ def evaluate_held_out_classes(
     part_groups = None if groups is None else groups[index]
     present, counts = np.unique(ids, return_counts=True)
     present = present[counts >= 2]
-    owners = len(index) if part_groups is None else len(np.unique(part_groups))
-    if len(present) < 3 or owners < 4:
+    num_units = len(index) if part_groups is None else len(np.unique(part_groups))
+    if len(present) < 3 or num_units < 4:
         return None
     tried = np.sort(rng.choice(present, min(max_classes, len(present)), replace=False))
     part = rows[index].astype(np.float32)
     kernel = (part @ part.T).astype(np.float64)  # (n, n)
     half = draw_folds(ids, 2, groups=part_groups, seed=seed)
     per_class: dict[int, tuple[float, float]] = {}
-    plain, alarms = [], []
+    plain, rates = [], []
     for k in tried:
         new = np.flatnonzero(ids == k)
-        found = []
+        scores = []
         for inside in (0, 1) if len(index) <= _BOTH_HALVES else (0,):
             fit = np.flatnonzero((ids != k) & (half == inside))
             known = np.flatnonzero((ids != k) & (half != inside))
-            if len(np.unique(ids[fit])) >= 2 and len(known) >= _FEWEST // 2:
-                found.append(_score(kernel, ids, fit, known, new, penalty))
-        if not found:
+            if len(np.unique(ids[fit])) >= 2 and len(known) >= _MIN_KNOWN // 2:
+                scores.append(_score(kernel, ids, fit, known, new, penalty))
+        if not scores:
             continue
-        everyone = np.concatenate([a.known for a in found])
-        threshold = threshold_of(everyone, ood_fpr)
+        known_scores = np.concatenate([s.known for s in scores])
+        threshold = threshold_of(known_scores, ood_fpr)
         if math.isinf(threshold):
             continue
-        auc = float(np.mean([rank_auc(a.known, a.new) for a in found]))
-        ood_recall = float(np.mean([(a.new > threshold).mean() for a in found]))
+        auc = float(np.mean([rank_auc(s.known, s.new) for s in scores]))
+        ood_recall = float(np.mean([(s.new > threshold).mean() for s in scores]))
         per_class[int(k)] = (auc, ood_recall)
-        plain.append(float(np.mean([rank_auc(a.uncertainty_known, a.uncertainty_new) for a in found])))
-        alarms.append(float((everyone > threshold).mean()))
+        plain.append(float(np.mean([rank_auc(s.uncertainty_known, s.uncertainty_new) for s in scores])))
+        rates.append(float((known_scores > threshold).mean()))
     if not per_class:
         return None
-    return HeldOutClassResult.over_classes(per_class, plain, alarms, len(index))
+    return HeldOutClassResult.over_classes(per_class, plain, rates, len(index))
 
 
 def _score(kernel: Float, ids: Ids, fit: Ids, known: Ids, new: Ids, penalty: float) -> _Scores:
@@ -133,13 +133,13 @@ def _score(kernel: Float, ids: Ids, fit: Ids, known: Ids, new: Ids, penalty: flo
 def _drawn(class_ids: Ids, groups: Ids | None, rng: np.random.Generator) -> Ids:
     """Return positions of at most 500 class-balanced images; groups whole."""
     num = len(class_ids)
-    if num <= _MOST:
+    if num <= _MAX_IMAGES:
         return np.arange(num)
     if groups is not None:
         names, owner = np.unique(groups, return_inverse=True)
         order = rng.permutation(len(names))
         sizes = np.bincount(owner)[order]
-        kept = order[np.cumsum(sizes) <= _MOST]
+        kept = order[np.cumsum(sizes) <= _MAX_IMAGES]
         if len(kept) >= 4:
             return np.flatnonzero(np.isin(owner, kept))
     mixed = rng.permutation(num)
@@ -147,4 +147,4 @@ def _drawn(class_ids: Ids, groups: Ids | None, rng: np.random.Generator) -> Ids:
     for k in np.unique(class_ids):
         mine = mixed[class_ids[mixed] == k]
         rank[mine] = np.arange(len(mine))
-    return np.sort(mixed[np.argsort(rank[mixed], kind="stable")][:_MOST])
+    return np.sort(mixed[np.argsort(rank[mixed], kind="stable")][:_MAX_IMAGES])

@@ -16,7 +16,7 @@ from headstart.types.records import Estimate
 
 __all__ = [
     "MIN_GROUPS",
-    "OUT_OF_FOLD_WORTH",
+    "OUT_OF_FOLD_RATIO",
     "EffectiveSampleSize",
     "effective_sample_size",
     "estimate_proportion",
@@ -26,7 +26,7 @@ __all__ = [
 MIN_GROUPS = 6
 """With fewer groups the variance between groups cannot be estimated, and there is no interval."""
 
-OUT_OF_FOLD_WORTH = 0.7
+OUT_OF_FOLD_RATIO = 0.7
 """Out-of-fold hits share their training images: their variance is 1.4 times that of independent ones
 (mean of 37 cells of benchmarks/bench_intervals.py)."""
 
@@ -49,29 +49,29 @@ class EffectiveSampleSize:
     num_groups: int | None = None
 
 
-def wilson_interval(share: float, n_eff: float, quantile: float = 1.959963984540054) -> tuple[float, float]:
+def wilson_interval(proportion: float, n_eff: float, quantile: float = 1.959963984540054) -> tuple[float, float]:
     """Compute the Wilson interval of a fraction of `n_eff` independent samples, in [0, 1].
 
     Args:
-        share: Measured proportion, in [0, 1].
+        proportion: Measured proportion, in [0, 1].
         n_eff: Effective sample size; need not be an integer.
         quantile: Standard errors to each side; 1.96 for 95 %.
 
     Raises:
-        ValueError: `share` is outside [0, 1] or `n_eff` is not positive.
+        ValueError: `proportion` is outside [0, 1] or `n_eff` is not positive.
 
     Source: Wilson (1927), as recommended by Brown, Cai and DasGupta (2001).
     """
-    if not 0.0 <= share <= 1.0:
-        raise ValueError(f"a proportion must be in [0, 1], got {share}")
+    if not 0.0 <= proportion <= 1.0:
+        raise ValueError(f"a proportion must be in [0, 1], got {proportion}")
     if not n_eff > 0:
         raise ValueError(f"the effective sample size must be positive, got {n_eff}")
     z2 = quantile * quantile
-    center = (share + z2 / (2 * n_eff)) / (1 + z2 / n_eff)
-    half = quantile / (1 + z2 / n_eff) * math.sqrt(share * (1 - share) / n_eff + z2 / (4 * n_eff * n_eff))
-    low = 0.0 if share == 0.0 else max(0.0, center - half)
-    high = 1.0 if share == 1.0 else min(1.0, center + half)
-    return min(low, share), max(high, share)
+    center = (proportion + z2 / (2 * n_eff)) / (1 + z2 / n_eff)
+    half = quantile / (1 + z2 / n_eff) * math.sqrt(proportion * (1 - proportion) / n_eff + z2 / (4 * n_eff * n_eff))
+    low = 0.0 if proportion == 0.0 else max(0.0, center - half)
+    high = 1.0 if proportion == 1.0 else min(1.0, center + half)
+    return min(low, proportion), max(high, proportion)
 
 
 def effective_sample_size(
@@ -89,7 +89,7 @@ def effective_sample_size(
         is_out_of_fold: Whether the scored samples also trained one another's models.
         confidence: Nominal coverage of the interval.
     """
-    base = OUT_OF_FOLD_WORTH if is_out_of_fold else 1.0
+    base = OUT_OF_FOLD_RATIO if is_out_of_fold else 1.0
     z = normal_quantile(0.5 + confidence / 2)
     num = len(hits)
     if groups is None or num == 0:
@@ -119,11 +119,11 @@ def _intra_group_correlation(
     Source: Donner (1986) for the estimator; benchmarks/bench_intervals.py for the two constants.
     """
     num, num_groups = len(hits), len(sizes)
-    share = float(np.mean(hits))
+    mean = float(np.mean(hits))
     right = np.bincount(position, weights=hits)  # (G,)
     squares = float((hits.astype(np.float64) ** 2).sum())
     within = max(0.0, squares - float((right**2 / sizes).sum())) / max(num - num_groups, 1)
-    between = float((sizes * (right / sizes - share) ** 2).sum()) / (num_groups - 1)
+    between = float((sizes * (right / sizes - mean) ** 2).sum()) / (num_groups - 1)
     size = (num - float((sizes**2).sum()) / num) / (num_groups - 1)
     total = between + (size - 1.0) * within
     measured = min(1.0, max(0.0, (between - within) / total)) if total > 0 else 0.0
@@ -132,21 +132,21 @@ def _intra_group_correlation(
 
 
 def estimate_proportion(
-    share: float | None, num: float, effective: EffectiveSampleSize, *, bias: float = 0.0
+    proportion: float | None, num: float, effective: EffectiveSampleSize, *, bias: float = 0.0
 ) -> Estimate:
     """Estimate a fraction with its interval.
 
     Args:
-        share: Measured proportion, or None without samples.
+        proportion: Measured proportion, or None without samples.
         num: Number of samples.
         effective: Effective sample size.
-        bias: Selection bias of the best of several candidates, subtracted from `share`.
+        bias: Selection bias of the best of several candidates, subtracted from `proportion`.
     """
-    if share is None or num <= 0:
+    if proportion is None or num <= 0:
         return Estimate(None, None, None, None, None)
-    value = min(1.0, max(0.0, share - bias))
+    value = min(1.0, max(0.0, proportion - bias))
     if effective.ratio is None:
-        return Estimate(value, None, None, share, None)
+        return Estimate(value, None, None, proportion, None)
     n_eff = num * effective.ratio
     low, high = wilson_interval(value, n_eff, effective.quantile)
-    return Estimate(value, low, high, share, n_eff)
+    return Estimate(value, low, high, proportion, n_eff)

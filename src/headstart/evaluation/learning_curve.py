@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.evaluation.folds import draw_folds
-from headstart.evaluation.intervals import MIN_GROUPS, OUT_OF_FOLD_WORTH
+from headstart.evaluation.intervals import MIN_GROUPS, OUT_OF_FOLD_RATIO
 
 __all__ = ["CurvePoint", "LearningCurve", "forecast_curve", "nested_parts"]
 
@@ -121,16 +121,16 @@ def forecast_curve(
     hits = np.array(hits, dtype=np.float64)
     hits[-1] -= bias
     draws = _draws(num, groups, num_draws, np.random.default_rng(seed))  # (B, N)
-    everyone = np.ones(num, dtype=np.bool_)
-    curve, covariance = _points(hits, draws, everyone, groups)
-    total = _carry_on(sizes, curve, covariance, factors)
+    is_used = np.ones(num, dtype=np.bool_)
+    curve, covariance = _points(hits, draws, is_used, groups)
+    total = _extrapolate(sizes, curve, covariance, factors)
     per_class: list[tuple[float, float, float] | None] = []
     for k in range(num_classes):
         mine = class_ids == k
         if mine.sum() < 8:
             per_class.append(None)
             continue
-        part = _carry_on(sizes, *_points(hits, draws, mine, groups), factors[:1], share=float(mine.mean()))
+        part = _extrapolate(sizes, *_points(hits, draws, mine, groups), factors[:1], class_fraction=float(mine.mean()))
         per_class.append(part.gains[0])
     return LearningCurve(total.points, total.fitted, total.forecast, total.gains, tuple(per_class))
 
@@ -156,11 +156,11 @@ def _points(
     covariance = np.cov(drawn.T) + np.diag(np.full(len(mean), 0.25 / (num + 1.0) ** 2))
     if groups is not None and num < 2 * MIN_GROUPS:
         covariance = covariance * 1.5
-    return mean, np.asarray(covariance / OUT_OF_FOLD_WORTH, dtype=np.float64)
+    return mean, np.asarray(covariance / OUT_OF_FOLD_RATIO, dtype=np.float64)
 
 
-def _carry_on(
-    sizes: NDArray[np.int64], error: Float, covariance: Float, factors: tuple[float, ...], share: float = 1.0
+def _extrapolate(
+    sizes: NDArray[np.int64], error: Float, covariance: Float, factors: tuple[float, ...], class_fraction: float = 1.0
 ) -> LearningCurve:
     """Average all curves weighted by likelihood and extrapolate them."""
     now = float(error[-1])
@@ -201,7 +201,7 @@ def _carry_on(
     )
 
     def variance_of_one(error_there: float, size: float) -> float:
-        return _HEAD_VARIANCE * error_there * (1.0 - error_there) / (size * share)
+        return _HEAD_VARIANCE * error_there * (1.0 - error_there) / (size * class_fraction)
 
     forecast, gains = [], []
     here = curves[..., -1]

@@ -25,12 +25,12 @@ def balanced_accuracy(counts: NDArray[np.int64]) -> tuple[float, float]:
         counts: (K, K) rows truth, columns prediction.
     """
     present = counts.sum(axis=1) > 0
-    share = float(np.mean(np.diag(counts)[present] / counts.sum(axis=1)[present]))
+    value = float(np.mean(np.diag(counts)[present] / counts.sum(axis=1)[present]))
     smooth = _smoothed(counts)
     size = smooth.sum(axis=1)[present]
     recall = np.diag(smooth)[present] / size
     variance = float(np.sum(recall * (1 - recall) / size)) / int(present.sum()) ** 2
-    return share, _equal_n(float(recall.mean()), variance)
+    return value, _equal_n(float(recall.mean()), variance)
 
 
 def f1_macro(counts: NDArray[np.int64]) -> tuple[float, float]:
@@ -66,10 +66,10 @@ def _smoothed(counts: NDArray[np.int64]) -> Float:
     right = (np.trace(counts) + 1.0) / (num + 2.0)
     elsewhere = np.tile(counts.sum(axis=0) + 1.0, (num_classes, 1)) * (1.0 - np.eye(num_classes))
     elsewhere /= np.maximum(elsewhere.sum(axis=1, keepdims=True), 1e-300)
-    imagined = right * np.eye(num_classes) + (1.0 - right) * elsewhere
-    mixed = (counts + PSEUDO_SAMPLES * imagined) * (size / (size + PSEUDO_SAMPLES))[:, None]
+    pseudo_samples = right * np.eye(num_classes) + (1.0 - right) * elsewhere
+    mixed = (counts + PSEUDO_SAMPLES * pseudo_samples) * (size / (size + PSEUDO_SAMPLES))[:, None]
     return np.asarray(mixed, dtype=np.float64)
 
 
-def _equal_n(share: float, variance: float) -> float:
-    return share * (1.0 - share) / max(variance, 1e-300)
+def _equal_n(value: float, variance: float) -> float:
+    return value * (1.0 - value) / max(variance, 1e-300)

@@ -33,7 +33,7 @@ _SKEW = 3
 
 
 def is_skewed(counts: NDArray[np.int64]) -> bool:
-    """Whether balanced accuracy is the headline: of (K,) counts the largest is over three times the least above 0."""
+    """Return whether the largest of (K,) counts is over three times the smallest nonzero one (headline: balanced)."""
     return int(counts.max()) > _SKEW * int(counts[counts > 0].min())
 
 
@@ -113,14 +113,14 @@ def evaluate(
 
     extra: dict[str, Any] = {}
     if positive is not None:
-        place = list(class_names).index(positive)
+        positive_id = list(class_names).index(positive)
         extra["binary"] = {
             "positive": positive,
             **binary_scores(
-                probabilities[:, place],
+                probabilities[:, positive_id],
                 truth,
                 predicted,
-                place,
+                positive_id,
                 groups=groups,
                 is_out_of_fold=setup.protocol.is_out_of_fold,
                 is_scorable=None if unscorable is None else ~unscorable,
@@ -136,7 +136,7 @@ def evaluate(
         num_groups=effective.num_groups,
         accuracy=estimate_proportion(float(hits.mean()), num, effective, bias=bias),
         balanced_accuracy=estimate_proportion(*balanced_accuracy(counts), effective, bias=bias_balanced),
-        # F1 is no mean over samples; its selection bias is about that of balanced accuracy.
+        # F1 is not a mean over samples; its selection bias is about that of balanced accuracy.
         f1_macro=estimate_proportion(*f1_macro(counts), effective, bias=bias_balanced),
         log_loss=log_loss(probabilities, truth),
         ece=error.value,

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.evaluation.decision_rules import REJECTS, OodRule, add_up, log_ood_score
+from headstart.evaluation.decision_rules import OOD_FPRS, OodRule, add_up, log_ood_score
 from headstart.evaluation.principal_directions import leading_directions, out_of_fold_residual, squared_residual
 
 __all__ = ["HeldOutClassResult", "OodModel", "fit_ood_model", "rank_auc", "threshold_of"]
@@ -116,15 +116,15 @@ class HeldOutClassResult:
         cls,
         per_class: dict[int, tuple[float, float]],
         plain: Sequence[float],
-        alarms: Sequence[float],
+        rates: Sequence[float],
         num_samples: int,
     ) -> HeldOutClassResult:
-        """Average over classes; `plain` are AUROCs of the largest probability, `alarms` false-positive rates."""
+        """Average over classes; `plain` are AUROCs of the largest probability, `rates` false-positive rates."""
         return cls(
             auroc=float(np.mean([auc for auc, _ in per_class.values()])),
             auroc_of_probability=float(np.mean(plain)),
             ood_recall=float(np.mean([recall for _, recall in per_class.values()])),
-            false_positive_rate=float(np.mean(alarms)),
+            false_positive_rate=float(np.mean(rates)),
             per_class=per_class,
             num_samples=num_samples,
         )
@@ -148,49 +148,49 @@ def fit_ood_model(
         probabilities: (N, K) out of fold.
         class_ids: (N,) labels, for stratified folds.
         ood_fpr: Target false-positive rate, in (0, 1).
-        groups: (N,) images that belong together stay together in the folds.
-        space: Mean (D,) and leading directions (D, r) of all rows, where they are known already.
-        rest: (N,) squared rest of images that the space (and the network) was not fitted on; then no rows are needed.
+        groups: (N,) groups kept whole in the folds.
+        space: Mean (D,) and leading directions (D, r) of all rows, if already computed.
+        rest: (N,) squared residual norms of images that neither space nor network was fitted on; replaces `rows`.
         seed: Random seed of the folds and of the subset of more than 4,096 images.
 
     Raises:
         ValueError: `ood_fpr` is not strictly between 0 and 1.
 
-    Source: Wang et al. (2022), virtual-logit matching, for adding the rest off the leading directions to the head's
-    own doubt; Vovk (2015) for the threshold.
+    Source: Wang et al. (2022), virtual-logit matching, for combining the residual norm with
+    the head's uncertainty; Vovk (2015) for the threshold.
     """
     if not 0.0 < ood_fpr < 1.0:
         raise ValueError(f"the OOD false-positive rate must be between 0 and 1 (exclusive), got {ood_fpr}")
     num = len(probabilities)
-    doubt = log_ood_score(probabilities.max(axis=1))
-    looked_at = np.arange(num)
+    uncertainty = log_ood_score(probabilities.max(axis=1))
+    fitted = np.arange(num)
     mean = directions = None
     residual_center = residual_scale = None
     if rest is not None and space is not None:
         mean, directions = space
         log_rest = np.log(rest)
-        ood_center, ood_scale = _center_and_scale(doubt)
+        ood_center, ood_scale = _center_and_scale(uncertainty)
         residual_center, residual_scale = _center_and_scale(log_rest)
-        scores = add_up((doubt - ood_center) / ood_scale, (log_rest - residual_center) / residual_scale)
+        scores = add_up((uncertainty - ood_center) / ood_scale, (log_rest - residual_center) / residual_scale)
     elif rows is None:
-        ood_center, ood_scale = _center_and_scale(doubt)
-        scores = (doubt - ood_center) / ood_scale
+        ood_center, ood_scale = _center_and_scale(uncertainty)
+        scores = (uncertainty - ood_center) / ood_scale
     else:
         if num > _MAX_ROWS:
-            looked_at = np.sort(np.random.default_rng(seed).choice(num, _MAX_ROWS, replace=False))
-        part = rows if len(looked_at) == num else rows[looked_at]
+            fitted = np.sort(np.random.default_rng(seed).choice(num, _MAX_ROWS, replace=False))
+        part = rows if len(fitted) == num else rows[fitted]
         mean, directions = leading_directions(part, seed=seed) if space is None else space
-        part_groups = None if groups is None else groups[looked_at]
+        part_groups = None if groups is None else groups[fitted]
         log_rest = np.log(
-            out_of_fold_residual(part, class_ids[looked_at], mean, directions, groups=part_groups, seed=seed)
+            out_of_fold_residual(part, class_ids[fitted], mean, directions, groups=part_groups, seed=seed)
         )
-        ood_center, ood_scale = _center_and_scale(doubt[looked_at])
+        ood_center, ood_scale = _center_and_scale(uncertainty[fitted])
         residual_center, residual_scale = _center_and_scale(log_rest)
-        scores = add_up((doubt[looked_at] - ood_center) / ood_scale, (log_rest - residual_center) / residual_scale)
-    # With too few groups for the promise to hold for a new one, it holds for images of those that are there.
-    is_by_group = groups is not None and (len(np.unique(groups[looked_at])) + 1) * ood_fpr >= 1.0
-    part_groups = groups[looked_at] if groups is not None and is_by_group else None
-    levels = ((share, threshold_of(scores, share, part_groups)) for share in sorted({*REJECTS, ood_fpr}))
+        scores = add_up((uncertainty[fitted] - ood_center) / ood_scale, (log_rest - residual_center) / residual_scale)
+    # With too few groups the rate is controlled for new images of the known groups, not for new groups.
+    is_by_group = groups is not None and (len(np.unique(groups[fitted])) + 1) * ood_fpr >= 1.0
+    part_groups = groups[fitted] if groups is not None and is_by_group else None
+    levels = ((rate, threshold_of(scores, rate, part_groups)) for rate in sorted({*OOD_FPRS, ood_fpr}))
     rule = OodRule(
         ood_center=ood_center,
         ood_scale=ood_scale,
@@ -200,15 +200,15 @@ def fit_ood_model(
         thresholds=tuple(pair for pair in levels if math.isfinite(pair[1])),
     )
     everyone = np.full(num, np.nan)
-    everyone[looked_at] = scores
+    everyone[fitted] = scores
     empirical = float((scores > rule.threshold()).mean())
     return OodModel(rule, mean, directions, everyone, empirical, is_by_group)
 
 
-def rank_auc(known: Float, novel: Float) -> float:
+def rank_auc(known: Float, new: Float) -> float:
     """Compute the AUROC of OOD scores; ties count half."""
     ordered = np.sort(known)
-    below = np.searchsorted(ordered, novel, side="left") + np.searchsorted(ordered, novel, side="right")
+    below = np.searchsorted(ordered, new, side="left") + np.searchsorted(ordered, new, side="right")
     return float(below.mean() / (2 * len(known)))
 
 
@@ -219,13 +219,13 @@ def _center_and_scale(values: Float) -> tuple[float, float]:
 def threshold_of(scores: Float, ood_fpr: float, groups: NDArray[np.int64] | None = None) -> float:
     """Return the threshold with a false-positive rate of at most `ood_fpr`; infinite with too few images.
 
-    With groups it holds for an image of a new group, each group counting as one (19 are needed for 5 %).
+    With groups it holds for an image of a new group, with equal weight per group (5 % requires 19 groups).
 
     Source: Vovk (2015); for groups Lee, Barber and Willett (2023).
     """
     if groups is not None:
         _, position, sizes = np.unique(groups, return_inverse=True, return_counts=True)
-        mass = 1.0 / ((len(sizes) + 1) * sizes[position])  # the new group's lies above all
+        mass = 1.0 / ((len(sizes) + 1) * sizes[position])  # the mass of the new group is above all
         order = np.argsort(scores, kind="stable")
         reached = np.cumsum(mass[order]) >= 1.0 - ood_fpr - 1e-12
         return float(scores[order[reached.argmax()]]) if reached.any() else math.inf

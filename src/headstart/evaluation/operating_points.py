@@ -17,16 +17,16 @@ from headstart.evaluation.intervals import EffectiveSampleSize, effective_sample
 from headstart.evaluation.quantiles import beta_quantile
 
 __all__ = [
-    "AlarmPoint",
     "OperatingPoint",
+    "RecallPoint",
     "accept_above",
     "clopper_pearson_upper",
-    "recall_at_false_alarms",
+    "recall_at_false_positive_rates",
     "risk_coverage",
 ]
 
 Float = NDArray[np.float64]
-SHARES = tuple(i / 20 for i in range(1, 21))
+COVERAGES = tuple(i / 20 for i in range(1, 21))
 """Candidate coverages (fractions of accepted images)."""
 
 
@@ -50,7 +50,7 @@ class OperatingPoint:
 
 
 @dataclass(frozen=True, slots=True)
-class AlarmPoint:
+class RecallPoint:
     """Threshold for predicting the positive class.
 
     Attributes:
@@ -120,14 +120,14 @@ def accept_above(
     return best
 
 
-def recall_at_false_alarms(
+def recall_at_false_positive_rates(
     score: Float,
     is_positive: NDArray[np.bool_],
     *,
     rates: Sequence[float] = (0.01, 0.05, 0.1),
     groups: NDArray[np.int64] | None = None,
     is_out_of_fold: bool = True,
-) -> list[AlarmPoint]:
+) -> list[RecallPoint]:
     """Compute recall of one class at given false-positive rates.
 
     Args:
@@ -151,16 +151,16 @@ def recall_at_false_alarms(
         # Just above the highest score that must not be predicted positive.
         threshold = float(np.nextafter(others[allowed], np.inf)) if allowed < num_other else float(score.min())
         above = score >= threshold
-        found = above[is_positive]
+        hits = above[is_positive]
         effective = effective_sample_size(
-            found, None if groups is None else groups[is_positive], is_out_of_fold=is_out_of_fold
+            hits, None if groups is None else groups[is_positive], is_out_of_fold=is_out_of_fold
         )
-        recall = estimate_proportion(float(found.mean()), num_positive, effective)
+        recall = estimate_proportion(float(hits.mean()), num_positive, effective)
         points.append(
-            AlarmPoint(
+            RecallPoint(
                 threshold=threshold,
                 false_positive_rate=float(above[~is_positive].mean()),
-                recall=float(found.mean()),
+                recall=float(hits.mean()),
                 recall_low=recall.low,
                 recall_high=recall.high,
                 precision=float(is_positive[above].mean()) if above.any() else None,
@@ -172,16 +172,16 @@ def recall_at_false_alarms(
 def _points(
     confidence: Float, hits: NDArray[np.bool_], effective: EffectiveSampleSize, assurance: float
 ) -> list[OperatingPoint]:
-    share, error, threshold = risk_coverage(confidence, hits)
-    each = 1.0 - (1.0 - assurance) / len(SHARES)
+    coverage, error, threshold = risk_coverage(confidence, hits)
+    level = 1.0 - (1.0 - assurance) / len(COVERAGES)
     points = []
-    for wanted in SHARES:
-        i = int(np.searchsorted(share, wanted - 1e-12))
-        accepted = round(float(share[i]) * len(hits))
+    for candidate in COVERAGES:
+        i = int(np.searchsorted(coverage, candidate - 1e-12))
+        accepted = round(float(coverage[i]) * len(hits))
         bound = None
         if effective.ratio is not None:
             bound = clopper_pearson_upper(
-                float(error[i]) * accepted * effective.ratio, accepted * effective.ratio, each
+                float(error[i]) * accepted * effective.ratio, accepted * effective.ratio, level
             )
-        points.append(OperatingPoint(float(threshold[i]), float(share[i]), accepted, float(error[i]), bound))
+        points.append(OperatingPoint(float(threshold[i]), float(coverage[i]), accepted, float(error[i]), bound))
     return points

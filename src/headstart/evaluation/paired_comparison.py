@@ -15,7 +15,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.evaluation.intervals import OUT_OF_FOLD_WORTH
+from headstart.evaluation.intervals import OUT_OF_FOLD_RATIO
 from headstart.evaluation.quantiles import normal_quantile
 
 __all__ = ["ClassDifference", "Difference", "PairedComparison", "compare_paired", "mcnemar"]
@@ -143,17 +143,17 @@ def compare_paired(
     unit = np.arange(num) if groups is None else np.unique(groups, return_inverse=True)[1]
     rng = np.random.default_rng(seed)
     signs = rng.integers(0, 2, size=(num_draws, int(unit.max()) + 1), dtype=np.int8) * 2 - 1
-    stretch = 1.0 / math.sqrt(OUT_OF_FOLD_WORTH) if is_out_of_fold else 1.0
+    stretch = 1.0 / math.sqrt(OUT_OF_FOLD_RATIO) if is_out_of_fold else 1.0
 
     def difference(a: Float, b: Float, weights: Float) -> Difference:
         return _difference(a, b, weights, unit, signs, stretch, rng)
 
     accuracy = difference(hits_a.astype(np.float64), hits_b.astype(np.float64), even)
     mean_recall = difference(hits_a.astype(np.float64), hits_b.astype(np.float64), balanced)
-    judged = accuracy if metric == "accuracy" else mean_recall
+    decisive = accuracy if metric == "accuracy" else mean_recall
     verdict = ComparisonVerdict.UNDECIDED
-    if judged.p_value < LEVEL and judged.value != 0:
-        verdict = ComparisonVerdict.BETTER if judged.value > 0 else ComparisonVerdict.WORSE
+    if decisive.p_value < LEVEL and decisive.value != 0:
+        verdict = ComparisonVerdict.BETTER if decisive.value > 0 else ComparisonVerdict.WORSE
     only_a, only_b = int((hits_a & ~hits_b).sum()), int((hits_b & ~hits_a).sum())
     return PairedComparison(
         verdict=verdict,
@@ -210,13 +210,13 @@ def _difference(
         value=value,
         low=value - stretch * (value - low),
         high=value + stretch * (high - value),
-        p_value=_weakened(p_value, stretch),
+        p_value=_widened_p_value(p_value, stretch),
         num_needed=math.ceil(len(a) * (reach / value) ** 2) if abs(value) > 1e-12 else None,
         detectable=reach,
     )
 
 
-def _weakened(p_value: float, stretch: float) -> float:
+def _widened_p_value(p_value: float, stretch: float) -> float:
     """Return the p-value with the standard deviation multiplied by `stretch`."""
     if stretch == 1.0 or p_value >= 1.0:
         return p_value

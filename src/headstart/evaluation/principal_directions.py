@@ -22,10 +22,10 @@ MAX_DIRECTIONS = 128
 """More than 64 change little (`benchmarks/bench_uncertainty.py`); the limit keeps bundles small."""
 
 FOLDED_ROWS = 700
-"""Up to this number of rows the directions are refitted in folds; beyond, leverages give the same at no cost."""
+"""Up to this number of rows directions are refitted in folds; above, leverages give nearly the same at no cost."""
 
 _GAPS = 1.35  # from a tenth held out to new images, in steps from a fifth to a tenth: 1.07 to 1.60 on five sets
-_LEVERAGE_POWER = 1.125  # 1 for fixed scores; the directions turn towards a row as well, a little
+_LEVERAGE_POWER = 1.125  # 1 for fixed directions; above 1 because directions also rotate slightly towards each row
 
 LEAST_REST = 1e-6
 """Float32 resolution for rows of length 1 to 2."""
@@ -40,7 +40,7 @@ def leading_directions(
 
     Args:
         rows: (N, D).
-        count: r; by default 128.  Never more than half of the rows or a quarter of the features.
+        count: r; by default 128. Never more than half of the rows or a quarter of the features.
         seed: Random seed of the start.
 
     Source: Halko, Martinsson and Tropp (2011), randomized subspace iteration.
@@ -48,14 +48,14 @@ def leading_directions(
     mean = rows.mean(axis=0, dtype=np.float64).astype(np.float32)
     centered = rows.astype(np.float32) - mean
     num, width = centered.shape
-    wanted = min(MAX_DIRECTIONS if count is None else count, max(1, num // 2), max(1, width // 4))
-    extra = min(wanted + 16, num, width)
+    rank = min(MAX_DIRECTIONS if count is None else count, max(1, num // 2), max(1, width // 4))
+    extra = min(rank + 16, num, width)
     basis: NDArray[np.floating] = np.random.default_rng(seed).normal(size=(width, extra)).astype(np.float32)
     for _ in range(4):
         basis = np.linalg.qr(centered.T @ (centered @ basis))[0]
     small = centered @ basis
     _, vectors = np.linalg.eigh(small.T @ small)
-    return mean, np.ascontiguousarray((basis @ vectors[:, ::-1])[:, :wanted], dtype=np.float32)
+    return mean, np.ascontiguousarray((basis @ vectors[:, ::-1])[:, :rank], dtype=np.float32)
 
 
 def squared_residual(rows: Rows, mean: NDArray[np.float32], directions: NDArray[np.float32]) -> NDArray[np.float64]:
@@ -85,7 +85,7 @@ def out_of_fold_residual(
         groups: (N,) rows held out together.
         seed: Random seed of the folds.
 
-    Source: Gabriel (2002) for leverages in a decomposition.  Relative to new images, the mean logarithm is biased
+    Source: Gabriel (2002) for leverages in a decomposition. Relative to new images, the mean logarithm is biased
     by a tenth of its deviation at 60 to 150 rows and by less than a thirtieth from 500 rows on.
     """
     if len(rows) <= FOLDED_ROWS:
@@ -131,8 +131,8 @@ def _folded(
     for f in range(int(fold.max()) + 1):
         inside, outside = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
         within, across, own = centered_products(kernel, inside, outside)
-        wanted = min(count, max(1, len(inside) // 2))
-        values, vectors = _leading_vectors(within.astype(np.float32), wanted, seed)
+        rank = min(count, max(1, len(inside) // 2))
+        values, vectors = _leading_vectors(within.astype(np.float32), rank, seed)
         inner = across @ vectors / np.sqrt(np.maximum(values, LEAST_REST))
         rest[outside] = own - np.einsum("nr,nr->n", inner, inner)
     return np.maximum(rest, LEAST_REST)

@@ -45,7 +45,7 @@ def t_quantile(p: float, degrees: float) -> float:
     tail = min(p, 1.0 - p)
     # P(|T| > t) = I_{d / (d + t^2)}(d / 2, 1 / 2), so t^2 = d (1 - x) / x at the beta quantile x.
     x = beta_quantile(2.0 * tail, degrees / 2.0, 0.5)
-    # Near the middle 1 - x loses its digits: there the complement is solved for instead.
+    # Near the median 1 - x loses precision, so the complement is solved for as well.
     y = beta_quantile(1.0 - 2.0 * tail, 0.5, degrees / 2.0)
     t = math.sqrt(degrees * y / x) if x > 0.0 else math.inf
     return t if p > 0.5 else -t

@@ -33,7 +33,7 @@ Float = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 _BINS = 24  # of the OOD-score histogram
-_ENOUGH = 5.0  # divided by 1 - coverage: least number of validation images (or groups) to fit sets on
+_ENOUGH = 5.0  # divided by 1 - coverage: minimum number of validation images (or groups) to fit sets on
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class UncertaintyModel:
         return {section: _numbers(self.json[section]) for section in ("ood", "coverage")}
 
     def cells(self, probabilities: Float, class_names: Sequence[str]) -> list[tuple[str, str, str]]:
-        """Return the cells `ood`, `is_ood` and `set` of every sample, from (N, K) probabilities."""
+        """Return the cells `ood_score`, `is_ood` and `prediction_set` of every sample, from (N, K) probabilities."""
         inside = self.sets.sets(probabilities)
         order = np.argsort(-probabilities, axis=1, kind="stable")
         threshold = self.ood.threshold
@@ -93,7 +93,7 @@ def fit_probe_uncertainty(
     coverage: float,
     seed: int = 0,
 ) -> UncertaintyModel:
-    """Fit and measure both for a head on frozen features.
+    """Fit and measure the OOD score and prediction sets of a head on frozen features.
 
     Args:
         samples, features, split: N samples.
@@ -142,7 +142,7 @@ def fit_finetuned_uncertainty(
     coverage: float,
     seed: int = 0,
 ) -> UncertaintyModel:
-    """Fit and measure both for a fine-tuned model.
+    """Fit and measure the OOD score and prediction sets of a fine-tuned model.
 
     Features of a network fine-tuned on an image are biased towards in-distribution. All features are used where the
     scored images were held out of the final training; else those of frozen stages; else the probabilities only.
@@ -265,8 +265,8 @@ def _ood_json(
         "histogram": _histogram(known, threshold),
     }
     if len(test) and math.isfinite(threshold):
-        alarms = _proportion(shipped[test] > threshold, test, groups)
-        section["test"] = {"false_positive_rate": alarms, "num_samples": len(test)}
+        rate = _proportion(shipped[test] > threshold, test, groups)
+        section["test"] = {"false_positive_rate": rate, "num_samples": len(test)}
     if held_out_class is not None:
         section["held_out_classes"] = {
             **{k: v for k, v in asdict(held_out_class).items() if k != "per_class"},

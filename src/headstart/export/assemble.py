@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["assemble_direct", "assemble_model", "graph_weights"]
 
 INPUT = "pixels"
-_NORM_FLOOR = 1e-12  # a row of zeros stays a row of zeros
+_NORM_FLOOR = 1e-12  # keeps a row of zeros at zero
 _MIN_OPSET = 13  # ReduceSum takes its axes as an input from here on
 
 
@@ -36,16 +36,16 @@ def assemble_model(
     """Create `model.onnx` from a graph of pooled features and a head.
 
     Args:
-        graph: ONNX model with input `pixels` (B, 3, H, W) and one output (B, D) a block.
+        graph: ONNX model with input `pixels` (B, 3, H, W) and one (B, D) output per block.
         head: The head; its blocks are outputs of the graph.
         has_flip: Whether features are the mean over the image and its horizontal flip.
-        space: For the OOD score: mean (D,) and leading directions (D, r) of the head's normalized rows, and (D,) ones
-            for features that count, or None for all.
+        space: For the OOD score: mean (D,) and leading directions (D, r) of the head's normalized rows, and a (D,)
+            mask of the features that it uses, or None for all.
 
     Returns:
         The serialized model: input `pixels` float32 (B, 3, H, W) normalized, outputs `logits` (B, K) with
-        the temperature applied, `embedding` (B, D), the block `embedding` or else the head's last block, and where
-        there is a space `residual_norm` (B, 1), the squared length of a normalized row off its leading directions.
+        the temperature applied, `embedding` (B, D), the block `embedding` or else the head's last block, and with
+        `space` also `residual_norm` (B, 1), the squared residual norm of a normalized row.
 
     Raises:
         BundleError: A block of the head is not in the graph, or its size differs.
@@ -57,7 +57,7 @@ def assemble_model(
     widths = _check_graph(model, names)
     for name, size in zip(names, sizes, strict=True):
         if widths[name] != size:
-            raise BundleError(f"the head expects {size} features of `{name}`, the graph gives {widths[name]}.")
+            raise BundleError(f"the head expects {size} features of `{name}`, but the graph has {widths[name]}.")
     embedding = "embedding" if "embedding" in widths else names[-1]
     needed = dict.fromkeys([*names, embedding])
     _keep_outputs(model, needed)
@@ -68,7 +68,7 @@ def assemble_model(
     elif embedding != "embedding":
         parts.node("Identity", [embedding], "embedding")
     elif "logits" in widths:
-        raise BundleError("the graph of features has an output called `logits`; it would be mistaken for the head's.")
+        raise BundleError("the graph of features has an output `logits`, which conflicts with that of the head.")
     joined = [_add_block(parts, head, i, source[name]) for i, name in enumerate(names)]
     features = joined[0] if len(joined) == 1 else parts.node("Concat", joined, "head.features", axis=1)
     weight, bias = head.folded()
@@ -79,7 +79,7 @@ def assemble_model(
         parts.node("Identity", [source[embedding]], "embedding")
     outputs = {"logits": len(head.bias), "embedding": widths[embedding]}
     if space is not None:
-        _add_rest(parts, features, *space)
+        _add_residual_norm(parts, features, *space)
         outputs["residual_norm"] = 1
     _set_outputs(onnx, model, outputs)
     return _finish(onnx, model)
@@ -89,10 +89,10 @@ def assemble_direct(graph: str | Path | bytes) -> bytes:
     """Create `model.onnx` from a network with its own classifier.
 
     Args:
-        graph: ONNX model with input `pixels` and output `logits` (B, K); `embedding` is kept where it is there.
+        graph: ONNX model with input `pixels` and output `logits` (B, K); `embedding` is kept if present.
 
     Raises:
-        BundleError: There is no such output.
+        BundleError: The graph has no output `logits`.
         MissingExtraError: The `onnx` package is not installed.
     """
     onnx = _import_onnx()
@@ -134,17 +134,17 @@ class _Parts:
     def rename(self, names: dict[str, str]) -> None:
         """Rename tensors in all nodes."""
         for node in self._graph.node:
-            for places in (node.input, node.output):
-                for i, name in enumerate(places):
+            for tensors in (node.input, node.output):
+                for i, name in enumerate(tensors):
                     if name in names:
-                        places[i] = names[name]
+                        tensors[i] = names[name]
 
 
 def _add_block(parts: _Parts, head: LinearHead, index: int, source: str) -> str:
-    """Return the head's normalizer for one block, (B, D) to (B, D, 1, 1): `Normalizer` in the words of ONNX.
+    """Add the normalizer of one block, (B, D) to (B, D, 1, 1), as ONNX operators; return the name of its output.
 
-    Sums over features are 1x1 convolutions, which run image by image: ONNX Runtime's ReduceSum and Gemm
-    add in an order that depends on the batch, and an image's answer must not depend on its neighbors.
+    Sums over features are 1x1 convolutions, which are computed per image. The summation order of ReduceSum and Gemm
+    in ONNX Runtime depends on the batch size, so predictions would depend on the other images of a batch.
     """
     norm = head.normalizer
     prefix = f"head.{norm.names[index]}"
@@ -169,14 +169,14 @@ def _add_block(parts: _Parts, head: LinearHead, index: int, source: str) -> str:
     return parts.node("Mul", [z, factor], f"{prefix}.weighted")
 
 
-def _add_rest(
+def _add_residual_norm(
     parts: _Parts,
     rows: str,
     mean: NDArray[np.float32],
     directions: NDArray[np.float32],
     columns: NDArray[np.float32] | None,
 ) -> None:
-    """Add the output `residual_norm`: the squared distance of each row (B, D, 1, 1) from the leading directions."""
+    """Add the output `residual_norm`: the squared residual norm of each row (B, D, 1, 1)."""
     width, count = directions.shape
     if columns is not None:
         counted = parts.constant("rest.columns", columns.reshape(1, width, 1, 1))
@@ -237,13 +237,13 @@ def _load(onnx: Any, graph: str | Path | bytes) -> Any:
     return model
 
 
-def _check_graph(model: Any, wanted: Iterable[str]) -> dict[str, int]:
+def _check_graph(model: Any, required: Iterable[str]) -> dict[str, int]:
     """Return the widths of the graph outputs; raise if one is missing."""
     inputs = [value.name for value in model.graph.input]
     if inputs != [INPUT]:
-        raise BundleError(f"the graph of features has inputs {inputs}; exactly one called `{INPUT}` is expected.")
+        raise BundleError(f"the graph of features has inputs {inputs}; expected exactly one, called `{INPUT}`.")
     widths = {value.name: value.type.tensor_type.shape.dim[-1].dim_value for value in model.graph.output}
-    missing = [name for name in wanted if name not in widths]
+    missing = [name for name in required if name not in widths]
     if missing:
         raise BundleError(f"the graph of features has no output {', '.join(missing)}; it has {', '.join(widths)}.")
     return widths

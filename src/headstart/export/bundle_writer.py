@@ -46,35 +46,35 @@ def write_bundle(
     """Write a bundle.
 
     Args:
-        folder: The bundle folder; it must not exist, or be empty.
+        folder: The bundle folder; must be empty or not exist.
         graph_path: The frozen network (see `assemble`).
         graph_meta: The network's card, JSON-able: `name`, `license`, `source`, `digest` ...; kept as `backbone`.
-        head: The head, or None where the graph ends in its own classifier (output `logits`).
-        spec: The pixel contract.
-        class_names: In the order of the logits.
-        meta: More for `bundle.json`, JSON-able: `thresholds`, `score`, `strategy`, `weights_license` ...
+        head: The head, or None if the graph has its own classifier (output `logits`).
+        spec: The preprocessing specification.
+        class_names: Names in the order of the logits.
+        meta: Additional values of `bundle.json`, JSON-able: `thresholds`, `score`, `strategy`, `weights_license` ...
         has_flip: Whether features are averaged over the image and its horizontal flip.
         trained_on: sha256 of each training image, hex.
-        ood: Rule of OOD detection; the graph gets an output `residual_norm` if the rule needs it.
-        prediction_sets: Floors of sets of classes.
+        ood: The OOD model; adds the output `residual_norm` if needed.
+        prediction_sets: Thresholds of prediction sets.
 
     Returns:
         The folder.
 
     Raises:
-        BundleError: Graph, head, pixels and class names do not fit together, or the disk is full.
-        UsageError: The folder is there already.
-        MissingExtraError: The training part is not installed.
+        BundleError: Graph, head, image size and class names do not match, or the disk is full.
+        UsageError: The folder is not empty.
+        MissingExtraError: The training dependencies are not installed.
     """
     from headstart.export.assemble import assemble_direct, assemble_model
 
     folder = Path(folder)
     extra = dict(meta or {})
     if _RESERVED & set(extra):
-        raise ValueError(f"meta may not hold {sorted(_RESERVED & set(extra))}")
-    refuse_filled(folder)
+        raise ValueError(f"meta must not contain {sorted(_RESERVED & set(extra))}")
+    refuse_nonempty(folder)
     if not class_names or len(set(class_names)) != len(class_names):
-        raise BundleError(f"the {len(class_names)} class names are none, or one of them is duplicated.")
+        raise BundleError("there are no class names, or one of them is duplicated.")
     if head is not None and head.num_classes != len(class_names):
         raise BundleError(
             f"the head has {pluralize(head.num_classes, 'class', 'classes')}, but there are "
@@ -84,7 +84,7 @@ def write_bundle(
     if ood is not None and ood.mean is not None and ood.directions is not None:
         space = ood.mean, ood.directions, ood.columns
     if head is None and space is not None:
-        raise ValueError("a network with its own classifier has no normalized rows for OOD score")
+        raise ValueError("a network with its own classifier has no normalized rows for an OOD score")
     if head is None:
         model = assemble_direct(graph_path)
     else:
@@ -92,31 +92,31 @@ def write_bundle(
     session = open_session(model, available_cores())
     check_session(session, spec.size_hw, len(class_names))
     info = {
-        **opening_facts("classify", class_names, spec, session),
+        **first_fields("classify", class_names, spec, session),
         "temperature": 1.0 if head is None else float(head.temperature),
         "head": None if head is None else head.normalizer.to_json(),
         "has_flip": has_flip,
         "thresholds": {},
         "ood": None if ood is None else ood.rule.to_json(),
         "prediction_sets": None if prediction_sets is None else prediction_sets.to_json(),
-        **closing_facts(graph_meta or {}, spec, session),
+        **last_fields(graph_meta or {}, spec, session),
         **extra,
     }
-    seal_bundle(folder, info, model=model, weights=weights_file(graph_path, head), trained_on=trained_on)
+    write_bundle_files(folder, info, model=model, weights=weights_file(graph_path, head), trained_on=trained_on)
     return folder
 
 
-def refuse_filled(folder: Path) -> None:
-    """A bundle never overwrites anything.
+def refuse_nonempty(folder: Path) -> None:
+    """Raise an error if the folder is not empty: bundles are never overwritten.
 
     Raises:
-        UsageError: The folder is there and is not empty.
+        UsageError: The folder exists and is not empty.
     """
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"`{folder}` is there already and is not overwritten.", hint="name another folder")
+        raise UsageError(f"`{folder}` already exists and is not overwritten.", hint="use another folder")
 
 
-def opening_facts(task: str, class_names: Sequence[str], spec: ImageSpec, session: Any) -> dict[str, Any]:
+def first_fields(task: str, class_names: Sequence[str], spec: ImageSpec, session: Any) -> dict[str, Any]:
     """Return the first fields of `bundle.json`, common to all tasks."""
     return {
         "schema": SCHEMA,
@@ -130,7 +130,7 @@ def opening_facts(task: str, class_names: Sequence[str], spec: ImageSpec, sessio
     }
 
 
-def closing_facts(card: Mapping[str, Any], spec: ImageSpec, session: Any) -> dict[str, Any]:
+def last_fields(card: Mapping[str, Any], spec: ImageSpec, session: Any) -> dict[str, Any]:
     """Return the last fields of `bundle.json`: score, network and latency."""
     return {
         "score": None,
@@ -140,13 +140,13 @@ def closing_facts(card: Mapping[str, Any], spec: ImageSpec, session: Any) -> dic
     }
 
 
-def seal_bundle(
+def write_bundle_files(
     folder: Path, info: Mapping[str, Any], *, model: bytes, weights: bytes, trained_on: Sequence[str]
 ) -> None:
     """Write the files of a bundle atomically, with sizes and digests in `bundle.json`.
 
     Raises:
-        BundleError: The disk refuses.
+        BundleError: The files cannot be written.
     """
     contents = {MODEL: model, WEIGHTS: weights}
     if trained_on:
@@ -154,7 +154,7 @@ def seal_bundle(
         contents[TRAINED_ON] = "".join(f"{digest}\n" for digest in kept).encode("ascii")
     files = {n: {"size_bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in contents.items()}
     contents[INFO] = _dump({**info, "files": files})
-    _place(folder, contents)
+    _write_atomically(folder, contents)
 
 
 def make_direct_bundle(
@@ -168,7 +168,7 @@ def make_direct_bundle(
 ) -> Path:
     """Write a bundle of a network with its own classifier, e.g. the 1,000 classes of ImageNet.
 
-    Args: as in `write_bundle`; the graph has an output `logits` (B, K), and `embedding` where it can.
+    The arguments are those of `write_bundle`; the graph has an output `logits` (B, K) and optionally `embedding`.
     """
     return write_bundle(
         folder, graph_path=graph_path, graph_meta=graph_meta, head=None, spec=spec, class_names=class_names, meta=meta
@@ -182,7 +182,7 @@ def amend_bundle(folder: str | Path, **changes: Any) -> None:
         BundleError: The file cannot be written.
     """
     if _RESERVED & set(changes):
-        raise ValueError(f"these may not be changed: {sorted(_RESERVED & set(changes))}")
+        raise ValueError(f"these values cannot be changed: {sorted(_RESERVED & set(changes))}")
     path = Path(folder) / INFO
     try:
         info = json.loads(path.read_text(encoding="utf-8")) | changes
@@ -192,12 +192,12 @@ def amend_bundle(folder: str | Path, **changes: Any) -> None:
         raise _unwritable(path, error) from error
 
 
-def _place(folder: Path, contents: Mapping[str, bytes]) -> None:
+def _write_atomically(folder: Path, contents: Mapping[str, bytes]) -> None:
     """Move the files into place in one step; remove leftovers of killed writers."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        for left in folder.parent.glob(f".{folder.name}.*.tmp"):
-            shutil.rmtree(left, ignore_errors=True)
+        for leftover in folder.parent.glob(f".{folder.name}.*.tmp"):
+            shutil.rmtree(leftover, ignore_errors=True)
         if folder.is_dir():
             folder.rmdir()
         with atomic_folder(folder) as temporary:
@@ -225,7 +225,7 @@ def weights_file(graph_path: str | Path, head: LinearHead | None) -> bytes:
 
 
 def _versions() -> dict[str, str]:
-    """Of what decides about numbers."""
+    """Return the versions of libraries that affect numerical results."""
     import numpy
     import PIL
 
@@ -238,6 +238,6 @@ def _dump(info: Mapping[str, Any]) -> bytes:
 
 def _unwritable(path: Path, error: OSError) -> BundleError:
     return BundleError(
-        f"the bundle `{path}` cannot be written ({error.strerror or error}).",
-        hint="free some space, or name another folder with --out",
+        f"cannot write the bundle `{path}` ({error.strerror or error}).",
+        hint="free some disk space, or use another folder with --out",
     )

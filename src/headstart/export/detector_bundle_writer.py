@@ -17,7 +17,7 @@ from headstart.data.boxes.records import Detections
 from headstart.detection.decoding import DecodingSettings, iou_matrix
 from headstart.errors import BundleError
 from headstart.export.assemble import _finish, _import_onnx, _load
-from headstart.export.bundle_writer import closing_facts, opening_facts, refuse_filled, seal_bundle, weights_file
+from headstart.export.bundle_writer import first_fields, last_fields, refuse_nonempty, weights_file, write_bundle_files
 from headstart.inference.detector_runtime import DetectorRuntime, check_detector
 from headstart.inference.session import open_session
 from headstart.messages.numbers import pluralize
@@ -26,7 +26,7 @@ from headstart.utils.system import available_cores
 
 __all__ = ["DetectorParity", "check_detector_parity", "write_detector_bundle"]
 
-_PIXELS = 0.5  # largest difference of a box's edge, in pixels of the network's input
+_PIXELS = 0.5  # maximum difference of a box edge, in pixels of the network's input
 _SCORE = 1e-3
 _BUDGET_S = 3.0
 _MIN_FILES = 8
@@ -37,9 +37,9 @@ class DetectorParity:
     """Agreement of a bundle with the trained model.
 
     Attributes:
-        num_files, num_boxes: What was compared.
-        max_pixels: Largest difference of an edge, in pixels of the network's input.
-        max_score: Largest difference of a score.
+        num_files, num_boxes: Compared files and boxes.
+        max_pixels: Maximum difference of an edge, in pixels of the network's input.
+        max_score: Maximum difference of a score.
     """
 
     num_files: int
@@ -64,43 +64,44 @@ def write_detector_bundle(
     meta: Mapping[str, Any] | None = None,
     trained_on: Sequence[str] = (),
 ) -> Path:
-    """Write a bundle.
+    """Write the bundle of a detector.
 
     Args:
-        folder: The bundle folder; it must not exist, or be empty.
+        folder: The bundle folder; must be empty or not exist.
         graph_path: ONNX: `pixels` (B, 3, H, W) to `logits` (B, P, K) and `boxes` (B, P, 4) in input pixels.
         graph_meta: The backbone's card, JSON-able.
-        spec: The pixel contract.
-        class_names: In the order of the logits.
-        decoding: How candidates become detections.
-        thresholds: `per_class`: score of the best F1 by class; `chosen_on`: `val`, `cv` or `test`, with its protocol.
-        meta: More for `bundle.json`, JSON-able.
+        spec: The preprocessing specification.
+        class_names: Names in the order of the logits.
+        decoding: Decoding and NMS settings.
+        thresholds: `per_class`: threshold of the best F1 by class; `chosen_on`: `val`, `cv` or `test`, and its
+            protocol.
+        meta: Additional values of `bundle.json`, JSON-able.
         trained_on: sha256 of each training image, hex.
 
     Raises:
-        BundleError: Graph, pixels and class names do not fit together, or the disk is full.
-        UsageError: The folder is there already.
+        BundleError: Graph, image size and class names do not match, or the disk is full.
+        UsageError: The folder is not empty.
     """
     folder = Path(folder)
-    refuse_filled(folder)
+    refuse_nonempty(folder)
     onnx = _import_onnx()
     model = _finish(onnx, _load(onnx, graph_path))
     session = open_session(model, available_cores())
     check_detector(session, spec.size_hw, len(class_names))
     info = {
-        **opening_facts("detect", class_names, spec, session),
+        **first_fields("detect", class_names, spec, session),
         "temperature": 1.0,
         "decoding": decoding.to_json(),
         "thresholds": dict(thresholds),
-        **closing_facts(graph_meta, spec, session),
+        **last_fields(graph_meta, spec, session),
         **(meta or {}),
     }
-    seal_bundle(folder, info, model=model, weights=weights_file(graph_path, None), trained_on=trained_on)
+    write_bundle_files(folder, info, model=model, weights=weights_file(graph_path, None), trained_on=trained_on)
     return folder
 
 
 def check_detector_parity(
-    runtime: DetectorRuntime, sources: Sequence[str], expected: Sequence[Detections], least: float = 0.05
+    runtime: DetectorRuntime, sources: Sequence[str], expected: Sequence[Detections], min_score: float = 0.05
 ) -> DetectorParity:
     """Run a bundle on files and compare the detections with those of torch.
 
@@ -108,7 +109,7 @@ def check_detector_parity(
         runtime: The bundle.
         sources: Files.
         expected: Detections of torch, decoded with the settings of the bundle.
-        least: Scores from here on are compared; what is less certain may be suppressed differently by a rounding.
+        min_score: Only boxes with at least this score are compared; rounding errors may change NMS below it.
 
     Raises:
         BundleError: A box differs by more than 0.5 pixels of the input or a score by more than 0.001, a box is
@@ -117,29 +118,33 @@ def check_detector_parity(
     worst_pixels = worst_score = 0.0
     num_files = num_boxes = 0
     started, worst = time.monotonic(), ""
-    for image, wanted in zip(runtime.iter_predict(list(sources), min_score=least / 2), expected, strict=False):
+    for image, reference in zip(runtime.iter_predict(list(sources), min_score=min_score / 2), expected, strict=False):
         if image.error is not None:
             continue
         num_files += 1
         scale = np.tile(np.array(runtime.bundle.spec.size_hw[::-1]) / np.array(image.size_hw[::-1]), 2)
-        for xyxy, score, kind in zip(wanted.xyxy, wanted.scores, wanted.class_ids, strict=True):
-            if score < least:
+        for xyxy, score, kind in zip(reference.xyxy, reference.scores, reference.class_ids, strict=True):
+            if score < min_score:
                 continue
             same = image.detections.class_ids == kind
             boxes, scores = image.detections.xyxy[same], image.detections.scores[same]
             nearest = int(iou_matrix(xyxy[None], boxes)[0].argmax()) if len(boxes) else -1
             pixels = float(np.abs((boxes[nearest] - xyxy) * scale).max()) if nearest >= 0 else float("inf")
-            off = float(abs(scores[nearest] - score)) if nearest >= 0 else float("inf")
-            if pixels > worst_pixels or off > worst_score:
+            difference = float(abs(scores[nearest] - score)) if nearest >= 0 else float("inf")
+            if pixels > worst_pixels or difference > worst_score:
                 worst = image.file
-            worst_pixels, worst_score, num_boxes = max(worst_pixels, pixels), max(worst_score, off), num_boxes + 1
+            worst_pixels, worst_score, num_boxes = (
+                max(worst_pixels, pixels),
+                max(worst_score, difference),
+                num_boxes + 1,
+            )
         if num_files >= _MIN_FILES and time.monotonic() - started > _BUDGET_S:
             break
     if not num_files:
         raise BundleError(
-            f"the saved detector could not be compared with training: none of "
-            f"{pluralize(len(sources), 'file')} can be read now.",
-            hint="were the images moved while training?",
+            f"the saved detector could not be compared with the trained one: none of "
+            f"{pluralize(len(sources), 'file')} is readable.",
+            hint="check whether the images were moved during training",
         )
     if not (worst_pixels <= _PIXELS and worst_score <= _SCORE):
         raise BundleError(

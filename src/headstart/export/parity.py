@@ -1,4 +1,4 @@
-"""Verify a bundle against the trained model on your files, from decoding to softmax."""
+"""Verify a bundle against the trained model on the user's files, from decoding to softmax."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from headstart.preprocessing.image_spec import ImageError
 __all__ = ["Parity", "check_parity"]
 
 _MAX_FILES = 200
-_MIN_FILES = 20  # so many are compared even where they are slow
-_BUDGET_S = 1.5  # with opening the session and what is under way, 2 s
-_NOVELTY_TOLERANCE = 0.05  # a twentieth of the spread of known images
+_MIN_FILES = 20  # compared even beyond the time budget
+_BUDGET_S = 1.5  # 2 s with opening the session and the running batches
+_OOD_TOLERANCE = 0.05  # 1/20 of the standard deviation of in-distribution scores
 _TOLERANCE = 1e-3  # of a probability; float32 on another engine or processor differs by 1e-6 to 1e-4
 
 
@@ -31,12 +31,12 @@ class Parity:
     """Agreement of a bundle with the trained model.
 
     Attributes:
-        num_files: Files that were compared.
-        num_unreadable: Files that could be read in training and cannot be read now.
+        num_files: Compared files.
+        num_unreadable: Files that were readable in training but no longer are.
         label_agreement: Fraction of files with the same most probable class, in [0, 1].
-        max_difference: Largest difference of any probability.
-        tolerance: Largest difference that is accepted.
-        max_ood_score_difference: Largest difference of the OOD score; None where the model tells none.
+        max_difference: Maximum difference of a probability.
+        tolerance: Maximum accepted difference.
+        max_ood_score_difference: Maximum difference of the OOD score; None without OOD detection.
     """
 
     num_files: int
@@ -65,19 +65,19 @@ def check_parity(
 
     Args:
         runtime: The bundle.
-        sources: Files (or images) in the order to try them; a random order makes the sample fair.
-        expected_logits: (N, K) of the training path, temperature applied; rows with NaN are passed over.
-        expected_ood_scores: (N,) of the training path, where the bundle tells OOD score.
-        max_files: How many are compared at most.
-        budget_s: No new files are taken after that time, once 20 are compared.
-        tolerance: Largest difference of a probability that is accepted.
+        sources: Files (or images), compared in this order; shuffle them for a representative sample.
+        expected_logits: (N, K) of the training path, temperature applied; rows with NaN are skipped.
+        expected_ood_scores: (N,) of the training path, if the bundle has OOD detection.
+        max_files: Maximum number of compared files.
+        budget_s: Seconds after which the comparison ends, once 20 files are compared.
+        tolerance: Maximum accepted difference of a probability.
 
     Returns:
         The comparison.
 
     Raises:
         BundleError: A probability differs by more than the tolerance, a label differs that is not a tie
-            within it, a OOD score by more than 0.05, or no file could be compared.
+            within it, an OOD score differs by more than 0.05, or no file could be compared.
     """
     usable = np.flatnonzero(np.isfinite(expected_logits).all(axis=1))[:max_files]
     expected = softmax(expected_logits[usable])
@@ -86,7 +86,7 @@ def check_parity(
     num_same = num_unreadable = 0
     worst = ""
     decoder = OutputDecoder(runtime.bundle)
-    off: list[float] = []
+    ood_differences: list[float] = []
     with closing(runtime.iter_outputs((sources[i] for i in usable), decoder.outputs)) as outputs:
         for i, (name, row), probabilities in zip(usable, outputs, expected, strict=False):
             if isinstance(row, ImageError):
@@ -98,31 +98,31 @@ def check_parity(
                 worst = name
             differences.append(difference)
             if expected_ood_scores is not None:
-                off.append(abs((decoder.ood_score(actual, row) or 0.0) - float(expected_ood_scores[i])))
-            # Two classes as probable as each other may change places by a rounding.
+                ood_differences.append(abs((decoder.ood_score(actual, row) or 0.0) - float(expected_ood_scores[i])))
+            # Classes of equal probability may be reordered by rounding errors.
             num_same += bool(probabilities[actual.argmax()] >= probabilities.max() - 2 * tolerance)
             if len(differences) >= _MIN_FILES and time.monotonic() - started > budget_s:
                 break
     if not differences:
         raise BundleError(
-            f"the saved model could not be compared with its training: none of "
-            f"{pluralize(len(usable), 'file')} can be read now.",
-            hint="were the images moved while training?",
+            f"the saved model could not be compared with the trained one: none of "
+            f"{pluralize(len(usable), 'file')} is readable.",
+            hint="check whether the images were moved during training",
         )
-    share = num_same / len(differences)
-    furthest = max(off) if off else None
-    parity = Parity(len(differences), num_unreadable, share, max(differences), tolerance, furthest)
+    agreement = num_same / len(differences)
+    furthest = max(ood_differences) if ood_differences else None
+    parity = Parity(len(differences), num_unreadable, agreement, max(differences), tolerance, furthest)
     if not parity.max_difference <= tolerance or num_same < len(differences):
         raise BundleError(
             f"the saved model differs from the trained one: on `{worst}` a probability differs by "
-            f"{parity.max_difference:.2g} (at most {tolerance:g} is accepted), and {num_same:,} of "
+            f"{parity.max_difference:.2g} (tolerance {tolerance:g}), and {num_same:,} of "
             f"{pluralize(len(differences), 'label')} agree.",
             hint="please report this with your versions of onnxruntime, Pillow and numpy",
         )
-    if furthest is not None and not furthest <= _NOVELTY_TOLERANCE:
+    if furthest is not None and not furthest <= _OOD_TOLERANCE:
         raise BundleError(
-            f"the saved model finds an image {furthest:.2g} more or less unusual than training did "
-            f"(at most {_NOVELTY_TOLERANCE:g} is accepted).",
+            f"the saved model differs from the trained one: an OOD score differs by {furthest:.2g} "
+            f"(tolerance {_OOD_TOLERANCE:g}).",
             hint="please report this with your versions of onnxruntime, Pillow and numpy",
         )
     return parity

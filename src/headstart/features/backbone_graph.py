@@ -53,7 +53,7 @@ class FrozenGraph:
     notes: dict[str, Any]
 
     def at(self, spec: ImageSpec) -> FrozenGraph:
-        """Return the backbone at another image size; without the ONNX file, which accepts its own size only."""
+        """Return the backbone at another image size; without the ONNX file, whose input size is fixed."""
         return self if spec.size_hw == self.spec.size_hw else replace(self, path="", spec=spec)
 
 

@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 
 
 _SHARD_ROWS = (16, 512)  # minimum and maximum rows per shard
-_SHARD_SECONDS = 10.0  # maximum work lost when a run is killed
+_SHARD_SECONDS = 10.0  # of work at most are lost when a run is killed
 
 
 class _Work:
@@ -96,19 +96,19 @@ def embed_files(
         scanner: Scans every file, decoded once for both; not with `is_flipped`.
 
     Returns:
-        The features in the order of `paths`, and how many images were computed, not cached.
+        The features in the order of `paths`, and the number of images that were computed, not cached.
         Unreadable images have NaN rows and are listed in `problems`.
     """
-    called = names or [str(p) if isinstance(p, str) else "image" for p in paths]
-    work = _Work(len(paths), called, space, None if is_flipped else scanner)
+    shown_names = names or [str(p) if isinstance(p, str) else "image" for p in paths]
+    work = _Work(len(paths), shown_names, space, None if is_flipped else scanner)
     size = (BATCH if space is None or len(space) == 0 else 4 * BATCH) if len(paths) > BATCH else 1
     starts = range(0, len(paths), size)
-    most = min(max(len(paths) // 20, _SHARD_ROWS[0]), _SHARD_ROWS[1])
+    shard_rows = min(max(len(paths) // 20, _SHARD_ROWS[0]), _SHARD_ROWS[1])
 
     def step(start: int) -> None:
         _embed_batch(range(start, min(start + size, len(paths))), paths, engine, spec, is_flipped, work)
         with work.lock:
-            if len(work.fresh) >= most or (work.fresh and time.monotonic() - work.last_write > _SHARD_SECONDS):
+            if len(work.fresh) >= shard_rows or (work.fresh and time.monotonic() - work.last_write > _SHARD_SECONDS):
                 work.flush()
             now = time.monotonic()
             if progress and (now - work.last_report > 0.2 or work.num_done == len(paths)):

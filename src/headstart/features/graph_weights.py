@@ -77,28 +77,28 @@ def _run(module: Any, example: Any) -> tuple[list[Any], list[tuple[str, str]]]:
     import torch
     from torch import nn
 
-    made: list[tuple[str, Any]] = []
-    found: list[tuple[str, str]] = []
+    outputs_of: list[tuple[str, Any]] = []
+    pairs: list[tuple[str, str]] = []
 
-    def keep(name: str) -> Any:
-        return lambda _, inputs, output: made.append((name, output))
+    def record_output(name: str) -> Any:
+        return lambda _, inputs, output: outputs_of.append((name, output))
 
-    def look(name: str) -> Any:
+    def record_pair(name: str) -> Any:
         def hook(_: Any, inputs: Any) -> None:
-            found.extend((layer, name) for layer, output in made if output is inputs[0])
+            pairs.extend((layer, name) for layer, output in outputs_of if output is inputs[0])
 
         return hook
 
     hooks = []
     for name, part in module.named_modules():
         if isinstance(part, nn.modules.conv._ConvNd):
-            hooks.append(part.register_forward_hook(keep(name)))
+            hooks.append(part.register_forward_hook(record_output(name)))
         elif isinstance(part, nn.modules.batchnorm._BatchNorm):
-            hooks.append(part.register_forward_pre_hook(look(name)))
+            hooks.append(part.register_forward_pre_hook(record_pair(name)))
     try:
         with torch.no_grad():
             outputs = [t.numpy() for t in module(example)]
     finally:
         for handle in hooks:
             handle.remove()
-    return outputs, found
+    return outputs, pairs

@@ -1,6 +1,6 @@
 """Compute activations at a later cut from cached ones at an earlier cut, with the stages in between as an ONNX graph.
 
-No image is decoded and no prefix run a second time; missing rows of the earlier cut are computed (or waited for) first.
+Images are decoded and the prefix is run once only; missing rows of the earlier cut are computed (or awaited) first.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class DerivedViews(ViewActivations):
             base._paths, [d.hex() for d in base._digests], base._names, base._engine, base.spec, space,
             base.augment, base._seed, num_threads=1,
         )  # fmt: skip
-        self._base, self._between = base, engine
+        self._base, self._segment = base, engine
 
     def prepare(self, pairs: Sequence[tuple[int, int]]) -> int:
         """Start making rows, and the rows of the base that they need; see `ViewActivations`."""
@@ -90,7 +90,7 @@ class DerivedViews(ViewActivations):
         base = self._base.rows([job.sample for job in jobs], [job.view for job in jobs])
         parts = {name: part.astype(np.float32) for name, part in self._base.space.layout.unpack(base).items()}
         states = {f"from{name[5:]}": parts.pop(name) for name in list(parts) if name.startswith("state")}
-        return self.space.layout.pack(parts | self._between.feed(states))
+        return self.space.layout.pack(parts | self._segment.feed(states))
 
 
 def _make(

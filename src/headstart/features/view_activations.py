@@ -1,7 +1,7 @@
 """Compute activations of views in the background, in the order in which training needs them.
 
-A reader waits for exactly the rows it needs. Rows that cannot be stored (full disk) are held in memory, and beyond
-that are recomputed on every request.
+A reader waits for exactly the rows it needs. Rows that cannot be stored (full disk) are held in memory up to a
+limit; the rest are recomputed on every request.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ _HELD_BYTES = 512 << 20  # rows in memory if the disk refuses them
 
 
 def view_name(augment: Augment, seed: int, view: int) -> str:
-    """Return the name of a view for its key: everything that determines its pixels besides the file."""
+    """Return a view's part of the row key: everything besides the file that determines its pixels."""
     return "plain" if view == PLAIN or augment.is_plain else f"{augment.to_text()}/{seed}/{view}"
 
 

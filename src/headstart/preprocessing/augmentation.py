@@ -44,7 +44,7 @@ __all__ = [
     "view_rng",
 ]
 
-_WORDS = {
+_ALIASES = {
     "hflip": "flip",
     "horizontal_flip": "flip",
     "vertical_flip": "vflip",
@@ -56,7 +56,7 @@ _WORDS = {
     "translate": "shift",
 }
 _BICUBIC = Image.Resampling.BICUBIC
-_KEPT_CROP = 0.5  # decoded images keep full output resolution for crops of at least this fraction of the area
+_MIN_CROP = 0.5  # decoded images keep full output resolution for crops of at least this fraction of the area
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ class Augment:
 
     @property
     def is_plain(self) -> bool:
-        """Return whether nothing is changed."""
+        """Return whether all transforms are off."""
         return self == Augment()
 
     def to_text(self) -> str:
@@ -129,9 +129,9 @@ def parse_augment(text: str) -> Augment:
         word, equals, number = (p.strip() for p in part.partition("="))
         if word in ("", "none") and not equals:
             continue
-        name = _WORDS.get(word, word)
+        name = _ALIASES.get(word, word)
         if name not in names:
-            near = difflib.get_close_matches(name, [*names, *_WORDS], n=1, cutoff=0.5)
+            near = difflib.get_close_matches(name, [*names, *_ALIASES], n=1, cutoff=0.5)
             raise SettingError(
                 f"unknown augmentation `{word}`.",
                 hint=f"did you mean `{near[0]}`?" if near else f"available: {', '.join(names)}",
@@ -179,12 +179,12 @@ def make_view(data: bytes, spec: ImageSpec, augment: Augment, rng: np.random.Gen
 
 
 def decoding_rule(spec: ImageSpec, augment: Augment) -> str:
-    """Name the result of `decode_once`: equal for all strengths that share it, in all runs."""
+    """Return the name of the result of `decode_once`; strengths with equal results share a name, in all runs."""
     return name_rule("whole" if augment.crop < 1.0 else "plain", spec)
 
 
 def name_rule(kind: str, spec: ImageSpec) -> str:
-    """Return the name of a decoding rule: its kind, and everything else that determines the bytes."""
+    """Return the name of a decoding rule: its kind and everything that determines the bytes."""
     pixels = spec.with_(mean=(0.5,) * 3, std=(0.5,) * 3).digest  # bytes do not depend on normalization
     return f"{kind}/{pixels}/{pillow_version}/1"
 
@@ -207,12 +207,12 @@ def decode_once(data: bytes, spec: ImageSpec, augment: Augment) -> DecodedImage:
     """
     if augment.crop == 1.0:
         return DecodedImage(Image.fromarray(read_image(data, spec)), spec.size_hw)
-    image = _decode(data, spec, _KEPT_CROP)
+    image = _decode(data, spec, _MIN_CROP)
     decoded_hw = (image.height, image.width)
-    enough = [int(np.ceil(side / np.sqrt(_KEPT_CROP))) for side in spec.size_hw]
-    scale = max(e / side for e, side in zip(enough, decoded_hw, strict=True))
+    target_hw = [int(np.ceil(side / np.sqrt(_MIN_CROP))) for side in spec.size_hw]
+    scale = max(e / side for e, side in zip(target_hw, decoded_hw, strict=True))
     if scale * scale <= 0.5:
-        height, width = (max(e, round(side * scale)) for e, side in zip(enough, decoded_hw, strict=True))
+        height, width = (max(e, round(side * scale)) for e, side in zip(target_hw, decoded_hw, strict=True))
         image = image.resize((width, height), _BICUBIC, reducing_gap=2.0)
     return DecodedImage(image, decoded_hw)
 
@@ -280,9 +280,9 @@ def _cut(
     return pixels
 
 
-def _decode(data: bytes, spec: ImageSpec, least: float) -> Image.Image:
-    """Decode the whole image as RGB, at a reduced scale if a crop of `least` of its area allows it."""
-    scale = 1.0 / np.sqrt(least)
+def _decode(data: bytes, spec: ImageSpec, min_fraction: float) -> Image.Image:
+    """Decode the whole image as RGB, at a reduced scale if a crop of `min_fraction` of its area allows it."""
+    scale = 1.0 / np.sqrt(min_fraction)
     height, width = spec.size_hw
     larger = spec.with_(size_hw=(int(np.ceil(height * scale)), int(np.ceil(width * scale))))
     with open_image(data, spec.max_pixels) as image:
@@ -294,11 +294,11 @@ def _decode(data: bytes, spec: ImageSpec, least: float) -> Image.Image:
 
 
 def _random_box(
-    size: tuple[int, int], spec: ImageSpec, least: float, draws: NDArray[np.float64]
+    size: tuple[int, int], spec: ImageSpec, min_fraction: float, draws: NDArray[np.float64]
 ) -> tuple[float, float, float, float]:
     """Return a crop of random area, aspect ratio (3:4 to 4:3 of the output's) and position, in source coordinates."""
     width, height = size
-    area = width * height * (least + (1.0 - least) * draws[0])
+    area = width * height * (min_fraction + (1.0 - min_fraction) * draws[0])
     ratio = float(np.exp(np.log(4 / 3) * (2.0 * draws[1] - 1.0)))
     if spec.resize_mode == "squash":
         ratio *= width / height

@@ -1,6 +1,6 @@
 """Read the EXIF fields that identify the origin of an image.
 
-EXIF is often damaged, so nothing here raises.
+Damaged EXIF blocks are common, so no function raises an error.
 """
 
 from __future__ import annotations

@@ -34,9 +34,9 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"gimp xcf", "foreign-format", "a GIMP file; export it as PNG"),
     (b"FORM", "foreign-format", f"an IFF image; {_EXPORT}"),
     (b"\x1aE\xdf\xa3", "video", "a video; cut it into frames first"),
-    (b"SQLite format 3", "not-a-image", "a database"),
-    (b"\x7fELF", "not-a-image", "a program"),
-    (b"MZ", "not-a-image", "a program"),
+    (b"SQLite format 3", "not-an-image", "a database"),
+    (b"\x7fELF", "not-an-image", "a program"),
+    (b"MZ", "not-an-image", "a program"),
 )
 _IMAGES = (
     (b"\xff\xd8", "JPEG"),

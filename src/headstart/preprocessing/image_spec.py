@@ -1,4 +1,4 @@
-"""Preprocess images: the same file gives the same numbers everywhere in headstart.
+"""Preprocess images identically in training, evaluation and prediction.
 
 `ImageSpec` is a small JSON value. `read_image` turns a file into an (H, W, 3) uint8 array and `normalize` turns that
 into the network's float32 input. Training, evaluation, prediction, serving and the parity check after an export all
@@ -89,13 +89,13 @@ class ImageError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """Preprocessing specification: how a file becomes numbers.
+    """Preprocessing specification: conversion of a file to an array.
 
     Attributes:
         size_hw: Height and width of the network input, pixels.
-        fit: `crop` (resize the short side to `size / crop_fraction`, center crop), `cover` (resize to cover the size,
-            center crop), `squash` (resize both sides, aspect ratio lost), `pad` (whole image inside,
-            rest filled with `background`).
+        resize_mode: `crop` (resize the short side to `size / crop_fraction`, center crop), `cover` (resize to cover
+            the size, center crop), `squash` (resize both sides, aspect ratio lost), `pad` (whole image inside, rest
+            filled with `background`).
         crop_fraction: Fraction of the short side that `crop` keeps, in (0, 1].
         interpolation: Pillow filter, `nearest`, `bilinear`, `bicubic` or `lanczos`.
         mean, std: Per channel, on a scale of 0 to 1.

@@ -150,8 +150,8 @@ def _is_decoded_for(reduced: ReducedImage, data: bytes, spec: ImageSpec) -> bool
         return reduced.image.size == (width, height)  # too small for any reduction
     with open_image(data, spec.max_pixels) as image:  # header only: ask Pillow for its reduction
         draft_for(image, spec)
-        wanted = image.size
-    return wanted == (reduced.image.size if reduced.exif.orientation <= 4 else reduced.image.size[::-1])
+        size = image.size
+    return size == (reduced.image.size if reduced.exif.orientation <= 4 else reduced.image.size[::-1])
 
 
 def extension_notes(form: str, name: str) -> list[tuple[str, str]]:

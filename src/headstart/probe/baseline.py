@@ -8,17 +8,17 @@ from numpy.typing import NDArray
 __all__ = ["majority_class", "nearest_neighbor_hits"]
 
 _CHUNK = 1024
-_MOST_KNOWN = 20_000  # images that the nearest is looked for among, spread evenly where there are more
+_MAX_KNOWN = 20_000  # images searched for neighbors at most, evenly spaced
 
 
 def majority_class(class_ids: NDArray[np.int64]) -> int:
-    """Return the best constant answer: the most frequent class of the very images that are scored.
+    """Return the best constant prediction: the most frequent class of the scored images.
 
-    It is chosen on the scored images, not on the training images: no answer that ignores the image does better on
-    them, so a score below it is worse than looking at nothing, whatever the shares of the classes in training are.
+    The scored images determine it, not the training images: no constant prediction scores higher on them, whatever
+    the class frequencies in training.
 
     Args:
-        class_ids: (N,) true classes of the scored images, N > 0; of equally frequent classes the first is taken.
+        class_ids: (N,) true classes of the scored images, N > 0; ties go to the smallest class id.
     """
     return int(np.bincount(class_ids).argmax())
 
@@ -31,11 +31,11 @@ def nearest_neighbor_hits(
     Args:
         rows: (N, d) coordinates with Euclidean distances.
         class_ids: (N,).
-        groups: (N,), at least two different, or None without groups.
+        groups: (N,) group ids, at least two groups, or None.
     """
     num = len(class_ids)
     group = np.arange(num) if groups is None else groups
-    known = np.unique(np.linspace(0, num - 1, min(num, _MOST_KNOWN)).astype(np.int64))
+    known = np.unique(np.linspace(0, num - 1, min(num, _MAX_KNOWN)).astype(np.int64))
     known_rows = rows[known]
     squared = np.einsum("nd,nd->n", known_rows, known_rows)
     hits = np.empty(num, dtype=np.bool_)

@@ -14,7 +14,7 @@ __all__ = ["one_blas_thread"]
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
-    """Return a context with one BLAS thread; without `threadpoolctl` (it comes with scikit-learn) it does nothing."""
+    """Return a context with one BLAS thread; a no-op without `threadpoolctl` (part of scikit-learn)."""
     controller = _controller()
     if controller is None:
         return nullcontext()

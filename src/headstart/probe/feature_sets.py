@@ -21,23 +21,23 @@ from headstart.probe.spectrum import Spectrum
 from headstart.types.codes import DecisionReason, Evidence
 from headstart.types.records import Decision
 
-__all__ = ["PENALTIES", "PredictionSetFit", "fit_prediction_set_rule"]
+__all__ = ["PENALTIES", "FeatureSetFit", "fit_feature_sets"]
 
 PENALTIES = np.logspace(-6, 1, 18)
-"""Penalties of ridge and LDA as shares of the total scatter; all of them cost little more than one."""
+"""Penalties of ridge and LDA as fractions of the total scatter; all of them cost little more than one."""
 
 _ALL = "all stages"
 _CODES = ("all_stages", "all_stages_earlier_half", "last_stage")  # of the three sets, in the order of `_block_sets`
 _EARLIER_WEIGHT = 0.5  # of the earlier stages in the third set
 _COMPARE_ALL = 1024  # samples up to which every set is fitted on all of them
-_COMPARE_ROWS = 512  # samples that the sets are compared on where there are more
-_PATH_ROWS = 4096  # samples that penalties and mixture are chosen on, at most
-_PATH_VALUES = 4_000_000  # numbers in one array of out-of-fold scores, at most
-_LEADING = 128  # directions that the nearest neighbor is looked for in
+_COMPARE_ROWS = 512  # samples for comparing sets, if there are more
+_PATH_ROWS = 4096  # maximum number of samples for selecting penalties and mixture
+_PATH_VALUES = 4_000_000  # maximum size of an array of out-of-fold scores
+_LEADING = 128  # directions for the nearest-neighbor search
 
 
 @dataclass(frozen=True)
-class PredictionSetFit:
+class FeatureSetFit:
     """One set of blocks: fitted, selected and scored on all its samples.
 
     `leading` is (N, at most 128) unweighted coordinates on the leading directions.
@@ -50,19 +50,19 @@ class PredictionSetFit:
     leading: NDArray[np.float32]
 
 
-def fit_prediction_set_rule(
+def fit_feature_sets(
     normalizer: Normalizer, rows: NDArray[np.float32], labels: Labels, rng: np.random.Generator
-) -> tuple[PredictionSetFit, list[PredictionSetFit], Decision]:
-    """Fit the sets of blocks and chooses one.
+) -> tuple[FeatureSetFit, list[FeatureSetFit], Decision]:
+    """Fit the sets of blocks and select one.
 
     Args:
-        normalizer: Of all blocks at weight 1, from early to late; the last one is the embedding.
-        rows: (N, D) float32 it made.
-        labels: Of the N samples.
+        normalizer: Normalizer of all blocks at weight 1, from early to late; the last one is the embedding.
+        rows: (N, D) float32 output of the normalizer.
+        labels: Labels of the N samples.
         rng: Draws the subsample used with too many samples.
 
     Returns:
-        The chosen set on all samples, every set that was fitted on all samples, and the decision.  Its evidence holds
+        The selected set on all samples, every set fitted on all samples, and the decision. Its evidence holds
         `log_loss`, the mean out-of-fold log-loss of each compared set in nats, `num_compared`, the samples, and
         `protocol`.
     """
@@ -116,7 +116,7 @@ def _fit_each(
     rows: NDArray[np.float32],
     labels: Labels,
     rng: np.random.Generator,
-) -> list[PredictionSetFit]:
+) -> list[FeatureSetFit]:
     kernels = block_kernels(normalizer, rows, labels.weights) if len(rows) <= normalizer.num_features else None
     fits = []
     for name, chosen in sets.items():
@@ -124,7 +124,7 @@ def _fit_each(
     return fits
 
 
-def _clearly_best(fits: list[PredictionSetFit], labels: Labels) -> str:
+def _clearly_best(fits: list[FeatureSetFit], labels: Labels) -> str:
     """The set with the least loss, if it is better than the first by more than a standard error; else the first."""
     share = labels.weights / labels.weights.sum()
     best = min(fits, key=lambda fit: fit.choice.loss)
@@ -138,35 +138,35 @@ def _code(name: str, sets: dict[str, Normalizer]) -> str:
     return _CODES[list(sets).index(name)]
 
 
-def _evidence(fits: list[PredictionSetFit], labels: Labels, num_compared: int) -> Evidence:
+def _evidence(fits: list[FeatureSetFit], labels: Labels, num_compared: int) -> Evidence:
     losses = {code: float(fit.choice.loss) for code, fit in zip(_CODES, fits, strict=True)}
     return {"log_loss": losses, "num_compared": num_compared, "protocol": labels.protocol.value}
 
 
-def _fit_set(name: str, space: FeatureSubspace, rng: np.random.Generator) -> PredictionSetFit:
-    """Choose penalties and mixture on as many samples as the limit allows, then score all of them."""
+def _fit_set(name: str, space: FeatureSubspace, rng: np.random.Generator) -> FeatureSetFit:
+    """Select penalties and mixture on as many samples as the limit allows, then score all of them."""
     labels, num = space.labels, len(space.labels)
     unscorable = labels.unscorable()
     limit = max(512, min(_PATH_ROWS, _PATH_VALUES // (len(PENALTIES) * labels.num_classes)))
     index = np.arange(num) if num <= limit else labels.subset(limit, rng)
     if unscorable[index].all():
         index = np.arange(num)
-    part = space.look_at(index)
+    part = space.select(index)
     paths = leave_out(part, PENALTIES, labels.folds(index), unscorable[index])
     choice = choose_penalties(paths)
     if len(index) == num:
-        return PredictionSetFit(name, space, choice, score_choice(paths, choice), _leading(part))
+        return FeatureSetFit(name, space, choice, score_choice(paths, choice), _leading(part))
     num_candidates = 2 * len(PENALTIES) + 1
     losses = np.empty((num_candidates, num), dtype=np.float32)
     hits = np.empty((num_candidates, num), dtype=np.bool_)
     logits = np.empty((num, labels.num_classes))
     leading = np.empty((num, min(_LEADING, len(part.values))), dtype=np.float32)
     for chunk in labels.chunks(limit):
-        part = space.look_at(chunk)
+        part = space.select(chunk)
         score = score_choice(leave_out(part, PENALTIES, labels.folds(chunk), unscorable[chunk]), choice)
         losses[:, chunk], hits[:, chunk], logits[chunk] = score.losses, score.hits, score.logits
         leading[chunk] = _leading(part)
-    return PredictionSetFit(name, space, choice, ScoredChoice(losses, hits, logits), leading)
+    return FeatureSetFit(name, space, choice, ScoredChoice(losses, hits, logits), leading)
 
 
 def _leading(part: Spectrum) -> NDArray[np.float32]:

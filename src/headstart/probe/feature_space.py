@@ -27,11 +27,11 @@ class FeatureSubspace:
     """A decomposed set of blocks.
 
     Attributes:
-        normalizer: Of this set of blocks.
+        normalizer: Normalizer of this set of blocks.
         rows: (N, D) float32 normalized.
-        labels: Of the same N samples.
+        labels: Labels of the N samples.
         mean: (D,) weighted mean of the rows.
-        totals: The spectrum; it looks at all samples (kernel form) or at none (Gram form).
+        totals: The spectrum, with all samples selected (kernel form) or none (Gram form).
         directions: (D, r) in the Gram form, None in the kernel form.
     """
 
@@ -42,7 +42,7 @@ class FeatureSubspace:
     totals: Spectrum
     directions: Float | None
 
-    def look_at(self, index: NDArray[np.int64]) -> Spectrum:
+    def select(self, index: NDArray[np.int64]) -> Spectrum:
         """Return the spectrum with scores for some of the samples."""
         if self.directions is None:
             return self.totals.part(index)
@@ -57,14 +57,14 @@ class FeatureSubspace:
         if self.directions is not None:
             result: NDArray[np.floating[Any]] = self.directions[:, -count:]
         else:
-            # The scores are the rows along the directions, so their products with the rows lead back to these.
+            # Scores are projections of the rows, so products of scores and rows give the directions.
             along = self.totals.scores[:, -count:] / self.totals.values[-count:]
             along *= np.sqrt(self.labels.weights)[:, None]
             result = self.rows.T @ along.astype(np.float32) - np.outer(self.mean, along.sum(axis=0))
         return np.ascontiguousarray(result[:, ::-1], dtype=np.float32)
 
     def lift(self, weight: Float, bias: Float) -> tuple[Float, Float]:
-        """From (K, r) weight on the directions and (K,) bias at the mean to (K, D) and (K,) on normalized rows."""
+        """Map (K, r) weight on directions and (K,) bias at the mean to (K, D) and (K,) on normalized rows."""
         if self.directions is not None:
             lifted = weight @ self.directions.T
         else:
@@ -83,9 +83,9 @@ def open_space(
     """Decompose normalized rows in the cheaper form.
 
     Args:
-        normalizer: That made the rows.
+        normalizer: Normalizer that produced the rows.
         rows: (N, D) float32.
-        labels: Of the N samples.
+        labels: Labels of the N samples.
         kernels: Products of the centered unit rows of each block, from `block_kernels`, where they exist.
     """
     mean = np.asarray(labels.weights @ rows / labels.weights.sum())

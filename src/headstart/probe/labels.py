@@ -41,11 +41,11 @@ class Labels:
 
     @property
     def protocol(self) -> EvaluationProtocol:
-        """How fits on these samples are scored: whole groups are held out where there are groups."""
+        """Evaluation protocol of fits on these samples: leave-one-group-out with groups, else leave-one-out."""
         return EvaluationProtocol.LEAVE_ONE_OUT if self.groups is None else EvaluationProtocol.LEAVE_ONE_GROUP_OUT
 
     def take(self, index: Ids) -> tuple[Labels, Ids]:
-        """Return some of the samples on their own, and the (K',) classes that are left."""
+        """Return the labels of a subset, and the (K',) classes that occur in it."""
         present, class_ids = np.unique(self.class_ids[index], return_inverse=True)
         weights = self.weights[index]
         groups = None if self.groups is None else np.unique(self.groups[index], return_inverse=True)[1]
@@ -60,7 +60,7 @@ class Labels:
         return np.split(order, np.flatnonzero(np.diff(groups[order])) + 1)
 
     def unscorable(self) -> NDArray[np.bool_]:
-        """Return (N,) True where no image of the class is left when the sample (or its group) is held out."""
+        """Return (N,) whether holding out the sample (or its group) leaves no image of its class."""
         total = np.bincount(self.class_ids, minlength=self.num_classes)
         if self.groups is None:
             return np.asarray(total[self.class_ids] == 1)
@@ -69,7 +69,7 @@ class Labels:
         return np.asarray(count[position] == total[self.class_ids])
 
     def subset(self, size: int, rng: np.random.Generator) -> Ids:
-        """About `size` samples: whole groups at random (2 at least), or the same fraction of every class."""
+        """Draw about `size` samples: whole groups at random (at least 2), or the same fraction of every class."""
         folds = self.folds()
         if folds is not None:
             order = rng.permutation(len(folds))
@@ -78,9 +78,9 @@ class Labels:
             return np.sort(np.concatenate([folds[i] for i in order[:count]]))
         order = rng.permutation(len(self))
         rank = _rank_in_class(self.class_ids[order])
-        share = (rank + 0.5) / np.bincount(self.class_ids)[self.class_ids[order]]
-        share[rank < 2] = -1.0
-        return np.sort(order[np.argsort(share, kind="stable")[:size]])
+        fraction = (rank + 0.5) / np.bincount(self.class_ids)[self.class_ids[order]]
+        fraction[rank < 2] = -1.0
+        return np.sort(order[np.argsort(fraction, kind="stable")[:size]])
 
     def chunks(self, size: int) -> list[Ids]:
         """Return all samples in parts of whole groups, of about `size` samples."""
@@ -90,19 +90,19 @@ class Labels:
         part = np.cumsum([len(fold) for fold in folds]) // size
         return [np.concatenate([f for f, p in zip(folds, part, strict=True) if p == i]) for i in np.unique(part)]
 
-    def deal(self, num_folds: int, rng: np.random.Generator) -> Ids:
-        """Return (N,) fold of each sample in 0..num_folds-1: classes spread evenly, groups whole."""
+    def draw_folds(self, num_folds: int, rng: np.random.Generator) -> Ids:
+        """Return (N,) fold of each sample, in 0..num_folds-1: stratified, with whole groups."""
         folds = self.folds()
         order = rng.permutation(len(self) if folds is None else len(folds))
-        dealt = np.empty(len(self), dtype=np.int64)
+        fold_of = np.empty(len(self), dtype=np.int64)
         if folds is None:
-            dealt[order] = _rank_in_class(self.class_ids[order]) % num_folds
-            return dealt
-        held = np.zeros(num_folds)
+            fold_of[order] = _rank_in_class(self.class_ids[order]) % num_folds
+            return fold_of
+        sizes = np.zeros(num_folds)
         for i in sorted(order, key=lambda i: -len(folds[i])):
-            dealt[folds[i]] = held.argmin()
-            held[held.argmin()] += len(folds[i])
-        return dealt
+            fold_of[folds[i]] = sizes.argmin()
+            sizes[sizes.argmin()] += len(folds[i])
+        return fold_of
 
 
 def check_labels(
@@ -111,15 +111,15 @@ def check_labels(
     groups: NDArray[Any] | None,
     class_weights: NDArray[np.floating[Any]] | None,
 ) -> tuple[Labels, Ids]:
-    """Return labels of the classes that have samples, and those classes.
+    """Validate the labels; return them without empty classes, and the (K',) classes that have samples.
 
     Raises:
-        DataError: Fewer than two classes, or numbers that do not fit.
+        DataError: There are fewer than two classes, or shapes or values are invalid.
         InvalidEvaluationError: No sample can be scored out of sample.
     """
     ids = np.asarray(class_ids, dtype=np.int64)
     if len(ids) and (ids.min() < 0 or ids.max() >= num_classes):
-        raise DataError(f"class numbers must lie in 0..{num_classes - 1}; there are {ids.min()}..{ids.max()}.")
+        raise DataError(f"class ids must be in 0..{num_classes - 1}; there are {ids.min()}..{ids.max()}.")
     num_present = len(np.unique(ids))
     if num_present < 2:
         raise DataError(
@@ -139,29 +139,29 @@ def check_labels(
         group = np.unique(groups, return_inverse=True)[1].astype(np.int64)
         if group.max() == 0:
             raise InvalidEvaluationError(
-                "all images are in one group, so none can be scored by a model that has not seen its group.",
-                hint="check where groups come from, or leave groups out if the images are independent",
+                "all images are in one group, so none can be scored by a model trained without its group.",
+                hint="check where groups come from, or remove the groups if the images are independent",
             )
     labels, present = Labels(ids, num_classes, weights, group).take(np.arange(len(ids)))
     if labels.unscorable().all():
-        raise _nothing_measurable(labels)
+        raise _nothing_scorable(labels)
     return labels, present
 
 
-def _nothing_measurable(labels: Labels) -> InvalidEvaluationError:
+def _nothing_scorable(labels: Labels) -> InvalidEvaluationError:
     if labels.groups is None:
         return InvalidEvaluationError(
-            "every class has 1 image, so no image can be scored by a model that has seen its class.",
+            "every class has 1 image, so no image can be scored by a model trained on its class.",
             hint="add images: at least 2 for each class, better 20",
         )
     return InvalidEvaluationError(
-        "every class lies inside one group, so no image can be scored by a model that has seen its class.",
+        "every class is in a single group, so no image can be scored by a model trained on its class.",
         hint="add images of each class from other groups, or check where groups come from",
     )
 
 
 def _rank_in_class(class_ids: Ids) -> Ids:
-    """Return (N,) how many samples of the same class come before each."""
+    """Return (N,) number of preceding samples of the same class."""
     order = np.argsort(class_ids, kind="stable")
     counts = np.bincount(class_ids)
     rank = np.empty(len(class_ids), dtype=np.int64)

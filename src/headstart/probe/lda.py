@@ -6,9 +6,9 @@ rank-b downdate of W. No D x D matrix is inverted.
 
 In the usual form `(1 - a) W / v + a tau` with v degrees of freedom the shrinkage is
 `a = penalty / (penalty + v tau)`; v, tau, penalty, normalizer and
-sample weights stay fixed. Class means, W and class frequencies are refitted.  The discriminants carry
-no prior: the log of the (weighted) class shares enters by `log_shares` with a weight of its own when
-heads are combined, so equal priors are the weight 0 and the empirical ones the weight 1.
+sample weights stay fixed. Class means, W and class frequencies are refitted. The discriminants have no prior: the log
+class frequencies (`log_class_frequencies`) enter the ensemble with their own weight; 0 means equal priors, 1 empirical
+ones.
 
 Source: Friedman (1989), regularized discriminant analysis; Sherman and Morrison (1950); Woodbury (1950).
 """
@@ -29,7 +29,7 @@ __all__ = [
     "lda_leave_blocks_out",
     "lda_leave_one_out",
     "lda_scores",
-    "log_shares",
+    "log_class_frequencies",
     "within_products",
 ]
 
@@ -38,8 +38,11 @@ __all__ = [
 class WithinClassProducts:
     """Inner products under `(W + penalty)^-1` for L penalties.
 
-    `own` (L, n) of each row with itself, `means` (L, n, K) of rows with class means, `gram` (L, K, K) of
-    class means, `coupling` (L, K, K) what turns products under the ridge smoother into these.
+    Attributes:
+        own: (L, n) of each row with itself.
+        means: (L, n, K) of rows with class means.
+        gram: (L, K, K) of class means.
+        coupling: (L, K, K) matrix of the Woodbury correction of the ridge smoother.
     """
 
     own: Float
@@ -49,7 +52,7 @@ class WithinClassProducts:
 
 
 def within_products(spectrum: Spectrum, smoothed: SmootherPath) -> WithinClassProducts:
-    """From `(X'X + penalty)^-1` to `(W + penalty)^-1` by Woodbury's identity in the span of the class means."""
+    """Convert products under `(X'X + penalty)^-1` to `(W + penalty)^-1` by Woodbury's identity."""
     coupling: Float = np.linalg.inv(np.diag(1.0 / spectrum.masses) - smoothed.gram).astype(np.float64, copy=False)
     mixing = coupling / spectrum.masses
     own = smoothed.own + np.einsum("lnk,lnk->ln", np.matmul(smoothed.raw, coupling), smoothed.raw)
@@ -62,11 +65,11 @@ def lda_scores(within: WithinClassProducts) -> Float:
 
 
 def lda_leave_one_out(spectrum: Spectrum, within: WithinClassProducts) -> Float:
-    """Return what LDA says about every sample when it is held out.
+    """Return leave-one-out discriminants.
 
     Returns:
         (L, n, K) discriminants `x P^-1 m_k - m_k P^-1 m_k / 2`, exactly those of a refit without the sample up
-        to a constant a row; -inf for a class that is wholly held out.
+        to a constant per row; -inf for a class that is held out entirely.
     """
     weights, class_ids, masses = spectrum.weights, spectrum.class_ids, spectrum.masses
     rows = np.arange(len(class_ids))
@@ -98,12 +101,12 @@ def lda_leave_blocks_out(
     blocks: NDArray[np.int64],
     products: Float,
 ) -> Float:
-    """Return what LDA says about whole blocks of samples that are held out together.
+    """Return leave-one-group-out discriminants of blocks of samples.
 
     Args:
-        spectrum: Of the selected samples.
+        spectrum: Spectrum of the selected samples.
         smoothed, within: Of the same samples.
-        index: Position of the penalty.
+        index: Index of the penalty.
         blocks: (g, b) positions of g blocks of b samples.
         products: (g, b, b) of the rows of each block under `(X'X + penalty)^-1`, unweighted.
 
@@ -120,23 +123,23 @@ def lda_leave_blocks_out(
     d_own = np.take_along_axis(d_m, classes[:, None, :].repeat(blocks.shape[1], 1), axis=2)
     d_d = x_x - x_own.transpose(0, 2, 1) - d_own  # (g, b, b)
 
-    # How much of each class is left, and how far its mean moves: m_k' = m_k - sum_j share_kj d_j.
+    # Remaining mass of each class and shift of its mean: m_k' = m_k - sum_j fraction_kj d_j.
     member = (classes[:, None, :] == np.arange(num_classes)[:, None]) * weights[:, None, :]  # (g, K, b)
     rest = masses - member.sum(axis=2)  # (g, K)
-    is_gone = rest <= 1e-9 * masses
-    share = member / np.where(is_gone, np.inf, rest)[:, :, None]
-    loss = np.matmul(member.transpose(0, 2, 1), share)  # W loses d' (diag(w) + loss) d
+    is_missing = rest <= 1e-9 * masses
+    fraction = member / np.where(is_missing, np.inf, rest)[:, :, None]
+    loss = np.matmul(member.transpose(0, 2, 1), fraction)  # W loses d' (diag(w) + loss) d
     loss[:, np.arange(blocks.shape[1]), np.arange(blocks.shape[1])] += weights
     eye = np.eye(blocks.shape[1])
     rise = np.linalg.solve(eye - np.matmul(loss, d_d), loss)  # (g, b, b)
 
-    d_moved = d_m - np.matmul(d_d, share.transpose(0, 2, 1))  # d_i . m_k'
-    x_moved = x_m - np.matmul(x_d, share.transpose(0, 2, 1))
-    squared = np.diagonal(gram) - np.einsum("gkb,gbk->gk", share, d_m + d_moved)
+    d_moved = d_m - np.matmul(d_d, fraction.transpose(0, 2, 1))  # d_i . m_k'
+    x_moved = x_m - np.matmul(x_d, fraction.transpose(0, 2, 1))
+    squared = np.diagonal(gram) - np.einsum("gkb,gbk->gk", fraction, d_m + d_moved)
     risen = np.matmul(rise, d_moved)
     squared = squared + np.einsum("gbk,gbk->gk", d_moved, risen)
     result = x_moved + np.matmul(x_d, risen) - 0.5 * squared[:, None, :]
-    return np.asarray(np.where(is_gone[:, None, :], -np.inf, result))
+    return np.asarray(np.where(is_missing[:, None, :], -np.inf, result))
 
 
 def lda_coefficients(spectrum: Spectrum, penalty: float) -> tuple[Float, Float]:
@@ -147,19 +150,19 @@ def lda_coefficients(spectrum: Spectrum, penalty: float) -> tuple[Float, Float]:
     return mixing.T @ filtered, -0.5 * np.einsum("jk,jk->k", gram, mixing)
 
 
-def log_shares(
+def log_class_frequencies(
     class_ids: NDArray[np.int64], masses: Float, weights: Float, folds: Sequence[NDArray[np.int64]] | None = None
 ) -> Float:
-    """Log of the weighted class shares of all samples but each one (or its fold).
+    """Return the log weighted class frequencies without each sample (or its fold).
 
     Args:
         class_ids: (n,) of the selected samples.
         masses: (K,) over all samples.
         weights: (n,).
-        folds: Positions among the n that are held out together.
+        folds: Positions among the n of each fold.
 
     Returns:
-        (n, K); -inf for a class that is wholly held out.
+        (n, K); -inf for a class that is held out entirely.
     """
     gone = np.zeros((len(class_ids), len(masses)))
     gone[np.arange(len(class_ids)), class_ids] = weights

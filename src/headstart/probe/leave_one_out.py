@@ -1,7 +1,7 @@
 """Compute leave-one-out and leave-one-group-out predictions of both closed-form heads.
 
-A group of b rows is a rank-b downdate; both heads share its (b, b) products. For a group of more than a third of the
-directions the remaining samples are decomposed again.
+A group of b rows is a rank-b downdate; both heads share its (b, b) products. For a group with more rows than
+a third of the directions the remaining samples are decomposed again.
 """
 
 from __future__ import annotations
@@ -19,20 +19,20 @@ __all__ = ["out_of_fold"]
 
 Ids = NDArray[np.int64]
 
-_BLOCK_ROWS = 2048  # left-out rows that are worked on at once
+_BLOCK_ROWS = 2048  # held-out rows processed at once
 
 
 def out_of_fold(spectrum: Spectrum, penalties: Float, folds: Sequence[Ids] | None = None) -> tuple[Float, Float]:
-    """Return what ridge and LDA say about every sample when it (or its whole fold) is held out.
+    """Return the out-of-fold scores of ridge and LDA.
 
     Args:
-        spectrum: Of the n selected samples.
+        spectrum: Spectrum of the n selected samples.
         penalties: (L,) positive, on the scale of the scatter.
-        folds: Positions among the n of each group that is held out together; None leaves out one at a time.
+        folds: Positions among the n of each fold; None for leave-one-out.
 
     Returns:
         (L, n, K) scores of ridge and (L, n, K) discriminants of LDA, exactly those of a refit without the fold
-        (the discriminants up to a constant a row); LDA gives -inf to a class that is wholly held out.
+        (the discriminants up to a constant per row); LDA gives -inf to a class that is held out entirely.
     """
     smoothed = smooth_targets(spectrum, penalties)
     within = within_products(spectrum, smoothed)
@@ -42,7 +42,7 @@ def out_of_fold(spectrum: Spectrum, penalties: Float, folds: Sequence[Ids] | Non
     lda: Float = np.empty_like(smoothed.raw)
     largest = len(spectrum.values) // 3
     for fold in (fold for fold in folds if len(fold) > largest):
-        ridge[:, fold], lda[:, fold] = _decomposed_anew(spectrum, penalties, fold)
+        ridge[:, fold], lda[:, fold] = _score_by_refit(spectrum, penalties, fold)
     for blocks in _same_size(fold for fold in folds if len(fold) <= largest):
         for i in range(len(penalties)):
             products = _block_products(spectrum, smoothed, i, blocks)
@@ -52,7 +52,7 @@ def out_of_fold(spectrum: Spectrum, penalties: Float, folds: Sequence[Ids] | Non
 
 
 def _same_size(folds: Iterable[Ids]) -> Iterator[Ids]:
-    """Folds stacked by size, (g, b) each, so that many small ones are solved at once."""
+    """Yield folds stacked by size, (g, b) each, so that many small ones are solved at once."""
     by_size: dict[int, list[Ids]] = {}
     for fold in folds:
         by_size.setdefault(len(fold), []).append(fold)
@@ -68,8 +68,8 @@ def _block_products(spectrum: Spectrum, smoothed: SmootherPath, index: int, bloc
     return np.asarray(np.matmul(rows / (spectrum.values + smoothed.penalties[index]), rows.transpose(0, 2, 1)))
 
 
-def _decomposed_anew(spectrum: Spectrum, penalties: Float, fold: Ids) -> tuple[Float, Float]:
-    """Return (L, b, K) of both heads for one large fold; a class that is left nowhere has ridge scores of -1."""
+def _score_by_refit(spectrum: Spectrum, penalties: Float, fold: Ids) -> tuple[Float, Float]:
+    """Return (L, b, K) scores of both heads for one large fold; a class without samples has ridge scores of -1."""
     rest, left = remainder_of(spectrum, fold)
     shape = (len(penalties), len(fold), spectrum.num_classes)
     ridge, lda = np.full(shape, -1.0), np.full(shape, -np.inf)

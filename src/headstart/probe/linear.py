@@ -17,7 +17,7 @@ class LinearHead:
     """`softmax((W n(x) + b) / temperature)`.
 
     Attributes:
-        normalizer: The exported normalization `n`, of the blocks that this head uses.
+        normalizer: The exported normalization `n` of the blocks used by the head.
         weight: (K, D) float32.
         bias: (K,) float32.
         temperature: Positive; logits are divided by it.
@@ -33,7 +33,7 @@ class LinearHead:
         return len(self.bias)
 
     def logits(self, blocks: Blocks) -> NDArray[np.float32]:
-        """Return (N, K) float32, temperature applied: their softmax is the probability of each class.
+        """Return (N, K) float32 logits, divided by the temperature.
 
         Args:
             blocks: (N, D_b) by block name; those that the head does not use are ignored.

@@ -22,24 +22,25 @@ from headstart.types.codes import DecisionReason, Evidence
 __all__ = ["LogisticFit", "fit_logistic", "why_not_tried"]
 
 PENALTIES = (3e-6, 1e-5, 3e-5, 1e-4)
-"""As shares of the total scatter of the rows; the best lay inside on every set and number of features."""
+"""As fractions of the total scatter of the rows; the best was never at an end of this range in the benchmarks."""
 
 _NUM_FOLDS = 5
 _SAMPLES_PER_FEATURE = 8
 _SAMPLES_PER_CLASS = 20
-_MOST_VALUES = 50_000_000  # of rows, since every fold copies them
-_MOST_PRODUCTS = 400_000_000  # samples x features x classes: about 10 s on two cores
+_MAX_VALUES = 50_000_000  # of rows, since every fold copies them
+_MAX_PRODUCTS = 400_000_000  # samples x features x classes: about 10 s on two cores
 
 
 @dataclass(frozen=True)
 class LogisticFit:
-    """The best penalty of a few.
+    """Logistic regression at the best of a few penalties.
 
     Attributes:
         weight, bias: (K, D) and (K,) on normalized rows, fitted on all samples.
-        logits: (N, K) from fits without the sample's fold (and so without its group).
-        losses: (L, N) of every penalty. hits: (L, N).
-        index: Position of the best penalty.
+        logits: (N, K) out of fold, at the best penalty.
+        losses: (L, N) log-loss at every penalty.
+        hits: (L, N) correctness at every penalty.
+        index: Index of the best penalty.
     """
 
     weight: Float
@@ -64,7 +65,7 @@ def why_not_tried(num_samples: int, num_features: int, num_classes: int) -> tupl
         return DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_FEATURE, evidence
     if num_samples < _SAMPLES_PER_CLASS * num_classes:
         return DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_CLASS, evidence
-    if size > _MOST_VALUES or size * num_classes > _MOST_PRODUCTS:
+    if size > _MAX_VALUES or size * num_classes > _MAX_PRODUCTS:
         return DecisionReason.LOGISTIC_TAKES_TOO_LONG, evidence
     return None
 
@@ -74,21 +75,21 @@ def fit_logistic(rows: NDArray[np.float32], labels: Labels, scatter: float, rng:
 
     Args:
         rows: (N, D) float32 normalized.
-        labels: Of the N samples.
-        scatter: Sum of squares of the centered rows, what penalties are measured in.
-        rng: Of the folds.
+        labels: Labels of the N samples.
+        scatter: Sum of squares of the centered rows, the unit of the penalties.
+        rng: Random generator of the folds.
 
     Raises:
         MissingExtraError: scikit-learn is not installed.
     """
-    dealt = labels.deal(_NUM_FOLDS, rng)
+    fold_of = labels.draw_folds(_NUM_FOLDS, rng)
     logits = np.empty((len(PENALTIES), len(labels), labels.num_classes))
-    for fold in np.unique(dealt):
-        keep, left = dealt != fold, dealt == fold
+    for fold in np.unique(fold_of):
+        keep, held_out = fold_of != fold, fold_of == fold
         part = rows[keep]
         for i, penalty in enumerate(PENALTIES):
             weight, bias = _fit(part, labels, np.flatnonzero(keep), penalty * scatter)
-            logits[i, left] = rows[left] @ weight.T + bias
+            logits[i, held_out] = rows[held_out] @ weight.T + bias
     losses = log_losses(logits, labels.class_ids)  # (L, N)
     index = int((losses @ labels.weights).argmin())
     weight, bias = _fit(rows, labels, np.arange(len(labels)), PENALTIES[index] * scatter)

@@ -18,15 +18,15 @@ _LOW, _HIGH = 1e-4, 1e4  # of a multiplier
 
 
 def log_softmax(logits: Float) -> Float:
-    """Log-probabilities over the last axis."""
-    turned = np.ascontiguousarray(np.moveaxis(logits, -1, 0))  # sums over classes run along memory
-    turned -= turned.max(axis=0)
-    turned -= np.log(np.exp(turned).sum(axis=0))
-    return np.moveaxis(turned, 0, -1)
+    """Return log-probabilities over the last axis."""
+    transposed = np.ascontiguousarray(np.moveaxis(logits, -1, 0))  # sums over classes run along memory
+    transposed -= transposed.max(axis=0)
+    transposed -= np.log(np.exp(transposed).sum(axis=0))
+    return np.moveaxis(transposed, 0, -1)
 
 
 def log_losses(logits: Float, class_ids: NDArray[np.int64]) -> Float:
-    """Negative log-probability of the true class, (..., N) for (..., N, K) logits, nats."""
+    """Return (..., N) negative log-probability of the true class for (..., N, K) logits, in nats."""
     return np.asarray(-log_softmax(logits)[..., np.arange(len(class_ids)), class_ids])
 
 
@@ -41,28 +41,28 @@ def best_multipliers(
         scores: (L, N, K) finite.
         class_ids: (N,).
         weights: (N,) non-negative, not all 0.
-        offset: (N, K) added after multiplying, e.g. log class shares.
+        offset: (N, K) added after multiplying, e.g. log class frequencies.
         num_steps: Upper bound on steps.
 
     Returns:
         (L,) in [1e-4, 1e4].
     """
-    share = weights / weights.sum()
-    own = _softened(scores, class_ids, weights) @ share  # (L,)
-    turned = np.ascontiguousarray(scores.transpose(2, 0, 1))  # (K, L, N): sums over classes run along memory
+    fraction = weights / weights.sum()
+    own = _smoothed_target_scores(scores, class_ids, weights) @ fraction  # (L,)
+    transposed = np.ascontiguousarray(scores.transpose(2, 0, 1))  # (K, L, N): sums over classes run along memory
     added = 0.0 if offset is None else np.ascontiguousarray(offset.T)[:, None, :]
-    t = np.clip(2.0 / (np.sqrt(turned.var(axis=0).mean(axis=1)) + 1e-12), _LOW, _HIGH)
+    t = np.clip(2.0 / (np.sqrt(transposed.var(axis=0).mean(axis=1)) + 1e-12), _LOW, _HIGH)
     for _ in range(num_steps):
-        p = t[:, None] * turned
+        p = t[:, None] * transposed
         p += added
         p -= p.max(axis=0)
         np.exp(p, out=p)
         p /= p.sum(axis=0)
-        weighted = p * turned
+        weighted = p * transposed
         mean = weighted.sum(axis=0)  # (L, N)
-        weighted *= turned
+        weighted *= transposed
         variance = weighted.sum(axis=0) - mean**2
-        slope, curve = mean @ share - own, variance @ share
+        slope, curve = mean @ fraction - own, variance @ fraction
         new = np.clip(t - slope / np.maximum(curve, 1e-300), t / 4.0, t * 4.0)
         new = np.clip(new, _LOW, _HIGH)
         change, t = np.abs(new / t - 1.0).max(), new
@@ -88,25 +88,25 @@ def best_mixture(
     Returns:
         (M,) coefficients.
     """
-    share = weights / weights.sum()
-    own = _softened(parts, class_ids, weights)  # (M, N)
+    fraction = weights / weights.sum()
+    own = _smoothed_target_scores(parts, class_ids, weights)  # (M, N)
 
     def loss_and_log_p(coefficients: Float) -> tuple[float, Float]:
         logits = np.tensordot(coefficients, parts, axes=1)
         log_p = log_softmax(logits)
-        return float(share @ ((logits - log_p)[:, 0] - coefficients @ own)), log_p
+        return float(fraction @ ((logits - log_p)[:, 0] - coefficients @ own)), log_p
 
     solution = start.astype(np.float64)
     loss, log_p = loss_and_log_p(solution)
     for _ in range(num_steps):
         p = np.exp(log_p)
         mean = np.einsum("nk,mnk->mn", p, parts)
-        slope = (mean - own) @ share
+        slope = (mean - own) @ fraction
         free = (solution > 0.0) | (slope < 0.0)
         if not free.any() or np.abs(slope[free]).max() < 1e-7:
             break
-        weighted = (p * share[:, None])[None] * parts
-        curve = np.einsum("mnk,jnk->mj", weighted, parts) - (mean * share) @ mean.T
+        weighted = (p * fraction[:, None])[None] * parts
+        curve = np.einsum("mnk,jnk->mj", weighted, parts) - (mean * fraction) @ mean.T
         curve = curve[np.ix_(free, free)]
         curve.flat[:: len(curve) + 1] += 1e-9 + 1e-9 * np.trace(curve)
         step = np.zeros_like(solution)
@@ -124,8 +124,8 @@ def best_mixture(
     return solution
 
 
-def _softened(scores: Float, class_ids: NDArray[np.int64], weights: Float) -> Float:
-    """Return (..., N) score of the softened target: mostly the own class, a little of all."""
+def _smoothed_target_scores(scores: Float, class_ids: NDArray[np.int64], weights: Float) -> Float:
+    """Return (..., N) score of the smoothed target: mostly the true class, partly the mean over classes."""
     soft = 1.0 / (np.count_nonzero(weights) + 2.0)
     own = scores[..., np.arange(len(class_ids)), class_ids]
     return np.asarray((1.0 - soft) * own + soft * scores.mean(axis=-1))

@@ -31,10 +31,10 @@ class Normalizer:
 
     Attributes:
         names: Block names in the order in which they are concatenated.
-        means: One (D_b,) float32 a block.
-        scales: One (D_b,) float32 a block, positive.
-        weights: One positive factor a block, on its unit rows.
-        clip: Largest |z| that is kept, in deviations.
+        means: One (D_b,) float32 per block.
+        scales: One (D_b,) float32 per block, positive.
+        weights: One positive factor per block, applied to its unit rows.
+        clip: Maximum |z|, in standard deviations.
     """
 
     names: tuple[str, ...]
@@ -107,15 +107,15 @@ class Normalizer:
         }
 
     def arrays(self) -> dict[str, NDArray[np.float32]]:
-        """`mean` and `scale`, (D,) float32 each, blocks concatenated."""
+        """Return `mean` and `scale`, (D,) float32 each, concatenated over blocks."""
         return {"mean": np.concatenate(self.means), "scale": np.concatenate(self.scales)}
 
     @classmethod
     def from_json(cls, value: Mapping[str, Any], arrays: Mapping[str, NDArray[np.float32]]) -> Normalizer:
-        """Read what `to_json` and `arrays` gave.
+        """Read the output of `to_json` and `arrays`.
 
         Raises:
-            ValueError: The pieces do not fit together.
+            ValueError: Sizes and arrays do not match.
         """
         sizes = [int(s) for s in value["sizes"]]
         mean, scale = (np.asarray(arrays[key], dtype=np.float32) for key in ("mean", "scale"))
@@ -132,30 +132,30 @@ class Normalizer:
 
 
 def fit_normalizer(blocks: Blocks, *, floor: float = 0.1, clip: float = 5.0) -> Normalizer:
-    """Fit the moments of every block, with equal image weights.
+    """Fit mean and scale of every block, with equal image weights.
 
     Args:
         blocks: (N, D_b) by name, finite.
         floor: Smallest deviation, as a fraction of the block's median deviation over features that vary.
-        clip: Largest |z| that is kept.
+        clip: Maximum |z|.
 
     Raises:
-        DataError: There are no blocks or no rows, the rows disagree, or a value is not finite.
+        DataError: There are no blocks or rows, their numbers of rows differ, or a value is not finite.
     """
     if not blocks:
         raise DataError("there are no features to fit a head on.")
     rows = {name: len(array) for name, array in blocks.items()}
     if len(set(rows.values())) != 1 or min(rows.values()) == 0:
-        raise DataError(f"every block of features needs one row for each image, and they have {rows}.")
+        raise DataError(f"every block of features needs one row per image; got {rows}.")
     means, scales = [], []
     for name, array in blocks.items():
         mean, deviation = _moments(array)
         if not (np.isfinite(mean).all() and np.isfinite(deviation).all()):
             raise DataError(
-                f"the features `{name}` hold values that are not numbers.",
-                hint="leave the images out that could not be read",
+                f"the features `{name}` contain values that are not finite.",
+                hint="remove the unreadable images",
             )
-        # A feature that is constant but for rounding must not be blown up, nor set the median.
+        # Features that are constant up to rounding must not be amplified, nor affect the median.
         alive = deviation > 1e-6 * np.maximum(np.abs(mean), 1e-30)
         median = float(np.median(deviation[alive])) if alive.any() else 1.0
         means.append(mean.astype(np.float32))
@@ -176,7 +176,7 @@ def _moments(array: NDArray[np.float32]) -> tuple[NDArray[np.float64], NDArray[n
 
 def _block(blocks: Blocks, name: str, size: int) -> NDArray[np.float32]:
     if name not in blocks:
-        raise DataError(f"the features `{name}` are missing; there are {', '.join(blocks) or 'none'}.")
+        raise DataError(f"the features `{name}` are missing; available: {', '.join(blocks) or 'none'}.")
     array = blocks[name]
     if array.ndim != 2 or array.shape[1] != size:
         raise DataError(f"the features `{name}` have shape {array.shape} where (N, {size}) is expected.")

@@ -17,7 +17,7 @@ from headstart.errors import MissingExtraError
 from headstart.probe.baseline import nearest_neighbor_hits
 from headstart.probe.blas_threads import one_blas_thread
 from headstart.probe.ensemble import SURE_LOSS, PenaltyChoice, mixed_coefficients
-from headstart.probe.feature_sets import PENALTIES, PredictionSetFit, fit_prediction_set_rule
+from headstart.probe.feature_sets import PENALTIES, FeatureSetFit, fit_feature_sets
 from headstart.probe.labels import Labels, check_labels
 from headstart.probe.linear import LinearHead
 from headstart.probe.logistic import LogisticFit, fit_logistic, why_not_tried
@@ -29,7 +29,7 @@ from headstart.types.records import Decision
 
 __all__ = ["ProbeFit", "fit_probe"]
 
-_FEW = 1024  # samples up to which every step is too small to be worth a second thread
+_FEW = 1024  # samples up to which one thread is faster
 _DIRECTIONS = 128  # leading directions to return; more change little (`benchmarks/bench_ood.py`)
 _ABSENT = 20.0  # margin of the logit of a class without samples below all others
 
@@ -39,13 +39,13 @@ class ProbeFit:
     """A fitted head with its out-of-fold predictions.
 
     Attributes:
-        head: What is shipped.
+        head: The final head.
         oof_logits: (N, K) float32, each row from a fit without that sample (and its group), temperature applied.
         setup: Leave-one-out, or leave-one-group-out with groups.
-        decisions: What was chosen, and why.
-        candidate_names: M names of everything that was chosen among; the last one is the final head.
+        decisions: The decisions with their evidence.
+        candidate_names: Names of the M candidates; the last one is the final head.
         candidate_losses: (M, N) float32 out-of-fold log-loss of each.
-        candidate_hits: (M, N) whether each is right out of fold.
+        candidate_hits: (M, N) whether each is correct out of fold.
         neighbor_hits: (N,) whether the nearest image outside the sample's group has its class.
         unscorable: (N,) True where the whole class is held out with the sample: counted as wrong.
         choice: Penalties and mixture of the closed forms.
@@ -100,10 +100,10 @@ def fit_probe(
         blocks: (N, D_b) float32 pooled features by name, from early to late; the last one is the embedding.
         class_ids: (N,) in 0..K-1.
         num_classes: K; a class without samples is never predicted.
-        groups: (N,) samples with the same number are held out together.
+        groups: (N,) group ids; whole groups are held out.
         class_weights: (K,) positive factors on the samples of each class, in every fit, choice and temperature.
-        seed: Of the subsample used with too many samples, and of the folds of logistic regression.
-        logistic: Whether logistic regression is tried; `auto` tries it where it pays.
+        seed: Random seed of the subsample used with many samples, and of the folds of logistic regression.
+        logistic: Whether logistic regression is tried; `auto` tries it with enough samples.
 
     Raises:
         DataError: The labels do not allow a classifier, or the features are damaged.
@@ -114,7 +114,7 @@ def fit_probe(
         labels, present = check_labels(class_ids, num_classes, groups, class_weights)
         rng = np.random.default_rng(seed)
         normalizer = fit_normalizer(blocks)
-        chosen, fits, of_blocks = fit_prediction_set_rule(normalizer, normalizer(blocks), labels, rng)
+        chosen, fits, of_blocks = fit_feature_sets(normalizer, normalizer(blocks), labels, rng)
         mixed = _mix(chosen, labels, logistic, rng)
         hits = nearest_neighbor_hits(chosen.leading, labels.class_ids, labels.groups)
         num_rows, width = chosen.space.rows.shape
@@ -130,8 +130,8 @@ def fit_probe(
     losses.append(log_losses(mixed.logits, labels.class_ids)[None])
     candidate_hits.append((mixed.logits.argmax(axis=1) == labels.class_ids)[None])
 
-    heads_share = float(chosen.choice.mix[:2].sum())
-    temperature = 1.0 / heads_share if heads_share > 1e-3 else 1.0  # 1 where nothing could be learnt
+    head_weight = float(chosen.choice.mix[:2].sum())
+    temperature = 1.0 / head_weight if head_weight > 1e-3 else 1.0  # 1 if neither head has weight
     logits = np.full((len(labels), num_classes), mixed.logits.min() - _ABSENT, dtype=np.float32)
     logits[:, present] = mixed.logits
     return ProbeFit(
@@ -150,9 +150,7 @@ def fit_probe(
     )
 
 
-def _mix(
-    chosen: PredictionSetFit, labels: Labels, logistic: Literal["auto"] | bool, rng: np.random.Generator
-) -> _Mixed:
+def _mix(chosen: FeatureSetFit, labels: Labels, logistic: Literal["auto"] | bool, rng: np.random.Generator) -> _Mixed:
     """Fit the final head; include logistic regression if it clearly lowers the log-loss."""
     space, choice, logits = chosen.space, chosen.choice, np.asarray(chosen.score.logits, dtype=np.float64)
     weight, bias = space.lift(*mixed_coefficients(space.totals, PENALTIES, choice))
@@ -172,16 +170,16 @@ def _mix(
         return _Mixed(weight, bias, logits, decision, None)
     unscorable = labels.unscorable()
     _make_wrong(fitted, labels, unscorable)
-    share = np.where(unscorable, 0.0, labels.weights)
-    share /= share.sum()
+    fraction = np.where(unscorable, 0.0, labels.weights)
+    fraction /= fraction.sum()
     parts = np.stack([logits, fitted.logits])
-    mix = best_mixture(parts, labels.class_ids, share, np.array([1.0, 0.0]) + 1e-3)
+    mix = best_mixture(parts, labels.class_ids, fraction, np.array([1.0, 0.0]) + 1e-3)
     both = np.tensordot(mix, parts, axes=1)
     both[unscorable] = logits[unscorable]
     before, after = log_losses(logits, labels.class_ids), log_losses(both, labels.class_ids)
-    gain = float(share @ (before - after))
-    error = float(np.sqrt(np.sum((share * (before - after - gain)) ** 2)))
-    losses = {"with": float(share @ after), "without": float(share @ before)}
+    gain = float(fraction @ (before - after))
+    error = float(np.sqrt(np.sum((fraction * (before - after - gain)) ** 2)))
+    losses = {"with": float(fraction @ after), "without": float(fraction @ before)}
     evidence: Evidence = {"is_tried": True, "log_loss": losses, "gain": gain, "gain_error": error}
     is_better, reason = gain > error, DecisionReason.LOGISTIC_COMPARED
     decision = Decision("probe.logistic", "on" if is_better else "off", reason, evidence=evidence)
@@ -215,8 +213,8 @@ def _path_names() -> list[str]:
     return [f"{head} {penalty:.1e}" for head in ("ridge", "LDA") for penalty in PENALTIES] + ["mixture"]
 
 
-def _decisions(chosen: PredictionSetFit, temperature: float) -> tuple[Decision, ...]:
-    """Return the choices within the chosen set, with the numbers that decided them."""
+def _decisions(chosen: FeatureSetFit, temperature: float) -> tuple[Decision, ...]:
+    """Return the decisions within the selected set, with their evidence."""
     choice, protocol = chosen.choice, chosen.space.labels.protocol.value
     mix = dict(zip(("ridge", "lda", "class_shares"), (round(float(m), 3) for m in choice.mix), strict=True))
     ridge, lda, loss = float(choice.ridge_loss), float(choice.lda_loss), float(choice.loss)

@@ -31,10 +31,10 @@ def refit_head(
     """Refit ridge and LDA with the probe's ensemble weights on other features of the same images.
 
     Args:
-        head: The probe's, whose normalization made the rows.
-        rows: (N, D) float32 normalized features of the tuned network.
+        head: The probe's head, whose normalizer produced the rows.
+        rows: (N, D) float32 normalized features of the fine-tuned network.
         class_ids: (N,) in 0..K-1.
-        choice: The penalties and the mixture that the probe chose.
+        choice: Penalties and mixture of the probe.
         class_weights: (K,) positive factors on the samples of each class.
 
     Returns:

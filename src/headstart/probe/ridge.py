@@ -15,7 +15,7 @@ __all__ = ["ridge_coefficients", "ridge_leave_blocks_out", "ridge_leave_one_out"
 
 
 def ridge_scores(spectrum: Spectrum, smoothed: SmootherPath) -> Float:
-    """Return (L, n, K) scores of the selected samples by the fit on all samples."""
+    """Return (L, n, K) in-sample scores of the selected samples."""
     return smoothed.raw * (2.0 * spectrum.masses) + _intercept(spectrum)
 
 
@@ -33,9 +33,9 @@ def ridge_leave_blocks_out(
     """Return leave-one-group-out scores of blocks of samples.
 
     Args:
-        spectrum: Of the selected samples.
-        smoothed: Of the same samples.
-        index: Position of the penalty.
+        spectrum: Spectrum of the selected samples.
+        smoothed: Smoother of the same samples.
+        index: Index of the penalty.
         blocks: (g, b) positions of g blocks of b samples.
         products: (g, b, b) of the rows of each block under `(X'X + penalty)^-1`, unweighted.
 

@@ -19,7 +19,7 @@ __all__ = ["Float", "Gram", "SmootherPath", "Spectrum", "from_gram", "from_kerne
 Float: TypeAlias = NDArray[np.float64]
 Ids: TypeAlias = NDArray[np.int64]
 
-_RANK_TOLERANCE = 1e-13  # directions below this fraction of the largest eigenvalue are rounding
+_RANK_TOLERANCE = 1e-13  # directions below this fraction of the largest eigenvalue are rounding errors
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Spectrum:
         scores: T, (n, r): the weighted, centered rows; n is all samples or a subset.
         weights: (n,) sample weights; their mean over all samples is 1.
         class_ids: (n,).
-        values: e, (r,) eigenvalues of all samples, positive, rising.
+        values: e, (r,) eigenvalues of all samples, positive, ascending.
         masses: (K,) sum of the weights of each class over all samples, positive.
         class_means: (K, r) weighted class means over all samples.
     """
@@ -48,7 +48,7 @@ class Spectrum:
 
     @property
     def trace(self) -> float:
-        """Weighted scatter of all samples: what penalties are measured in."""
+        """Weighted scatter of all samples: the unit of the penalties."""
         return float(self.values.sum())
 
     def part(self, index: Ids) -> Spectrum:
@@ -92,11 +92,11 @@ def remainder_of(spectrum: Spectrum, fold: Ids) -> tuple[Spectrum, Ids]:
     """Decompose all samples except a fold and select the fold.
 
     Args:
-        spectrum: Looks at the fold at least.
+        spectrum: Spectrum whose selected samples include the fold.
         fold: Positions among the selected samples.
 
     Returns:
-        The spectrum of the rest, and the (K',) classes that are left there.  Its class ids are meaningless.
+        The spectrum of the remaining samples (its class ids are not usable), and their (K',) classes.
     """
     scores, weights = spectrum.scores[fold], spectrum.weights[fold]
     gone, sums = _class_sums(
@@ -154,7 +154,7 @@ def from_gram(gram: Gram) -> tuple[Spectrum, Float]:
     """Decompose the (D, D) form.
 
     Returns:
-        A spectrum that looks at no sample yet, and the (D, r) directions: the scores of a row z of weight w
+        A spectrum without selected samples, and the (D, r) directions: the scores of a row z of weight w
         are `sqrt(w) (z - mean) @ directions`.
     """
     mean = gram.mean
@@ -166,7 +166,7 @@ def from_gram(gram: Gram) -> tuple[Spectrum, Float]:
 
 
 def _decompose(matrix: Float) -> tuple[Float, Float]:
-    """Return (r,) eigenvalues above rounding, rising, and their (d, r) directions."""
+    """Return (r,) eigenvalues above rounding error, ascending, and their (d, r) directions."""
     with one_blas_thread():
         values, directions = np.linalg.eigh(matrix)
     keep = values > _RANK_TOLERANCE * max(float(values[-1]), 0.0)

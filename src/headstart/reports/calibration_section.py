@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from headstart.evaluation.calibration import ESTIMATOR, brier, calibration_error, reliability_diagram
 from headstart.evaluation.metrics import log_loss, softmax
-from headstart.evaluation.operating_points import accept_above, recall_at_false_alarms
+from headstart.evaluation.operating_points import accept_above, recall_at_false_positive_rates
 from headstart.messages.comment import empty_section
 from headstart.messages.sections import label_errors_message
 from headstart.reports.run_data import RunData
@@ -76,7 +76,7 @@ def operating_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, Any
         is_positive = scored.truth[where] == positive
         if is_positive.any() and not is_positive.all():
             score = softmax(scored.logits[where])[:, positive]
-            alarms = recall_at_false_alarms(score, is_positive, groups=groups, is_out_of_fold=out_of_fold)
+            alarms = recall_at_false_positive_rates(score, is_positive, groups=groups, is_out_of_fold=out_of_fold)
             section |= {"positive": names[positive], "alarms": [asdict(p) for p in alarms]}
     return section
 

@@ -2,7 +2,7 @@
 
 A resumed run repeats its steps: finished trainings are read back, an unfinished one continues from its last
 checkpoint, and values that depended on the clock come from the journal. Tensors are stored as safetensors, all else
-as JSON; nothing is unpickled.
+as JSON; pickle is not used.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class Checkpoints:
             self._journal = _read_json(path)
 
     def once(self, key: str, make: Callable[[], Value]) -> Value:
-        """Return the journaled value of a key; make and store it if there is none. It must be a JSON value."""
+        """Return the journaled value of a key; without one, compute and store it. It must be a JSON value."""
         if key not in self._journal:
             self.write(key, make())
         value: Value = self._journal[key]
@@ -112,7 +112,7 @@ def save_snapshot(path: Path, snapshot: TrainingState) -> None:
 
 
 def load_snapshot(path: Path) -> TrainingState:
-    """Read what `save_snapshot` wrote.
+    """Read a file written by `save_snapshot`.
 
     Raises:
         BundleError: The file is damaged.

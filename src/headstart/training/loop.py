@@ -41,7 +41,7 @@ class EpochRecord:
         epoch: From 1.
         train_loss, train_accuracy: Mean over the steps of the epoch.
         val_loss, val_accuracy, val_f1_macro: On the validation images after the epoch.
-        lr: The largest learning rate at its end.
+        lr: Largest learning rate at the end of the epoch.
         duration_s: Wall-clock seconds.
     """
 
@@ -65,7 +65,7 @@ class TrainingState:
 
 @dataclass
 class Training:
-    """One training.
+    """Training of one network on one set of images.
 
     Args:
         net: The network; its weights change.
@@ -108,7 +108,7 @@ class Training:
         self._best_value = np.inf
         self._num_worse = 0
         self._good = self.net.copy_trained()
-        self._sums = [0.0, 0.0, 0.0]  # loss, hits, images of the epoch so far
+        self._sums = [0.0, 0.0, 0.0]  # loss, correct predictions, images of the epoch so far
         self._seconds = 0.0
         weights = self.class_weights
         self._weights = None
@@ -116,7 +116,7 @@ class Training:
             self._weights = torch.from_numpy(np.asarray(weights, dtype=np.float32)).to(self.device)
 
     def run(self) -> Iterator[EpochRecord | None]:
-        """Yield None after each step and a record after each epoch; may be left at any time.
+        """Yield None after each step and a record after each epoch; the caller may stop at any time.
 
         At the end the network has the final weights: the average of the last steps, those of the best epoch with
         patience, or the last good ones (of an epoch, or the start) if the loss diverged.
@@ -198,11 +198,11 @@ class Training:
 
     def _announce(self, order: Ids, epoch: int, at: int) -> None:
         """Announce the rest of this epoch, the validation images, and the next epoch."""
-        wanted = self._steps_of(epoch, order, at)
-        wanted.append((self._last_step(epoch), [(int(s), 0) for s in (self.val if self.val is not None else ())]))
+        batches = self._steps_of(epoch, order, at)
+        batches.append((self._last_step(epoch), [(int(s), 0) for s in (self.val if self.val is not None else ())]))
         if epoch + 1 < self.plan.epochs:
-            wanted += self._steps_of(epoch + 1, self._order(epoch + 1), 0)
-        self._phases.announce(wanted)
+            batches += self._steps_of(epoch + 1, self._order(epoch + 1), 0)
+        self._phases.announce(batches)
 
     def _steps_of(self, epoch: int, order: Ids, at: int) -> list[tuple[int, list[tuple[int, int]]]]:
         """Return (step, (sample, view) pairs) of an epoch, from its step `at` on."""
@@ -219,17 +219,17 @@ class Training:
         torch.manual_seed(int(rng.integers(2**62)))  # dropout and other random layers
         self._rate = self._stepper.begin(self.step)
         parts = np.split(np.arange(len(samples)), range(self.plan.batch_size, len(samples), self.plan.batch_size))
-        losses, hits = [], 0.0
+        losses, num_correct = [], 0.0
         for part in parts:  # several with gradient accumulation
-            value, right = self._forward_backward(samples[part], views[part], len(part) / len(samples), rng)
+            value, correct = self._forward_backward(samples[part], views[part], len(part) / len(samples), rng)
             if not value <= _MAX_LOSS:  # also true for NaN
                 self._stepper.discard_gradients()
                 return False
             losses.append(value * len(part))
-            hits += right
+            num_correct += correct
         self._stepper.step()
         self.step += 1
-        self._sums = [s + v for s, v in zip(self._sums, (sum(losses), hits, len(samples)), strict=True)]
+        self._sums = [s + v for s, v in zip(self._sums, (sum(losses), num_correct, len(samples)), strict=True)]
         if self.plan.swa_fraction and self.step > self.num_steps * (1.0 - self.plan.swa_fraction):
             self._add_to_average()
         return True
@@ -237,7 +237,7 @@ class Training:
     def _forward_backward(
         self, samples: Ids, views: Ids, fraction: float, rng: np.random.Generator
     ) -> tuple[float, float]:
-        """Run forward and backward of one batch; return its loss and hits."""
+        """Run forward and backward of one batch; return its loss and number of correct predictions."""
         self.net.set_training(True, batch_size=len(samples))
         phase = self._phases.at(self.step)
         batch = _to_device(phase.source.batch(samples, views), self.device)
@@ -278,9 +278,9 @@ class Training:
             phase = self._phases.at(self._last_step(epoch))
             logits = predict_logits(self.net, phase.source, self.val, device=self.device, cut=phase.cut)
             scores = _scores(logits, self.class_ids[self.val])
-        loss, hits, count = self._sums
+        loss, num_correct, count = self._sums
         seconds = self._seconds + time.monotonic() - started
-        record = EpochRecord(epoch + 1, loss / count, hits / count, *scores, self._rate, seconds)
+        record = EpochRecord(epoch + 1, loss / count, num_correct / count, *scores, self._rate, seconds)
         self._sums, self._seconds = [0.0, 0.0, 0.0], 0.0
         self.records.append(record)
         if record.train_loss <= _GOOD_LOSS * np.log(max(2, int(self.class_ids.max()) + 1)):
@@ -347,14 +347,15 @@ def _to_device(batch: Batch, device: Any) -> Batch:
     return tuple(s.to(device) for s in states), {n: e.to(device) for n, e in early.items()}
 
 
-def _scores(logits: NDArray[np.float32], truth: Ids) -> tuple[float, float, float]:
+def _scores(logits: NDArray[np.float32], class_ids: Ids) -> tuple[float, float, float]:
     """Return log-loss, accuracy and macro F1 over the classes that occur."""
     z = logits.astype(np.float64)
     z -= z.max(axis=1, keepdims=True)
     log_p = z - np.log(np.exp(z).sum(axis=1, keepdims=True))
     best = z.argmax(axis=1)
     f1 = []
-    for k in np.unique(truth):
-        right = float(((best == k) & (truth == k)).sum())
-        f1.append(2.0 * right / float((best == k).sum() + (truth == k).sum()))
-    return float(-log_p[np.arange(len(truth)), truth].mean()), float((best == truth).mean()), float(np.mean(f1))
+    for k in np.unique(class_ids):
+        true_positives = float(((best == k) & (class_ids == k)).sum())
+        f1.append(2.0 * true_positives / float((best == k).sum() + (class_ids == k).sum()))
+    loss = -log_p[np.arange(len(class_ids)), class_ids].mean()
+    return float(loss), float((best == class_ids).mean()), float(np.mean(f1))

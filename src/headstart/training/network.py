@@ -100,7 +100,7 @@ class HeadModule(nn.Module):  # type: ignore[misc]
 
 
 class _DropPath(nn.Module):  # type: ignore[misc]
-    """Stochastic depth: drops the residual branch for a random part of the images."""
+    """Stochastic depth: drop the residual branch for a random subset of the images."""
 
     def __init__(self, rate: float) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class _DropPath(nn.Module):  # type: ignore[misc]
 
 
 class RandomHead(nn.Module):  # type: ignore[misc]
-    """A randomly initialized head of a given description, on the state at the cut.
+    """Randomly initialized head, built from its description, on the state at the cut.
 
     Args:
         spec: Description of the head.
@@ -266,7 +266,7 @@ class FinetunedNetwork(nn.Module):  # type: ignore[misc]
         return len(training)
 
     def trained(self) -> dict[str, Any]:
-        """Return every tensor that training changes, by name (no copies)."""
+        """Return all trained tensors by name, without copying."""
         tensors = {f"head.{n}": p.data for n, p in self.head.named_parameters()}
         if isinstance(self.head, RandomHead):
             tensors.update({f"head.{n}": b for n, b in self.head.named_buffers()})

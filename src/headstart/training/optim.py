@@ -94,7 +94,7 @@ class Stepper:
         ]
 
     def set_starts(self, tensors: Mapping[str, Any], net: FinetunedNetwork) -> None:
-        """Set the targets of weight decay, after a training was resumed."""
+        """Set the targets of weight decay of a resumed training."""
         by_id = {id(p): f"head.{n}" for n, p in net.head.named_parameters()}
         by_id |= {id(p): f"backbone.{n}" for pairs in net.stage_params.values() for n, p in pairs}
         self._starts = [
@@ -142,13 +142,13 @@ class Stepper:
 
     def load_tensors(self, tensors: Mapping[str, Any]) -> None:
         """Load the optimizer's state."""
-        whole = self.optimizer.state_dict()
+        state_dict = self.optimizer.state_dict()
         state: dict[int, dict[str, Any]] = {}
         for name, tensor in tensors.items():
             i, _, key = name.partition(".")
             state.setdefault(int(i), {})[key] = tensor.clone()
-        whole["state"] = state
-        self.optimizer.load_state_dict(whole)
+        state_dict["state"] = state
+        self.optimizer.load_state_dict(state_dict)
 
 
 def _decay_target(parameter: Any, start: Any, is_from_zero: bool) -> Any:

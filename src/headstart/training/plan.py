@@ -19,8 +19,8 @@ class FinetunePlan:
 
     Attributes:
         strategy: `head`, `finetune`, `full` or `scratch`.
-        cut: First trainable stage.
-        epochs: Passes over the training images.
+        train_from: First trainable stage.
+        epochs: Number of epochs.
         batch_size: Images per step.
         lr: Peak learning rate of the last stage; earlier stages have `lr * layer_decay ** k`.
         head_lr: Peak learning rate of the head.
@@ -42,17 +42,17 @@ class FinetunePlan:
             the probe's head.
         head_only_fraction: Fraction of the steps in which the head trains alone.
         swa_fraction: Fraction of the last steps whose weights are averaged (SWA).
-        grad_clip_norm: Largest norm of the gradient; 0 is off.
-        views: Cached views per image.
+        grad_clip_norm: Maximum gradient norm; 0 disables clipping.
+        num_views: Cached views per image.
         is_cached: Whether activations at the cut are cached; else they are computed in every epoch.
         augment: Augmentation, see `preprocessing.augmentation`.
         train_image_size: Shorter side of training views in pixels; 0 for the size of prediction. Scores always use the
             size of prediction.
         refit_head: Whether the final head is the mean of the trained head and a closed-form head refitted on the
             fine-tuned features of the training images, resized as in prediction.
-        patience: Epochs without a better `monitor` before training stops; None disables early stopping.
+        patience: Epochs without improvement of `monitor` before training stops; None disables early stopping.
         monitor: `val_loss`, `val_accuracy` or `val_f1_macro`.
-        unfreeze: (stage, fraction of the steps after which it trains); empty trains all from the start.
+        unfreeze: (stage, fraction of the steps after which it is unfrozen); empty trains all from the start.
         seed: Random seed of order, views and dropout.
     """
 

@@ -42,8 +42,8 @@ class ProbeComparison:
         multiplier: The factor on the logits selected with it.
         is_better: Whether the fine-tuned network is significantly better.
         num_samples: Images compared.
-        best_gain: The gain at that factor and temperature on the same images. Biased by the selection, but less noisy
-            than `gain` on few images: for ranking plans, not for evaluating one.
+        best_gain: The gain at that factor and temperature on the same images. Selection biases it, but it is less noisy
+            than `gain` on few images: use it to rank plans, not to evaluate one.
         logits: (N, K) out-of-fold logits of the fine-tuned network at the factor selected on the other folds.
     """
 

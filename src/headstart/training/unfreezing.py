@@ -46,14 +46,14 @@ class Phases:
         """Return the phase of a step."""
         return self._phases[self._index(step)]
 
-    def announce(self, wanted: Iterable[tuple[int, Sequence[tuple[int, int]]]]) -> None:
+    def announce(self, batches: Iterable[tuple[int, Sequence[tuple[int, int]]]]) -> None:
         """Announce the next batches to the sources.
 
         Args:
-            wanted: (step, (sample, view) pairs) in order.
+            batches: (step, (sample, view) pairs) in order.
         """
         by_phase: dict[int, list[tuple[int, int]]] = {}
-        for step, pairs in wanted:
+        for step, pairs in batches:
             by_phase.setdefault(self._index(step), []).extend(pairs)
         for index, own in by_phase.items():
             self._phases[index].source.announce(own)
@@ -64,7 +64,7 @@ class Phases:
 
 
 def start_of(plan: FinetunePlan, stage: str) -> float:
-    """Return the fraction of the steps after which a stage trains."""
+    """Return the fraction of the steps after which a stage is unfrozen."""
     return max(dict(plan.unfreeze).get(stage, 0.0), plan.head_only_fraction)
 
 
