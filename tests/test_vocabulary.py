@@ -44,7 +44,7 @@ RENAMED = {
     "doubt_scale": "ood_scale",
     "estimate_share": "estimate_proportion",
     "false_alarms": "false_positive_rate",
-    "find_probe": "fit_probe_on_dataset",
+    "find_probe": "fit_training_probe",
     "fit_mode": "resize_mode",
     "given_share": "given_class_fraction",
     "guard_cell": "escape_formula",

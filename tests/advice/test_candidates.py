@@ -8,7 +8,7 @@ from headstart.config.settings import resolve
 
 pytest.importorskip("torch")
 
-from headstart.advice.candidates import _fit
+from headstart.advice.candidates import fit_trial
 from headstart.advice.finetune_costs import epochs_for_budget, folds_that_fit, image_seconds, trainings_s
 from headstart.training.loop import EpochRecord
 from headstart.training.plan import FinetunePlan, default_plan
@@ -26,8 +26,8 @@ def plans() -> list[FinetunePlan]:
 
 def fit(seconds: float, num: int = 200, **settings: object) -> tuple[int, int, int, float] | None:
     resolved = resolve({"data": "x", "budget": "5m", **settings}, source="python")
-    choice = _fit(resolved, plans(), SPEEDS, num, seconds, 0)
-    return None if choice is None else (len(choice[0]), *choice[1:])
+    trial = fit_trial(resolved, plans(), SPEEDS, num, seconds, 0)
+    return None if trial is None else (len(trial.plans), trial.epochs, trial.num_folds, trial.seconds)
 
 
 def test_more_time_gives_longer_trial() -> None:
@@ -67,9 +67,9 @@ def test_head_refit_is_counted() -> None:
     resolved = resolve({"data": "x", "budget": "5m", "epochs": 5}, source="python")
     seconds = []
     for has_refit in (False, True):
-        choice = _fit(resolved, [p.with_(refit_head=has_refit) for p in plans()], SPEEDS, 200, 400, 0)
-        assert choice is not None
-        seconds.append(choice[3])
+        trial = fit_trial(resolved, [p.with_(refit_head=has_refit) for p in plans()], SPEEDS, 200, 400, 0)
+        assert trial is not None
+        seconds.append(trial.seconds)
     assert seconds[0] < seconds[1] < 1.1 * seconds[0]
     speed = {"view_s": 0.0, "image_s": 0.01}
     whole = default_plan("full", "stem", 1000, 4)

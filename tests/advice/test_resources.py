@@ -15,10 +15,9 @@ from event_text import decisions_of
 from PIL import Image, ImageDraw
 
 import headstart
-from headstart.config.settings import resolve
+from headstart.config.settings import ResolvedConfig, resolve
 from headstart.errors import MissingExtraError, SettingError
 from headstart.events import EventStream
-from headstart.types.records import Decision
 
 pytest.importorskip("torch")
 
@@ -29,7 +28,7 @@ from headstart.store.activation_cache import ActivationCache
 from headstart.training.checkpoint import load_snapshot
 from headstart.training.log import EpochLog
 from headstart.training.loop import EpochRecord
-from headstart.training.plan import default_plan
+from headstart.training.plan import FinetunePlan, default_plan
 
 
 @pytest.fixture(scope="module")
@@ -37,15 +36,8 @@ def few(tmp_path_factory: pytest.TempPathFactory, make_images: Callable[..., Pat
     return make_images(tmp_path_factory.mktemp("few"), {"stripes": 10, "discs": 10})
 
 
-class FakeContext:
-    """Records decisions."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.resolved = resolve({"data": "x", "strategy": "finetune", **settings}, source="python")
-        self.decided: dict[str, Any] = {}
-
-    def decide(self, decisions: list[Decision]) -> None:
-        self.decided |= {d.setting: d.value for d in decisions}
+def resolved_with(**settings: Any) -> ResolvedConfig:
+    return resolve({"data": "x", "strategy": "finetune", **settings}, source="python")
 
 
 class FakeJournal:
@@ -55,7 +47,9 @@ class FakeJournal:
         self.values: dict[str, Any] = {}
 
     def once(self, key: str, make: Callable[[], Any]) -> Any:
-        return self.values.setdefault(key, make())
+        if key not in self.values:
+            self.values[key] = make()
+        return self.values[key]
 
 
 ROWS = {"stage6": 40_000, "stage7": 10_000}
@@ -65,49 +59,53 @@ def trainer_with(room: int, checkpoints: FakeJournal | None = None) -> Any:
     cache = SimpleNamespace(room_bytes=lambda: room)
     sources = SimpleNamespace(cache=cache, row_bytes=lambda plan: ROWS[plan.train_from])
     backbone = SimpleNamespace(cut=lambda text: {"last-2": "stage6"}.get(text, "stage7"))
-    return SimpleNamespace(sources=sources, backbone=backbone, checkpoints=checkpoints or FakeJournal())
+    journal = checkpoints or FakeJournal()
+    journal.values.setdefault("flipped", (0.9, 0.0, 0.01))  # flipping does no harm
+    data = SimpleNamespace(train=np.arange(1000))
+    return SimpleNamespace(sources=sources, backbone=backbone, checkpoints=journal, data=data)
 
 
-def fitted(room: int, checkpoints: FakeJournal | None = None, **settings: Any) -> tuple[Any, FakeContext]:
-    context = FakeContext(**settings)
+def fitted(room: int, checkpoints: FakeJournal | None = None, **settings: Any) -> tuple[FinetunePlan, dict[str, Any]]:
+    """Return the fitting plan and the decisions by setting."""
     plan = default_plan("finetune", "stage6", 1000, 4).with_(num_views=settings.get("num_views", 8))
-    return fit_to_disk(context, trainer_with(room, checkpoints), plan, 1000), context  # type: ignore[arg-type]
+    adapted = fit_to_disk(resolved_with(**settings), trainer_with(room, checkpoints), plan, 1000)
+    return adapted.plan, {d.setting: d.value for d in adapted.decisions}
 
 
 def test_fitting_plan_is_unchanged() -> None:
-    plan, context = fitted(360_000_000)
-    assert (plan.num_views, plan.train_from, plan.is_cached, context.decided) == (8, "stage6", True, {})
+    plan, decided = fitted(360_000_000)
+    assert (plan.num_views, plan.train_from, plan.is_cached, decided) == (8, "stage6", True, {})
 
 
 def test_little_disk_space_reduces_views() -> None:
-    plan, context = fitted(200_000_000)
+    plan, decided = fitted(200_000_000)
     assert (plan.num_views, plan.train_from, plan.is_cached) == (4, "stage6", True)
-    assert context.decided == {"num_views": 4}
+    assert decided == {"num_views": 4}
 
 
 def test_less_disk_space_moves_cut() -> None:
-    plan, context = fitted(60_000_000)
+    plan, decided = fitted(60_000_000)
     assert (plan.num_views, plan.train_from, plan.is_cached) == (5, "stage7", True)
-    assert context.decided == {"train_from": "stage7", "num_views": 5}
+    assert decided == {"train_from": "stage7", "num_views": 5}
 
 
 def test_no_disk_space_disables_cache() -> None:
-    plan, context = fitted(1_000_000)
+    plan, decided = fitted(1_000_000)
     assert (plan.train_from, plan.is_cached, plan.num_views) == ("stage6", False, plan.epochs)
-    assert context.decided == {"finetune.is_cached": False}
+    assert decided == {"finetune.is_cached": False}
 
 
 def test_resumed_run_keeps_plan() -> None:
     checkpoints = FakeJournal()
     for room in (200_000_000, 60_000_000, 1_000_000_000):
-        plan, context = fitted(room, checkpoints)
-        assert (plan.num_views, plan.train_from, context.decided) == (4, "stage6", {"num_views": 4})
+        plan, decided = fitted(room, checkpoints)
+        assert (plan.num_views, plan.train_from, decided) == (4, "stage6", {"num_views": 4})
 
 
-def test_equal_candidates_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(finetune_candidates, "without_harmful_flip", lambda context, trainer, plan: plan)
+def test_equal_candidates_are_merged() -> None:
     for room, cuts in ((10**9, ["stage6", "stage6", "stage7", "stage7"]), (60_000_000, ["stage7", "stage7"])):
-        plans = finetune_candidates._make_candidates(FakeContext(strategy="auto"), trainer_with(room), 1000, 4)  # type: ignore[arg-type]
+        resolved = resolved_with(strategy="auto", budget="5m")
+        plans, _ = finetune_candidates.make_candidates(resolved, trainer_with(room), 1000, 4)
         assert [p.train_from for p in plans] == cuts
         assert [p.augment == "none" for p in plans] == [False, True] * (len(cuts) // 2)
         assert {p.lr for p in plans if p.train_from == "stage7"} == {finetune_candidates._LATE_LR}

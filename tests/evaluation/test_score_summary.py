@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.evaluation.head_evaluation import HeadEvaluation
+from headstart.evaluation.head_evaluation import HeadEvaluation, ModelLogits
 from headstart.evaluation.metrics import evaluate
 from headstart.evaluation.score_summary import summarize_classification
 from headstart.types.codes import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
@@ -25,7 +25,9 @@ def summary(signal: float = 3.0, groups: Any = None, **changes: Any) -> dict[str
         "nearest_neighbor": {"accuracy": 0.5, "balanced_accuracy": 0.45},
     }
     given = {"val": None, "test": None, "is_imbalanced": False} | changes
-    evaluation = HeadEvaluation(train=scored, cv=scored, baselines=baselines, logits=logits.astype(np.float32), **given)
+    every, rows = np.arange(120), logits.astype(np.float32)
+    model_logits = ModelLogits(rows, every, rows, every)
+    evaluation = HeadEvaluation(train=scored, cv=scored, baselines=baselines, logits=model_logits, **given)
     return summarize_classification({**evaluation.blocks_json(), "baselines": baselines})
 
 

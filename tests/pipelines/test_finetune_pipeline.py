@@ -18,8 +18,11 @@ from event_text import decisions_of, events_of
 import headstart
 from headstart.api.functions import resume
 from headstart.errors import DataError, InvalidEvaluationError, SettingError, UsageError
-from headstart.pipelines import train_finetune as finetune_pipeline
+from headstart.pipelines import finetune as finetune_pipeline
+from headstart.pipelines import train as train_pipeline
+from headstart.pipelines.trained_model import FinetuneOutcome
 from headstart.training.checkpoint import Checkpoints, load_snapshot
+from headstart.training.held_out_trainer import HeldOutTrainer
 from headstart.training.loop import TrainingState
 from headstart.training.probe_comparison import ProbeComparison, refuse_finetuned_features
 from headstart.types.codes import DecisionReason
@@ -53,12 +56,12 @@ def test_invalid_descriptions_leave_no_run(
     wrong: dict[str, str], message: str | None, few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     started: list[str] = []
-    monkeypatch.setattr(finetune_pipeline.FinetunePipeline, "run", lambda self: started.append("go"))
+    monkeypatch.setattr(finetune_pipeline, "_train", lambda *_: started.append("go") or FinetuneOutcome())
     if message is None:
         headstart.train(few, out=tmp_path / "run", strategy="finetune", num_threads=1, **wrong)
         assert started == ["go"]
         return
-    monkeypatch.setattr(finetune_pipeline, "fit_probe_on_dataset", lambda *_: started.append("probe"))
+    monkeypatch.setattr(train_pipeline, "fit_training_probe", lambda *_: started.append("probe"))
     with pytest.raises(UsageError, match=message):
         headstart.train(few, out=tmp_path / "run", strategy="finetune", num_threads=1, **wrong)
     assert not started  # stages too, which the network list contains
@@ -70,7 +73,7 @@ def test_folds_with_validation_split_are_refused(
 ) -> None:
     for name, seed in (("train", 0), ("val", 10), ("test", 20)):
         make_images(tmp_path / "own" / name, {"stripes": 5, "discs": 5}, seed)
-    monkeypatch.setattr(finetune_pipeline.FinetunePipeline, "run", lambda self: None)
+    monkeypatch.setattr(finetune_pipeline, "_train", lambda *_: FinetuneOutcome())
     with pytest.raises(SettingError, match="validation split"):
         headstart.train(tmp_path / "own", out=tmp_path / "run", strategy="finetune", folds=3, num_threads=1)
     assert not (tmp_path / "run").exists()
@@ -285,7 +288,7 @@ def test_auto_compares_candidates(few: Path, tmp_path: Path) -> None:
 
 def test_report_describes_rejected_candidates(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worse = ProbeComparison(-0.5, -0.6, -0.4, 0.0, 0.0, 1.0, 1.0, False, 4, -0.5, np.zeros((4, 2), np.float32))
-    monkeypatch.setattr(finetune_pipeline, "compare_to_probe", lambda *a, **k: worse)
+    monkeypatch.setattr(HeldOutTrainer, "compare", lambda *_, **__: worse)
     settings: dict[str, Any] = {
         "strategy": "finetune",
         "train_from": "last",

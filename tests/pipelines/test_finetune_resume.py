@@ -30,7 +30,7 @@ from headstart.utils.locks import RunLock
 
 pytest.importorskip("torch")
 
-from headstart.pipelines import train_finetune as finetune_pipeline
+from headstart.pipelines import finetune as finetune_pipeline
 from headstart.training import log as finetune_log
 from headstart.training.jobs import InterruptHandler
 
@@ -60,7 +60,7 @@ def stopped(few: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that was killed before its first training; tests copy it."""
     folder = tmp_path_factory.mktemp("runs") / "stopped"
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune_pipeline.FinetunePipeline, "run", die)
+        patch.setattr(finetune_pipeline, "_train", die)
         with pytest.raises(Killed):
             headstart.train(few, out=folder, **HEAD)
     return folder
@@ -186,7 +186,7 @@ def test_relative_paths_resolve_from_another_folder(
 ) -> None:
     monkeypatch.chdir(few.parent)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune_pipeline.FinetunePipeline, "run", die)
+        patch.setattr(finetune_pipeline, "_train", die)
         with pytest.raises(Killed):
             headstart.train(few.name, out=tmp_path / "run", **HEAD)
     monkeypatch.chdir(tmp_path)
@@ -247,7 +247,7 @@ def test_stop_between_trainings_names_resume(stopped: Path, tmp_path: Path) -> N
     run, events = tmp_path / "run", EventStream()
     shutil.copytree(stopped, run)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(finetune_pipeline.FinetunePipeline, "run", lambda self: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(finetune_pipeline, "_train", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             resume(run, events=events)
     assert events.history[-1] == Note(NoteKind.RUN_RESUMABLE, Severity.WARNING, {"run": str(run)})

@@ -34,15 +34,7 @@ PLAN = default_plan("finetune", "stage6", 1000, 4).with_(unfreeze=parse_unfreeze
 NAMES = ("stem", "stage5", "stage6", "stage7", "neck", "head")
 
 
-class FakeContext:
-    """Records decisions."""
-
-    def __init__(self) -> None:
-        self.resolved = resolve({"data": "x", "strategy": "finetune", "unfreeze": "stage7@0,stage6@30%"}, source="x")
-        self.decided: dict[str, Decision] = {}
-
-    def decide(self, decisions: list[Decision]) -> None:
-        self.decided |= {d.setting: d for d in decisions}
+RESOLVED = resolve({"data": "x", "strategy": "finetune", "unfreeze": "stage7@0,stage6@30%"}, source="x")
 
 
 def phase_rows(is_on: bool = True) -> PhaseCaches:
@@ -66,15 +58,16 @@ class FakeSources:
         return [20_000, 40_000] if len(self.sources.phases.cuts(plan)) == 2 else [40_000]
 
 
-def fitted(room: int, folder: Path) -> tuple[FinetunePlan, FakeContext, PhaseCaches]:
-    context, trainer = FakeContext(), FakeSources(room, Checkpoints(folder))
-    return fit_to_disk(context, trainer, PLAN, 1000), context, trainer.sources.phases  # type: ignore[arg-type]
+def fitted(room: int, folder: Path) -> tuple[FinetunePlan, Decision, PhaseCaches]:
+    """Return the fitting plan, the decision about phases, and the caches."""
+    trainer = FakeSources(room, Checkpoints(folder))
+    adapted = fit_to_disk(RESOLVED, trainer, PLAN, 1000)  # type: ignore[arg-type]
+    return adapted.plan, adapted.decisions[0], trainer.sources.phases
 
 
 def test_all_phases_are_reported(tmp_path: Path) -> None:
-    plan, context, rows = fitted(300_000_000, tmp_path)
+    plan, decision, rows = fitted(300_000_000, tmp_path)
     assert (plan, rows.is_on) == (PLAN, True)
-    decision = context.decided["finetune.phases"]
     assert (decision.value, decision.reason) == ("one_per_cut", DecisionReason.PHASES_FIT_CACHE)
     assert decision.evidence["phases"] == [
         {"start": 0.0, "cut": "stage7", "needed_bytes": 100_000_000},
@@ -83,12 +76,11 @@ def test_all_phases_are_reported(tmp_path: Path) -> None:
 
 
 def test_large_phases_use_earliest_cut(tmp_path: Path) -> None:
-    plan, context, rows = fitted(299_000_000, tmp_path)
+    plan, decision, rows = fitted(299_000_000, tmp_path)
     assert (plan, rows.is_on) == (PLAN, False)  # as many views as before
-    decision = context.decided["finetune.phases"]
     assert (decision.value, decision.reason) == ("one", DecisionReason.PHASES_TOO_LARGE)
     assert (decision.evidence["room_bytes"], decision.evidence["cut"]) == (299_000_000, "stage6")
-    plan, context, rows = fitted(120_000_000, tmp_path / "less")
+    plan, _, rows = fitted(120_000_000, tmp_path / "less")
     assert (plan.num_views, plan.is_cached, rows.is_on) == (2, True, False)
 
 
@@ -98,15 +90,16 @@ def test_resumed_run_keeps_rows(tmp_path: Path) -> None:
 
 
 def test_network_without_later_cut_uses_earliest_cut(tmp_path: Path) -> None:
-    context, trainer = FakeContext(), FakeSources(900_000_000, Checkpoints(tmp_path))
+    trainer = FakeSources(900_000_000, Checkpoints(tmp_path))
 
     def refuse(plan: FinetunePlan) -> list[int]:
         raise UsageError("training cannot begin at `stage7`: a list of tensors crosses it.")
 
     trainer.sources.phase_bytes = refuse
-    assert fit_to_disk(context, trainer, PLAN, 1000) == PLAN  # type: ignore[arg-type]
+    adapted = fit_to_disk(RESOLVED, trainer, PLAN, 1000)  # type: ignore[arg-type]
+    assert adapted.plan == PLAN
     assert not trainer.sources.phases.is_on
-    decision = context.decided["finetune.phases"]
+    (decision,) = adapted.decisions
     assert decision.reason is DecisionReason.PHASES_CANNOT_BE_CUT
     assert decision.evidence == {"cut": "stage6", "wanted_cuts": ["stage7", "stage6"]}
 

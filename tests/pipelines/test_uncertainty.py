@@ -15,8 +15,9 @@ from event_text import events_of
 import headstart
 from headstart.api.model import Run
 from headstart.errors import UsageError
+from headstart.evaluation.head_evaluation import ModelLogits
 from headstart.evaluation.softmax import softmax
-from headstart.evaluation.uncertainty import fit_finetuned_uncertainty
+from headstart.evaluation.uncertainty import UncertaintyTargets, fit_finetuned_uncertainty
 from headstart.probe.linear import LinearHead
 from headstart.probe.normalize import fit_normalizer
 from headstart.reports.writer import read_run_data
@@ -226,9 +227,14 @@ class TestTunedNetworks:
         train = np.arange(100)
         scored = train[100 - num_held_out :] if num_held_out else train
         uncertainty = fit_finetuned_uncertainty(
-            samples, features, split, head if has_head else None, logits, scored, logits[scored],
-            train[: 100 - num_held_out], frozen=frozen, ood_fpr=0.1, coverage=0.9,
-        )  # fmt: skip
+            samples,
+            features,
+            split,
+            head if has_head else None,
+            ModelLogits(logits, scored, logits[scored], train[: 100 - num_held_out]),
+            UncertaintyTargets(ood_fpr=0.1, coverage=0.9),
+            frozen=frozen,
+        )
         assert uncertainty.ood.rule.has_residual_norm is (counted > 0)
         assert uncertainty.json["ood"]["has_residual_norm"] is (counted > 0)
         if counted:

@@ -13,7 +13,7 @@ from text_checks import faults, page_texts, texts_of
 
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.metrics import detection_to_json, evaluate_detections
-from headstart.evaluation.head_evaluation import HeadEvaluation
+from headstart.evaluation.head_evaluation import HeadEvaluation, ModelLogits
 from headstart.evaluation.metrics import evaluate, evaluation_to_json
 from headstart.evaluation.paired_comparison import ClassDifference, ComparisonVerdict, Difference, PairedComparison
 from headstart.evaluation.score_summary import summarize_classification, summarize_detections, summarize_evaluation
@@ -179,9 +179,9 @@ def test_score_lines(k: int, is_imbalanced: bool, skill: float) -> None:
         )
         shares = {"accuracy": 1 / k, "balanced_accuracy": 1 / k}
         baselines = {"majority": {"class_name": "a", **shares}, "nearest_neighbor": shares}
-        evaluation = HeadEvaluation(
-            scored, scored, None, scored, baselines, logits.astype(np.float32), is_imbalanced, leaky
-        )
+        every, rows = np.arange(len(truth)), logits.astype(np.float32)
+        model_logits = ModelLogits(rows, every, rows, every)
+        evaluation = HeadEvaluation(scored, scored, None, scored, baselines, model_logits, is_imbalanced, leaky)
         score = summarize_classification({**evaluation.blocks_json(), "baselines": baselines})
         check(text for _, text in score_lines(score))
 

@@ -7,35 +7,33 @@ on held-out images.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from headstart.advice.finetune_costs import (
     FINAL_STEPS_S,
     NUM_FOLDS,
     SAFETY,
     folds_that_fit,
+    image_seconds,
     measure_speed,
     training_s,
     views_s,
 )
-from headstart.advice.resources import fit_to_disk, without_harmful_flip
+from headstart.advice.resources import adapt_plan
 from headstart.events import Stage
 from headstart.training.plan import FinetunePlan
 from headstart.training.planning import make_plan
-from headstart.training.trainer import FinetuneTrainer
 from headstart.types.codes import DecisionReason, Evidence, JsonValue, NoteKind
 from headstart.types.records import Decision
 
 if TYPE_CHECKING:
     from headstart.config.settings import ResolvedConfig
-    from headstart.probe.linear import LinearHead
-    from headstart.training.fitted_probe import ProbeRunContext
+    from headstart.training.held_out_trainer import HeldOutTrainer
+    from headstart.training.trainer import FinetuneTrainer
 
-__all__ = ["SelectedCandidate", "select_candidate"]
+__all__ = ["PlanChoice", "Trial", "fit_trial", "keep_probe", "make_candidates", "select_candidate"]
 
 _LATE_LR = 1e-3
 """Peak learning rate if only the last stage trains: three times the default."""
@@ -50,119 +48,168 @@ _MIN_EPOCHS = 8  # below, try fewer candidates instead of shorter pilots
 
 
 @dataclass(frozen=True)
-class SelectedCandidate:
-    """The candidate that continues after the pilots.
+class PlanChoice:
+    """What to train.
 
     Attributes:
-        plan: Its training plan.
-        num_folds: Number of the `NUM_FOLDS` folds that the budget allows.
+        plan: The training plan; None keeps the probe.
+        num_folds: Number of folds.
+        num_used: Number of these folds that are trained before the final training.
+        decisions: Decisions to show and record.
+        unshown: Decisions to record only, after the others.
     """
+
+    plan: FinetunePlan | None
+    num_folds: int = 0
+    num_used: int = 0
+    decisions: tuple[Decision, ...] = ()
+    unshown: tuple[Decision, ...] = ()
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The pilots that fit into a budget.
+
+    Attributes:
+        plans: The candidates.
+        speeds: Result of `measure_speed` for each.
+        epochs: Epochs of each.
+        num_folds: Folds of the best one that are trained in all.
+        seconds: Expected seconds, the training of the best one included.
+    """
+
+    plans: list[FinetunePlan]
+    speeds: list[dict[str, float]]
+    epochs: int
+    num_folds: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Pilot:
+    """Result of a pilot: gain in log-loss over the fold's probe, and seconds per training image."""
 
     plan: FinetunePlan
-    num_folds: int
+    speed: dict[str, float]
+    gain: float
+    image_s: float
+
+    def to_json(self) -> dict[str, JsonValue]:
+        return {**_candidate_json(self.plan), "log_loss_gain": self.gain}
 
 
-def select_candidate(
-    context: ProbeRunContext,
-    trainer: FinetuneTrainer,
-    started: float,
-    make_head: Callable[[FinetunePlan], LinearHead],
-    pilot: Callable[[FinetunePlan], tuple[float, float]],
-) -> SelectedCandidate | None:
-    """Measure speeds, run pilots of the candidates that fit on one fold, and return the best; None keeps the probe.
+def select_candidate(resolved: ResolvedConfig, trials: HeldOutTrainer, deadline: float) -> PlanChoice:
+    """Measure speeds, run pilots of the candidates that fit on one fold, and return the best.
 
     Args:
-        context: Receives the decisions.
-        trainer: The trainer.
-        started: `time.monotonic()` when the command began.
-        make_head: Returns the initial head of a plan.
-        pilot: Runs a plan on the first fold; returns the log-loss gain over the fold's probe, and the seconds per
-            training image.
+        resolved: The settings, with a budget.
+        trials: Trains the pilots.
+        deadline: `time.monotonic()` at which the final steps must begin.
     """
-    resolved, fitted = context.resolved, trainer.fitted
-    train = fitted.split.where("train")
-    num_classes = len(fitted.samples.class_names)
-    journal = trainer.checkpoints
-    budget_s = 60.0 * (resolved.settings.time_budget or 0.0)
-    left = journal.once("seconds_left", lambda: budget_s - (time.monotonic() - started) - FINAL_STEPS_S)
+    trainer, num = trials.trainer, len(trials.train)
+    journal, budget_s = trainer.checkpoints, 60.0 * (resolved.settings.time_budget or 0.0)
+    left = journal.once("seconds_left", lambda: deadline - time.monotonic())
     if left <= 0:
-        context.events.warn(NoteKind.FINE_TUNING_SKIPPED, why="budget", left_seconds=0.0)
         spent_s = budget_s - FINAL_STEPS_S - left
         times: Evidence = {"budget_seconds": budget_s, "spent_seconds": spent_s, "reserved_seconds": FINAL_STEPS_S}
-        _keep_probe(context, DecisionReason.BUDGET_SPENT, times)
-        return None
-    plans = _make_candidates(context, trainer, len(train), num_classes)
+        return keep_probe(trials, DecisionReason.BUDGET_SPENT, times, why="budget", left_seconds=0.0)
+    plans, decisions = make_candidates(resolved, trainer, num, trials.num_classes)
     begun = time.monotonic()
-    speeds = []
-    for plan in plans:
-        key = f"speed-{plan.train_from}"
-        speeds.append(journal.once(key, lambda p=plan: measure_speed(trainer, p, make_head(p), train)))  # type: ignore[misc]
-        s = speeds[-1]
-        if plan.train_from not in [p.train_from for p in plans[: len(speeds) - 1]]:
-            context.events.note(
-                NoteKind.SPEED_MEASURED,
-                train_from=plan.train_from,
-                image_seconds=s["image_s"],
-                view_seconds=s["view_s"],
-            )
+    speeds = _measure_speeds(trials, plans)
     left = journal.once("seconds_left_measured", lambda: left - (time.monotonic() - begun))
-    num_val = len(fitted.split.where("val"))
-    choice = _fit(resolved, plans, speeds, len(train), left, num_val)
-    if choice is None:
-        context.events.warn(NoteKind.FINE_TUNING_SKIPPED, why="budget", left_seconds=max(left, 0.0))
-        times = {"left_seconds": max(left, 0.0), "reserved_seconds": FINAL_STEPS_S}
-        _keep_probe(context, DecisionReason.BUDGET_TOO_SHORT_FOR_TRIAL, times)
-        return None
-    used, epochs, num_folds, seconds = choice
-    trial = {"epochs": epochs, "num_folds_used": num_folds, "num_folds": NUM_FOLDS}
-    times = {"left_seconds": left, "expected_seconds": seconds}
-    context.decide([Decision("finetune.trial", trial, DecisionReason.TRIAL_FITS_BUDGET, evidence=times)])
-    sized = [p if resolved.is_explicit("epochs") else p.with_(epochs=epochs) for p in used]
+    trial = fit_trial(resolved, plans, speeds, num, left, len(trials.val))
+    if trial is None:
+        reason, left = DecisionReason.BUDGET_TOO_SHORT_FOR_TRIAL, max(left, 0.0)
+        times = {"left_seconds": left, "reserved_seconds": FINAL_STEPS_S}
+        return keep_probe(trials, reason, times, decisions, why="budget", left_seconds=left)
+    fitting = {"epochs": trial.epochs, "num_folds_used": trial.num_folds, "num_folds": NUM_FOLDS}
+    times = {"left_seconds": left, "expected_seconds": trial.seconds}
+    decisions.append(Decision("finetune.trial", fitting, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
+    sized = [p if resolved.is_explicit("epochs") else p.with_(epochs=trial.epochs) for p in trial.plans]
     sized = [p.with_(num_views=min(p.num_views, p.epochs)) for p in sized]
-    speeds = speeds[-len(sized) :]
-    sized = _with_more_views(context, trainer, sized, speeds, len(train), left - seconds)
-    gains, seconds_per_image = [], []
-    for plan in sized:
-        settings = {"train_from": plan.train_from, "lr": plan.lr, "augment": plan.augment, "num_epochs": plan.epochs}
-        with context.events.stage(Stage.PILOT, **settings) as evidence:
-            gain, image_s = pilot(plan)
-            evidence["log_loss_gain"] = gain
-        gains.append(gain)
-        seconds_per_image.append(image_s)
-    best = int(np.argmax(gains))
-    pilots: list[JsonValue] = [{**_candidate_json(p), "log_loss_gain": g} for p, g in zip(sized, gains, strict=True)]
-    if gains[best] <= 0:
-        context.events.warn(NoteKind.FINE_TUNING_SKIPPED, why="no_gain")
-        _keep_probe(context, DecisionReason.NO_PILOT_GAIN, {"pilots": pilots})
-        return None
-    candidate = _candidate_json(sized[best])
-    context.decide(
-        [Decision("finetune.candidate", candidate, DecisionReason.PILOTS_COMPARED, evidence={"pilots": pilots})]
-    )
-    chosen = [Decision(n, v, DecisionReason.PILOTS_COMPARED, evidence={"pilots": pilots}) for n, v in candidate.items()]
-    chosen.append(Decision("epochs", sized[best].epochs, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
-    context.decide([d for d in chosen if not resolved.is_explicit(d.setting)], is_shown=False)
-    if not num_val:
-        context.decide_used(Decision("folds", NUM_FOLDS, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
-    left = journal.once("seconds_left_after_pilots", lambda: budget_s - (time.monotonic() - started) - FINAL_STEPS_S)
-    fitting = num_folds
-    if not num_val:
-        fitting = folds_that_fit(sized[best], seconds_per_image[best], speeds[best]["view_s"], len(train), left)
-    if fitting != num_folds:
-        times = {"left_seconds": left, "image_seconds": seconds_per_image[best], "num_folds": NUM_FOLDS}
-        context.decide([Decision("finetune.folds", fitting, DecisionReason.FOLDS_FIT_BUDGET, evidence=times)])
-    return SelectedCandidate(sized[best], fitting)
+    sized = _with_more_views(resolved, trainer, replace(trial, plans=sized), left - trial.seconds, decisions)
+    pilots = [_run_pilot(trials, plan, speed) for plan, speed in zip(sized, trial.speeds, strict=True)]
+    best = max(pilots, key=lambda p: p.gain)
+    evidence: Evidence = {"pilots": [p.to_json() for p in pilots]}
+    if best.gain <= 0:
+        return keep_probe(trials, DecisionReason.NO_PILOT_GAIN, evidence, decisions, why="no_gain")
+    candidate = _candidate_json(best.plan)
+    decisions.append(Decision("finetune.candidate", candidate, DecisionReason.PILOTS_COMPARED, evidence=evidence))
+    chosen = [Decision(n, v, DecisionReason.PILOTS_COMPARED, evidence=evidence) for n, v in candidate.items()]
+    chosen.append(Decision("epochs", best.plan.epochs, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
+    unshown = [d for d in chosen if not resolved.is_explicit(d.setting)]
+    if not len(trials.val) and resolved.settings.folds is None:
+        unshown.append(Decision("folds", NUM_FOLDS, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
+    left = journal.once("seconds_left_after_pilots", lambda: deadline - time.monotonic())
+    num_used = trial.num_folds
+    if not len(trials.val):
+        num_used = folds_that_fit(best.plan, best.image_s, best.speed["view_s"], num, left)
+    if num_used != trial.num_folds:
+        times = {"left_seconds": left, "image_seconds": best.image_s, "num_folds": NUM_FOLDS}
+        decisions.append(Decision("finetune.folds", num_used, DecisionReason.FOLDS_FIT_BUDGET, evidence=times))
+    return PlanChoice(best.plan, NUM_FOLDS, num_used, tuple(decisions), tuple(unshown))
 
 
-def _fit(
+def keep_probe(
+    trials: HeldOutTrainer,
+    reason: DecisionReason,
+    evidence: Evidence,
+    decisions: Sequence[Decision] = (),
+    **skipped: JsonValue,
+) -> PlanChoice:
+    """Return the choice of the probe, after a warning with the evidence `skipped`."""
+    trials.trainer.events.warn(NoteKind.FINE_TUNING_SKIPPED, **skipped)
+    return PlanChoice(None, decisions=(*decisions, Decision("strategy", "probe", reason, evidence=evidence)))
+
+
+def _measure_speeds(trials: HeldOutTrainer, plans: list[FinetunePlan]) -> list[dict[str, float]]:
+    """Return the measured speed of each plan; plans with the same first trainable stage share one."""
+    speeds: dict[str, dict[str, float]] = {}
+    for plan in plans:
+        cut = plan.train_from
+        if cut not in speeds:
+
+            def measure(plan: FinetunePlan = plan) -> dict[str, float]:
+                return measure_speed(trials.trainer, plan, trials.start_head(plan))
+
+            speed = speeds[cut] = trials.trainer.checkpoints.once(f"speed-{cut}", measure)
+            numbers = {"image_seconds": speed["image_s"], "view_seconds": speed["view_s"]}
+            trials.trainer.events.note(NoteKind.SPEED_MEASURED, train_from=cut, **numbers)
+    return [speeds[plan.train_from] for plan in plans]
+
+
+def _run_pilot(trials: HeldOutTrainer, plan: FinetunePlan, speed: dict[str, float]) -> _Pilot:
+    """Train a plan on the first fold.
+
+    The gain is at the best interpolation factor, so all candidates have the same optimistic bias.
+    """
+    settings = {"train_from": plan.train_from, "lr": plan.lr, "augment": plan.augment, "num_epochs": plan.epochs}
+    with trials.trainer.events.stage(Stage.PILOT, **settings) as evidence:
+        trainings = trials.measure(plan, NUM_FOLDS, 1)
+        gain = evidence["log_loss_gain"] = trials.compare(trainings).best_gain
+    num_held = len(trainings.samples)
+    num_train = len(trials.train) - (0 if len(trials.val) else num_held)
+    return _Pilot(plan, speed, gain, image_seconds(trainings.results[0].records, num_train, num_held))
+
+
+def fit_trial(
     resolved: ResolvedConfig,
     plans: list[FinetunePlan],
     speeds: list[dict[str, float]],
     num: int,
     left: float,
     num_val: int,
-) -> tuple[list[FinetunePlan], int, int, float] | None:
-    """Return the longest trial that fits: its candidates, epochs, folds and seconds."""
+) -> Trial | None:
+    """Return the longest trial that fits.
+
+    Args:
+        resolved: The settings.
+        plans: The candidates, most expensive first.
+        speeds: Result of `measure_speed` for each.
+        num: Number of training images.
+        left: Seconds left.
+        num_val: Number of images of a user's validation split, or 0.
+    """
     for number in range(len(plans), 0, -1):
         used, cost = plans[-number:], speeds[-number:]
         for epochs, folds in _LADDER:
@@ -183,34 +230,36 @@ def _fit(
                 by_cut[p.train_from] = max(by_cut.get(p.train_from, 0.0), views_s(sized, c["view_s"], num + num_val))
             seconds = SAFETY * (seconds + max(rests) + sum(by_cut.values()))
             if seconds <= left:
-                return used, epochs, 1 if num_val else folds, seconds
+                return Trial(used, cost, epochs, 1 if num_val else folds, seconds)
     return None
 
 
-def _make_candidates(
-    context: ProbeRunContext, trainer: FinetuneTrainer, num: int, num_classes: int
-) -> list[FinetunePlan]:
-    """Return the candidate plans, most expensive first; explicit settings are the same in all of them.
+def make_candidates(
+    resolved: ResolvedConfig, trainer: FinetuneTrainer, num: int, num_classes: int
+) -> tuple[list[FinetunePlan], list[Decision]]:
+    """Return the candidate plans, most expensive first, and decisions; explicit settings are the same in all.
 
     Source: trials on 120 to 150 images of four datasets. Cropped views helped blood cells (log-loss .74 against .82)
     and clothing little, and hurt solar cells and digits, so both are tried; training the last stage alone was best on
     the first three, the last two stages on digits.
     """
-    resolved = context.resolved
     cut_setting = resolved.settings.train_from
     cuts = [trainer.backbone.cut(text) for text in ((cut_setting,) if cut_setting else ("last-2", "last-1"))]
-    plans = []
+    plans: list[FinetunePlan] = []
+    decisions: list[Decision] = []
     for cut in cuts:
         plan = make_plan(resolved, "finetune", cut, num, num_classes)
         if cut == cuts[-1] and len(cuts) > 1 and not resolved.is_explicit("lr"):
             plan = plan.with_(lr=_LATE_LR)
-        plan = fit_to_disk(context, trainer, without_harmful_flip(context, trainer, plan), num)
+        adapted = adapt_plan(resolved, trainer, plan)
+        plan = adapted.plan
+        decisions += adapted.decisions
         if plan.train_from != cut:
             continue  # limited by disk space to the cut of the next candidate
         plans.append(plan)
         if not resolved.is_explicit("augment") and not resolved.is_explicit("num_views"):
             plans.append(plan.with_(augment="none", num_views=1))
-    return plans
+    return plans, decisions
 
 
 def _candidate_json(plan: FinetunePlan) -> dict[str, JsonValue]:
@@ -218,17 +267,13 @@ def _candidate_json(plan: FinetunePlan) -> dict[str, JsonValue]:
 
 
 def _with_more_views(
-    context: ProbeRunContext,
-    trainer: FinetuneTrainer,
-    plans: list[FinetunePlan],
-    speeds: list[dict[str, float]],
-    num: int,
-    spare_s: float,
+    resolved: ResolvedConfig, trainer: FinetuneTrainer, trial: Trial, spare_s: float, decisions: list[Decision]
 ) -> list[FinetunePlan]:
-    """Return the plans with as many distinct views as time and disk space allow."""
-    if context.resolved.is_explicit("num_views") or all(p.augment == "none" for p in plans):
+    """Return the plans of a trial with as many distinct views as time and disk space allow; adds the decision."""
+    plans, speeds = trial.plans, trial.speeds
+    if resolved.is_explicit("num_views") or all(p.augment == "none" for p in plans):
         return plans
-    now = max(p.num_views for p in plans)
+    now, num = max(p.num_views for p in plans), len(trainer.data.train)
 
     def number() -> int:
         cuts = {p.train_from: s["view_s"] for p, s in zip(plans, speeds, strict=True)}
@@ -240,9 +285,5 @@ def _with_more_views(
     if views <= now or not all(p.is_cached for p in plans):
         return plans
     evidence: Evidence = {"spare_seconds": spare_s, "view_seconds": max(s["view_s"] for s in speeds)}
-    context.decide([Decision("num_views", views, DecisionReason.VIEWS_FIT_BUDGET, evidence=evidence)])
+    decisions.append(Decision("num_views", views, DecisionReason.VIEWS_FIT_BUDGET, evidence=evidence))
     return [p if p.augment == "none" else p.with_(num_views=views) for p in plans]
-
-
-def _keep_probe(context: ProbeRunContext, reason: DecisionReason, evidence: Evidence) -> None:
-    context.decide([Decision("strategy", "probe", reason, evidence=evidence)])

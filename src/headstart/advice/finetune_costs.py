@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -47,11 +47,11 @@ _MAX_EPOCHS = 60  # more epochs overfit small datasets
 _FORWARD = 1 / 3  # cost of scoring an image, relative to training on it
 
 
-def measure_speed(trainer: FinetuneTrainer, plan: FinetunePlan, head: LinearHead, train: Any) -> dict[str, float]:
+def measure_speed(trainer: FinetuneTrainer, plan: FinetunePlan, head: LinearHead) -> dict[str, float]:
     """Measure the seconds of making one view and of training on one image."""
-    source = trainer.sources.open(plan)
+    source, train = trainer.sources.open(plan), trainer.data.train
     size = min(plan.batch_size, len(train))
-    some = np.asarray(train[: 3 * size])
+    some = train[: 3 * size]
     started = time.monotonic()
     source.batch(some, np.full(len(some), 1))
     view_s = (time.monotonic() - started) / len(some)
@@ -62,7 +62,7 @@ def measure_speed(trainer: FinetuneTrainer, plan: FinetunePlan, head: LinearHead
         view_s /= trainer.num_threads  # measured with one worker; training uses all
     net = trainer.network(plan, head)
     short = plan.with_(epochs=1, num_views=1, grad_accum_steps=1)
-    training = Training(net, source, trainer.fitted.samples.class_ids, short, some, device=trainer.device)
+    training = Training(net, source, trainer.data.samples.class_ids, short, some, device=trainer.device)
     seconds = []
     started = time.monotonic()
     for _ in training.run():

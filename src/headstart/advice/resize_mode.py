@@ -5,16 +5,16 @@ The comparison uses at most 300 images. Its selection bias is corrected in propo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.config.settings import TrainSettings
 from headstart.data.grouping import group_ids
 from headstart.errors import HeadstartError
 from headstart.events import EventStream
-from headstart.features.extractor import FeatureExtractor
+from headstart.features.extractor import open_from_settings
 from headstart.probe.probe import ProbeFit, fit_probe
 from headstart.types.codes import DecisionReason, Evidence, NoteKind
 from headstart.types.records import Decision, Samples
@@ -45,32 +45,28 @@ class ResizeModeChoice:
 
 
 def choose_resize_mode(
-    samples: Samples,
-    open_with: Callable[[str], FeatureExtractor],
-    events: EventStream,
-    *,
-    group_from: str | None,
-    seed: int,
+    samples: Samples, settings: TrainSettings, intensity_range: tuple[float, float] | None, events: EventStream
 ) -> ResizeModeChoice | None:
     """Compare all four modes.
 
     Args:
         samples: The images; only training images are used.
-        open_with: Returns a feature extractor with the given mode.
+        settings: Settings of the backbone, the groups and the seed.
+        intensity_range: Intensity range chosen for the data.
         events: The event stream.
-        group_from: Source of the groups.
-        seed: Random seed of the subset.
 
     Returns:
         The choice, or None where it cannot be measured (too few images, groups or classes).
     """
+    seed = settings.seed
     chosen = _draw(samples, seed)
     part = samples.take(chosen)
-    groups, _ = group_ids(samples, group_from)
+    groups, _ = group_ids(samples, settings.group_from)
     all_features = []
     readable = np.ones(len(part), dtype=bool)
     for mode in _MODES:
-        features, _, _ = open_with(mode).embed(part.paths, part.names, events)
+        extractor = open_from_settings(settings, events, resize_mode=mode, intensity_range=intensity_range)
+        features, _, _ = extractor.embed(part.paths, part.names, events)
         readable &= features.is_ok
         all_features.append(features)
     rows = np.flatnonzero(readable)
@@ -109,16 +105,14 @@ def choose_resize_mode(
     )
 
 
-def add_choice_candidates(fitted: ProbeFit, paths: list[str], choice: ResizeModeChoice | None) -> ProbeFit:
+def add_choice_candidates(fitted: ProbeFit, paths: list[str], choice: ResizeModeChoice) -> ProbeFit:
     """Add the rejected modes to the candidates of a fit, so that its selection bias is corrected.
 
     Args:
         fitted: The head on all training images.
         paths: Their paths.
-        choice: The comparison; None returns the fit unchanged.
+        choice: The comparison.
     """
-    if choice is None:
-        return fitted
     position = {path: i for i, path in enumerate(paths)}
     both = [(row, position[path]) for row, path in enumerate(choice.paths) if path in position]
     rows, positions = (np.array(column, dtype=np.int64) for column in zip(*both, strict=True)) if both else ([], [])

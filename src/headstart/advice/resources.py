@@ -1,11 +1,12 @@
 """Adapt a plan to this machine and data: disk space, precision, threads, flip augmentation.
 
-Explicit settings are never changed; every other change is measured and recorded as a decision.
+Explicit settings are never changed; every other change is measured and returned as a decision.
 """
 
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,10 +21,10 @@ from headstart.types.records import Decision
 
 if TYPE_CHECKING:
     from headstart.config.settings import ResolvedConfig
-    from headstart.training.fitted_probe import ProbeRunContext
+    from headstart.probe.linear import LinearHead
     from headstart.training.trainer import FinetuneTrainer
 
-__all__ = ["choose_threads", "fit_to_disk", "measure_precision", "measure_threads", "without_harmful_flip"]
+__all__ = ["AdaptedPlan", "adapt_plan", "fit_to_disk", "measure_precision", "measure_threads"]
 
 _FEWEST_VIEWS = 2
 _MAX_FLIPPED = 300  # images on which flipping is measured
@@ -31,47 +32,53 @@ _MIN_IMAGES_FOR_TRIAL = 3000  # images x epochs; below, a precision trial costs 
 _CLEARLY_FASTER = 1.15
 
 
-def fit_to_disk(context: ProbeRunContext, trainer: FinetuneTrainer, plan: FinetunePlan, num: int) -> FinetunePlan:
+@dataclass(frozen=True)
+class AdaptedPlan:
+    """A plan that fits the machine and the data, with the decisions that changed it."""
+
+    plan: FinetunePlan
+    decisions: tuple[Decision, ...] = ()
+
+
+def adapt_plan(resolved: ResolvedConfig, trainer: FinetuneTrainer, plan: FinetunePlan) -> AdaptedPlan:
+    """Return the plan without harmful flips, reduced to the disk space of the cache."""
+    unflipped = _without_harmful_flip(resolved, trainer, plan)
+    fitting = fit_to_disk(resolved, trainer, unflipped.plan, len(trainer.data.train))
+    return AdaptedPlan(fitting.plan, (*unflipped.decisions, *fitting.decisions))
+
+
+def fit_to_disk(resolved: ResolvedConfig, trainer: FinetuneTrainer, plan: FinetunePlan, num: int) -> AdaptedPlan:
     """Reduce a plan to the disk space of the cache: fewer views, a later cut, or no caching.
 
     Args:
-        context: Receives the decisions.
+        resolved: The settings.
         trainer: Provides row sizes and free space.
         plan: The plan.
         num: Number of images.
     """
-    if plan.unfreeze:
-        _decide_phases(context, trainer, plan, num)
+    phases = _decide_phases(trainer, plan, num) if plan.unfreeze else ()
     # Decided once: cached rows take space, and a resumed run must keep its plan.
     key = f"room-{plan.strategy}-{plan.train_from}"
-    changes, evidence = trainer.checkpoints.once(key, lambda: _fit_changes(context.resolved, trainer, plan, num))
+    changes, evidence = trainer.checkpoints.once(key, lambda: _fit_changes(resolved, trainer, plan, num))
     shown = {"finetune.is_cached": False} if "is_cached" in changes else changes
     reason = DecisionReason.CACHE_TOO_SMALL
-    context.decide([Decision(name, value, reason, evidence=evidence) for name, value in shown.items()])
-    return plan.with_(**changes)
+    decisions = (Decision(name, value, reason, evidence=evidence) for name, value in shown.items())
+    return AdaptedPlan(plan.with_(**changes), (*phases, *decisions))
 
 
-def _decide_phases(context: ProbeRunContext, trainer: FinetuneTrainer, plan: FinetunePlan, num: int) -> None:
-    """Decide whether every phase of gradual unfreezing has its own cached rows: only if all fit on the disk.
-
-    Args:
-        context: Receives the decisions.
-        trainer: Provides row sizes and free space.
-        plan: The plan.
-        num: Number of images.
-    """
+def _decide_phases(trainer: FinetuneTrainer, plan: FinetunePlan, num: int) -> tuple[Decision, ...]:
+    """Decide whether every phase of gradual unfreezing has its own cached rows: only if all fit on the disk."""
     sources = trainer.sources
     rows = sources.phases
     cuts = rows.cuts(plan)
     if len(cuts) == 1:
-        return
+        return ()
     try:
         sizes = [size * num * (plan.num_views + 1) for size in sources.phase_bytes(plan)]
     except (UsageError, WeightsError):  # the network cannot be cut at a later stage
         rows.is_on = False
         problem: Evidence = {"cut": plan.train_from, "wanted_cuts": [cut for _, cut in cuts]}
-        context.decide([Decision("finetune.phases", "one", DecisionReason.PHASES_CANNOT_BE_CUT, evidence=problem)])
-        return
+        return (Decision("finetune.phases", "one", DecisionReason.PHASES_CANNOT_BE_CUT, evidence=problem),)
     room = sources.cache.room_bytes()
     # Decided once: a resumed run must use the same rows.
     rows.is_on = trainer.checkpoints.once("phases", lambda: sum(sizes) <= room)
@@ -86,7 +93,7 @@ def _decide_phases(context: ProbeRunContext, trainer: FinetuneTrainer, plan: Fin
     value, reason = (
         ("one_per_cut", DecisionReason.PHASES_FIT_CACHE) if rows.is_on else ("one", DecisionReason.PHASES_TOO_LARGE)
     )
-    context.decide([Decision("finetune.phases", value, reason, evidence=evidence)])
+    return (Decision("finetune.phases", value, reason, evidence=evidence),)
 
 
 def _fit_changes(
@@ -112,7 +119,9 @@ def _fit_changes(
     return {"is_cached": False, "num_views": plan.epochs}, sizes
 
 
-def measure_precision(trainer: FinetuneTrainer, plan: FinetunePlan, head: Any, num: int) -> tuple[str, float | None]:
+def measure_precision(
+    trainer: FinetuneTrainer, plan: FinetunePlan, head: LinearHead, num: int
+) -> tuple[str, float | None]:
     """Return the faster of `float32` and `bfloat16`, and the speedup of bfloat16.
 
     The speedup is None where the training is too short for a trial.
@@ -138,57 +147,45 @@ def measure_precision(trainer: FinetuneTrainer, plan: FinetunePlan, head: Any, n
     return "bfloat16" if ratio >= _CLEARLY_FASTER else "float32", float(ratio)
 
 
-def without_harmful_flip(context: ProbeRunContext, trainer: FinetuneTrainer, plan: FinetunePlan) -> FinetunePlan:
+def _without_harmful_flip(resolved: ResolvedConfig, trainer: FinetuneTrainer, plan: FinetunePlan) -> AdaptedPlan:
     """Return the plan without flip augmentation where flipping clearly lowers the accuracy, as for letters."""
     augment = parse_augment(plan.augment)
-    if context.resolved.is_explicit("augment") or not augment.flip:
-        return plan
-    accuracy, loss, error = trainer.checkpoints.once("flipped", lambda: _measure_flip(context, trainer))
+    if resolved.is_explicit("augment") or not augment.flip:
+        return AdaptedPlan(plan)
+    accuracy, loss, error = trainer.checkpoints.once("flipped", lambda: _measure_flip(trainer))
     if loss <= max(2.0 * error, 0.02):
-        return plan
+        return AdaptedPlan(plan)
     text = ",".join(part for part in plan.augment.split(",") if not part.startswith("flip")) or "none"
     evidence: Evidence = {"accuracy": accuracy, "accuracy_flipped": accuracy - loss, "standard_error": error}
-    context.decide([Decision("augment", text, DecisionReason.FLIP_LOWERS_ACCURACY, evidence=evidence)])
-    return plan.with_(augment=text)
+    decision = Decision("augment", text, DecisionReason.FLIP_LOWERS_ACCURACY, evidence=evidence)
+    return AdaptedPlan(plan.with_(augment=text), (decision,))
 
 
-def _measure_flip(context: ProbeRunContext, trainer: FinetuneTrainer) -> tuple[float, float, float]:
+def _measure_flip(trainer: FinetuneTrainer) -> tuple[float, float, float]:
     """Return the held-out accuracy of a probe, its loss on flipped images, and the standard error of the loss."""
-    fitted, seed = trainer.fitted, trainer.settings.seed
-    train = fitted.split.where("train")
-    labels = fitted.samples.class_ids[train]
-    groups = None if fitted.split.groups is None else fitted.split.groups[train]
+    data, seed = trainer.data, trainer.settings.seed
+    train = data.train
+    labels, groups = data.labels(train), data.split.groups_of(train)
     folds = make_folds(labels, 2, groups=groups, seed=seed)
     held = np.flatnonzero(folds == 0)
     held = np.random.default_rng([seed, 31]).permutation(held)[:_MAX_FLIPPED]
     fit = np.flatnonzero(folds != 0)
     if len(np.unique(labels[fit])) < len(np.unique(labels)) or len(held) < 10:
         return 0.0, 0.0, 0.0
-    blocks = fitted.features.blocks
     head = fit_probe(
-        {n: b[train[fit]] for n, b in blocks.items()},
+        data.blocks(train[fit]),
         labels[fit],
-        len(fitted.samples.class_names),
+        len(data.samples.class_names),
         groups=None if groups is None else groups[fit],
         seed=seed,
     ).head
-    names = [fitted.samples.names[i] for i in train[held]]
-    paths = [fitted.samples.paths[i] for i in train[held]]
-    flipped, _, _ = trainer.embedder.embed(paths, names, context.events, is_flipped=True)
-    hits = head.logits({n: b[train[held]] for n, b in blocks.items()}).argmax(axis=1) == labels[held]
+    tried = data.samples.take(train[held])
+    flipped, _, _ = trainer.embedder.embed(tried.paths, tried.names, trainer.events, is_flipped=True)
+    hits = head.logits(data.blocks(train[held])).argmax(axis=1) == labels[held]
     flipped_hits = head.logits(flipped.blocks).argmax(axis=1) == labels[held]
     difference = hits.astype(np.float64) - flipped_hits
     error = float(difference.std(ddof=1) / np.sqrt(len(difference)))
     return float(hits.mean()), float(difference.mean()), error
-
-
-def choose_threads(context: ProbeRunContext, most: int) -> int:
-    """Return the number of threads for torch, at most `most`; record fewer as a decision."""
-    count, speedup = measure_threads(most)
-    if count < most:
-        evidence: Evidence = {"num_threads": most, "speedup": speedup}
-        context.decide([Decision("finetune.num_threads", count, DecisionReason.THREADS_MEASURED, evidence=evidence)])
-    return count
 
 
 def measure_threads(most: int) -> tuple[int, float | None]:

@@ -84,20 +84,14 @@ def train_merged(merged: MergedSettings, events: EventStream, *, started: float)
         task = "detect" if has_boxes(values["data"], allow_external_paths=allow_external_paths) else "auto"
         merged = replace(merged, values={**values, "task": task})
     resolved = merged.resolve()
-    settings = resolved.settings
-    if settings.task == "detect":
+    if resolved.settings.task == "detect":
         release_idle_threads()
         from headstart.pipelines.train_detector import train_detector
 
         return Run(train_detector(resolved, events, started=started))
-    if settings.strategy == "probe" or (settings.strategy == "auto" and settings.time_budget is None):
-        from headstart.pipelines.train_probe import train_probe
+    from headstart.pipelines.train import train_classifier
 
-        return Run(train_probe(resolved, events, started=started))
-    release_idle_threads()
-    from headstart.pipelines.train_finetune import train_finetuned
-
-    return Run(train_finetuned(resolved, events, started=started))
+    return Run(train_classifier(resolved, events, started=started))
 
 
 def resume(
@@ -122,17 +116,11 @@ def resume(
     release_idle_threads()
     from headstart.api.model import Run
     from headstart.pipelines.resume_state import find_resumable, load_resume_settings
-    from headstart.pipelines.train_finetune import train_finetuned
+    from headstart.pipelines.train import train_classifier
 
     folder = Path(run) if run is not None else find_resumable()
-    return Run(
-        train_finetuned(
-            load_resume_settings(folder),
-            events or open_stream(verbose, on_progress, cancel),
-            started=started,
-            folder=folder,
-        )
-    )
+    events = events or open_stream(verbose, on_progress, cancel)
+    return Run(train_classifier(load_resume_settings(folder), events, started=started, folder=folder))
 
 
 def load(model: str | os.PathLike[str], *, num_threads: int | None = None) -> Any:

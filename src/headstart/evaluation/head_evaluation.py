@@ -1,4 +1,4 @@
-"""Evaluate a fitted head on every split, with the majority-class and 1-NN baselines."""
+"""Evaluate a probe or a fine-tuned model on every split, with the majority-class and 1-NN baselines."""
 
 from __future__ import annotations
 
@@ -15,10 +15,45 @@ from headstart.probe.probe import ProbeFit
 from headstart.types.codes import RESUBSTITUTION, USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationSetup
 from headstart.types.records import Evaluation, Features, Samples, Split
 
-__all__ = ["HeadEvaluation", "evaluate_head", "measure_baselines", "neighbor_labels", "with_leaking"]
+__all__ = ["HeadEvaluation", "ModelLogits", "evaluate_head", "measure_baselines", "neighbor_labels", "with_leaking"]
 
-
+Ids = NDArray[np.int64]
 _CHUNK = 1024
+
+
+@dataclass(frozen=True)
+class ModelLogits:
+    """Logits of a model for N samples, temperature applied.
+
+    Attributes:
+        final: (N, K) of the final model, training samples included.
+        scored: (M,) positions of the samples with out-of-fold logits.
+        out_of_fold: (M, K) from models that were not trained on the sample.
+        trained_on: Positions of the training samples of the final model.
+    """
+
+    final: NDArray[np.float32]
+    scored: Ids
+    out_of_fold: NDArray[np.float32]
+    trained_on: Ids
+
+    @classmethod
+    def of_probe(cls, features: Features, split: Split, fit: ProbeFit) -> ModelLogits:
+        """Return the logits of a probe."""
+        train = split.where("train")
+        return cls(fit.head.logits(features.blocks), train, fit.oof_logits, train)
+
+    def held_out(self, split: Split) -> NDArray[np.float32]:
+        """Return (N, K) logits, out-of-fold ones where training samples have them."""
+        logits = self.final.copy()
+        is_train = split.assignment[self.scored] == "train"
+        logits[self.scored[is_train]] = self.out_of_fold[is_train]
+        return logits
+
+    def is_held_out(self, split: Split) -> NDArray[np.bool_]:
+        """Return (N,) whether the model that gives `held_out` was not trained on the sample."""
+        is_scored = np.isin(np.arange(len(self.final)), self.scored)
+        return np.asarray(is_scored | (split.assignment != "train"))
 
 
 @dataclass(frozen=True)
@@ -28,7 +63,7 @@ class HeadEvaluation:
     Attributes:
         train, cv, val, test: Evaluations; None without samples to score.
         baselines: Majority class and 1-NN on the samples of the headline.
-        logits: (N, K) logits of the final head on every sample, training samples included; for the parity check.
+        logits: Logits of the model.
         is_imbalanced: Whether the largest class has more than three times the smallest.
         test_including_leaks: The user's test split including leaking images; None without leaks.
         positive: Positive class of two, or None.
@@ -39,7 +74,7 @@ class HeadEvaluation:
     val: Evaluation | None
     test: Evaluation | None
     baselines: dict[str, dict[str, Any]]
-    logits: NDArray[np.float32]
+    logits: ModelLogits
     is_imbalanced: bool
     test_including_leaks: Evaluation | None = None
     positive: str | None = None
@@ -83,65 +118,52 @@ def evaluate_head(
     split: Split,
     fit: ProbeFit,
     *,
+    logits: ModelLogits | None = None,
+    setup: EvaluationSetup | None = None,
     positive: str | None = None,
     seed: int = 0,
 ) -> HeadEvaluation:
-    """Score the head on training images, out of fold, and on val and test where they exist.
+    """Score a model on its training images, out of fold, and on val and test where they exist.
 
     Args:
         samples: N samples.
-        features: Their features.
+        features: Their features from the frozen backbone.
         split: Their split.
-        fit: The fitted probe.
+        fit: The probe: the model itself, or the reference of a fine-tuned one.
+        logits: Logits of the model; those of the probe by default.
+        setup: Evaluation setup of a fine-tuned model out of fold and on val; None for the probe.
         positive: Positive class of two, or None.
         seed: Random seed of the bootstrap.
     """
+    logits = ModelLogits.of_probe(features, split, fit) if logits is None else logits
     labels, names = samples.class_ids, samples.class_names
-    logits = fit.head.logits(features.blocks)
-    train = split.where("train")
 
-    def held_out(name: str, setup: EvaluationSetup) -> Evaluation | None:
-        index = np.flatnonzero(split.assignment == name)
+    def score(index: Ids, rows: NDArray[np.float32], setup: EvaluationSetup, **options: Any) -> Evaluation | None:
         if len(index) == 0:
             return None
-        groups = None if split.groups is None else split.groups[index]
+        groups = None if setup is RESUBSTITUTION else split.groups_of(index)
         return evaluate(
-            logits[index],
-            labels[index],
-            names,
-            setup=setup,
-            is_logits=True,
-            groups=groups,
-            positive=positive,
-            seed=seed,
-        )
+            rows, labels[index], names, setup=setup, is_logits=True, groups=groups, positive=positive, seed=seed,
+            **options,
+        )  # fmt: skip
 
-    cv = evaluate(
-        fit.oof_logits,
-        labels[train],
-        names,
-        setup=fit.setup,
-        is_logits=True,
-        groups=None if split.groups is None else split.groups[train],
-        candidates=(fit.candidate_losses, fit.candidate_hits),
-        unscorable=fit.unscorable,
-        positive=positive,
-        seed=seed,
-    )
-    test = held_out("test", split.setup or USER_TEST_SPLIT)
-    resubstitution = evaluate(
-        logits[train], labels[train], names, setup=RESUBSTITUTION, is_logits=True, positive=positive
-    )
-    counts = np.bincount(labels[train], minlength=len(names))
-    scored = split.where("test") if test is not None else train
+    selection: dict[str, Any] = {}
+    if setup is None:
+        selection = {"candidates": (fit.candidate_losses, fit.candidate_hits), "unscorable": fit.unscorable}
+    trained_on, val, test = logits.trained_on, split.where("val"), split.where("test")
+    train = score(trained_on, logits.final[trained_on], RESUBSTITUTION)
+    cv = score(logits.scored, logits.out_of_fold, setup or fit.setup, **selection)
+    assert train is not None
+    assert cv is not None
+    scored = test if len(test) else logits.scored
     return HeadEvaluation(
-        train=resubstitution,
+        train=train,
         cv=cv,
-        val=held_out("val", USER_VALIDATION_SPLIT),
-        test=test,
+        val=score(val, logits.final[val], setup or USER_VALIDATION_SPLIT),
+        test=score(test, logits.final[test], split.setup or USER_TEST_SPLIT),
         baselines=measure_baselines(samples, features, split, fit, scored),
         logits=logits,
-        is_imbalanced=is_skewed(counts),
+        is_imbalanced=is_skewed(np.bincount(labels[split.where("train")], minlength=len(names))),
         positive=positive,
     )
 
@@ -197,7 +219,7 @@ def with_leaking(
         return evaluation
     test = split.where("test")
     scored = evaluate(
-        np.concatenate([evaluation.logits[test], leaking_logits]),
+        np.concatenate([evaluation.logits.final[test], leaking_logits]),
         np.concatenate([samples.class_ids[test], leaking.class_ids]),
         samples.class_names,
         setup=replace(split.setup or USER_TEST_SPLIT, includes_leaks=True),

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.evaluation.conformal import PredictionSets, fit_prediction_sets
+from headstart.evaluation.head_evaluation import ModelLogits
 from headstart.evaluation.held_out_class import evaluate_held_out_classes
 from headstart.evaluation.intervals import effective_sample_size, estimate_proportion
 from headstart.evaluation.ood import HeldOutClassResult, OodModel, fit_ood_model
@@ -27,13 +28,28 @@ from headstart.types.codes import JsonValue
 from headstart.types.records import Features, Samples, Split
 from headstart.utils.csv_cells import join_prediction_set
 
-__all__ = ["UncertaintyModel", "fit_finetuned_uncertainty", "fit_probe_uncertainty"]
+__all__ = ["UncertaintyModel", "UncertaintyTargets", "fit_finetuned_uncertainty", "fit_probe_uncertainty"]
 
 Float = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 _BINS = 24  # of the OOD-score histogram
 _ENOUGH = 5.0  # divided by 1 - coverage: minimum number of validation images (or groups) to fit sets on
+
+
+@dataclass(frozen=True)
+class UncertaintyTargets:
+    """What to aim at.
+
+    Attributes:
+        ood_fpr: OOD false-positive rate, 0 to 1.
+        coverage: Coverage of prediction sets, 0 to 1.
+        seed: Random seed.
+    """
+
+    ood_fpr: float
+    coverage: float
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -71,10 +87,6 @@ class UncertaintyModel:
             rows.append((*cells, join_prediction_set(class_names[k] for k in order[i] if inside[i, k])))
         return rows
 
-    def take(self, index: Ids) -> UncertaintyModel:
-        """Return the model for a subset of the samples."""
-        return replace(self, shipped=self.shipped[index], held_out=self.held_out[index])
-
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, JsonValue]:
     """Return the numbers, flags and nulls of nested sections."""
@@ -87,44 +99,31 @@ def fit_probe_uncertainty(
     features: Features,
     split: Split,
     fit: ProbeFit,
-    logits: NDArray[np.float32],
-    *,
-    ood_fpr: float,
-    coverage: float,
-    seed: int = 0,
+    logits: ModelLogits,
+    targets: UncertaintyTargets,
 ) -> UncertaintyModel:
     """Fit and measure the OOD score and prediction sets of a head on frozen features.
 
     Args:
         samples, features, split: N samples.
         fit: The head, fitted on the training images.
-        logits: (N, K) of the final head.
-        ood_fpr: Target OOD false-positive rate, 0 to 1.
-        coverage: Target coverage of prediction sets, 0 to 1.
-        seed: Random seed.
+        logits: Its logits.
+        targets: What to aim at.
     """
     train = split.where("train")
-    groups = None if split.groups is None else split.groups[train]
+    groups, ids = split.groups_of(train), samples.class_ids[train]
+    ood_fpr, seed = targets.ood_fpr, targets.seed
     with one_blas_thread():
         rows = fit.head.normalizer(features.blocks)  # (N, D)
-        train_rows = rows[train]
+        space = (fit.row_mean, fit.row_directions)
         ood = fit_ood_model(
-            train_rows,
-            softmax(fit.oof_logits),
-            samples.class_ids[train],
-            ood_fpr=ood_fpr,
-            groups=groups,
-            space=(fit.row_mean, fit.row_directions),
-            seed=seed,
+            rows[train], softmax(fit.oof_logits), ids, ood_fpr=ood_fpr, groups=groups, space=space, seed=seed
         )
         held_out_class = evaluate_held_out_classes(
-            train_rows, samples.class_ids[train], ood_fpr=ood_fpr, groups=groups, penalty=fit.ridge_penalty, seed=seed
+            rows[train], ids, ood_fpr=ood_fpr, groups=groups, penalty=fit.ridge_penalty, seed=seed
         )
-        shipped = ood.score(rows, softmax(logits))
-    return summarize_uncertainty(
-        samples, split, logits, ood, shipped, train, fit.oof_logits,
-        held_out_class=held_out_class, coverage=coverage, is_val_kept=True, seed=seed,
-    )  # fmt: skip
+        shipped = ood.score(rows, softmax(logits.final))
+    return _summarize(samples, split, logits, ood, shipped, held_out_class, targets, is_val_kept=True)
 
 
 def fit_finetuned_uncertainty(
@@ -132,15 +131,10 @@ def fit_finetuned_uncertainty(
     features: Features,
     split: Split,
     head: LinearHead | None,
-    logits: NDArray[np.float32],
-    scored: Ids,
-    oof_logits: NDArray[np.floating[Any]],
-    trained_on: Ids,
+    logits: ModelLogits,
+    targets: UncertaintyTargets,
     *,
     frozen: Sequence[str],
-    ood_fpr: float,
-    coverage: float,
-    seed: int = 0,
 ) -> UncertaintyModel:
     """Fit and measure the OOD score and prediction sets of a fine-tuned model.
 
@@ -150,92 +144,81 @@ def fit_finetuned_uncertainty(
     Args:
         samples, features, split: N samples; features of the final network.
         head: Its head; None inside the graph.
-        logits: (N, K) of the final model.
-        scored: (M,) positions of the images with out-of-fold logits.
-        oof_logits: (M, K).
-        trained_on: Positions of the training images of the final weights.
+        logits: Its logits.
+        targets: What to aim at.
         frozen: Feature blocks of frozen stages.
-        ood_fpr, coverage, seed: As in `fit_probe_uncertainty`.
     """
-    groups = None if split.groups is None else split.groups[scored]
-    options: dict[str, Any] = {"ood_fpr": ood_fpr, "groups": groups, "seed": seed}
-    probabilities, ids = softmax(oof_logits), samples.class_ids[scored]
+    scored, seed = logits.scored, targets.seed
+    groups, ids = split.groups_of(scored), samples.class_ids[scored]
+    options: dict[str, Any] = {"ood_fpr": targets.ood_fpr, "groups": groups, "seed": seed}
+    probabilities = softmax(logits.out_of_fold)
+    is_seen = np.isin(scored, logits.trained_on).any()
     held_out_class = None
     with one_blas_thread():
         rows = None if head is None else head.normalizer(features.blocks)
-        norm = None if head is None else head.normalizer
         columns = np.zeros(0, dtype=bool)
-        if norm is not None:
-            columns = np.repeat([name in frozen for name in norm.names], norm.sizes)
-        if rows is None or (np.isin(scored, trained_on).any() and not columns.any()):
+        if head is not None:
+            columns = np.repeat([name in frozen for name in head.normalizer.names], head.normalizer.sizes)
+        if rows is None or (is_seen and not columns.any()):
             rows = None
             ood = fit_ood_model(None, probabilities, ids, **options)
         elif columns.all():
             ood = fit_ood_model(rows[scored], probabilities, ids, **options)
-            held_out_class = evaluate_held_out_classes(rows[scored], ids, ood_fpr=ood_fpr, groups=groups, seed=seed)
-        elif np.isin(scored, trained_on).any():
+            held_out_class = evaluate_held_out_classes(rows[scored], ids, **options)
+        elif is_seen:
             part = np.ascontiguousarray(rows[np.ix_(scored, np.flatnonzero(columns))])
             ood = fit_ood_model(part, probabilities, ids, **options).spread(columns)
         else:
-            space = leading_directions(rows[trained_on], seed=seed)
-            ood = fit_ood_model(
-                None, probabilities, ids, space=space, rest=squared_residual(rows[scored], *space), **options
-            )
-        shipped = ood.score(rows, softmax(logits))
-    return summarize_uncertainty(
-        samples, split, logits, ood, shipped, scored, oof_logits,
-        held_out_class=held_out_class, coverage=coverage, is_val_kept=False, seed=seed,
-    )  # fmt: skip
+            space = leading_directions(rows[logits.trained_on], seed=seed)
+            rest = squared_residual(rows[scored], *space)
+            ood = fit_ood_model(None, probabilities, ids, space=space, rest=rest, **options)
+        shipped = ood.score(rows, softmax(logits.final))
+    return _summarize(samples, split, logits, ood, shipped, held_out_class, targets, is_val_kept=False)
 
 
-def summarize_uncertainty(
+def _summarize(
     samples: Samples,
     split: Split,
-    logits: NDArray[np.float32],
+    logits: ModelLogits,
     ood: OodModel,
     shipped: Float,
-    scored: Ids,
-    oof_logits: NDArray[np.floating[Any]],
-    *,
     held_out_class: HeldOutClassResult | None,
-    coverage: float,
+    targets: UncertaintyTargets,
+    *,
     is_val_kept: bool,
-    seed: int = 0,
 ) -> UncertaintyModel:
-    """Fit prediction sets and measure both, for a fitted OOD model.
+    """Fit prediction sets and measure both, for an OOD model fitted on the images with out-of-fold logits.
 
     Args:
         samples, split: N samples.
-        logits: (N, K) of the final model.
-        ood: OOD model, fitted on the images with out-of-fold logits.
+        logits: Logits of the model.
+        ood: The OOD model.
         shipped: (N,) OOD scores of the final model.
-        scored: (M,) positions of the images with out-of-fold logits.
-        oof_logits: (M, K).
         held_out_class: OOD detection of held-out classes; None if not measured.
-        coverage: As in `fit_probe_uncertainty`.
+        targets: What to aim at.
         is_val_kept: Whether nothing was selected on the validation split.
-        seed: Random seed of the folds.
     """
+    scored, coverage = logits.scored, targets.coverage
     ids, groups = samples.class_ids, split.groups
     val, test = split.where("val"), split.where("test")
     held_out = shipped.copy()
     held_out[split.where("train")] = np.nan
     held_out[scored] = ood.scores
     is_separate = is_val_kept and _num_units(groups, val) >= _ENOUGH / (1.0 - coverage)
-    where, fitted_on = (val, logits[val]) if is_separate else (scored, oof_logits)
+    where, fitted_on = (val, logits.final[val]) if is_separate else (scored, logits.out_of_fold)
     with one_blas_thread():
         sets = fit_prediction_sets(
             softmax(fitted_on),
             ids[where],
             coverage=coverage,
-            groups=None if groups is None else groups[where],
+            groups=split.groups_of(where),
             is_separate_split=is_separate,
-            seed=seed,
+            seed=targets.seed,
         )
     sections = {
         "ood": _ood_json(ood, held_out, shipped, scored, test, groups, held_out_class, samples.class_names),
         "coverage": _coverage_json(
-            sets, softmax(logits[test]), ids[test], test, groups, len(where), samples.class_names
+            sets, softmax(logits.final[test]), ids[test], test, groups, len(where), samples.class_names
         ),
     }
     return UncertaintyModel(ood, sets, shipped, held_out, sections)

@@ -67,6 +67,11 @@ class FeatureExtractor:
     num_threads: int | None
     _opened: dict[str, FeatureSpace] = field(default_factory=dict, repr=False)
 
+    @property
+    def key(self) -> str:
+        """Return a digest of network and preprocessing."""
+        return f"{self.graph.digest}-{self.spec.digest}"
+
     def num_known(self) -> int:
         """Return the number of cached images, from any dataset."""
         if self.cache is None:

@@ -16,14 +16,14 @@ from headstart.training.checkpoint import Checkpoints
 from headstart.utils.locks import RunLock
 
 if TYPE_CHECKING:
-    from headstart.training.fitted_probe import FittedProbe
+    from headstart.quality.dataset_split import SplitDataset
 
 __all__ = ["clear_partial_output", "find_resumable", "load_resume_settings", "save_resume_state", "verify_resume_state"]
 
 _WITHOUT_NAME = "`headstart resume` without a name resumes the newest stopped run in `runs`"
 
 
-def save_resume_state(checkpoints: Checkpoints, resolved: ResolvedConfig, fitted: FittedProbe) -> None:
+def save_resume_state(checkpoints: Checkpoints, resolved: ResolvedConfig, data: SplitDataset) -> None:
     """Write the settings and the digests of all images into the journal, atomically."""
     settings = resolved.settings.model_dump(mode="json")
     checkpoints.write_all(
@@ -32,7 +32,7 @@ def save_resume_state(checkpoints: Checkpoints, resolved: ResolvedConfig, fitted
             "sources": resolved.sources,
             "versions": _versions(),
             "place": str(Path.cwd()),
-            "images": _images(fitted),
+            "images": _images(data),
         }
     )
 
@@ -130,14 +130,14 @@ def clear_partial_output(folder: Path) -> None:
         ) from error
 
 
-def verify_resume_state(checkpoints: Checkpoints, fitted: FittedProbe) -> None:
+def verify_resume_state(checkpoints: Checkpoints, data: SplitDataset) -> None:
     """Check that images, labels and split are the same as before.
 
     Raises:
         DataError: They differ; the message lists the first ten differences.
     """
     before: Mapping[str, Any] = checkpoints.read("images")
-    now = json.loads(json.dumps(_images(fitted)))
+    now = json.loads(json.dumps(_images(data)))
     lines = [f"  {n}: missing" for n in before if n not in now]
     lines += [f"  {n}: new" for n in now if n not in before]
     for name, (digest, label, part) in now.items():
@@ -158,8 +158,8 @@ def verify_resume_state(checkpoints: Checkpoints, fitted: FittedProbe) -> None:
         )
 
 
-def _images(fitted: FittedProbe) -> dict[str, tuple[str, str | None, str]]:
-    rows = zip(fitted.samples, fitted.features.digests, fitted.split.assignment, strict=True)
+def _images(data: SplitDataset) -> dict[str, tuple[str, str | None, str]]:
+    rows = zip(data.samples, data.features.digests, data.split.assignment, strict=True)
     return {
         s.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"): (d[:32], s.label, str(a))
         for s, d, a in rows

@@ -6,6 +6,7 @@ Test images that leak are excluded from the headline and scored separately, so t
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,6 +53,20 @@ class SplitDataset:
     leaking: Samples
     leaking_features: Features
     decisions: tuple[Decision, ...]
+
+    @cached_property
+    def train(self) -> NDArray[np.int64]:
+        """Positions of the training images."""
+        return self.split.where("train")
+
+    def labels(self, index: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the class ids of some samples."""
+        return self.samples.class_ids[index]
+
+    def blocks(self, index: NDArray[np.int64]) -> dict[str, NDArray[np.float32]]:
+        """Return the features of some samples, not copied if these are all."""
+        is_all = len(index) == len(self.samples)
+        return {name: block if is_all else block[index] for name, block in self.features.blocks.items()}
 
 
 @dataclass(frozen=True)

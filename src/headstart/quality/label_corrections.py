@@ -49,7 +49,7 @@ def write_label_errors(
         if len(index) < 2:
             continue
         is_train = names == ("train",)
-        logits = fit.oof_logits if is_train else evaluation.logits[index]
+        logits = fit.oof_logits if is_train else evaluation.logits.final[index]
         errors = find_label_errors_or_pairs(
             softmax(logits),
             samples.class_ids[index],

@@ -46,13 +46,14 @@ def planned_decision(resolved: ResolvedConfig, setting: str, value: Any, num_tra
 
 @dataclass
 class RunContext:
-    """Context of one run; `resolved` and `duration_s` grow during the run."""
+    """Context of one run; `resolved` and `duration_s` grow during the run. `started`: clock time of its command."""
 
     resolved: ResolvedConfig
     events: EventStream
     folder: Path
     duration_s: dict[str, float] = field(default_factory=dict)
     clock: Clock = time.monotonic
+    started: float = field(default_factory=time.monotonic)
     next_commands: list[tuple[str, str | None]] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
 

@@ -23,7 +23,6 @@ from headstart.utils.system import atomic_file, available_cores
 if TYPE_CHECKING:
     from headstart.evaluation.head_evaluation import HeadEvaluation
     from headstart.evaluation.uncertainty import UncertaintyModel
-    from headstart.probe.probe import ProbeFit
 
 __all__ = [
     "clock_time",
@@ -34,6 +33,9 @@ __all__ = [
     "write_predictions",
     "write_scores",
 ]
+
+_PREDICTION_COLUMNS = ("file", "split", "label", "prediction", "probability", "is_correct", "protocol", "ood_score",
+                       "is_ood", "prediction_set")  # fmt: skip
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -59,73 +61,50 @@ def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]])
         )
 
 
-def write_oof(
-    path: Path,
-    *,
-    names: list[str],
-    groups: NDArray[np.int64] | None,
-    class_ids: NDArray[np.int64],
-    logits: NDArray[np.float32],
-    protocol: EvaluationProtocol,
-) -> None:
-    """Write `oof.npz`: out-of-fold logits of every training sample; no pickle.
+def write_oof(path: Path, samples: Samples, split: Split, evaluation: HeadEvaluation) -> None:
+    """Write `oof.npz`: out-of-fold logits of every sample that has them; no pickle.
 
-    Keys: `paths` (N,) str, `group` (N,) int64 (-1 without groups), `label` (N,) int64 class ids,
-    `logits` (N, K) float32 with the temperature applied, `protocol` str (`EvaluationProtocol`).
+    Keys: `paths` (M,) str, `group` (M,) int64 (-1 without groups), `label` (M,) int64 class ids,
+    `logits` (M, K) float32 with the temperature applied, `protocol` str (`EvaluationProtocol`).
     """
-    with atomic_file(path) as temporary, open(temporary, "wb") as file:
-        np.savez(
-            file,
-            paths=np.array([n.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for n in names], dtype=str),
-            group=np.full(len(names), -1, dtype=np.int64) if groups is None else groups,
-            label=class_ids,
-            logits=logits,
-            protocol=np.array(protocol.value),
-        )
+    scored = evaluation.logits.scored
+    groups = split.groups_of(scored)
+    _write_arrays(
+        path,
+        paths=_texts([samples.names[i] for i in scored]),
+        group=np.full(len(scored), -1, dtype=np.int64) if groups is None else groups,
+        label=samples.class_ids[scored],
+        logits=evaluation.logits.out_of_fold,
+        protocol=np.array(evaluation.cv.setup.protocol.value),
+    )
 
 
 def write_predictions(
-    path: Path, samples: Samples, split: Split, evaluation: HeadEvaluation, fit: ProbeFit, uncertainty: UncertaintyModel
+    path: Path, samples: Samples, split: Split, evaluation: HeadEvaluation, uncertainty: UncertaintyModel
 ) -> None:
-    """Write `predictions.csv`: the prediction for every scored image, out-of-fold for training images.
+    """Write `predictions.csv`: the prediction for every held-out image, out-of-fold for training images.
 
     Columns: `file, split, label, prediction, probability, is_correct, protocol, ood_score, is_ood, prediction_set`; the
     last three as in the predictions of a bundle.
     """
-    logits = evaluation.logits.astype(np.float64)
-    train = split.where("train")
-    logits[train] = fit.oof_logits
-    probabilities = softmax(logits)
+    probabilities = softmax(evaluation.logits.held_out(split).astype(np.float64))
     best = probabilities.argmax(axis=1)
     cells = uncertainty.cells(probabilities, samples.class_names)
     protocols = {
-        "train": fit.setup.protocol,
+        "train": evaluation.cv.setup.protocol,
         "val": EvaluationProtocol.VALIDATION_SPLIT,
         "test": EvaluationProtocol.TEST_SPLIT if split.setup is None else split.setup.protocol,
     }
     rows = []
-    for i, sample in enumerate(samples):
-        name = str(split.assignment[i])
+    for i in np.flatnonzero(evaluation.logits.is_held_out(split)):
+        sample, name = samples[i], str(split.assignment[i])
         prediction = samples.class_names[best[i]]
-        protocol = protocols[name].value
         is_correct = str(prediction == sample.label).lower()
         ood_score, is_ood, prediction_set = cells[i]
         texts = (sample.name, name, sample.label or "", prediction)
-        numbers = (f"{probabilities[i, best[i]]:.4f}", is_correct, protocol, ood_score, is_ood)
+        numbers = (f"{probabilities[i, best[i]]:.4f}", is_correct, protocols[name].value, ood_score, is_ood)
         rows.append([*map(escape_formula, texts), *numbers, escape_formula(prediction_set)])
-    columns = (
-        "file",
-        "split",
-        "label",
-        "prediction",
-        "probability",
-        "is_correct",
-        "protocol",
-        "ood_score",
-        "is_ood",
-        "prediction_set",
-    )
-    write_csv(path, columns, rows)
+    write_csv(path, _PREDICTION_COLUMNS, rows)
 
 
 def write_scores(
@@ -134,28 +113,33 @@ def write_scores(
     features: Features,
     split: Split,
     evaluation: HeadEvaluation,
-    fit: ProbeFit,
     uncertainty: UncertaintyModel,
 ) -> None:
-    """Write `scores.npz`: logits of every image, out-of-fold for training images; no pickle.
+    """Write `scores.npz`: logits of every held-out image, out-of-fold for training images; no pickle.
 
     Keys: `paths` (N,) str, `split` (N,) str, `label` (N,) int64 class ids, `logits` (N, K) float32 with the
     temperature applied, `digests` (N,) leading 16 hex digits of each file's SHA-256, `ood_score` (N,) float32, NaN
     where unknown.
     """
-    logits = evaluation.logits.copy()
-    logits[split.where("train")] = fit.oof_logits
-    names = [n.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for n in samples.names]
+    kept = np.flatnonzero(evaluation.logits.is_held_out(split))
+    _write_arrays(
+        path,
+        paths=_texts([samples.names[i] for i in kept]),
+        split=split.assignment[kept].astype(str),
+        label=samples.class_ids[kept],
+        logits=evaluation.logits.held_out(split)[kept].astype(np.float32),
+        ood_score=uncertainty.held_out[kept].astype(np.float32),
+        digests=np.array([features.digests[i][:16] for i in kept], dtype=str),
+    )
+
+
+def _write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
     with atomic_file(path) as temporary, open(temporary, "wb") as file:
-        np.savez(
-            file,
-            paths=np.array(names, dtype=str),
-            split=split.assignment.astype(str),
-            label=samples.class_ids,
-            logits=logits.astype(np.float32),
-            ood_score=uncertainty.held_out.astype(np.float32),
-            digests=np.array([d[:16] for d in features.digests], dtype=str),
-        )
+        np.savez(file, **arrays)  # type: ignore[arg-type]
+
+
+def _texts(names: list[str]) -> NDArray[np.str_]:
+    return np.array([n.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for n in names], dtype=str)
 
 
 def clock_time(at: float | None = None) -> str:

@@ -26,7 +26,7 @@ from headstart.utils.system import cache_root
 
 if TYPE_CHECKING:
     from headstart.events import EventStream
-    from headstart.training.fitted_probe import FittedProbe
+    from headstart.quality.dataset_split import SplitDataset
 
 __all__ = ["BatchSources"]
 
@@ -35,7 +35,7 @@ class BatchSources:
     """Opens the batch sources of one run.
 
     Args:
-        fitted: The probe with its samples and features.
+        data: The images and their digests.
         backbone: The shared backbone.
         checkpoints: Checkpoints of the run; also store the rows if the cache is off.
         events: The event stream.
@@ -44,20 +44,15 @@ class BatchSources:
 
     def __init__(
         self,
-        fitted: FittedProbe,
+        data: SplitDataset,
         backbone: SharedBackbone,
         checkpoints: Checkpoints,
         events: EventStream,
         num_threads: int,
     ) -> None:
-        self.fitted, self.backbone, self.checkpoints, self.events, self.num_threads = (
-            fitted,
-            backbone,
-            checkpoints,
-            events,
-            num_threads,
-        )
-        self.embedder = fitted.embedder
+        self.data, self.backbone, self.checkpoints = data, backbone, checkpoints
+        self.events, self.num_threads = events, num_threads
+        self.embedder = backbone.embedder
         self.blocks = tuple(self.embedder.graph.blocks)
         self.cache = ActivationCache(cache_root())
         self.decoded: DecodedCache | None = None  # opened by a training on images
@@ -87,7 +82,7 @@ class BatchSources:
         if plan.is_from_pixels:
             if self.decoded is None and self.is_cached:
                 self.decoded = DecodedCache(cache_root())
-            samples, features = self.fitted.samples, self.fitted.features
+            samples, features = self.data.samples, self.data.features
             images = DecodedImages(
                 samples.paths, features.digests, samples.names, spec, parse_augment(plan.augment), plan.seed,
                 self.decoded, view_spec=smaller,
@@ -106,7 +101,7 @@ class BatchSources:
 
     def _stored(self, plan: FinetunePlan, spec: ImageSpec) -> ActivationSource:
         """Return the source of cached rows at the cut, for images at the size of `spec`."""
-        samples, features = self.fitted.samples, self.fitted.features
+        samples, features = self.data.samples, self.data.features
         if plan.strategy == "head" and not plan.head:
             graph = self.embedder.graph
             layout = RowLayout(self.blocks, tuple((graph.blocks[b],) for b in self.blocks), "float32")

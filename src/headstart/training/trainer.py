@@ -45,7 +45,7 @@ class FinetuneTrainer:
     """Runs the trainings of one run.
 
     Args:
-        sources: Batch sources, with the probe, its images and the backbone.
+        sources: Batch sources, with the images and the backbone.
         folder_name: Name of the run in the message after a stop.
         torch_threads: Number of torch threads.
     """
@@ -54,7 +54,7 @@ class FinetuneTrainer:
         import torch
 
         self.sources, self.folder_name = sources, folder_name
-        self.fitted, self.backbone, self.checkpoints = sources.fitted, sources.backbone, sources.checkpoints
+        self.data, self.backbone, self.checkpoints = sources.data, sources.backbone, sources.checkpoints
         self.events, self.num_threads = sources.events, sources.num_threads
         self.embedder, self.blocks, self.settings = sources.embedder, sources.blocks, self.backbone.settings
         self.stopper = InterruptHandler(self.events)
@@ -189,7 +189,7 @@ class FinetuneTrainer:
             is_end = cut == self.backbone.end_cut(plan)
             net.add_cut(cut, *((None, ()) if is_end else self._suffix(plan, net.head, cut)))
         names = self.backbone.model.network.names if plan.strategy != "head" else ()
-        class_ids = self.fitted.samples.class_ids
+        class_ids = self.data.samples.class_ids
         training = Training(net, source, class_ids, plan, train, val, class_weights, names, self.device, phases=phases)
         before = net.frozen_digest()
         saved = self.checkpoints.load(name)

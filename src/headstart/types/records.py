@@ -347,6 +347,10 @@ class Split:
         """Return the positions of the samples of one split."""
         return np.flatnonzero(self.assignment == name)
 
+    def groups_of(self, index: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """Return the groups of some samples, or None without groups."""
+        return None if self.groups is None else self.groups[index]
+
 
 @dataclass(frozen=True)
 class Features:

@@ -1,0 +1,106 @@
+"""Write the files of a classifier's run: metrics, predictions, split, settings, dataset report."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+import numpy as np
+
+from headstart.data.split import write_split
+from headstart.evaluation.metrics import evaluation_to_json
+from headstart.evaluation.score_summary import summarize_classification
+from headstart.events import FileWritten, RunFinished, ScoreMeasured
+from headstart.messages.files import shell_path
+from headstart.messages.reading import reading_to_json
+from headstart.pipelines.trained_model import FinetuneOutcome, ScoredModel
+from headstart.quality.label_corrections import write_label_errors
+from headstart.quality.report_text import report_to_json
+from headstart.reports.writer import report_run
+from headstart.runs.context import RunContext
+from headstart.runs.files import write_json, write_oof, write_predictions, write_scores
+from headstart.training.fitted_probe import FittedProbe
+from headstart.types.records import DatasetReport
+
+__all__ = ["finish_run", "write_run"]
+
+
+def write_run(
+    run: RunContext,
+    report: DatasetReport,
+    probe: FittedProbe,
+    scored: ScoredModel,
+    parity: dict[str, Any],
+    reference: ScoredModel | None,
+    outcome: FinetuneOutcome,
+) -> dict[str, Any]:
+    """Write all files except the report; the tables of predictions hold held-out images only.
+
+    Args:
+        run: The run.
+        report: Of the dataset.
+        probe: The probe, with the data.
+        scored: The model of the run.
+        parity: Differences between bundle and training.
+        reference: The probe that a fine-tuned model is compared with.
+        outcome: Of fine-tuning.
+
+    Returns:
+        The content of `metrics.json`.
+    """
+    folder, samples, split = run.folder, probe.data.samples, probe.data.split
+    evaluation, uncertainty, features = scored.evaluation, scored.uncertainty, scored.model.features
+    write_split(folder / "split.csv", samples, split)
+    write_oof(folder / "oof.npz", samples, split, evaluation)
+    write_predictions(folder / "predictions.csv", samples, split, evaluation, uncertainty)
+    write_scores(folder / "scores.npz", samples, features, split, evaluation, uncertainty)
+    if reference is None:
+        write_label_errors(folder / "label_errors.csv", samples, features, split, probe.fit, evaluation)
+    write_json(folder / "dataset_report.json", {**report_to_json(report), **reading_to_json(samples.notes)})
+    run.write_settings()
+    run.duration_s["total"] = time.monotonic() - run.started
+    metrics: dict[str, Any] = {
+        "schema": 1,
+        "task": "classify",
+        "strategy": scored.model.strategy,
+        "backbone": probe.embedder.graph.backbone,
+        "num_samples": len(samples),
+        "num_groups": None if split.groups is None else len(np.unique(split.groups)),
+        "num_classes": len(samples.class_names),
+        "class_names": list(samples.class_names),
+        "positive": evaluation.positive,
+        "duration_s": {name: round(value, 3) for name, value in run.duration_s.items()},
+        "baselines": evaluation.baselines,
+        **evaluation.blocks_json(),
+        **uncertainty.json,
+        "parity": parity,
+    }
+    finetuning = outcome.to_json()
+    if finetuning is not None:
+        metrics["finetune"] = finetuning
+    if reference is not None:
+        cv, test = reference.evaluation.cv, reference.evaluation.test
+        metrics["probe"] = {
+            "cv": evaluation_to_json(cv),
+            "test": None if test is None else evaluation_to_json(test),
+        }
+    write_json(folder / "metrics.json", metrics)
+    return metrics
+
+
+def finish_run(run: RunContext, probe: FittedProbe, scored: ScoredModel, metrics: dict[str, Any]) -> None:
+    """Write the report, emit score, files and next commands, and mark the run as complete."""
+    settings, folder, events = run.resolved.settings, run.folder, run.events
+    paths = {s.name: s.path for s in (*probe.data.samples, *probe.data.leaking)}
+    num_images = report_run(folder, paths, events, has_images=settings.include_images)
+    events.report(*scored.evaluation.headline.findings)
+    events.emit(ScoreMeasured(summarize_classification(metrics)))
+    if num_images is not None:
+        events.emit(FileWritten("report", str(folder / "report.html"), {"num_images": num_images}))
+    commands: list[tuple[str, str | None]] = [(f"headstart predict {shell_path(folder)} NEW_IMAGES", None)]
+    if scored.model.plan is not None:
+        commands.append((f"headstart predict {shell_path(folder / 'probe')} NEW_IMAGES", "the probe"))
+    elif settings.strategy == "auto" and settings.time_budget is None:
+        commands.append((f"headstart train {shell_path(settings.data)} --budget 5m", "try fine-tuning"))
+    events.emit(RunFinished(time.monotonic() - run.started, str(folder), tuple(commands)))
+    run.end()
