@@ -1,6 +1,6 @@
-"""Provide the Python API: the commands as functions that take and return values.
+"""Functions of the Python API, one per command.
 
-Heavy imports are local, so that prediction needs neither torch nor the training extra.
+Heavy imports are local, so that prediction requires neither torch nor the extra `train`.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ def train(
 
     Raises:
         SettingError: An unknown setting or value.
-        DataError: The data are unsuitable for training or a valid evaluation.
+        DataError: The data do not allow training or a valid evaluation.
 
     Example:
         >>> run = headstart.train("photos/")        # doctest: +SKIP
@@ -68,12 +68,12 @@ def train(
 
 
 def train_merged(merged: MergedSettings, events: EventStream, *, started: float) -> Run:
-    """Train with merged settings, as the command line does; boxes in the data make the task detection.
+    """Train with merged settings; the task is detection if the data have boxes.
 
     Args:
         merged: The settings.
         events: The event stream.
-        started: `time.monotonic()` when the command began.
+        started: `time.monotonic()` at the start of the command.
     """
     from headstart.api.model import Run
     from headstart.data.boxes.reader import has_boxes
@@ -102,10 +102,10 @@ def resume(
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
 ) -> Run:
-    """Resume an interrupted run; the result equals that of an uninterrupted run.
+    """Resume an interrupted run; the result is the same as without the interruption.
 
     Args:
-        run: Run folder; default: the newest resumable one.
+        run: Run folder; by default the newest resumable one.
         verbose, on_progress, cancel, events: See `train`.
 
     Raises:
@@ -131,7 +131,7 @@ def load(model: str | os.PathLike[str], *, num_threads: int | None = None) -> An
 
     Raises:
         UsageError: The path does not exist or has no model.
-        BundleError: The bundle is damaged, newer than this version, or refers to files outside itself.
+        BundleError: The bundle is damaged, has another schema, or has an unsafe model.
     """
     from headstart.api.model import Model
     from headstart.inference.bundle import read_bundle
@@ -165,11 +165,11 @@ def predict(
         images: One or many: paths, folders, PIL images, (H, W, 3) uint8 arrays.
         top: Number of most probable classes per image.
         num_threads: Number of CPU threads.
-        ood_fpr: Target false-positive rate of OOD detection, e.g. 0.05; None: as in training.
-        coverage: Target coverage of prediction sets, e.g. 0.9; None: as in training.
+        ood_fpr: Target false-positive rate of OOD detection, e.g. 0.05; by default as in training.
+        coverage: Target coverage of prediction sets, e.g. 0.9; by default as in training.
 
     Returns:
-        `Predictions`: a list with `.to_pandas()` and `.to_csv()`; unreadable images have an error.
+        `Predictions`: a list with `.to_pandas()` and `.to_csv()`; unreadable images have `error` set.
     """
     return load(model, num_threads=num_threads).predict(images, top=top, ood_fpr=ood_fpr, coverage=coverage)
 
@@ -190,22 +190,22 @@ def evaluate(
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
 ) -> EvaluationResult | DetectionResult:
-    """Evaluate a saved model on labeled images, or a detector on images with boxes.
+    """Evaluate a saved model on labeled images, or a detector on annotated images.
 
-    Training images (matched by content) are scored separately and excluded from the headline. Labels that differ from
-    a class of the model only in case, spaces or Unicode form count as that class; this is reported.
+    Training images (matched by content) are scored separately and excluded from the headline. Labels that differ from a
+    class name only in case, spaces or Unicode form are matched to that class; this is reported.
 
     Args:
         model: See `load`.
-        data: Labeled images, or for a detector images with boxes.
+        data: Labeled images, or annotated images for a detector.
         num_threads: Number of CPU threads.
         allow_external_paths, layout, label_pattern, first_id: As in `train`.
         box_format: As `detect.box_format` in `train`.
-        positive: Positive class of two; default: that of the model.
+        positive: Positive class of a binary classifier; by default as in training.
         verbose, on_progress, cancel, events: See `train`.
 
     Raises:
-        SettingError: The model does not have two classes, or `positive` is not one of them.
+        SettingError: `positive` is not one of exactly two classes.
         DataError: No readable image has a label or box of a class of the model.
         UsageError: A reader option has no effect.
     """
@@ -245,16 +245,16 @@ def report(
     verbose: bool | None = None,
     events: EventStream | None = None,
 ) -> Report:
-    """Rewrite the report of a finished run: `report.html` and its other files.
+    """Rewrite the report of a finished run: `report.html`, figures and text files.
 
     Args:
         run: The run folder.
         data: Current image folder, if the images were moved.
-        out: Output folder; default: the run folder.
-        images: Whether to include photographs and file names; None: as in training.
-        attributions: Whether to compute attribution maps; by default for classifiers, the only ones to have them.
+        out: Output folder; by default the run folder.
+        images: Whether to include images and file names; by default as in training.
+        attributions: Whether to compute attribution maps (classifiers only, on by default).
         figures: Whether to write `figures/*.png`.
-        curve: Whether to compute the learning curve; by default for classifiers, the only ones to have it.
+        curve: Whether to compute the learning curve (classifiers only, on by default).
         verbose, events: See `train`.
 
     Returns:
@@ -293,21 +293,20 @@ def compare(
     label_pattern: str | None = None,
     first_id: int | str | None = None,
 ) -> Comparison:
-    """Test whether run B is better than run A, paired on the same images.
+    """Compare run B with run A by a paired test on the same images.
 
     Args:
         run_a, run_b: Run folders.
-        data: Labeled images for both; default: their own test images, or without test images their training images
-            out of fold.
+        data: Labeled images for both runs; by default their test images, or else their training images, out of fold.
         verbose, events: See `train`.
         allow_external_paths, layout, label_pattern, first_id: Reader options for `data`, as in `train`.
 
     Returns:
-        The comparison: result, differences with intervals, `.plot()`.
+        The comparison: result, differences with 95 % CI, `.plot()`.
 
     Raises:
         DataError: The runs have different images or classes.
-        InvalidEvaluationError: Every image of `data` is a training image of one run.
+        InvalidEvaluationError: All images of `data` are training images of one of the runs.
     """
     from headstart.pipelines.compare import compare_runs
 
@@ -324,13 +323,10 @@ def compare(
 
 
 def imagenet_bundle(name: str, *, offline: bool = False, events: EventStream | None = None) -> Path:
-    """Return the bundle of a network with its 1,000 ImageNet classes; cached after the first call.
-
-    Returns:
-        Folder in the cache.
+    """Return the bundle folder of a network with its 1,000 ImageNet classes; cached after the first call.
 
     Raises:
-        MissingExtraError: The bundle is not cached and the training extra is not installed.
+        MissingExtraError: The bundle is not cached and the extra `train` is not installed.
     """
     from headstart.pipelines.imagenet_model import direct_bundle
 

@@ -17,7 +17,7 @@ _GAP = 0.08  # overfitting: training score above the upper end of the held-out i
 _FEW = 25  # minimum images per class (median)
 _WIDE = 0.20  # maximum width of a useful interval
 _STEEP = 0.015  # lower end of the gain of doubling that justifies more images
-_NEAR = 0.01  # hardly better: lower end of the interval above the majority baseline by at most this
+_NEAR = 0.01  # near chance: lower end of the interval above the majority baseline by at most this
 _SKEW = 3.0  # largest class over smallest
 _LOST = 0.15  # harmful imbalance: recall of small classes lower by this much
 _PAIR = 0.12  # minimum confused fraction of the images of a pair of classes
@@ -28,7 +28,7 @@ _OPEN_QUESTIONS = (GroupStatus.QUESTION_TOO_FEW_GROUPS, GroupStatus.QUESTION_SCO
 
 
 def comment_on(s: ResultSummary) -> list[ReportFinding]:
-    """Return the findings, most severe first; `fine` is first if there is no problem."""
+    """Return the findings, most severe first; if none is a problem, a finding of kind FINE is first."""
     rules = (_unmeasured, _leak, _chance, _groups, _shortcut, _imbalance, _pair, _little, _overfit, _shift, _labels)
     findings = [finding for rule in rules if (finding := rule(s)) is not None]
     findings.sort(key=lambda f: not f.is_problem)  # stable: rules are ordered by severity
@@ -201,7 +201,7 @@ def _fine(s: ResultSummary) -> ReportFinding:
 
 
 def next_steps(s: ResultSummary) -> list[ReportFinding]:
-    """Return measured or suggested next steps."""
+    """Return the expected gain of more images, the main confusion, and what is known about fine-tuning."""
     steps = []
     if s.curve is None:
         steps.append(ReportFinding(ReportKind.GAIN_NOT_MEASURED))

@@ -1,4 +1,4 @@
-"""Extract the metrics for the comment of a report from a run."""
+"""Extract from a run the metrics that its report comments on."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ class GroupQuestion:
     """An inferred grouping that was not applied, without file names.
 
     Attributes:
-        status: Reason.
-        num_groups: Groups of at least two training images.
-        accuracy_independent, accuracy_grouped: Accuracy without the groups, and with leave-one-group-out, or None.
+        status: Reason why it was not applied.
+        num_groups: Number of groups with at least two training images.
+        accuracy_independent, accuracy_grouped: Accuracy without groups, and with leave-one-group-out, or None.
     """
 
     status: GroupStatus
@@ -46,7 +46,7 @@ class ResultSummary:
     """Metrics of a result; fractions in [0, 1].
 
     Attributes:
-        metric: `accuracy` or `balanced_accuracy`: metric of the next five.
+        metric: Metric of all scores: `accuracy` or `balanced_accuracy`.
         score, low, high: Headline with its interval; limits are None if not measurable.
         train_score: Score on the training images.
         majority, nearest: Baselines on the same images; `majority` is the best constant prediction.
@@ -54,18 +54,18 @@ class ResultSummary:
         num_scored: Number of scored images.
         class_names: K names.
         train_counts: (K,) training images of each class.
-        confusion: (K, K) counts, rows truth, columns prediction.
+        confusion: (K, K) counts; rows are true classes, columns predictions.
         cv_score, cv_low, cv_high: Out-of-fold score on the training images; None if it is the headline.
         num_leaks: Pairs of scored and training images that are near-duplicates.
         score_including_leaks: Score with the leaking images included, if measured.
         num_conflicts: Images with two labels.
         num_label_errors: Suspected label errors.
         is_dataset_checked: Whether near-duplicates, leaks and shortcuts were checked.
-        shortcuts: Cues other than the subject that predict the class (`records.Shortcut`).
-        curve: Expected gain of doubling the images, if measured.
+        shortcuts: Properties other than the content that predict the class (`records.Shortcut`).
+        curve: Expected gain from twice as many images, if measured.
         block_losses: Log-loss of the last features alone and with earlier stages, if measured.
-        has_groups: Whether groups were kept together.
-        duplicates_at_baseline: Evidence of near-duplicate chains that lower the score to the baseline, or None.
+        has_groups: Whether groups were kept in one fold.
+        duplicates_at_baseline: Evidence of near-duplicate chains; the score without them is at the baseline. Or None.
         group_questions: Plausible inferred groupings that were not applied.
         is_tuned: Whether backbone stages were trained.
         verdict: The paired comparison of fine-tuning with the probe (`finetune.verdict` of `metrics.json`), or None.
@@ -150,7 +150,7 @@ def images_by_split(facts: RunData) -> dict[str, list[int]]:
     counts = {s: np.bincount(scored.truth[scored.split == s], minlength=num) for s in ("train", "val", "test")}
     trained_on = np.asarray((metrics.get("train") or {}).get("confusion") or np.zeros((num, num))).sum(axis=1)
     num_train = int(metrics.get("num_samples") or 0) - int(counts["val"].sum() + counts["test"].sum())
-    for total in (trained_on, trained_on + counts["train"]):  # the final training includes held-out images, or not
+    for total in (trained_on, trained_on + counts["train"]):  # with or without held-out images in `trained_on`
         if counts["train"].sum() < num_train == int(total.sum()):
             counts["train"] = total
             break
