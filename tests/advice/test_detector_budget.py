@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.advice.detector_budget import DetectBudget, Scored
+from headstart.advice.detector_budget import BudgetImages, BudgetPlanner
+from headstart.advice.detector_pace import TimeBudget
 from headstart.data.boxes.records import Boxes
 from headstart.detection.plan import DetectPlan
-from headstart.detection.planning import budget_strategies, default_epochs
+from headstart.detection.planning import default_epochs
 from headstart.detection.schedule import StepSchedule
 from headstart.detection.subset import subset_order
 from headstart.errors import BudgetError
@@ -90,15 +91,23 @@ class Machine:
     def export_cpu_s(self, plan: DetectPlan) -> float:
         return self.export_cpu
 
-    def make_plan(self, num_train: int) -> Callable[[str], tuple[DetectPlan, list[Decision]]]:
-        def make(strategy: str) -> tuple[DetectPlan, list[Decision]]:
+    def planner(self, num_train: int, strategies: Sequence[str]) -> Any:
+        """Return a substitute for `DetectPlanner`."""
+
+        def plan(strategy: str) -> tuple[DetectPlan, list[Decision]]:
             self.prepared.append(strategy)
             self.work(self.engine_s)
             plan = DetectPlan(strategy=strategy, epochs=default_epochs(num_train, BATCH), batch_size=BATCH, num_views=8)
             made = {"strategy": strategy, "lr": plan.lr}
             return plan, [Decision(name, value, DecisionReason.SET_BY_USER) for name, value in made.items()]
 
-        return make
+        return SimpleNamespace(plan=plan, strategies=lambda: strategies)
+
+
+@pytest.fixture(autouse=True)
+def one_torch_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Replace the measurement of torch threads."""
+    monkeypatch.setattr("headstart.advice.detector_budget.measure_threads", lambda most: (1, 0.9))
 
 
 class Run:
@@ -121,35 +130,30 @@ class Run:
         boxes = [Boxes.of([(0, 0, 9, 9)], [i % 3]) for i in range(num_train)]
         machine.work(started_s)
         self.journal = Journal(folder / "journal.json", journal)
-        self.budget = DetectBudget(
-            started=0.0,
-            budget_s=budget_s,
-            trainer=machine,
-            journal=self.journal,
-            clock=machine.clock,
+        trainer: Any = machine
+        planned = BudgetPlanner(
+            TimeBudget(0.0, budget_s, machine.clock, num_folds + 1),
+            trainer,
+            machine.planner(num_train, strategies),
+            self.journal,
+            BudgetImages(np.arange(num_train), boxes, 3, np.arange(self.num_scored)),
             cpu_clock=machine.cpu_clock,
-            scored=Scored(self.num_scored, self.num_scored),
-            num_folds=num_folds,
-        )
-        self.plan, self.train, self.decisions = self.budget.plan_training(
-            strategies, machine.make_plan(num_train), np.arange(num_train), boxes, 3,
-            torch_threads=lambda: (1, 0.9),
-        )  # fmt: skip
+        ).plan()
+        assert planned.pace is not None
+        self.plan, self.train, self.decisions, self.pace = planned.plan, planned.train, planned.decisions, planned.pace
         self.steps, self.progress = [], list[float]()
         for phase in (*(f"fold{i}" for i in range(num_folds)), "final"):
             self._train(machine, phase, num_train // num_folds if phase != "final" else 0)
         self.trained_at = machine.t
-        final = self.budget._final
-        assert final is not None
-        quiet = replace(final, contention=1.0, worker_contention=1.0).parts()
+        quiet = replace(self.pace.final, contention=1.0, worker_contention=1.0).parts()
         machine.work(sum(quiet[name] for name in ("export", "detect", "evaluate", "other")))
-        count = self.budget.num_compared(40)
+        count = self.pace.num_compared(40)
         machine.work(1.6 * count * machine.image_cpu)
         self.num_compared = count
         self.used_s = machine.t
 
     def _train(self, machine: Machine, phase: str, num_held: int) -> None:
-        schedule, step = self.budget.make_schedule(phase, num_held), 0
+        schedule, step = self.pace.make_schedule(phase, num_held), 0
         schedule.start()
         while not schedule.is_done(step):
             self.progress.append(schedule.progress(step))
@@ -215,12 +219,6 @@ def test_finetuning_needs_half_of_default_steps(tmp_path: Path) -> None:
     assert dear.prepared == ["head", "finetune"]
     assert run.plan.strategy == "head"
     assert run.used_s <= 300.0
-
-
-def test_few_boxes_keep_backbone_frozen() -> None:
-    assert budget_strategies("auto", 20.0) == ("head",)
-    assert budget_strategies("auto", 200.0) == ("head", "finetune")
-    assert budget_strategies("finetune", 20.0) == ("finetune",)
 
 
 def test_small_budget_trains_on_subset(tmp_path: Path) -> None:
@@ -301,7 +299,7 @@ def test_same_journal_gives_same_plan(tmp_path: Path) -> None:
 
 def test_budget_json(tmp_path: Path) -> None:
     run = Run(Machine(), 160, 90.0, folder=tmp_path)
-    value = run.budget.to_json()
+    value = run.pace.to_json()
     assert value["seconds"] == 90.0
     assert value["used_s"] == pytest.approx(run.used_s, abs=1e-3)
     assert value["is_kept"] is True
@@ -313,9 +311,9 @@ def test_budget_json(tmp_path: Path) -> None:
 
 def test_validations_stay_cheap(tmp_path: Path) -> None:
     poor = Run(Machine(), 160, 60.0, folder=tmp_path)
-    assert poor.budget.num_validations(200) == 0
+    assert poor.pace.num_validations(200) == 0
     rich = Run(Machine(), 160, 480.0, folder=tmp_path)
-    assert 0 < rich.budget.num_validations(10) <= 8
+    assert 0 < rich.pace.num_validations(10) <= 8
 
 
 def test_subset_order_is_stratified() -> None:

@@ -32,10 +32,9 @@ def fit(
         prices,
         num_images=num_images,
         batch_size=8,
-        limit_views=8,
         full_steps=full_steps,
         least_images=8,
-        missing=lambda views: max(0, views - made) * num_images,
+        missing=[max(0, views - made) * num_images for views in range(9)],
         num_trainings=num_trainings,
     )
 

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 from headstart.config.settings import resolve
 from headstart.detection.plan import DetectPlan
-from headstart.detection.planning import default_epochs, make_detect_plan
-
-NAMES = ("stem", "stage1", "stage2", "stage3", "stage4", "neck", "head")
+from headstart.detection.planning import DetectPlanner, default_epochs
 
 
-class FakeTrainer:
-    """Trainer with a backbone of four stages."""
-
-    network = SimpleNamespace(names=NAMES)
+class FakeBackbone:
+    """Backbone of four stages."""
 
     def __init__(self, row_bytes: int = 1000) -> None:
         self._row_bytes = row_bytes
@@ -23,18 +18,21 @@ class FakeTrainer:
     def cut(self, text: str) -> str:
         return {"last-2": "stage3"}.get(text, text)
 
-    def taps(self, plan: DetectPlan) -> Any:
-        return SimpleNamespace(stages=("stage2", "stage4"))
+    def frozen_cut(self, min_stride: int) -> str:
+        return "neck"
 
-    def row_bytes(self, plan: DetectPlan) -> int:
-        return 0 if plan.strategy in ("full", "scratch") else self._row_bytes
+    def row_bytes(self, train_from: str, min_stride: int) -> int:
+        return self._row_bytes
 
 
-def plan_of(boxes: float = 100.0, num_train: int = 160, trainer: Any = None, **given: Any) -> tuple[DetectPlan, Any]:
+def planner_of(boxes: float = 100.0, row_bytes: int = 1000, **given: Any) -> DetectPlanner:
     resolved = resolve({"data": "x", "task": "detect", **given}, source="python")
-    return make_detect_plan(
-        resolved, trainer or FakeTrainer(), num_train=num_train, boxes_per_class=boxes, min_stride=(16, {})
-    )
+    backbone: Any = FakeBackbone(row_bytes)
+    return DetectPlanner(resolved, backbone, 160, boxes, (16, {}))
+
+
+def plan_of(boxes: float = 100.0, row_bytes: int = 1000, **given: Any) -> tuple[DetectPlan, Any]:
+    return planner_of(boxes, row_bytes, **given).plan()
 
 
 def test_few_boxes_freeze_backbone() -> None:
@@ -44,6 +42,12 @@ def test_few_boxes_freeze_backbone() -> None:
     assert decision.evidence == {"num_boxes_rarest": 20, "threshold": 50}
     many, _ = plan_of(boxes=200)
     assert (many.strategy, many.train_from) == ("finetune", "stage3")
+
+
+def test_few_boxes_rule_out_finetuning_within_budget() -> None:
+    assert planner_of(20.0).strategies() == ("head",)
+    assert planner_of(200.0).strategies() == ("head", "finetune")
+    assert planner_of(20.0, strategy="finetune").strategies() == ("finetune",)
 
 
 def test_explicit_settings_are_kept() -> None:
@@ -59,7 +63,7 @@ def test_fine_level_has_narrow_pyramid() -> None:
 
 
 def test_views_fit_cache_and_epochs() -> None:
-    assert plan_of(trainer=FakeTrainer(10**9), epochs=50)[0].num_views == 2
+    assert plan_of(row_bytes=10**9, epochs=50)[0].num_views == 2
     assert plan_of(epochs=3)[0].num_views == 3
     assert plan_of(strategy="full", epochs=9)[0].num_views == 9
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from headstart.detection.schedule import Deadline, ScheduleChange, StepSchedule
+from headstart.detection.schedule import Deadline, StepSchedule
+from headstart.runs.journal import Journal
 
 
 class FakeClock:
@@ -18,6 +21,21 @@ class FakeClock:
 
     def __call__(self) -> float:
         return self.t
+
+
+class FakeJournal(Journal):
+    """Journal that is not written to a file."""
+
+    def __init__(self, values: dict[str, Any]) -> None:
+        super().__init__(Path("unused"), values)
+
+    def write(self, name: str, value: Any) -> None:
+        self._values[name] = value
+
+    @property
+    def changes(self) -> list[dict[str, int]]:
+        changes: list[dict[str, int]] = self.read("pace")
+        return changes
 
 
 def walk(
@@ -41,12 +59,11 @@ def timed(
     reserve_s: float = 20.0,
     step_s: float = 0.1,
     most: int = 10_000,
-    replay: Sequence[ScheduleChange] = (),
-) -> tuple[StepSchedule, FakeClock, list[ScheduleChange]]:
-    clock, journal = FakeClock(), list[ScheduleChange]()
+    replay: Sequence[dict[str, int]] = (),
+) -> tuple[StepSchedule, FakeClock, FakeJournal]:
+    clock, journal = FakeClock(), FakeJournal({"pace": list(replay)})
     planned = int((at - reserve_s) / step_s)
-    deadline = Deadline(at, reserve_s, step_s, most)
-    schedule = StepSchedule(planned, deadline=deadline, clock=clock, record=journal.append, replay=replay)
+    schedule = StepSchedule(planned, deadline=Deadline(at, reserve_s, step_s, most), clock=clock, journal=journal)
     return schedule, clock, journal
 
 
@@ -76,7 +93,7 @@ def test_slow_steps_shorten_rest() -> None:
     assert clock.t <= 100.0
     assert 300 < steps < 700
     assert progress[-1] > 0.98
-    assert journal[-1] == ScheduleChange(steps, steps)
+    assert journal.changes[-1] == {"step": steps, "num_steps": steps}
 
 
 def test_one_slow_step_is_tolerated() -> None:
@@ -100,18 +117,18 @@ def test_most_steps_is_limit() -> None:
 def test_replay_gives_same_schedule() -> None:
     first, clock, journal = timed(120.0)
     steps, progress = walk(first, clock, lambda step: 0.1 + 0.002 * (step % 7) + (0.2 if step > 400 else 0.0))
-    again, slow, more = timed(120.0, replay=journal)
+    again, slow, more = timed(120.0, replay=journal.changes)
     assert walk(again, slow, lambda _: 5.0) == (steps, progress)
-    assert more == []
+    assert more.changes == journal.changes
 
 
 def test_partial_replay_is_followed() -> None:
     first, clock, journal = timed(120.0)
     _, progress = walk(first, clock, lambda step: 0.1 if step < 300 else 0.3, num_steps=500)
-    known = [r for r in journal if r.num_steps != r.step]
+    known = [c for c in journal.changes if c["num_steps"] != c["step"]]
     again, other, more = timed(120.0, replay=known)
     steps, same = walk(again, other, lambda _: 0.15)
-    last = known[-1].step
+    last = known[-1]["step"]
     assert same[:last] == progress[:last]
     assert other.t <= 100.0 + 0.15
-    assert more[-1] == ScheduleChange(steps, steps)
+    assert more.changes[-1] == {"step": steps, "num_steps": steps}

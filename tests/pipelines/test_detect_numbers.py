@@ -13,7 +13,9 @@ from headstart.config.detect import DetectSettings
 from headstart.data.boxes.records import Boxes, Detections, DetectionSamples
 from headstart.detection.metrics import detection_to_json, evaluate_detections
 from headstart.detection.operating_points import ERRORS
-from headstart.pipelines import detector_outputs
+from headstart.pipelines.detector_outputs import write_detections, write_predictions
+from headstart.pipelines.detector_scoring import calibrate, score_held_out
+from headstart.pipelines.detector_state import HeldOut
 from headstart.reports.detection_report import summarize_detection
 from headstart.reports.detector_report import read_detection_data
 from headstart.runs.files import write_csv, write_json
@@ -23,7 +25,7 @@ NAMES = ("cat", "dog")
 NEAR = np.float32(0.5), np.nextafter(np.float32(0.5), np.float32(0))  # equal when rounded, separated by a threshold
 
 
-def data(root: Path, truth: list[Boxes]) -> DetectionSamples:
+def samples_of(root: Path, truth: list[Boxes]) -> DetectionSamples:
     count = len(truth)
     return DetectionSamples(
         names=tuple(f"{i}.png" for i in range(count)),
@@ -41,20 +43,20 @@ def data(root: Path, truth: list[Boxes]) -> DetectionSamples:
 
 def finished(root: Path, truth: list[Boxes], detections: list[Detections], is_clean: list[bool]) -> dict[str, Any]:
     """Return the report of a run folder written by the training code."""
-    samples = data(root, truth)
-    resolved = SimpleNamespace(settings=SimpleNamespace(seed=0, detect=DetectSettings()))
-    context: Any = SimpleNamespace(samples=samples, split=SimpleNamespace(groups=None), resolved=resolved, folder=root)
-    block = detector_outputs._Block(np.arange(len(truth)), detections, np.array(is_clean), USER_TEST_SPLIT)
-    slope, offset, thresholds = detector_outputs._calibrate(context, {"test": block})
-    scored = detector_outputs._score(context, {"test": block}, (slope, offset), thresholds["per_class"])
-    detector_outputs._write_predictions(context, scored)
-    detector_outputs._write_detections(context, scored)
+    samples = samples_of(root, truth)
+    data: Any = SimpleNamespace(samples=samples, split=SimpleNamespace(groups=None))
+    settings: Any = SimpleNamespace(seed=0, detect=DetectSettings())
+    blocks = {"test": HeldOut(np.arange(len(truth)), detections, np.array(is_clean), USER_TEST_SPLIT)}
+    calibration = calibrate(data, blocks)
+    scored = score_held_out(data, blocks, calibration, settings)
+    write_predictions(root, samples, scored)
+    write_detections(root, samples, scored)
     metrics = {"task": "detect", "class_names": NAMES, "test": detection_to_json(scored["test"].evaluation)}
     write_json(root / "metrics.json", metrics)
     write_json(root / "dataset_report.json", {"leaking": [f"{i}.png" for i, clean in enumerate(is_clean) if not clean]})
     (root / "config.resolved.yaml").write_text("{}")
     (root / "bundle").mkdir()
-    write_json(root / "bundle" / "bundle.json", {"thresholds": thresholds})
+    write_json(root / "bundle" / "bundle.json", {"thresholds": calibration.thresholds})
     write_csv(root / "split.csv", ("image", "split"), [(name, "test") for name in samples.names])
     facts = read_detection_data(root, samples=samples)
     return {"report": summarize_detection(facts), "facts": facts}
@@ -108,7 +110,7 @@ def test_totals_without_stored_detections(tmp_path: Path) -> None:
             (tmp_path / "scores.npz").unlink()
         else:
             (tmp_path / "scores.npz").write_bytes(damage)
-        report = summarize_detection(read_detection_data(tmp_path, samples=data(tmp_path, truth)))
+        report = summarize_detection(read_detection_data(tmp_path, samples=samples_of(tmp_path, truth)))
         assert {**report["errors"], "shown": []} == {**before["errors"], "shown": []}
         assert report["images"] == {}
         assert len(report["problems"]) == 1
@@ -117,7 +119,7 @@ def test_totals_without_stored_detections(tmp_path: Path) -> None:
 def test_changed_labels_are_a_problem(tmp_path: Path) -> None:
     truth, detections = near_edges()
     before = finished(tmp_path, truth, detections, [True] * 12)["report"]
-    changed = data(tmp_path, [Boxes.of([]) for _ in truth])
+    changed = samples_of(tmp_path, [Boxes.of([]) for _ in truth])
     report = summarize_detection(read_detection_data(tmp_path, samples=changed))
     assert {**report["errors"], "shown": []} == {**before["errors"], "shown": []}
     assert len(report["problems"]) == 1

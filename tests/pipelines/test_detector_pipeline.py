@@ -23,7 +23,6 @@ import headstart
 from headstart.api.detector import Detector
 from headstart.config.settings import resolve
 from headstart.detection.loop import DetectTraining
-from headstart.detection.trainer import DetectorTrainer
 from headstart.errors import BudgetError, BundleError, DataError, HeadstartError, SettingError, UsageError
 from headstart.events import EpochFinished, EventStream
 from headstart.inference.bundle import read_bundle
@@ -270,12 +269,12 @@ def test_run_is_not_overwritten(run: headstart.Run, squares: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-import headstart.detection.log as records
-add = records.DetectLog.add
+import headstart.pipelines.detector_training as records
+add = records.EpochLog.add
 def killing(self, *arguments):
     add(self, *arguments)
     os.kill(os.getpid(), signal.SIGKILL)
-records.DetectLog.add = killing
+records.EpochLog.add = killing
 import json
 import headstart
 headstart.train(sys.argv[1], out=sys.argv[2], **json.loads(sys.argv[3]))
@@ -294,7 +293,8 @@ def test_killed_run_restarts_from_cache(run: headstart.Run, squares: Path, tmp_p
 
 
 def test_ctrl_c_saves_detector(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(DetectorTrainer, "export", lambda *_: (_ for _ in ()).throw(HeadstartError("far enough")))
+    enough = lambda *_: (_ for _ in ()).throw(HeadstartError("far enough"))  # noqa: E731
+    monkeypatch.setattr("headstart.pipelines.train_detector.export_network", enough)
     steps: list[int] = []
 
     def asking(self: DetectTraining, *arguments: Any) -> Any:

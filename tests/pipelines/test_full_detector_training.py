@@ -13,7 +13,8 @@ from event_text import notes_of
 from PIL import Image
 
 from headstart.config.settings import resolve
-from headstart.data.boxes.records import Boxes
+from headstart.data.boxes.records import Boxes, DetectionSamples
+from headstart.detection.backbone import DetectorBackbone
 from headstart.detection.decoding import DecodingSettings
 from headstart.detection.plan import DetectPlan
 from headstart.detection.trainer import DetectorTrainer
@@ -60,23 +61,28 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 def train(images: list[str], events: EventStream, **settings: Any) -> dict[str, Any]:
     """Return the weights after two epochs; validation images are scored as in training."""
     given = {"data": "x", "task": "detect", "backbone": "timm:resnet10t", "weights": "none", **settings}
-    trainer = DetectorTrainer(
-        paths=images,
-        names=images,
-        boxes=[Boxes.of([(10 + 5 * int(i), 20, 40 + 5 * int(i), 50)], [0]) for i in IDS],
+    samples = DetectionSamples(
+        names=tuple(images),
+        paths=tuple(map(Path, images)),
+        boxes=tuple(Boxes.of([(10 + 5 * int(i), 20, 40 + 5 * int(i), 50)], [0]) for i in IDS),
         sizes_hw=np.array([(70, 90)] * len(IDS)),
-        digests=[hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in images],
-        num_classes=1,
-        spec=ImageSpec(size_hw=(64, 64), resize_mode="squash"),
-        settings=resolve(given, source="python").settings,
-        events=events,
-        view_folder=Path(images[0]).parent / "private",
-        num_threads=1,
+        class_names=("square",),
+        split=("",) * len(IDS),
+        group=(None,) * len(IDS),
+        layout="drawn",
+        notes=(),
+        root=Path(images[0]).parent,
     )
+    digests = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in images]
+    resolved = resolve(given, source="python").settings
+    backbone = DetectorBackbone(resolved, ImageSpec(size_hw=(64, 64), resize_mode="squash"), 1, events)
+    folder = None if resolved.cache else samples.root / "private"
+    trainer = DetectorTrainer(samples, digests, backbone, events, num_threads=1, view_folder=folder)
     try:
-        net = trainer.train(PLAN, IDS)
-        trainer.detect(net, PLAN, IDS[:2], DecodingSettings())
-        return {name: tensor.numpy().copy() for name, tensor in net.trained().items()}
+        training = trainer.training(PLAN, IDS)
+        assert len(list(training.run())) == 2
+        trainer.detect(training.net, PLAN, IDS[:2], DecodingSettings())
+        return {name: tensor.numpy().copy() for name, tensor in training.net.trained().items()}
     finally:
         trainer.close()
 

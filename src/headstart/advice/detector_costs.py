@@ -6,7 +6,7 @@ Pure functions of measured seconds. `detector_budget` measures the costs and jou
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -19,7 +19,6 @@ __all__ = [
     "fit_training",
     "least_budget_s",
     "least_training_s",
-    "most_views",
 ]
 
 LEAST_STEPS = 24
@@ -97,6 +96,11 @@ class FinalSteps:
     num_threads: int
     worker_contention: float
 
+    @property
+    def image_s(self) -> float:
+        """Seconds of one image in torch, from file to boxes."""
+        return self.image_cpu_s * self.contention
+
     def parts(self) -> dict[str, float]:
         """Return the seconds of each step, without `SAFETY`."""
         export_cpu_s = _EXPORT_CPU_S if self.export_cpu_s is None else self.export_cpu_s
@@ -120,21 +124,15 @@ class FinalSteps:
         return max(min(_MIN_COMPARED, most), min(most, int(left_s / max(SAFETY * image_s, 1e-9))))
 
 
-def most_views(epochs: float, limit: int) -> int:
-    """Return the number of cached views per image that pays for `epochs` epochs."""
-    return max(1, min(limit, int(epochs / _EPOCHS_PER_VIEW)))
-
-
 def fit_training(
     left_s: float,
     costs: MeasuredCosts,
     *,
     num_images: int,
     batch_size: int,
-    limit_views: int,
     full_steps: int,
     least_images: int,
-    missing: Callable[[int], int],
+    missing: Sequence[int],
     num_trainings: int = 1,
 ) -> AffordableTraining | None:
     """Return the longest training that fits: all images with as many views as pay, else a subset.
@@ -144,10 +142,9 @@ def fit_training(
         costs: Measured costs.
         num_images: Training images.
         batch_size: Images per step.
-        limit_views: Largest number of views per image.
         full_steps: Largest number of steps.
         least_images: Least number of images of a subset.
-        missing: Maps a number of views per image to the number of views not yet cached.
+        missing: Number of views not yet cached, for 0, 1, ... views per image up to the largest number.
         num_trainings: Trainings that share the views: the folds and the final one.
 
     Returns:
@@ -155,13 +152,13 @@ def fit_training(
     """
     steps_per_epoch = max(1, num_images // batch_size)
     step_s = costs.step_s * num_trainings
-    for views in range(max(1, limit_views), 0, -1):
-        num_steps = min(int((left_s - costs.view_s * missing(views)) / step_s), full_steps)
+    for views in range(len(missing) - 1, 0, -1):
+        num_steps = min(int((left_s - costs.view_s * missing[views]) / step_s), full_steps)
         epochs = num_steps / steps_per_epoch
         if num_steps >= min(LEAST_STEPS, full_steps) and epochs >= _EPOCHS_PER_VIEW * views:
             return AffordableTraining(num_images, views, num_steps)
     # One view and three epochs over all images take too long: use fewer images.
-    missing_fraction = missing(1) / max(num_images, 1)
+    missing_fraction = missing[1] / max(num_images, 1)
     view_s = costs.view_s * missing_fraction
     image_s = view_s + _EPOCHS_PER_VIEW * step_s / batch_size
     num_used = int(left_s / image_s)

@@ -60,6 +60,11 @@ class DetectPlan:
     box_weight: float = 2.5
     seed: int = 0
 
+    @property
+    def is_cached(self) -> bool:
+        """Whether views are cached at the cut; the whole network trains on images instead."""
+        return self.strategy in ("head", "finetune")
+
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
         return asdict(self)

@@ -7,12 +7,11 @@ planned, the rest of the schedule is rescaled to the steps that still fit, so th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
 
 import numpy as np
 
+from headstart.runs.journal import Journal
 from headstart.utils.system import Clock
 
 __all__ = ["Deadline", "ScheduleChange", "StepSchedule"]
@@ -34,10 +33,6 @@ class ScheduleChange:
 
     step: int
     num_steps: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,9 +64,9 @@ class StepSchedule:
         num_steps: Planned number of steps.
         deadline: The deadline; None keeps the number of steps.
         clock: Clock in seconds.
-        record: Called with every change before it takes effect.
-        replay: Changes of an earlier run of the same training. They are repeated at the same steps; the clock is used
-            only after the last of them.
+        journal: Stores every change before it takes effect. Changes that it holds already are repeated at the same
+            steps; the clock is used only after the last of them. Needed with a deadline.
+        name: Name of the changes in the journal.
     """
 
     def __init__(
@@ -80,15 +75,16 @@ class StepSchedule:
         *,
         deadline: Deadline | None = None,
         clock: Clock = time.monotonic,
-        record: Callable[[ScheduleChange], None] | None = None,
-        replay: Sequence[ScheduleChange] = (),
+        journal: Journal | None = None,
+        name: str = "pace",
     ) -> None:
         self.num_steps = max(1, num_steps)
         self.deadline = deadline
         self.num_replans = 0
         self._clock = clock
-        self._record = record
-        self._replay = list(replay)
+        self._journal, self._name = journal, name
+        self._changes = [ScheduleChange(**c) for c in (journal.read(name) if journal else None) or []]
+        self._replay = list(self._changes)
         self._origin = (0, 0.0)  # step and progress at the last change
         self._seconds: list[float] = []
         self._last = self._clock()
@@ -137,17 +133,19 @@ class StepSchedule:
         self._next_check = step + max(_FIRST_CHECK // 2, left // _CHECKS)
         num_steps = max(step, min(step + left, self.deadline.most_steps))
         if abs(num_steps - self.num_steps) > _SLACK * planned:
-            self._change(ScheduleChange(step, num_steps))
+            change = ScheduleChange(step, num_steps)
+            self._record(change)
+            self._apply(change)
 
     def finish(self, step: int) -> None:
         """Record the end of the training after `step` steps, so that a replay ends there too."""
-        if self.deadline is not None and self._record is not None and not self._replay and self._origin[0] < step:
+        if self.deadline is not None and not self._replay and self._origin[0] < step:
             self._record(ScheduleChange(step, step))
 
-    def _change(self, change: ScheduleChange) -> None:
-        if self._record is not None:
-            self._record(change)
-        self._apply(change)
+    def _record(self, change: ScheduleChange) -> None:
+        if self._journal is not None:
+            self._changes.append(change)
+            self._journal.write(self._name, [asdict(c) for c in self._changes])
 
     def _apply(self, change: ScheduleChange) -> None:
         self._origin = (change.step, self.progress(change.step))

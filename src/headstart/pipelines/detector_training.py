@@ -5,162 +5,183 @@ Ctrl-C ends a training early; what was trained so far is scored and saved, and m
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.advice.detector_budget import PlannedDetector
 from headstart.data.boxes.records import Detections
+from headstart.data.boxes.split import rarest_class
 from headstart.detection.decoding import DecodingSettings, scoring_limit
-from headstart.detection.log import DetectLog
+from headstart.detection.loop import DetectEpoch, DetectTraining
 from headstart.detection.metrics import evaluate_detections
-from headstart.detection.plan import DetectPlan
+from headstart.detection.reference import detect_from_pixels
+from headstart.detection.trainer import DetectorTrainer
 from headstart.errors import HeadstartError
-from headstart.events import Stage
+from headstart.events import EpochFinished, EventStream, Stage
+from headstart.pipelines.detector_state import DetectorData, OutOfFold, TrainedDetector
+from headstart.runs.context import RunContext
+from headstart.runs.files import write_csv
 from headstart.training.folds import make_folds
-from headstart.training.jobs import InterruptHandler, TrainingInterruptedError
-from headstart.types.codes import EvaluationProtocol, EvaluationSetup, JsonValue, NoteKind
+from headstart.training.jobs import InterruptHandler, TrainingInterruptedError, check_frozen
+from headstart.types.codes import EvaluationProtocol, EvaluationSetup, Evidence, NoteKind
 
-if TYPE_CHECKING:
-    from headstart.advice.detector_budget import DetectBudget
-    from headstart.detection.context import DetectorRunContext
-    from headstart.detection.loop import DetectEpoch, DetectNetwork, DetectTraining
-    from headstart.detection.trainer import DetectorTrainer
-
-__all__ = ["DetectRun", "OutOfFold"]
+__all__ = ["EpochLog", "train_phases"]
 
 Ids = NDArray[np.int64]
 _NUM_VALIDATIONS = 8  # validations per training
+_COLUMNS = ("epoch", "train_loss", "class_loss", "box_loss", "val_mAP50", "lr", "duration_s", "phase")
 
 
-@dataclass(frozen=True)
-class OutOfFold:
-    """Out-of-fold detections: sample indices, detections, number of folds."""
-
-    samples: Ids
-    detections: list[Detections]
-    num_folds: int
-
-
-class DetectRun:
-    """Runs the trainings.
-
-    Args:
-        context: The run context.
-        trainer: The trainer.
-        plan: The training plan.
-        train: Positions of the training images.
-        budget: The time budget; None without one.
+@dataclass
+class EpochLog:
+    """Writes `results.csv`, one row per epoch, and emits an event for each.
 
     Attributes:
-        decoding: Decoding of raw scores, with limits for scoring.
+        path: The file; `val_mAP50` is empty for epochs without validation.
+        events: Receives an `EpochFinished` per epoch.
     """
 
-    def __init__(
-        self,
-        context: DetectorRunContext,
-        trainer: DetectorTrainer,
-        plan: DetectPlan,
-        train: Ids,
-        budget: DetectBudget | None = None,
-    ) -> None:
-        self.context, self.trainer, self.plan, self.train, self.budget = context, trainer, plan, train, budget
-        self.log = DetectLog(context.folder, context.events)
-        settings = context.resolved.settings.detect
-        most = scoring_limit(max(len(boxes) for boxes in context.samples.boxes))
-        self.decoding = DecodingSettings(nms_iou=settings.nms_iou).limited(min(settings.max_detections, most))
-        self.stopper = InterruptHandler(context.events)
-        self.oof: OutOfFold | None = None
-        self.net: DetectNetwork | None = None
-        self.num_epochs = 0
-        self.num_steps = 0
-        self.is_stopped = False
+    path: Path
+    events: EventStream
+    rows: list[dict[str, Any]] = field(default_factory=list)
 
-    def run(self) -> None:
-        """Run all trainings; sets `oof` and `net`."""
-        settings = self.context.resolved.settings
-        train = self.train
-        stage = self.context.events.stage(Stage.TRAIN, **self._evidence(len(train)))
-        with stage as evidence, self.context.timed("train"), self.stopper.listening():
-            if settings.folds:
-                self._cross_validate(train, settings.folds)
-            val = self.context.split.where("val")
-            self.net = self._train(train, "final", val if len(val) else None)
-            self.num_epochs = self._epochs_done
-            self.num_steps = self._steps_done
-            evidence["num_epochs"] = self.num_epochs
+    def add(self, phase: str, num_epochs: int, record: DetectEpoch, map50: float | None) -> None:
+        """Record one finished epoch."""
+        metrics = {**asdict(record), "val_mAP50": map50}
+        self.rows.append({**metrics, "phase": phase})
+        self.events.emit(EpochFinished(phase, metrics.pop("epoch"), num_epochs, metrics))
+        write_csv(self.path, _COLUMNS, ([row[name] for name in _COLUMNS] for row in self.rows))
 
-    def _cross_validate(self, train: Ids, num_folds: int) -> None:
-        from headstart.data.boxes.split import rarest_class
 
-        samples, groups = self.context.samples, self.context.split.groups
-        kinds = rarest_class(samples)[train] + 1
-        fold_of = make_folds(kinds, num_folds, groups=None if groups is None else groups[train], seed=self.plan.seed)
+def train_phases(
+    run: RunContext, data: DetectorData, trainer: DetectorTrainer, planned: PlannedDetector
+) -> TrainedDetector:
+    """Cross-validate if the settings ask for folds, then train on all training images.
+
+    Raises:
+        TrainingInterruptedError: Ctrl-C was pressed during cross-validation.
+        HeadstartError: The loss was not finite in the first epoch.
+    """
+    settings, plan = run.resolved.settings, planned.plan
+    most = scoring_limit(max(len(boxes) for boxes in data.samples.boxes))
+    decoding = DecodingSettings(nms_iou=settings.detect.nms_iou)
+    decoding = decoding.limited(min(settings.detect.max_detections, most))
+    stopper = InterruptHandler(run.events)
+    phases = _Phases(trainer, planned, decoding, EpochLog(run.folder / "results.csv", run.events), stopper)
+    row_bytes = trainer.backbone.row_bytes(plan.train_from, plan.min_stride) if plan.is_cached else 0
+    stage = run.events.stage(
+        Stage.TRAIN,
+        strategy=plan.strategy,
+        train_from=plan.train_from,
+        num_images=len(planned.train),
+        num_epochs=plan.epochs,
+        batch_size=plan.batch_size,
+        optimizer=plan.optimizer,
+        lr=plan.lr,
+        schedule=plan.schedule,
+        num_views=plan.num_views,
+        cache_bytes=row_bytes * len(planned.train) * (plan.num_views + 1),
+    )
+    with stage as evidence, run.timed("train"), stopper.listening():
+        oof = phases.cross_validate(settings.folds, data.split.groups) if settings.folds else None
+        trained = phases.train("final", planned.train, data.split.where("val"))
+        evidence["num_epochs"] = trained.num_epochs
+    return replace(trained, oof=oof)
+
+
+@dataclass
+class _Phases:
+    """The trainings of one run.
+
+    Attributes:
+        trainer: The trainer.
+        planned: The plan of every training.
+        decoding: How candidates become detections, with limits for scoring.
+        log: Records the epochs.
+        stopper: Says whether Ctrl-C was pressed.
+    """
+
+    trainer: DetectorTrainer
+    planned: PlannedDetector
+    decoding: DecodingSettings
+    log: EpochLog
+    stopper: InterruptHandler
+
+    def cross_validate(self, num_folds: int, groups: NDArray[np.int64] | None) -> OutOfFold:
+        """Train without each fold in turn and detect objects in it, from files as the bundle does.
+
+        Args:
+            num_folds: Number of folds.
+            groups: (N,) groups of all images that stay in one fold, or None.
+
+        Raises:
+            TrainingInterruptedError: Ctrl-C was pressed.
+        """
+        plan, train, backbone = self.planned.plan, self.planned.train, self.trainer.backbone
+        kinds = rarest_class(self.trainer.samples)[train] + 1
+        fold_of = make_folds(kinds, num_folds, groups=None if groups is None else groups[train], seed=plan.seed)
+        num_made = int(fold_of.max()) + 1
         order: list[Ids] = []
         detections: list[Detections] = []
-        for fold in range(int(fold_of.max()) + 1):
+        for fold in range(num_made):
             held = train[fold_of == fold]
-            net = self._train(train[fold_of != fold], f"fold{fold + 1}", held)
-            if self.is_stopped:
+            trained = self.train(f"fold{fold + 1}", train[fold_of != fold], held)
+            if trained.is_stopped:
                 raise TrainingInterruptedError(
                     "stopped during cross-validation; there is no detector to save yet.",
                     hint="cached views are kept; use fewer --folds or a --budget to save time",
                 )
-            detections += self.trainer.detect_from_pixels(net, self.plan, held, self.decoding)  # like the bundle
+            detector = backbone.detector(trained.net, plan)
+            detections += detect_from_pixels(detector, self.trainer.samples, held, backbone.spec, self.decoding)
             order.append(held)
-        self.oof = OutOfFold(np.concatenate(order), detections, int(fold_of.max()) + 1)
+        return OutOfFold(np.concatenate(order), detections, num_made)
 
-    def _train(self, train: Ids, phase: str, held: Ids | None) -> DetectNetwork:
-        num_held = 0 if held is None else len(held)
-        num_validations, schedule = _NUM_VALIDATIONS, None
-        if self.budget is not None:
-            num_validations, schedule = (
-                self.budget.num_validations(num_held),
-                self.budget.make_schedule(phase, num_held),
-            )
-        every = max(1, self.plan.epochs // num_validations) if num_validations else 0
+    def train(self, phase: str, train: Ids, held: Ids) -> TrainedDetector:
+        """Train once, with validations on the held-out images.
 
-        def on_epoch(record: DetectEpoch, training: DetectTraining) -> None:
-            score: float | None = None
+        Args:
+            phase: Name of the training.
+            train: Positions of its training images.
+            held: Positions of its held-out images.
+
+        Raises:
+            HeadstartError: The loss was not finite in the first epoch, or frozen tensors have changed.
+        """
+        plan, pace, events = self.planned.plan, self.planned.pace, self.log.events
+        num_validations = _NUM_VALIDATIONS if pace is None else pace.num_validations(len(held))
+        every = max(1, plan.epochs // num_validations) if num_validations and len(held) else 0
+        schedule = None if pace is None else pace.make_schedule(phase, len(held))
+        training = self.trainer.training(plan, train, schedule)
+        frozen, num_steps = training.net.frozen_digest(), 0
+        for record in training.run(stop=lambda: self.stopper.is_requested):
             num_epochs = -(-training.schedule.num_steps // training.steps_per_epoch)
             is_turn = bool(every) and (record.epoch % every == 0 or record.epoch == num_epochs)
-            if held is not None and is_turn and not self.stopper.is_requested:
-                with training.averaged():
-                    detections = self.trainer.detect(training.net, self.plan, held, self.decoding)
-                ground_truth = [self.context.samples.boxes[i] for i in held]
-                setup = EvaluationSetup(EvaluationProtocol.VALIDATION_SPLIT)
-                score = evaluate_detections(
-                    ground_truth, detections, self.context.samples.class_names, draws=0, setup=setup
-                ).map50.value
-            self._epochs_done, self._steps_done = record.epoch, training.step
-            self.log.add(phase, num_epochs, record, score)
-
-        self._epochs_done = self._steps_done = 0
-        net = self.trainer.train(
-            self.plan, train, schedule=schedule, stop=lambda: self.stopper.is_requested, on_epoch=on_epoch
-        )
+            map50 = self._validate(training, held) if is_turn and not self.stopper.is_requested else None
+            self.log.add(phase, num_epochs, record, map50)
+            num_steps = training.step
+        num_epochs = len(training.records)
+        if training.is_diverged:
+            evidence: Evidence = {"epoch": num_epochs + 1, "setting": "lr", "lr": plan.lr / 3}
+            events.warn(NoteKind.TRAINING_DIVERGED, phase="training", **evidence)
+        check_frozen(frozen, training.net.frozen_digest())
         if self.stopper.is_requested:
-            self.is_stopped = True
-            self.context.events.warn(NoteKind.TRAINING_STOPPED, epoch=self._epochs_done, num_epochs=self.plan.epochs)
-        if not self._epochs_done:
+            events.warn(NoteKind.TRAINING_STOPPED, epoch=num_epochs, num_epochs=plan.epochs)
+        if not num_epochs:
             raise HeadstartError(
                 "training diverged in the first epoch: the loss is not finite.", hint="use a smaller --lr"
             )
-        return net
+        return TrainedDetector(training.net, self.decoding, num_epochs, num_steps, self.stopper.is_requested)
 
-    def _evidence(self, num_train: int) -> dict[str, JsonValue]:
-        """Return the settings of the training for its event."""
-        plan = self.plan
-        return {
-            "strategy": plan.strategy,
-            "train_from": plan.train_from,
-            "num_images": num_train,
-            "num_epochs": plan.epochs,
-            "batch_size": plan.batch_size,
-            "optimizer": plan.optimizer,
-            "lr": plan.lr,
-            "schedule": plan.schedule,
-            "num_views": plan.num_views,
-            "cache_bytes": self.trainer.row_bytes(plan) * num_train * (plan.num_views + 1),
-        }
+    def _validate(self, training: DetectTraining, held: Ids) -> float | None:
+        """Return the mAP50 of the averaged weights on held-out images."""
+        with training.averaged():
+            detections = self.trainer.detect(training.net, self.planned.plan, held, self.decoding)
+        ground_truth = [self.trainer.samples.boxes[i] for i in held]
+        setup = EvaluationSetup(EvaluationProtocol.VALIDATION_SPLIT)
+        return evaluate_detections(
+            ground_truth, detections, self.trainer.samples.class_names, draws=0, setup=setup
+        ).map50.value

@@ -1,53 +1,67 @@
-"""Train a detector: read, inspect, split, choose the input size, cache views, train, score, save.
+"""Train a detector: read, check, split, choose the input size, plan, train, calibrate, score, export, verify, report.
 
 The last epoch is kept. Nothing is selected on scored images, so their score is unbiased.
 """
 
 from __future__ import annotations
 
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.config.settings import ResolvedConfig
-from headstart.data.boxes.reader import read_boxes
-from headstart.data.boxes.records import DetectionSamples
-from headstart.data.boxes.split import as_samples, split_boxes
+from headstart.advice.detector_budget import BudgetImages, BudgetPlanner, PlannedDetector
+from headstart.advice.detector_pace import TimeBudget
+from headstart.backbones.cards import Card, find_card
+from headstart.config.settings import ResolvedConfig, TrainSettings
+from headstart.data.boxes.records import Boxes, DetectionSamples
+from headstart.data.boxes.split import as_samples
 from headstart.data.image_scan import scan_images
-from headstart.data.split import read_split
 from headstart.detection.augmentation import check_augment
+from headstart.detection.backbone import DetectorBackbone
 from headstart.detection.box_sizes import BoxSizes, choose_finest, choose_size, measure_sizes
-from headstart.detection.context import DetectorRunContext
-from headstart.errors import DataError, DeviceError, DeviceProblem
-from headstart.events import CheckFinished, EventStream, Stage
+from headstart.detection.decoding import DecodingSettings
+from headstart.detection.planning import DetectPlanner
+from headstart.detection.reference import detect_from_pixels
+from headstart.detection.trainer import DetectorTrainer
+from headstart.errors import DeviceError, DeviceProblem
+from headstart.events import CheckFinished, EventStream, FileWritten, RunFinished, ScoreMeasured, Stage
+from headstart.export.bundle_writer import amend_bundle
+from headstart.export.detector_bundle_writer import check_detector_parity, write_detector_bundle
+from headstart.features.backbone_graph import export_network
 from headstart.features.device_choice import check_device
+from headstart.features.extractor import _card_json
+from headstart.inference.detector_runtime import DetectorRuntime
+from headstart.messages.files import shell_path
+from headstart.pipelines.detector_outputs import write_detector_files
+from headstart.pipelines.detector_scoring import calibrate, detect_held_out, headline, score_held_out, score_summary
+from headstart.pipelines.detector_state import DetectorData, ScoredBlock, TrainedDetector
 from headstart.preprocessing.augmentation import parse_augment
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.quality.box_inspection import BoxReport, apply_box_report, inspect_box_dataset
+from headstart.quality.box_inspection import inspect_box_dataset
+from headstart.quality.box_split import check_training_boxes, read_box_samples, split_box_dataset
 from headstart.quality.dataset_split import note_split
 from headstart.quality.reading_events import report_box_reading
 from headstart.quality.report_findings import dataset_findings
+from headstart.reports.detector_report import report_detector_run
+from headstart.runs.context import RunContext
 from headstart.runs.folder import own_run_folder
 from headstart.runs.journal import JOURNAL, Journal
-from headstart.types.codes import DecisionReason, Evidence, Finding, FindingKind, NoteKind, Severity, SplitReason
-from headstart.types.records import Decision, Split, SplitName
+from headstart.types.codes import DecisionReason, Evidence, NoteKind
+from headstart.types.records import Decision, Split
 from headstart.utils.system import Clock, available_cores, file_digest
-
-if TYPE_CHECKING:
-    from headstart.advice.detector_budget import DetectBudget
-    from headstart.detection.plan import DetectPlan
-    from headstart.detection.trainer import DetectorTrainer
 
 __all__ = ["train_detector"]
 
-Ids = NDArray[np.int64]
-_SCORED: tuple[SplitName, ...] = ("val", "test")
-_PAIRS_KEPT = 10  # leaking pairs in the evidence of a finding
+_TEMPORARY = ".detector.tmp"  # folder of temporary files; removed when the run is complete or resumed
+_MOST_COMPARED = 40  # images of the parity check
+_SHOWN_OF_BUDGET = ("epochs", "num_views", "budget.num_images")  # settings
 
 
 def train_detector(
@@ -77,6 +91,40 @@ def train_detector(
     """
     started = clock() if started is None else started
     settings = resolved.settings
+    _check_settings(settings)
+    samples, manifest = read_box_samples(settings)
+    with own_run_folder(settings.out, started=time.monotonic() - (clock() - started)) as folder:
+        report_box_reading(samples, events)
+        run = RunContext(resolved, events, folder, {"read": clock() - started}, clock)
+        bundle, temporary = folder / "bundle", folder / _TEMPORARY
+        data = _prepare(run, samples, manifest)
+        with run.timed("prepare"):
+            backbone = DetectorBackbone(settings, data.spec, len(data.samples.class_names), events)
+        planned, trained = _fit(run, data, backbone, Journal(folder / JOURNAL, journal), started)
+        detector = backbone.detector(trained.net, planned.plan)
+        with run.timed("export"), events.stage(Stage.EXPORT_MODEL):
+            temporary.mkdir(parents=True, exist_ok=True)
+            export_network(detector, ("logits", "boxes"), data.spec.size_hw, temporary / "detector.onnx")
+        with run.timed("score"):
+            _write_bundle(bundle, temporary / "detector.onnx", backbone.card, data, planned, trained)
+            held_out = detect_held_out(bundle, data, trained, _num_threads(settings))
+            calibration = calibrate(data, held_out)
+            scored = score_held_out(data, held_out, calibration, settings)
+            decoding = replace(trained.decoding, slope=calibration.slope, offset=calibration.offset)
+            decoding = decoding.limited(settings.detect.max_detections)
+            changed = {"thresholds": calibration.thresholds, "score": headline(scored)}
+            amend_bundle(bundle, decoding=decoding.to_json(), **changed)
+        with run.timed("parity"):
+            parity = _verify(bundle, data, detector, decoding, planned, settings)
+        run.write_settings()
+        run.duration_s["total"] = clock() - started
+        write_detector_files(run, data, planned, trained, scored, calibration, parity)
+        _finish(run, data, scored, started)
+    return folder
+
+
+def _check_settings(settings: TrainSettings) -> None:
+    """Raise an error for a device or an augmentation that detectors do not support."""
     if settings.device not in ("auto", "cpu"):
         check_device(settings.device)
         raise DeviceError(
@@ -87,113 +135,75 @@ def train_detector(
         )
     if settings.augment is not None:
         check_augment(parse_augment(settings.augment))
-    samples = read_boxes(
-        settings.data,
-        allow_external_paths=settings.allow_external_paths,
-        max_pixels=settings.max_pixels,
-        box_format=settings.detect.box_format,
-    )
-    samples, manifest = _with_manifest(samples, settings.split)
-    with own_run_folder(settings.out, started=time.monotonic() - (clock() - started)) as folder:
-        context = _prepare(resolved, events, folder, samples, started, manifest, clock)
-        _run(context, Journal(folder / JOURNAL, journal))
-    return folder
 
 
-def _with_manifest(samples: DetectionSamples, path: str | None) -> tuple[DetectionSamples, Split | None]:
-    """Return the images of a split file with its splits and groups, and the split; all images without a file."""
-    if path is None:
-        return samples, None
-    split = read_split(path, as_samples(samples))
-    keep = np.flatnonzero(split.assignment != "")
-    groups = samples.group if split.groups is None else tuple(str(g) for g in split.groups)
-    named = replace(samples, split=tuple(str(s) for s in split.assignment), group=groups)
-    return named.take(keep), split
-
-
-def _prepare(
-    resolved: ResolvedConfig,
-    events: EventStream,
-    folder: Path,
-    samples: DetectionSamples,
-    started: float,
-    manifest: Split | None = None,
-    clock: Clock = time.monotonic,
-) -> DetectorRunContext:
-    """Inspect and split the samples, choose the input size, and return the run context."""
-    from headstart.backbones.cards import find_card
-
-    settings = resolved.settings
-    report_box_reading(samples, events)
-    durations = {"read": clock() - started}
-    begun = clock()
-    scan = scan_images(
-        as_samples(samples),
-        max_pixels=settings.max_pixels,
-        num_threads=settings.num_threads,
-        progress=events.progress(Stage.CHECK),
-    )
-    report = inspect_box_dataset(
-        samples,
-        scan=scan,
-        max_pixels=settings.max_pixels,
-        num_threads=settings.num_threads,
-        group_from=settings.group_from,
-    )
-    durations["check"] = clock() - begun
+def _prepare(run: RunContext, samples: DetectionSamples, manifest: Split | None) -> DetectorData:
+    """Check and split the images, and choose the input size."""
+    settings, events = run.resolved.settings, run.events
+    with run.timed("check"):
+        scan = scan_images(
+            as_samples(samples),
+            max_pixels=settings.max_pixels,
+            num_threads=settings.num_threads,
+            progress=events.progress(Stage.CHECK),
+        )
+        report = inspect_box_dataset(
+            samples,
+            scan=scan,
+            max_pixels=settings.max_pixels,
+            num_threads=settings.num_threads,
+            group_from=settings.group_from,
+        )
     of_images = dataset_findings(report.images)
     events.report(*of_images, *(finding for finding in report.findings if finding not in of_images))
     events.emit(CheckFinished(settings.data, len(samples)))
-    applied = apply_box_report(samples, report, group_from=settings.group_from)
-    split = _split(resolved, samples, applied.groups, applied.excluded, manifest)
-    keep = np.flatnonzero(split.assignment != "")
-    is_leaking = (applied.test_including_leaks & ~applied.test & (split.source != "made"))[keep]
-    groups = None if split.groups is None else split.groups[keep]
-    samples = samples.take(keep)
-    split = replace(split, assignment=split.assignment[keep], groups=groups)
+    parts = split_box_dataset(samples, report, settings, manifest)
+    samples, split = parts.samples, parts.split
     note_split(split, events)
-    leaking, findings = _find_leaks(split, is_leaking, report, events)
-    _check(samples, split)
-    spec, decisions = _spec(resolved, samples, split)
+    events.report(*parts.findings)
+    check_training_boxes(samples, split)
     train = split.where("train")
-    boxes = [samples.boxes[i] for i in train]
-    sizes = measure_sizes(boxes, samples.sizes_hw[train], samples.class_names, spec)
+    boxes, sizes_hw = [samples.boxes[i] for i in train], samples.sizes_hw[train]
+    spec, decisions = _choose_spec(run.resolved, boxes, sizes_hw)
+    sizes = measure_sizes(boxes, sizes_hw, samples.class_names, spec)
     _report_sizes(sizes, events)
-    facts_of = [scan.info[i] for i in keep]
-    digests = tuple(
-        file_digest(p) if facts is None else facts.digest for p, facts in zip(samples.paths, facts_of, strict=True)
-    )
-    context = DetectorRunContext(
-        resolved,
-        events,
-        folder,
-        durations,
-        clock,
-        started=started,
+    _decide(run, samples, split, [*parts.decisions, *decisions])
+    info = [scan.info[i] for i in parts.index]
+    return DetectorData(
         samples=samples,
-        dataset_report=report,
+        digests=tuple(file_digest(p) if f is None else f.digest for p, f in zip(samples.paths, info, strict=True)),
+        report=report,
         split=split,
-        sizes=sizes,
+        leaking=parts.leaking,
+        findings=parts.findings,
         spec=spec,
-        digests=digests,
-        leaking=leaking,
-        findings=findings,
+        sizes=sizes,
     )
-    task = Decision("task", "detect", DecisionReason.BOXES_FOUND, evidence={"layout": samples.layout})
-    context.decide([task, *applied.decisions, *decisions])
-    weights = find_card(settings.backbone).weights_tag
-    context.decide_used(
-        Decision("out", str(folder), DecisionReason.NEXT_FREE_FOLDER),
-        Decision("weights", weights, DecisionReason.DEFAULT_WEIGHTS, "default"),
-        Decision("num_threads", available_cores(), DecisionReason.ONE_THREAD_PER_CORE, "default"),
-        Decision("device", "cpu", DecisionReason.DEVICE_OF_TRAINING, "default"),
-        Decision("layout", samples.layout, DecisionReason.LAYOUT_RECOGNIZED),
-        Decision("detect.box_format", ", ".join(samples.box_formats), DecisionReason.BOX_FORMAT_OF_FILES),
-    )
-    if split.setup is not None and split.setup.held_out_fraction is not None:
-        held_out = split.setup.held_out_fraction
-        context.decide_used(Decision("test_size", held_out, DecisionReason.HELD_OUT_BY_DEFAULT, "default"))
-    return context
+
+
+def _choose_spec(
+    resolved: ResolvedConfig, boxes: Sequence[Boxes], sizes_hw: NDArray[np.int64]
+) -> tuple[ImageSpec, list[Decision]]:
+    """Return the image spec; an unset size is chosen from the boxes and rounded up to a multiple of 32."""
+    settings = resolved.settings
+    card = find_card(settings.backbone)
+    is_explicit = resolved.is_explicit("resize_mode") and settings.resize_mode in ("squash", "pad")
+    own: dict[str, Any] = {
+        "resize_mode": settings.resize_mode if is_explicit else "squash",
+        "max_pixels": settings.max_pixels,
+        "intensity_range": settings.intensity_range,
+    }
+    decisions = [] if is_explicit else [Decision("resize_mode", "squash", DecisionReason.WHOLE_IMAGE_FOR_BOXES)]
+    if settings.image_size is None:
+        base = card.image_spec(None if card.is_fixed_size else max(card.min_size, 320)).with_(**own)
+        size, sides = choose_size(boxes, sizes_hw, base)
+        decisions.append(Decision("image_size", size, DecisionReason.BOX_SIZES, evidence=sides))
+    else:
+        size = -(-settings.image_size // 32) * 32
+        if size != settings.image_size:
+            evidence: Evidence = {"asked": settings.image_size, "multiple": 32}
+            decisions.append(Decision("image_size", size, DecisionReason.SIZE_ROUNDED_UP, evidence=evidence))
+    return card.image_spec(size).with_(**own), decisions
 
 
 def _report_sizes(sizes: BoxSizes, events: EventStream) -> None:
@@ -210,173 +220,108 @@ def _report_sizes(sizes: BoxSizes, events: EventStream) -> None:
         )
 
 
-def _split(
-    resolved: ResolvedConfig,
-    samples: DetectionSamples,
-    groups: NDArray[np.int64] | None,
-    excluded: NDArray[np.bool_],
-    manifest: Split | None,
-) -> Split:
-    settings = resolved.settings
-    if manifest is not None:
-        made = split_boxes(samples, groups=groups, leave_out=excluded)
-        return replace(manifest, assignment=made.assignment, groups=made.groups, seed=made.seed)
-    if settings.folds is not None and settings.test_size is None and not any(samples.split):
-        assignment = np.where(excluded, "", "train").astype("<U5")
-        evidence: Evidence = {"folds": settings.folds}
-        return Split(assignment, groups, "made", None, settings.seed, SplitReason.FOLDS, evidence)
-    return split_boxes(samples, groups=groups, test_size=settings.test_size, seed=settings.seed, leave_out=excluded)
-
-
-def _find_leaks(
-    split: Split, is_leaking: NDArray[np.bool_], report: BoxReport, events: EventStream
-) -> tuple[frozenset[int], tuple[Finding, ...]]:
-    """Return the scored images excluded from the headline, and a finding per split in which every image leaks.
-
-    A split in which every image leaks keeps its images and is marked as leaky.
-    """
-    excluded = np.zeros(len(is_leaking), dtype=bool)
-    findings = []
-    pairs = [[p.a, p.b] for p in report.images.leaks[:_PAIRS_KEPT]]
-    for name in _SCORED:
-        index = np.flatnonzero(split.assignment == name)
-        if len(index) and is_leaking[index].all():
-            evidence: Evidence = {"split": name, "num_images": len(index), "pairs": pairs}
-            findings.append(Finding(FindingKind.ALL_SCORED_IMAGES_LEAK, Severity.ERROR, evidence))
-            events.report(findings[-1])
-        else:
-            excluded[index] = is_leaking[index]
-    return frozenset(np.flatnonzero(excluded).tolist()), tuple(findings)
-
-
-def _check(samples: DetectionSamples, split: Split) -> None:
-    """Raise an error if the training images do not allow a valid detector."""
-    train = split.where("train")
-    counts = np.zeros(len(samples.class_names), dtype=np.int64)
-    for i in train:
-        boxes = samples.boxes[i]
-        counts += np.bincount(boxes.class_ids[~boxes.is_crowd], minlength=len(counts))
-    if not counts.sum():
-        raise DataError("no training image has a box.", hint="check the annotations with `headstart check`")
-    empty = [n for n, c in zip(samples.class_names, counts, strict=True) if not c]
-    if empty:
-        shown = ", ".join(f"`{n}`" for n in empty[:10])
-        raise DataError(
-            f"no training boxes for {shown}; every class needs at least one.",
-            hint="remove the class from the annotations, or use another split (--seed)",
-        )
-
-
-def _spec(resolved: ResolvedConfig, samples: DetectionSamples, split: Split) -> tuple[ImageSpec, list[Decision]]:
-    """Return the image spec; an unset size is chosen from the boxes and rounded up to a multiple of 32."""
-    from headstart.backbones.cards import find_card
-
-    settings = resolved.settings
-    card = find_card(settings.backbone)
-    base = card.image_spec(max(card.min_size, 320) if not card.is_fixed_size else None)
-    is_explicit = resolved.is_explicit("resize_mode") and settings.resize_mode in ("squash", "pad")
-    resize_mode = settings.resize_mode if is_explicit else "squash"
-    own: dict[str, Any] = {"resize_mode": resize_mode, "max_pixels": settings.max_pixels}
-    own["intensity_range"] = settings.intensity_range
-    base = base.with_(**own)
-    train = split.where("train")
-    decisions = [] if is_explicit else [Decision("resize_mode", "squash", DecisionReason.WHOLE_IMAGE_FOR_BOXES)]
-    if settings.image_size is not None:
-        size = settings.image_size
-        if size % 32:
-            size = -(-size // 32) * 32
-            evidence: Evidence = {"asked": settings.image_size, "multiple": 32}
-            decisions.append(Decision("image_size", size, DecisionReason.SIZE_ROUNDED_UP, evidence=evidence))
-    else:
-        size, sides = choose_size([samples.boxes[i] for i in train], samples.sizes_hw[train], base)
-        decisions.append(Decision("image_size", size, DecisionReason.BOX_SIZES, evidence=sides))
-    return card.image_spec(size).with_(**own), decisions
-
-
-def _run(context: DetectorRunContext, journal: Journal) -> None:
-    """Train, score and save the detector."""
-    from headstart.detection.trainer import DetectorTrainer
-    from headstart.pipelines.detector_outputs import write_detector_outputs
-    from headstart.pipelines.detector_training import DetectRun
-
-    samples, settings = context.samples, context.resolved.settings
-    begun = context.clock()
-    trainer = DetectorTrainer(
-        paths=[str(p) for p in samples.paths],
-        names=samples.names,
-        boxes=samples.boxes,
-        sizes_hw=samples.sizes_hw,
-        digests=context.digests,
-        num_classes=len(samples.class_names),
-        spec=context.spec,
-        settings=settings,
-        events=context.events,
-        view_folder=context.temporary_folder,
-        num_threads=settings.num_threads or available_cores(),
-        clock=context.clock,
+def _decide(run: RunContext, samples: DetectionSamples, split: Split, decisions: Sequence[Decision]) -> None:
+    """Record the decisions on the data, and the values of settings left open."""
+    task = Decision("task", "detect", DecisionReason.BOXES_FOUND, evidence={"layout": samples.layout})
+    run.decide([task, *decisions])
+    weights = find_card(run.resolved.settings.backbone).weights_tag
+    run.decide_used(
+        Decision("out", str(run.folder), DecisionReason.NEXT_FREE_FOLDER),
+        Decision("weights", weights, DecisionReason.DEFAULT_WEIGHTS, "default"),
+        Decision("num_threads", available_cores(), DecisionReason.ONE_THREAD_PER_CORE, "default"),
+        Decision("device", "cpu", DecisionReason.DEVICE_OF_TRAINING, "default"),
+        Decision("layout", samples.layout, DecisionReason.LAYOUT_RECOGNIZED),
+        Decision("detect.box_format", ", ".join(samples.box_formats), DecisionReason.BOX_FORMAT_OF_FILES),
     )
-    try:
-        plan, train, budget = _plan(context, trainer, journal)
-        context.duration_s["prepare"] = context.clock() - begun
-        run = DetectRun(context, trainer, plan, train, budget)
-        run.run()
-        trainer.close()  # frees the memory of the view engine
-        write_detector_outputs(context, trainer, run)
-    finally:
-        trainer.close()
+    if split.setup is not None and split.setup.held_out_fraction is not None:
+        held_out = split.setup.held_out_fraction
+        run.decide_used(Decision("test_size", held_out, DecisionReason.HELD_OUT_BY_DEFAULT, "default"))
 
 
-def _plan(
-    context: DetectorRunContext, trainer: DetectorTrainer, journal: Journal
-) -> tuple[DetectPlan, Ids, DetectBudget | None]:
-    """Return the plan, the positions of the training images, and the budget (None without one)."""
-    from headstart.advice.detector_budget import DetectBudget, Scored
-    from headstart.advice.resources import measure_threads
-    from headstart.detection.planning import budget_strategies, make_detect_plan
+def _fit(
+    run: RunContext, data: DetectorData, backbone: DetectorBackbone, journal: Journal, started: float
+) -> tuple[PlannedDetector, TrainedDetector]:
+    """Plan the training, within the budget if there is one, and train."""
+    from headstart.pipelines.detector_training import train_phases
 
-    samples, settings = context.samples, context.resolved.settings
-    train = context.split.where("train")
-    boxes = [samples.boxes[i] for i in train]
-    ids = np.concatenate([b.class_ids for b in boxes])
-    rarest = float(np.bincount(ids, minlength=len(samples.class_names)).min())
-    finest = choose_finest(boxes, samples.sizes_hw[train], context.spec)
-
-    def make_plan(strategy: str | None = None) -> tuple[DetectPlan, list[Decision]]:
-        return make_detect_plan(
-            context.resolved,
-            trainer,
-            num_train=len(train),
-            boxes_per_class=rarest,
-            min_stride=finest,
-            strategy=strategy,
+    settings, train = run.resolved.settings, data.split.where("train")
+    with run.timed("prepare"):
+        trainer = DetectorTrainer(
+            data.samples,
+            data.digests,
+            backbone,
+            run.events,
+            num_threads=_num_threads(settings),
+            view_folder=None if settings.cache else run.folder / _TEMPORARY,
+            clock=run.clock,
         )
+    with closing(trainer):
+        with run.timed("prepare"):
+            boxes = [data.samples.boxes[i] for i in train]
+            rarest = np.bincount(np.concatenate([b.class_ids for b in boxes]), minlength=backbone.num_classes).min()
+            finest = choose_finest(boxes, data.samples.sizes_hw[train], data.spec)
+            planner = DetectPlanner(run.resolved, backbone, len(train), float(rarest), finest)
+            if settings.time_budget is None:
+                planned = PlannedDetector(*planner.plan(), train)
+            else:
+                budget = TimeBudget(started, 60.0 * settings.time_budget, run.clock, (settings.folds or 0) + 1)
+                scored = np.concatenate([data.split.where("val"), data.split.where("test")])
+                images = BudgetImages(train, data.samples.boxes, backbone.num_classes, scored)
+                within = BudgetPlanner(budget, trainer, planner, journal, images, seed=settings.seed)
+                planned = within.plan(is_threads_chosen=not settings.num_threads)
+        shown = {"strategy", "detect.min_stride", *(() if planned.pace is None else _SHOWN_OF_BUDGET)}
+        run.decide([d for d in planned.decisions if d.setting in shown])
+        run.decide([d for d in planned.decisions if d.setting not in shown], is_shown=False)
+        return planned, train_phases(run, data, trainer, planned)
 
-    budget = None
-    if settings.time_budget is None:
-        plan, decisions = make_plan()
-    else:
-        scored = np.concatenate([context.split.where(name) for name in _SCORED])
-        budget = DetectBudget(
-            started=context.started,
-            budget_s=60.0 * settings.time_budget,
-            trainer=trainer,
-            journal=journal,
-            clock=context.clock,
-            scored=Scored(len(scored), sum(len(samples.boxes[i]) for i in scored)),
-            num_folds=settings.folds or 0,
-        )
-        plan, train, decisions = budget.plan_training(
-            budget_strategies(settings.strategy, rarest),
-            make_plan,
-            train,
-            samples.boxes,
-            len(samples.class_names),
-            seed=settings.seed,
-            torch_threads=None if settings.num_threads else lambda: measure_threads(available_cores()),
-        )
-    shown = {"strategy", "detect.min_stride"}
-    if budget is not None:
-        shown |= {"epochs", "num_views", "budget.num_images"}
-    context.decide([d for d in decisions if d.setting in shown])
-    context.decide([d for d in decisions if d.setting not in shown], is_shown=False)
-    return plan, train, budget
+
+def _num_threads(settings: TrainSettings) -> int:
+    return settings.num_threads or available_cores()
+
+
+def _write_bundle(
+    folder: Path, graph: Path, card: Card, data: DetectorData, planned: PlannedDetector, trained: TrainedDetector
+) -> None:
+    """Write the bundle without calibration and thresholds, which are measured with it."""
+    write_detector_bundle(
+        folder,
+        graph_path=graph,
+        graph_meta=_card_json(card),
+        spec=data.spec,
+        class_names=data.samples.class_names,
+        decoding=trained.decoding,
+        thresholds={},
+        meta={"strategy": planned.plan.strategy, "sizes": data.sizes.to_json(), "parity": None},
+        trained_on=[data.digests[i] for i in planned.train],
+    )
+
+
+def _verify(
+    bundle: Path,
+    data: DetectorData,
+    detector: Any,
+    decoding: DecodingSettings,
+    planned: PlannedDetector,
+    settings: TrainSettings,
+) -> dict[str, Any]:
+    """Compare the bundle with torch on images from their files, and record the result in the bundle."""
+    count = _MOST_COMPARED if planned.pace is None else planned.pace.num_compared(_MOST_COMPARED)
+    index = np.random.default_rng(settings.seed).permutation(len(data.samples))[:count]
+    runtime = DetectorRuntime(str(bundle), num_threads=_num_threads(settings))
+    expected = detect_from_pixels(detector, data.samples, index, data.spec, decoding)
+    parity = check_detector_parity(runtime, [str(data.samples.paths[i]) for i in index], expected).to_json()
+    amend_bundle(bundle, parity=parity)
+    return parity
+
+
+def _finish(run: RunContext, data: DetectorData, scored: Mapping[str, ScoredBlock], started: float) -> None:
+    """Write the report, emit score and files, and mark the run as complete."""
+    folder, events = run.folder, run.events
+    num_images = report_detector_run(folder, data.samples, events, has_images=run.resolved.settings.include_images)
+    events.emit(ScoreMeasured(score_summary(scored)))
+    if num_images is not None:
+        events.emit(FileWritten("report", str(folder / "report.html"), {"num_images": num_images}))
+    predict = (f"headstart predict {shell_path(folder)} NEW_IMAGES", None)
+    events.emit(RunFinished(run.clock() - started, str(folder), (predict,)))
+    shutil.rmtree(folder / _TEMPORARY, ignore_errors=True)
+    run.end()
