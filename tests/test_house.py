@@ -110,3 +110,85 @@ def test_no_import_cycles() -> None:
 def test_no_file_exceeds_500_lines() -> None:
     long = {str(p.relative_to(SOURCE)): n for p in FILES if (n := len(p.read_text("utf-8").splitlines())) > 500}
     assert not long
+
+
+MAX_LINES, MAX_PARAMETERS = 60, 8
+
+# Functions outside the command line that are longer than `MAX_LINES` without docstring; the list may only shrink.
+LONG_FUNCTIONS = {
+    "api/data.py:show",
+    "evaluation/metrics.py:evaluate",
+    "pipelines/detector_outputs.py:_write",
+    "pipelines/evaluate.py:evaluate_model",
+    "pipelines/evaluate_detector.py:evaluate_detector",
+    "pipelines/train_detector.py:_prepare",
+    "quality/inspection.py:inspect_dataset",
+    "reports/svg_charts.py:curves",
+    "training/probe_comparison.py:compare_to_probe",
+}
+
+# Functions outside the command line with more than `MAX_PARAMETERS` parameters; the list may only shrink.
+WIDE_SIGNATURES = {
+    "advice/detector_costs.py:fit_training",
+    "api/data.py:check",
+    "api/data.py:show",
+    "api/functions.py:compare",
+    "api/functions.py:evaluate",
+    "api/functions.py:report",
+    "detection/metrics.py:evaluate_detections",
+    "detection/trainer.py:DetectorTrainer.__init__",
+    "evaluation/learning_curve.py:forecast_curve",
+    "evaluation/metrics.py:evaluate",
+    "evaluation/paired_comparison.py:compare_paired",
+    "export/bundle_writer.py:write_bundle",
+    "export/detector_bundle_writer.py:write_detector_bundle",
+    "features/decoded_cache.py:DecodedImages.__init__",
+    "features/extraction.py:embed_files",
+    "features/extractor.py:open_embedder",
+    "features/view_activations.py:ViewActivations.__init__",
+    "pipelines/check.py:check_data",
+    "pipelines/show.py:show_images",
+    "quality/inspection.py:inspect_dataset",
+    "training/probe_comparison.py:compare_to_probe",
+}
+
+
+def functions_of(path: Path) -> list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]]:
+    """Return the functions of a file with `file:Class.name`, methods and nested functions included."""
+    found: list[tuple[str, ast.FunctionDef | ast.AsyncFunctionDef]] = []
+
+    def walk(node: ast.AST, prefix: str) -> None:
+        for child in ast.iter_child_nodes(node):
+            is_function = isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef)
+            name = f"{prefix}{child.name}." if is_function or isinstance(child, ast.ClassDef) else prefix
+            if is_function:
+                found.append((name[:-1], child))
+            walk(child, name)
+
+    walk(ast.parse(path.read_text(encoding="utf-8")), f"{path.relative_to(SOURCE)}:")
+    return found
+
+
+def num_lines(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the lines of a function without its docstring."""
+    first = function.body[0]
+    has_docstring = ast.get_docstring(function, clean=False) is not None
+    docstring = first.end_lineno - first.lineno + 1 if has_docstring else 0
+    return function.end_lineno - function.lineno + 1 - docstring
+
+
+def num_parameters(function: ast.FunctionDef | ast.AsyncFunctionDef) -> int:
+    """Return the parameters of a function without `self` and `cls`."""
+    given = [a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
+    return len([name for name in given if name not in ("self", "cls")])
+
+
+FUNCTIONS = {name: f for path in FILES if own_layer(path) != "cli" for name, f in functions_of(path)}
+
+
+def test_functions_are_short() -> None:
+    assert {name for name, f in FUNCTIONS.items() if num_lines(f) > MAX_LINES} <= LONG_FUNCTIONS
+
+
+def test_signatures_are_narrow() -> None:
+    assert {name for name, f in FUNCTIONS.items() if num_parameters(f) > MAX_PARAMETERS} <= WIDE_SIGNATURES

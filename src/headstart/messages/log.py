@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import logging
-from typing import TextIO
 
 from headstart.messages.decisions import decision_message
 from headstart.messages.notes import note_message
 from headstart.messages.scores import score_lines
 from headstart.messages.stages import dataset_message, epoch_message, stage_line, stage_started_message
 from headstart.messages.summaries import describe_finding
-from headstart.messages.values import duration, one_line
+from headstart.messages.values import duration
 from headstart.types.codes import Severity
 from headstart.types.events import (
     DatasetRead,
@@ -26,7 +25,7 @@ from headstart.types.events import (
     StageStarted,
 )
 
-__all__ = ["LogFile", "event_lines", "log_event"]
+__all__ = ["event_lines", "log_event"]
 
 _LEVELS = {Severity.ERROR: logging.WARNING, Severity.WARNING: logging.WARNING, Severity.INFO: logging.INFO}
 _LOGGER = logging.getLogger("headstart")
@@ -68,19 +67,3 @@ def log_event(event: Event) -> None:
     if _LOGGER.isEnabledFor(level):
         for line in event_lines(event):
             _LOGGER.log(level, "%s", line)
-
-
-class LogFile:
-    """A listener that writes log lines to a file; lines before `open` are buffered."""
-
-    def __init__(self) -> None:
-        self._file: TextIO | None = None
-        self._lines: list[str] = []
-
-    def __call__(self, event: Event) -> None:
-        for line in map(one_line, event_lines(event)):
-            if self._file is None:
-                self._lines.append(line)
-            else:
-                self._file.write(line + "\n")
-                self._file.flush()
