@@ -286,6 +286,18 @@ def test_auto_compares_candidates(few: Path, tmp_path: Path) -> None:
     assert json.loads((run.folder / "metrics.json").read_text())["finetune"]["verdict"]["num_samples"] >= 6
 
 
+@pytest.mark.long
+def test_auto_trains_for_the_requested_epochs(few: Path, tmp_path: Path) -> None:
+    """Pilots, folds and the settings of the run keep explicit `epochs`; a budget alone determines the number."""
+    settings = {"budget": "4m", "epochs": 2, "train_from": "last", "augment": "none", "num_threads": 1}
+    run = headstart.train(few, out=tmp_path / "run", **settings)
+    trained = [e["evidence"]["num_epochs"] for e in events_of(run.folder, "stage_finished") if e["stage"] == "pilot"]
+    assert trained == [2]
+    assert decisions_of(run.folder)["finetune.trial"]["value"]["epochs"] == 2
+    config = check_resolved(run.folder)["epochs"]
+    assert (config["value"], config["source"]) == (2, "python")
+
+
 def test_report_describes_rejected_candidates(few: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     worse = ProbeComparison(-0.5, -0.6, -0.4, 0.0, 0.0, 1.0, 1.0, False, 4, -0.5, np.zeros((4, 2), np.float32))
     monkeypatch.setattr(HeldOutTrainer, "compare", lambda *_, **__: worse)
