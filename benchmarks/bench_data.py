@@ -219,7 +219,7 @@ def _leaks_and_patterns(figures: Figures) -> None:
 
 
 def _turned_variants(figures: Figures, place: Path) -> None:
-    """Inspect 90 clothing images x 8 variants named `_<k>_<random>.jpg`, also with k shuffled."""
+    """Check the groups proposed for 90 clothing images x 8 variants named `_<k>_<random>.jpg`, also with k shuffled."""
     samples = read(bench_data() / "clothing")
     train = [s for s in samples if s.split == "train"]
     rng = np.random.default_rng(0)

@@ -70,12 +70,12 @@ def _measure(figures: Figures, kind: str, files: list[str], root: Path) -> None:
         for view in (0, 1):
             cached.make(sample, view)
     cache.flush()
-    ways: dict[str, Make] = {"uncached": from_file, "cached": cached.make, "without cache folder": nothing.make}
+    loaders: dict[str, Make] = {"uncached": from_file, "cached": cached.make, "without cache folder": nothing.make}
     for view in (1, 0):
         what = "view" if view else "plain image"
-        times = dict.fromkeys(ways, 0.0)
+        times = dict.fromkeys(loaders, 0.0)
         for sample in range(len(files)):
-            for name, make in ways.items():
+            for name, make in loaders.items():
                 started = time.thread_time()
                 make(sample, view * (2 + sample))
                 times[name] += time.thread_time() - started
@@ -90,11 +90,11 @@ def _measure(figures: Figures, kind: str, files: list[str], root: Path) -> None:
         for i in range(len(files))
     ]
     figures.add(f"{kind}: fraction of images whose views differ from those of the file", float(np.mean(differ)))
-    _epochs(figures, kind, len(files), {n: ways[n] for n in ("uncached", "cached")})
+    _epochs(figures, kind, len(files), {n: loaders[n] for n in ("uncached", "cached")})
 
 
-def _epochs(figures: Figures, kind: str, num: int, ways: dict[str, Make]) -> None:
-    """Measure the time of an epoch of the whole network, and of its views alone."""
+def _epochs(figures: Figures, kind: str, num: int, loaders: dict[str, Make]) -> None:
+    """Measure the time of one epoch of full fine-tuning, and of creating its views only."""
     import torch
 
     from headstart.backbones import load_backbone
@@ -113,14 +113,14 @@ def _epochs(figures: Figures, kind: str, num: int, ways: dict[str, Make]) -> Non
     head = fit_probe({"embedding": np.random.default_rng(0).random((num, 1280), dtype=np.float32)}, ids, 4).head
     suffix = pooled_suffix(network, "stem", ["embedding"]).to(memory_format=torch.channels_last)
     plan = default_plan("full", "stem", num, 4).with_(epochs=1, batch_size=BATCH)
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    work: dict[str, list[float]] = {name: [] for name in ways}
-    alone: dict[str, list[float]] = {name: [] for name in ways}
+    seconds: dict[str, list[float]] = {name: [] for name in loaders}
+    work: dict[str, list[float]] = {name: [] for name in loaders}
+    alone: dict[str, list[float]] = {name: [] for name in loaders}
     net = FinetunedNetwork(
         HeadModule(head), suffix, ("embedding",), owner=backbone.module, stage_of=network.map.stage_of,
         trainable=range(len(network.names)),
     )  # fmt: skip
-    sources = {name: PixelSource(make, cores) for name, make in ways.items()}
+    sources = {name: PixelSource(make, cores) for name, make in loaders.items()}
     for round_ in range(ROUNDS + 1):
         for name, source in sources.items():  # one epoch each, so that no worker runs ahead while another is timed
             training = Training(net, source, ids, plan, np.arange(num))
@@ -140,12 +140,12 @@ def _epochs(figures: Figures, kind: str, num: int, ways: dict[str, Make]) -> Non
             if round_:
                 alone[name].append(time.perf_counter() - started)
     what = "ms per image and epoch of the whole network"
-    for name in ways:
+    for name in loaders:
         figures.add(f"{kind}: {what}, {name}", 1e3 * _median(seconds[name], num))
         figures.add(f"{kind}: {what}, CPU time, {name}", 1e3 * _median(work[name], num))
     figures.add(f"{kind}: epoch, cached / uncached", _median(seconds["cached"]) / _median(seconds["uncached"]))
     figures.add(f"{kind}: epoch, CPU time, cached / uncached", _median(work["cached"]) / _median(work["uncached"]))
-    for name in ways:
+    for name in loaders:
         figures.add(f"{kind}: ms per image, views alone by {cores} workers, {name}", 1e3 * _median(alone[name], num))
     for source in sources.values():
         source.close()

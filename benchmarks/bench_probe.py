@@ -145,7 +145,7 @@ def _exactness(figures: Figures, sets: list[Embedded]) -> None:
 
 
 def _refitting(figures: Figures, sets: list[Embedded]) -> None:
-    """Compare the printed estimate with 10-fold refitting of everything."""
+    """Compare the reported accuracy with that of 10-fold cross-validation of the full pipeline."""
     for data in sets:
         everyone = len(data.class_ids)
         for num in (*_DRAWS, everyone):
@@ -171,7 +171,7 @@ def _refitting(figures: Figures, sets: list[Embedded]) -> None:
 
 
 def _refit(data: Embedded, num: int, seed: int) -> tuple[float, float]:
-    """Return printed estimate - 10-fold accuracy, and the same for the mean estimate of the ten fits."""
+    """Return the reported accuracy minus the 10-fold accuracy, and the same for the mean of the ten fits."""
     rng = np.random.default_rng(seed)
     index = rng.permutation(len(data.class_ids))[:num]
     fold_of = rng.permutation(num) % 10

@@ -165,7 +165,7 @@ def test_class_with_low_precision_has_no_threshold() -> None:
     assert evaluation.confusion.thresholds == (0.5,)
 
 
-def test_confusion_counts_once() -> None:
+def test_confusion_matrix_counts_each_box_once() -> None:
     truth = [Boxes.of([[0, 0, 50, 50], [100, 0, 150, 50], [200, 0, 260, 60]], [0, 1, 0], [False, False, True])]
     detections = [
         Detections.of(
@@ -177,7 +177,7 @@ def test_confusion_counts_once() -> None:
     limits = (0.1, 0.1)
     evaluation = evaluate_detections(truth, detections, ("a", "b"), draws=0, thresholds=limits, setup=USER_TEST_SPLIT)
     counts = evaluation.confusion.counts
-    assert counts.tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 0]]  # the one in the crowd is not counted
+    assert counts.tolist() == [[1, 0, 0], [1, 0, 0], [1, 1, 0]]  # detections on crowd boxes are ignored
 
 
 def test_lengths_must_match() -> None:

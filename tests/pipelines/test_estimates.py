@@ -17,7 +17,7 @@ from headstart.utils.system import cache_root
 def slow_machine() -> object:
     """Store the measurement of a very slow machine, and remove it afterwards."""
     result = latency.BenchResult("efficientnet_lite0", 224, 8, 2, 5.0, 2.0, "onnx", step_s={"stage7": 0.25})
-    latency._remember(result)
+    latency._save(result)
     yield result
     (cache_root() / "backbone_bench.json").unlink()
 

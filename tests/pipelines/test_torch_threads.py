@@ -1,4 +1,4 @@
-"""Test that the waiting of torch threads is configured before torch is loaded."""
+"""Test that the wait policy of OpenMP threads is set before torch is imported."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
 """Measure the speed and memory of networks on this machine: `headstart models bench`.
 
-Speed depends on shapes and not on weight values, so networks are measured with random weights, without downloads. Both
-engines process the same images in one process, alternating, the frozen engine as in production (one batch per core).
-Each rate is the best of several rounds, which is the least disturbed one on a busy machine.
+Networks are measured with random weights, since weight values do not affect speed; nothing is downloaded. Both engines
+alternate on the same images in one process; ONNX Runtime runs one batch per core, as in feature extraction. Each rate
+is the best of several rounds, to reduce the effect of other processes.
 """
 
 from __future__ import annotations
@@ -46,15 +46,15 @@ class BenchResult:
     """Measurements of one network on this machine.
 
     Attributes:
-        name: Its name.
-        size: Side of the images, pixels.
+        name: Name of the network.
+        size: Image size in pixels.
         batch: Images per call.
-        cores: Cores used.
+        cores: Number of cores used.
         onnx_rate: Images per second with ONNX Runtime, or None if the export failed.
-        torch_rate: Images per second with torch, eager.
-        engine: `onnx` or `torch`: the faster one here.
-        step_s: By cut, seconds per image of a training step from there on (forward, backward).
-        memory_mb: Resident memory added by loading and running, megabytes.
+        torch_rate: Images per second with torch in eager mode.
+        engine: The faster engine on this machine: `onnx` or `torch`.
+        step_s: Seconds per image of a training step (forward and backward of the suffix), by cut.
+        memory_mb: Increase of resident memory by loading and running the network, megabytes.
         start_s: Seconds to build the network and make its first prediction in torch.
         export_s: Seconds to export the graph; None if that failed.
         note: The error, or empty.
@@ -86,24 +86,24 @@ def bench(
     """Measure networks on this machine and save the results for time estimates.
 
     Args:
-        names: Networks.
-        size: Side of the images; None uses each network's own.
+        names: Names of networks.
+        size: Image size in pixels; None uses the default of each network.
         batch: Images per call.
-        seconds: Approximate measuring time per rate.
-        has_training: Measure training steps too, which takes longer.
+        seconds: Approximate duration of the measurement of a rate.
+        has_training: Whether to measure training steps too, which takes longer.
         say: Receives the name of the network being measured.
 
     Raises:
-        UsageError: Unknown name, or a size that a network does not support.
+        UsageError: A name is unknown, or a network does not support the size.
     """
     results = []
     for name in names:
         if say:
             say(f"measuring {find_card(name).title}")
         results.append(_bench_one(name, size, batch, seconds, has_training))
-        refusal = _remember(results[-1])
-        if refusal and say:
-            say(f"warning: cannot save the measurements ({refusal})")
+        error = _save(results[-1])
+        if error and say:
+            say(f"warning: cannot save the measurements ({error})")
     return results
 
 
@@ -120,7 +120,7 @@ def bench_rows(results: Sequence[BenchResult]) -> list[dict[str, Any]]:
 
 
 def measured_columns(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """Return saved measurements of this machine by network, as columns for `card_tables.card_rows`."""
+    """Return the saved measurements of this machine by network, as columns for `card_tables.card_rows`."""
     saved = read_bench()
     columns = {}
     for name in names:
@@ -141,14 +141,14 @@ def read_bench() -> Mapping[tuple[str, int], BenchResult]:
 
 
 def scanning_s(name: str, size: int, count: int) -> float | None:
-    """Return the seconds for extracting features of `count` images, from earlier measurements; None without any."""
+    """Estimate the seconds of feature extraction for `count` images from saved measurements; None without any."""
     result = read_bench().get((find_card(name).name, size))
     rate = None if result is None else (result.onnx_rate if result.engine == "onnx" else result.torch_rate)
     return count / rate if rate else None
 
 
 def training_s(name: str, size: int, cut: str, count: int) -> float | None:
-    """Return the seconds of one epoch of `count` images when training from a cut; None if it was not measured."""
+    """Estimate the seconds of an epoch of `count` images when training from a cut; None if not measured."""
     result = read_bench().get((find_card(name).name, size))
     step = None if result is None else result.step_s.get(cut)
     return None if step is None else count * step
@@ -196,7 +196,7 @@ def _bench_one(name: str, size: int | None, batch: int, seconds: float, has_trai
 
 
 def _onnx_runner(module: Any, images: Any) -> tuple[Callable[[], None] | None, float | None, str]:
-    """Return a function that runs one batch per core in parallel, like the frozen engine."""
+    """Export a module; return (function that runs one batch per core in parallel, export seconds, error or "")."""
     import logging
     import warnings
 
@@ -224,7 +224,7 @@ def _onnx_runner(module: Any, images: Any) -> tuple[Callable[[], None] | None, f
             options.intra_op_num_threads = options.inter_op_num_threads = 1
             options.log_severity_level = 3
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # exports fail in many ways; torch then runs the network
+    except Exception as error:  # exports raise many exception types; the torch rate is then used
         return None, None, f"no graph: {str(error).splitlines()[0][:120] if str(error) else type(error).__name__}"
     feed = {"pixels": images.numpy()}
     pool = ThreadPoolExecutor(available_cores())
@@ -239,24 +239,24 @@ def _onnx_runner(module: Any, images: Any) -> tuple[Callable[[], None] | None, f
 def _rates(
     first: Callable[[], None], second: Callable[[], None] | None, batch: int, seconds: float
 ) -> tuple[float, float | None]:
-    """Return images per second of both, alternating; the best round of each. The second runs a batch per core."""
+    """Alternate both functions and return the best images per second of each; the second runs a batch per core."""
     runs = [first] if second is None else [first, second]
     best = [float("inf")] * len(runs)
     for run in runs:
         run()
     end = time.perf_counter() + seconds * len(runs)
-    turns = 0
-    while turns < 3 or time.perf_counter() < end:
+    num_rounds = 0
+    while num_rounds < 3 or time.perf_counter() < end:
         for i, run in enumerate(runs):
             started = time.perf_counter()
             run()
             best[i] = min(best[i], time.perf_counter() - started)
-        turns += 1
+        num_rounds += 1
     return batch / best[0], None if second is None else available_cores() * batch / best[1]
 
 
 def _training_steps(backbone: Any, images: Any, seconds: float) -> dict[str, float]:
-    """Return seconds per image of forward and backward from each cut on, given the state there."""
+    """Return seconds per image of forward and backward of the suffix after each cut."""
     import torch
 
     steps = {}
@@ -269,7 +269,7 @@ def _training_steps(backbone: Any, images: Any, seconds: float) -> dict[str, flo
         parts = state if isinstance(state, tuple) else (state,)
 
         def step(suffix: Any = suffix, parts: Any = parts) -> None:
-            loss = suffix(*[p.clone() for p in parts]).logsumexp(1).mean()  # in-place layers must not change the state
+            loss = suffix(*[p.clone() for p in parts]).logsumexp(1).mean()  # in-place layers would change the inputs
             loss.backward()
             suffix.zero_grad(set_to_none=True)
 
@@ -292,8 +292,8 @@ def _ms(seconds: float | None) -> float | None:
     return None if seconds is None else round(seconds * 1000, 2)
 
 
-def _remember(result: BenchResult) -> str | None:
-    """Save a result for this machine; returns the reason if the disk refuses."""
+def _save(result: BenchResult) -> str | None:
+    """Save a result for this machine; return the error message if it cannot be written, else None."""
     path = cache_root() / _FILE
     try:
         known = json.loads(path.read_text("utf-8"))
@@ -311,7 +311,7 @@ def _remember(result: BenchResult) -> str | None:
 
 
 def _machine() -> str:
-    """Return everything that a measurement depends on besides the network."""
+    """Return a key of this machine: architecture, number of cores and versions of torch and onnxruntime."""
     from importlib.metadata import version
 
     return (

@@ -1,7 +1,7 @@
-"""Walk a folder of images and report everything that is not used; reads directory entries, never images.
+"""List the image files below a folder and report all files that are not used, without opening images.
 
-A walk never fails half-way: files and folders that cannot be read, followed or used become `Problem`s.
-Links that leave the folder are followed only if that is allowed.
+Unreadable or unusable files and folders do not raise an error but become `Problem` values. Symlinks that point outside
+the folder are followed only if allowed.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ __all__ = ["FileTree", "LocatedFile", "clean_label", "looks_like_image", "printa
 
 @dataclass(frozen=True, slots=True)
 class LocatedFile:
-    """One file: its path, its name and its `folders` below the root, outermost first."""
+    """A file: path, file name, and names of its `folders` below the root, outermost first."""
 
     path: str
     folders: tuple[str, ...]
@@ -28,22 +28,22 @@ class LocatedFile:
 
     @property
     def name(self) -> str:
-        """Return the path below the root, printable, with `/`."""
+        """Return the printable path below the root, with `/`."""
         return printable("/".join((*self.folders, self.file)))
 
 
 @dataclass
 class FileTree:
-    """Result of a walk.
+    """Files below a folder.
 
     Attributes:
-        root: The folder as an absolute path.
-        images: Image files, sorted by name.
-        tables: Text files that may hold labels, at any depth.
-        problems: Files and folders that cannot be used.
-        empty_folders: Folders without entries.
-        others: Number of ignored files of other kinds, by extension.
-        shown: Name of the root in messages: the file name of an archive; empty for the root itself.
+        root: Absolute path of the folder.
+        images: Image files, sorted by path.
+        tables: Text files that may contain labels, at any depth.
+        problems: Unusable files and folders.
+        empty_folders: Empty folders.
+        others: Number of ignored files by extension.
+        shown: Name of the root in messages, e.g. the file name of an archive; empty for `root`.
     """
 
     root: str
@@ -55,29 +55,29 @@ class FileTree:
     shown: str = ""
 
     def shown_path(self, path: str = "") -> str:
-        """Return the folder, or a path below it, as shown in messages."""
+        """Return the root, or a path below it, as shown in messages."""
         shown = self.shown or self.root
         return printable(os.path.join(shown, os.path.relpath(path, self.root)) if path else shown)
 
 
 def resolve_path(data: str | os.PathLike[str], expected: str) -> tuple[str, str]:
-    """Resolve a path from the user, and format it for messages.
+    """Return a user path as a string, and as shown in messages.
 
     Raises:
-        DataError: The path does not exist; `expected` describes what should be there.
+        DataError: The path does not exist; `expected` describes what was expected.
     """
     path = os.fspath(data)
     shown = printable(path)
     if not os.path.exists(path):
         raise DataError(
             f"`{shown}` does not exist; {expected} was expected.",
-            hint="check the spelling; a path with spaces needs quotes",
+            hint="check the spelling, and quote paths with spaces",
         )
     return path, shown
 
 
 def printable(name: str) -> str:
-    """Return a name that can be written as UTF-8; invalid bytes become backslash escapes."""
+    """Return a name that can be encoded as UTF-8; invalid bytes become backslash escapes."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -86,18 +86,18 @@ def printable(name: str) -> str:
 
 
 def walk_files(root: str, *, allow_external_paths: bool = False, shown: str = "") -> FileTree:
-    """List a folder without opening images.
+    """List the files below a folder without opening images.
 
     Args:
-        root: A folder.
-        allow_external_paths: Follow links that leave the folder.
-        shown: Name of the folder in messages, if not its path.
+        root: Folder.
+        allow_external_paths: Follow symlinks that point outside the folder.
+        shown: Name of the folder in messages; by default its path.
 
     Returns:
-        The images in a fixed order, and everything that is not used.
+        Images in a fixed order, tables, problems and counts of ignored files.
 
     Raises:
-        DataError: The root is missing or not readable.
+        DataError: The root is missing or unreadable.
     """
     tree = FileTree(os.path.abspath(root), shown=shown)
     real_root = os.path.realpath(tree.root)
@@ -159,7 +159,7 @@ def _add_entry(
         if not is_link:
             _problem(tree, here, "unreadable", f"cannot be read ({error.strerror or error})")
             return
-        is_folder = is_file = False  # a link to itself
+        is_folder = is_file = False  # circular link
     if is_link:
         target = os.path.realpath(entry.path)
         inside = target == real_root or target.startswith(real_root.rstrip(os.sep) + os.sep)
@@ -167,7 +167,7 @@ def _add_entry(
             _problem(tree, here, "broken-link", "broken or circular link")
             return
         if is_folder and inside:
-            return  # the target is walked under its own name
+            return  # the target is listed under its own path
         if not inside and not allow_external_paths:
             _problem(tree, here, "outside", "link leaves the folder; --allow-external-paths follows it")
             return
@@ -184,7 +184,7 @@ def _add_entry(
 
 
 def _sort_file(tree: FileTree, file: LocatedFile) -> None:
-    """Classify a file by its extension, or by its first bytes where it has none."""
+    """Classify a file by its extension, or by its first bytes if the extension is unknown."""
     extension = os.path.splitext(file.file)[1].lower()
     if extension in IMAGES:
         tree.images.append(file)
@@ -221,7 +221,7 @@ def looks_like_image(path: str) -> bool:
 
 
 def clean_label(name: str) -> str:
-    """Return a label from a folder or table text: normalized Unicode, no line breaks, writable as UTF-8."""
+    """Normalize a label from a folder or table: Unicode NFC, single spaces, encodable as UTF-8."""
     return " ".join(printable(unicodedata.normalize("NFC", name)).split())
 
 

@@ -1,7 +1,7 @@
-"""Choose the stages whose feature maps feed the pyramid, and build modules that output these maps.
+"""Choose the stages whose feature maps are inputs of the feature pyramid, and build modules that output these maps.
 
-The maps come from the traced graph of the pooled features without the pooling, so every backbone that can be cut
-supports a detector.
+The maps are taken from the traced graph of the pooled features, with the pooling removed. Every backbone that can be
+cut therefore supports detection.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["FeatureTaps", "choose_taps", "split_taps", "tap_maps", "tap_prefix",
 
 @dataclass(frozen=True, slots=True)
 class FeatureTaps:
-    """Stages that feed the pyramid, finest first.
+    """Stages whose maps are inputs of the feature pyramid, finest first.
 
     Attributes:
         stages: Names of the stages.
-        channels: Channels of each map.
+        channels: Number of channels of each map.
         strides: Stride of each map in input pixels.
         sizes_hw: Height and width of each map.
     """
@@ -38,7 +38,7 @@ class FeatureTaps:
 
 
 def choose_taps(network: StagedNetwork, finest: int) -> FeatureTaps:
-    """Return the last stage at each stride from `finest` to 32.
+    """Choose the last stage at each stride from `finest` to 32.
 
     Args:
         network: The backbone.
@@ -67,7 +67,7 @@ def choose_taps(network: StagedNetwork, finest: int) -> FeatureTaps:
 
 
 def split_taps(network: StagedNetwork, cut: str, stages: Sequence[str]) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Split the taps into those before and those after a cut."""
+    """Split stages into those before and those after a cut."""
     begin = network.position(cut)
     early = tuple(s for s in stages if network.position(s) < begin)
     return early, tuple(s for s in stages if s not in early)
@@ -79,16 +79,16 @@ def tap_maps(network: StagedNetwork, stages: Sequence[str]) -> Any:
 
 
 def tap_prefix(network: StagedNetwork, cut: str, stages: Sequence[str]) -> Any:
-    """Return a module from images to (state tensors at the cut ..., maps of `stages` before the cut ...).
+    """Return a module from images to (tensors at the cut ..., maps of `stages` before the cut ...).
 
-    A map that equals the state is not returned twice; see `tap_suffix`.
+    A map that equals the tensor at the cut is not returned again; see `tap_suffix`.
     """
     early, late = split_taps(network, cut, stages)
     if not late:
         return tap_maps(network, early)
     prefix = network.prefix(cut)
-    own = [s for s in early if not _is_state(network, cut, s)]
-    maps = tap_maps(network, own) if own else None
+    other = [s for s in early if not _is_at_cut(network, cut, s)]
+    maps = tap_maps(network, other) if other else None
 
     class Prefix(torch.nn.Module):  # type: ignore[misc]
         def __init__(self) -> None:
@@ -107,10 +107,10 @@ class FeatureTapsSuffix(torch.nn.Module):  # type: ignore[misc]
     """Map the outputs of `tap_prefix` to the feature maps of all stages, finest first.
 
     Args:
-        module: Maps the state to the late maps; None where all maps come before the cut.
-        num_states: Number of state inputs.
+        module: Maps the tensors at the cut to the maps after it; None if all maps are before the cut.
+        num_states: Number of tensors at the cut.
         num_early: Number of maps before the cut.
-        state_taps: Positions of the early maps that equal the state.
+        state_taps: Positions of the early maps that equal the tensor at the cut.
     """
 
     def __init__(self, module: Any, num_states: int, num_early: int, state_taps: Sequence[int]) -> None:
@@ -119,17 +119,17 @@ class FeatureTapsSuffix(torch.nn.Module):  # type: ignore[misc]
         self.num_states, self.num_early, self.state_taps = num_states, num_early, tuple(state_taps)
 
     def forward(self, *parts: Any) -> Any:
-        """Return the tuple of maps from the parts of a row."""
+        """Return the tuple of maps from the outputs of `tap_prefix`."""
         if self.module is None:
             return parts
         states, rest = parts[: self.num_states], list(parts[self.num_states :])
         early = [states[0] if i in self.state_taps else rest.pop(0) for i in range(self.num_early)]
-        # An in-place layer must not change a map that the pyramid reads.
+        # Clone: in-place layers would change a map that the pyramid uses.
         return (*early, *self.module(*(s.clone() if self.state_taps else s for s in states)))
 
 
 def tap_suffix(network: StagedNetwork, cut: str, stages: Sequence[str]) -> FeatureTapsSuffix:
-    """Return the trainable suffix behind a cut; it shares its modules with the network.
+    """Return the trainable suffix after a cut, which shares its modules with the network.
 
     Raises:
         UsageError: The cut does not support training.
@@ -140,23 +140,23 @@ def tap_suffix(network: StagedNetwork, cut: str, stages: Sequence[str]) -> Featu
     module = _unpooled(after_cut(network, cut, network.pooled(list(late))), network)
     num_states = sum(node.op == "placeholder" for node in module.graph.nodes)
     return FeatureTapsSuffix(
-        module, num_states, len(early), [i for i, s in enumerate(early) if _is_state(network, cut, s)]
+        module, num_states, len(early), [i for i, s in enumerate(early) if _is_at_cut(network, cut, s)]
     )
 
 
-def _is_state(network: StagedNetwork, cut: str, stage: str) -> bool:
+def _is_at_cut(network: StagedNetwork, cut: str, stage: str) -> bool:
     """Return whether the map of a stage is the only tensor at the cut."""
     return network.position(stage) == network.position(cut) - 1 and len(network.state_shapes(cut)) == 1
 
 
 def _unpooled(module: Any, network: StagedNetwork) -> Any:
-    """Replace every pooled output of a graph by a copy of the unpooled map."""
+    """Replace each pooled output of a graph by a copy of the map before pooling."""
     graph = module.graph
     output = next(n for n in graph.nodes if n.op == "output")
     for node in list(output.args[0]):
         if not (node.op == "call_function" and getattr(node.target, "__name__", "") == "_pool"):
             raise UsageError("a stage of this backbone has several outputs; it cannot be used for detection.")
-        # Copied immediately: a later layer may write into the tensor in place.
+        # Copy immediately: a later layer may modify the tensor in place.
         node.target = _as_map
     graph.lint()
     module.recompile()

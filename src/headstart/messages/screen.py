@@ -1,8 +1,8 @@
-"""Print the events of a pipeline on at most twelve lines: dataset, checks, stages, scores, files and next commands.
+"""Print the events of a pipeline on at most 12 lines: dataset, checks, stages, scores, files and next commands.
 
-`Screen` listens to an `EventStream`. Each line has a label and at most 100 characters, more only for the path in a
-command, which is never cut; findings are counted by kind.
-`VERBOSE` adds one line per decision and finding with its evidence, `QUIET` prints only the score.
+`Screen` is a listener of an `EventStream`. Each line has a label and at most 100 characters, except that commands are
+never truncated. Findings are counted by kind. `VERBOSE` adds one line per decision and finding with its evidence;
+`QUIET` prints only the score.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ __all__ = ["LABEL_WIDTH", "LINE_WIDTH", "Screen", "Verbosity"]
 
 LABEL_WIDTH = 10
 LINE_WIDTH = 100
-_MOST_LINES = {Topic.READING: 3, Topic.DATASET: 3, Topic.TRAINING: 2}
-_MOST = 12
-_EXPECTED = {"Features": 1, "Probe": 1, "Training": 1, "Score": 2, "Saved": 1, "Next": 1}  # lines of a training
-_MOST_DETAILS = 56  # characters of a command at the end of a line; a longer one has a line of its own
-_MOST_FINDINGS = 4  # lines about reading and checks together if other stages follow
+_MAX_TOPIC_LINES = {Topic.READING: 3, Topic.DATASET: 3, Topic.TRAINING: 2}
+_MAX_LINES = 12
+_EXPECTED = {"Features": 1, "Probe": 1, "Training": 1, "Score": 2, "Saved": 1, "Next": 1}  # lines of a run
+_MAX_DETAILS = 56  # characters; longer commands are printed on a separate line
+_MAX_FINDINGS = 4  # lines of reading and checks together, if other stages follow
 _LABELS = {Topic.READING: "Read", Topic.DATASET: "Checks", Topic.TRAINING: "Note"}
 _SEVERITIES = {Severity.ERROR: "Error", Severity.WARNING: "Warning", Severity.INFO: "Note"}
 _URGENT = frozenset({NoteKind.STOP_REQUESTED, NoteKind.RUN_RESUMABLE})
@@ -72,12 +72,12 @@ class Verbosity(IntEnum):
 
 
 class Screen:
-    """A listener that prints the events of a pipeline.
+    """Listener that prints the events of a pipeline.
 
     Args:
-        stream: Output stream; default stderr, since stdout is for data.
+        stream: Output stream; by default stderr, since stdout is for data.
         verbosity: Level of detail.
-        details: Option or command that shows every finding, e.g. `-v`; default `headstart check DATA` for dataset
+        details: Option or command that shows all findings, e.g. `-v`; by default `headstart check DATA` for dataset
             findings.
     """
 
@@ -121,7 +121,7 @@ class Screen:
         if is_quiet_comparison:
             lines = lines[:1]
         elif self._verbosity is Verbosity.NORMAL:
-            lines = lines[: max(1, _MOST - self._num_lines - 2)]
+            lines = lines[: max(1, _MAX_LINES - self._num_lines - 2)]
         for label, text in lines:
             self.row(label or self._label, text)
         self._printed.add("Score")
@@ -131,7 +131,7 @@ class Screen:
             self._show_table(event)
 
     def _show_if_no_score(self, finding: AnyFinding) -> None:
-        """Store the finding for the count of a check; a quiet screen prints errors that replace a score."""
+        """Store the finding to be counted after a check; print it if it is an error that explains a missing score."""
         self._deferred[topic_of(finding)].append(finding)
         if topic_of(finding) is Topic.EVALUATION and finding.severity is Severity.ERROR:
             self.row(_SEVERITIES[finding.severity], describe_finding(finding))
@@ -143,16 +143,16 @@ class Screen:
             self._has_warnings |= event.finding.severity is not Severity.INFO
             self._deferred[topic_of(event.finding)].append(event.finding)
             if self._verbosity >= Verbosity.VERBOSE:
-                self.row(_SEVERITIES[event.finding.severity], describe_finding(event.finding), is_cut=False)
+                self.row(_SEVERITIES[event.finding.severity], describe_finding(event.finding), is_truncated=False)
         elif isinstance(event, CheckFinished):
             self._check(event)
         elif isinstance(event, StageStarted):
             self.flush()
         elif isinstance(event, DecisionMade) and self._verbosity >= Verbosity.VERBOSE:
-            self.row("", decision_message(event.decision), is_cut=False)
+            self.row("", decision_message(event.decision), is_truncated=False)
         elif isinstance(event, EpochFinished):
             if self._verbosity >= Verbosity.VERBOSE:
-                self.row("", epoch_message(event), is_cut=False)
+                self.row("", epoch_message(event), is_truncated=False)
             if self._progress is not None:
                 self._progress.update_epoch(event)
         elif isinstance(event, Note):
@@ -169,40 +169,40 @@ class Screen:
     def _note(self, event: Note) -> None:
         if self._verbosity >= Verbosity.VERBOSE:
             self.flush()
-            self.row("Note", note_message(event), is_cut=False)
+            self.row("Note", note_message(event), is_truncated=False)
         elif event.severity is not Severity.INFO:
             self.flush()
             expected = sum(number for label, number in _EXPECTED.items() if label not in self._printed)
-            if event.kind in _URGENT or self._num_lines + expected < _MOST:
+            if event.kind in _URGENT or self._num_lines + expected < _MAX_LINES:
                 self._show_note(event)
             else:
                 self._notes.append(event)
 
     def _show_notes(self, *, num_reserved: int) -> None:
-        """Print as many deferred notes as fit; the log has all of them."""
-        for note in self._notes[: max(0, _MOST - self._num_lines - num_reserved)]:
+        """Print as many deferred notes as fit; the log contains all of them."""
+        for note in self._notes[: max(0, _MAX_LINES - self._num_lines - num_reserved)]:
             self._show_note(note)
         self._notes.clear()
 
     def _show_note(self, note: Note) -> None:
-        self.row("Note", note_message(note), is_cut=note.kind not in COMMAND_NOTES)
+        self.row("Note", note_message(note), is_truncated=note.kind not in COMMAND_NOTES)
 
     def flush(self) -> None:
         """Print deferred findings about reading and training, counted by kind."""
         for topic in (Topic.READING, Topic.TRAINING):
-            self._summarize(topic, _MOST_LINES[topic])
+            self._summarize(topic, _MAX_TOPIC_LINES[topic])
 
     def _check(self, event: CheckFinished) -> None:
-        """Print the findings of a check: three lines if other stages follow, otherwise as many as fit."""
+        """Print the findings of a check: at most three lines if other stages follow, otherwise as many as fit."""
         if not event.is_final:
             self.flush()
-            most = min(_MOST_LINES[Topic.DATASET], max(1, _MOST_FINDINGS - self._num_reading))
+            most = min(_MAX_TOPIC_LINES[Topic.DATASET], max(1, _MAX_FINDINGS - self._num_reading))
             details = self._details or (f"headstart check {shell_path(event.data)}" if event.data else None)
-            is_long = details is not None and len(details) > _MOST_DETAILS
+            is_long = details is not None and len(details) > _MAX_DETAILS
             has_line = is_long and most > 1 and bool(self._deferred[Topic.DATASET])
             self._summarize(Topic.DATASET, most - has_line, None if is_long else details)
             if has_line:
-                self.row(_LABELS[Topic.DATASET], f"details: {details}", is_cut=False)
+                self.row(_LABELS[Topic.DATASET], f"details: {details}", is_truncated=False)
             return
         if not self._has_warnings and not any(self._deferred.values()):
             self.row("Checks", "no problems found: all files are readable, no duplicates")
@@ -227,9 +227,9 @@ class Screen:
         findings = [finding for deferred in self._deferred.values() for finding in deferred]
         for deferred in self._deferred.values():
             deferred.clear()
-        if not findings or self._verbosity is not Verbosity.NORMAL:  # a verbose screen has printed them
+        if not findings or self._verbosity is not Verbosity.NORMAL:  # already printed if verbose
             return
-        most = _MOST - self._num_lines - num_reserved
+        most = _MAX_LINES - self._num_lines - num_reserved
         if most < 1 and not any(finding.severity is Severity.ERROR for finding in findings):
             return
         for severity, text in summarize_kinds(rank_findings(findings), most=max(1, most), details=self._details):
@@ -242,8 +242,8 @@ class Screen:
         if self._progress is not None:
             self._progress.clear()
 
-    def row(self, label: str, text: str, *, is_cut: bool = True) -> None:
-        """Print one line without a repeated label; cut a long text after a whole word unless it has a command."""
+    def row(self, label: str, text: str, *, is_truncated: bool = True) -> None:
+        """Print one line; omit the label if the previous line has the same, and truncate the text at a word."""
         if self._progress is not None:
             self._progress.clear()
         shown = "" if label == self._label else label
@@ -251,7 +251,7 @@ class Screen:
         self._printed.add(label)
         self._num_lines += 1
         text = one_line(text)
-        self._print(shown, shorten_end(text, LINE_WIDTH - LABEL_WIDTH) if is_cut else text)
+        self._print(shown, shorten_end(text, LINE_WIDTH - LABEL_WIDTH) if is_truncated else text)
 
     def _print(self, label: str, text: str) -> None:
         if not is_terminal(self._stream):
@@ -265,7 +265,7 @@ class Screen:
 
     def _show_table(self, event: Event) -> None:
         for text in event_table(event):
-            self.row("", text, is_cut=False)
+            self.row("", text, is_truncated=False)
 
     def _file(self, event: FileWritten) -> None:
         if event.role == "demo":
@@ -289,6 +289,6 @@ class Screen:
             parts = ["report.html"] if self._report is not None else []
             inside = f" ({', '.join([*parts, 'bundle/'])})"
             self.row("Saved", f"{relative_path(event.folder)}{inside}, {duration(event.seconds)}")
-        for command, comment in event.next_commands[: max(1, _MOST - self._num_lines)]:
+        for command, comment in event.next_commands[: max(1, _MAX_LINES - self._num_lines)]:
             text = f"{command}    # {comment}" if comment else command
-            self.row("Next", text if len(text) <= LINE_WIDTH - LABEL_WIDTH else command, is_cut=False)
+            self.row("Next", text if len(text) <= LINE_WIDTH - LABEL_WIDTH else command, is_truncated=False)
