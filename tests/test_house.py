@@ -144,7 +144,6 @@ WIDE_SIGNATURES = {
     "export/detector_bundle_writer.py:write_detector_bundle",
     "features/decoded_cache.py:DecodedImages.__init__",
     "features/extraction.py:embed_files",
-    "features/extractor.py:open_embedder",
     "features/view_activations.py:ViewActivations.__init__",
     "pipelines/check.py:check_data",
     "pipelines/show.py:show_images",

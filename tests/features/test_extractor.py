@@ -35,4 +35,5 @@ def test_missing_device_is_refused_early(device: str, tmp_path: Path, monkeypatc
     pytest.importorskip("torch")
     monkeypatch.setattr(feature_extraction, "open_graph", lambda *a, **k: pytest.fail("a graph was opened"))
     with pytest.raises(SettingError, match=device):
-        feature_extraction.open_embedder("efficientnet_lite0", EventStream(), device=device, root=tmp_path)
+        options = feature_extraction.ExtractorOptions("efficientnet_lite0", device=device)
+        feature_extraction.open_embedder(options, EventStream(), root=tmp_path)

@@ -14,7 +14,7 @@ from headstart.config.settings import TrainSettings
 from headstart.data.grouping import group_ids
 from headstart.errors import HeadstartError
 from headstart.events import EventStream
-from headstart.features.extractor import open_from_settings
+from headstart.features.extractor import ExtractorOptions, open_embedder
 from headstart.probe.probe import ProbeFit, fit_probe
 from headstart.types.codes import DecisionReason, Evidence, NoteKind
 from headstart.types.records import Decision, Samples
@@ -65,8 +65,8 @@ def choose_resize_mode(
     all_features = []
     readable = np.ones(len(part), dtype=bool)
     for mode in _MODES:
-        extractor = open_from_settings(settings, events, resize_mode=mode, intensity_range=intensity_range)
-        features, _, _ = extractor.embed(part.paths, part.names, events)
+        options = ExtractorOptions.of(settings, resize_mode=mode, intensity_range=intensity_range)
+        features = open_embedder(options, events).embed(part.paths, part.names, events).features
         readable &= features.is_ok
         all_features.append(features)
     rows = np.flatnonzero(readable)

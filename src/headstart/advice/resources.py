@@ -180,7 +180,7 @@ def _measure_flip(trainer: FinetuneTrainer) -> tuple[float, float, float]:
         seed=seed,
     ).head
     tried = data.samples.take(train[held])
-    flipped, _, _ = trainer.embedder.embed(tried.paths, tried.names, trainer.events, is_flipped=True)
+    flipped = trainer.embedder.embed(tried.paths, tried.names, trainer.events, is_flipped=True).features
     hits = head.logits(data.blocks(train[held])).argmax(axis=1) == labels[held]
     flipped_hits = head.logits(flipped.blocks).argmax(axis=1) == labels[held]
     difference = hits.astype(np.float64) - flipped_hits

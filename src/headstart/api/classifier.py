@@ -121,11 +121,10 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
 
     def _embed(self, X: Sequence[Any]) -> dict[str, NDArray[np.float32]]:
         from headstart.events import EventStream
-        from headstart.features.extractor import open_embedder
+        from headstart.features.extractor import ExtractorOptions, open_embedder
 
-        embedder = open_embedder(
+        options = ExtractorOptions(
             self.backbone,
-            EventStream(),
             image_size=self.image_size,
             resize_mode=self.resize_mode,
             num_threads=self.num_threads,
@@ -133,7 +132,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         sources = [_as_source(x) for x in X]
         names = [x if isinstance(x, str) else f"image {i}" for i, x in enumerate(sources)]
-        features, _, _ = embedder.embed(sources, names, EventStream())
+        features = open_embedder(options, EventStream()).embed(sources, names, EventStream()).features
         if features.problems:
             first = features.problems[0]
             raise DataError(f"{len(features.problems)} images are unreadable, first `{first.name}`: {first.detail}.")

@@ -8,7 +8,7 @@ from __future__ import annotations
 import importlib.util
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,16 +36,55 @@ if TYPE_CHECKING:
     from headstart.config.settings import TrainSettings
 
 __all__ = [
+    "Extraction",
+    "ExtractorOptions",
     "FeatureExtractor",
     "averaged_blocks",
     "open_embedder",
-    "open_from_settings",
     "open_graph",
     "raise_if_all_unreadable",
     "report_unreadable",
 ]
 
 _DEPTHS = 3  # last stages whose pooled features are used with the embedding
+
+
+@dataclass(frozen=True)
+class ExtractorOptions:
+    """What to open; the fields are those of `TrainSettings`."""
+
+    backbone: str
+    image_size: int | None = None
+    resize_mode: str = "crop"
+    intensity_range: tuple[float, float] | None = None
+    max_pixels: int = MAX_PIXELS
+    weights: str | None = None
+    device: str = "auto"
+    num_threads: int | None = None
+    offline: bool = False
+    cache: bool = True
+
+    @classmethod
+    def of(
+        cls, settings: TrainSettings, *, resize_mode: str, intensity_range: tuple[float, float] | None
+    ) -> ExtractorOptions:
+        """Return the options of a run, with the chosen resize mode and intensity range."""
+        given = {f.name: getattr(settings, f.name) for f in fields(cls)}
+        return cls(**{**given, "resize_mode": resize_mode, "intensity_range": intensity_range})
+
+
+@dataclass(frozen=True)
+class Extraction:
+    """Features of N images; `num_computed` of them were not cached, and the extraction took `seconds`."""
+
+    features: Features
+    num_computed: int
+    seconds: float
+
+    @property
+    def second_pass_s(self) -> float:
+        """Return the expected seconds of a second pass over the images; 0 where all were cached."""
+        return self.seconds * len(self.features.is_ok) / self.num_computed if self.num_computed else 0.0
 
 
 @dataclass
@@ -87,8 +126,8 @@ class FeatureExtractor:
         *,
         is_flipped: bool = False,
         scanner: ImageScanner | None = None,
-    ) -> tuple[Features, int, float]:
-        """Return features, the number of computed images and the seconds; a scanner scans each file too."""
+    ) -> Extraction:
+        """Extract features; a scanner scans each file in the same pass."""
         started = time.monotonic()
         space = self._space("flipped" if is_flipped else "plain") if self.cache is not None else None
         features, computed = embed_files(
@@ -106,15 +145,11 @@ class FeatureExtractor:
             events.warn(NoteKind.CACHE_NOT_WRITTEN, what="features", reason=space.write_error)
         if self.cache is not None:
             self.cache.bound(keep=space)
-        return features, computed, time.monotonic() - started
+        return Extraction(features, computed, time.monotonic() - started)
 
-    def evidence(self, features: Features, computed: int) -> dict[str, JsonValue]:
-        """Return the evidence of the finished feature-extraction stage.
-
-        Args:
-            features: Features of all images.
-            computed: Number of images that were not cached.
-        """
+    def evidence(self, extraction: Extraction) -> dict[str, JsonValue]:
+        """Return the evidence of the finished feature-extraction stage."""
+        features, computed = extraction.features, extraction.num_computed
         height, width = self.spec.size_hw
         return {
             "backbone": self.graph.backbone,
@@ -132,40 +167,31 @@ class FeatureExtractor:
         return self._opened.pop(view, None) or self.cache.space(self.graph.digest, self.spec.digest, view)
 
 
-def open_embedder(
-    backbone: str,
-    events: EventStream,
-    *,
-    image_size: int | None = None,
-    resize_mode: str = "crop",
-    intensity_range: tuple[float, float] | None = None,
-    max_pixels: int = MAX_PIXELS,
-    weights: str | None = None,
-    device: str = "auto",
-    num_threads: int | None = None,
-    offline: bool = False,
-    use_cache: bool = True,
-    root: Path | None = None,
-) -> FeatureExtractor:
-    """Open a backbone for feature extraction.
+def open_embedder(options: ExtractorOptions, events: EventStream, *, root: Path | None = None) -> FeatureExtractor:
+    """Open a backbone for feature extraction; `root`: the cache folder.
 
     Raises:
         UsageError: The network or the device does not exist.
         WeightsError: The weights are not available or have the wrong digest.
     """
+    device, weights, offline = options.device, options.weights, options.offline
     check_device(device)
     root = root or cache_root()
-    graph = open_graph(backbone, events, image_size=image_size, weights=weights, offline=offline, root=root)
-    spec = graph.spec.with_(resize_mode=resize_mode, intensity_range=intensity_range, max_pixels=max_pixels)
+    graph = open_graph(
+        options.backbone, events, image_size=options.image_size, weights=weights, offline=offline, root=root
+    )
+    spec = graph.spec.with_(
+        resize_mode=options.resize_mode, intensity_range=options.intensity_range, max_pixels=options.max_pixels
+    )
     engine: Engine
     if device in ("auto", "cpu"):
         engine = OnnxEngine(graph.path)
     else:
         from headstart.backbones import load_backbone, pooled_outputs
 
-        network = load_backbone(backbone, weights=weights, offline=offline)
+        network = load_backbone(options.backbone, weights=weights, offline=offline)
         engine = TorchEngine(pooled_outputs(network, tuple(graph.blocks)), tuple(graph.blocks), device)
-    return FeatureExtractor(graph, spec, engine, FeatureCache(root) if use_cache else None, num_threads)
+    return FeatureExtractor(graph, spec, engine, FeatureCache(root) if options.cache else None, options.num_threads)
 
 
 def report_unreadable(features: Features, events: EventStream) -> None:
@@ -198,35 +224,6 @@ def averaged_blocks(
 ) -> dict[str, NDArray[np.float32]]:
     """Return the mean of (N, D) blocks of images and of flipped images."""
     return {name: np.float32(0.5) * (block + flipped[name]) for name, block in plain.items()}
-
-
-def open_from_settings(
-    settings: TrainSettings, events: EventStream, *, resize_mode: str, intensity_range: tuple[float, float] | None
-) -> FeatureExtractor:
-    """Open the backbone with the given settings.
-
-    Args:
-        settings: The settings.
-        events: The event stream.
-        fit: Value of `fit` where the setting is `auto`.
-        intensity_range: Intensity range chosen for the data.
-
-    Raises:
-        UsageError, WeightsError: See `open_embedder`.
-    """
-    return open_embedder(
-        settings.backbone,
-        events,
-        image_size=settings.image_size,
-        resize_mode=resize_mode,
-        intensity_range=intensity_range,
-        max_pixels=settings.max_pixels,
-        weights=settings.weights,
-        device=settings.device,
-        num_threads=settings.num_threads,
-        offline=settings.offline,
-        use_cache=settings.cache,
-    )
 
 
 def open_graph(

@@ -210,7 +210,7 @@ def check_data(
         chosen, _ = inspector.find_range()
         embedder = _open(events, backbone, chosen, max_pixels, num_threads, offline)
         if embedder is not None:
-            features, _, _ = embedder.embed(samples.paths, samples.names, events, scanner=inspector.scanner)
+            features = embedder.embed(samples.paths, samples.names, events, scanner=inspector.scanner).features
             if features.is_ok.any():
                 report = inspector.inspect(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
                 return ImageCheckResult(samples, report, group_from)
@@ -251,17 +251,13 @@ def _open(
     offline: bool,
 ) -> FeatureExtractor | None:
     """Open the feature extractor; return None with a warning where that fails."""
-    from headstart.features.extractor import open_embedder
+    from headstart.features.extractor import ExtractorOptions, open_embedder
 
+    options = ExtractorOptions(
+        backbone, intensity_range=intensity_range, max_pixels=max_pixels, num_threads=num_threads, offline=offline
+    )
     try:
-        return open_embedder(
-            backbone,
-            events,
-            intensity_range=intensity_range,
-            max_pixels=max_pixels,
-            num_threads=num_threads,
-            offline=offline,
-        )
+        return open_embedder(options, events)
     except HeadstartError as error:
         events.warn(NoteKind.NO_BACKBONE_FOR_CHECK, reason=error.message)
         return None

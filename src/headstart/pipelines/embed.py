@@ -13,7 +13,7 @@ from headstart.data.sources import read
 from headstart.errors import SettingError
 from headstart.events import EventStream, FileWritten, RunFinished, Stage, StageFinished
 from headstart.features.device_choice import check_device
-from headstart.features.extractor import open_from_settings, report_unreadable
+from headstart.features.extractor import ExtractorOptions, open_embedder, report_unreadable
 from headstart.quality.reading_events import report_reading
 from headstart.results import Embedding
 from headstart.utils.system import atomic_file
@@ -67,12 +67,12 @@ def extract(resolved: ResolvedConfig, events: EventStream, out: str | os.PathLik
         task="images",
     )
     report_reading(samples, events)
-    embedder = open_from_settings(
-        settings, events, resize_mode=settings.resize_mode, intensity_range=settings.intensity_range
-    )
-    features, computed, seconds = embedder.embed(samples.paths, samples.names, events)
+    options = ExtractorOptions.of(settings, resize_mode=settings.resize_mode, intensity_range=settings.intensity_range)
+    embedder = open_embedder(options, events)
+    extracted = embedder.embed(samples.paths, samples.names, events)
+    features = extracted.features
     report_unreadable(features, events)
-    events.emit(StageFinished(Stage.FEATURES, seconds, embedder.evidence(features, computed)))
+    events.emit(StageFinished(Stage.FEATURES, extracted.seconds, embedder.evidence(extracted)))
     keep = np.flatnonzero(features.is_ok)
     kept = features.take(keep)
     result = Embedding(

@@ -13,9 +13,11 @@ from headstart.backbones.latency import scanning_s
 from headstart.evaluation.positive import choose_positive
 from headstart.events import Stage, StageFinished, StageStarted
 from headstart.features.extractor import (
+    Extraction,
+    ExtractorOptions,
     FeatureExtractor,
     averaged_blocks,
-    open_from_settings,
+    open_embedder,
     raise_if_all_unreadable,
 )
 from headstart.probe.class_weights import class_factors
@@ -26,10 +28,10 @@ from headstart.runs.context import RunContext
 from headstart.training.fitted_probe import FittedProbe
 from headstart.training.probe_comparison import refuse_finetuned_features
 from headstart.types.codes import DecisionReason, Evidence, JsonValue, ReadingKind
-from headstart.types.records import Decision, Features, Samples
+from headstart.types.records import Decision, Samples
 from headstart.utils.system import available_cores
 
-__all__ = ["ExtractedFeatures", "OpenedBackbone", "extract_features", "fit_training_probe", "open_backbone"]
+__all__ = ["OpenedBackbone", "extract_features", "fit_training_probe", "open_backbone"]
 
 _CONSTANT = 0.02  # logit range below which all images get the same prediction
 
@@ -47,14 +49,6 @@ class OpenedBackbone:
     resize_choice: ResizeModeChoice | None
 
 
-@dataclass(frozen=True)
-class ExtractedFeatures:
-    """Features of all images, and the expected seconds of a second pass over these."""
-
-    features: Features
-    second_pass_s: float
-
-
 def open_backbone(run: RunContext, samples: Samples, inspector: DatasetInspector) -> OpenedBackbone:
     """Choose intensity range and resize mode, and open the backbone."""
     settings, events = run.resolved.settings, run.events
@@ -65,7 +59,8 @@ def open_backbone(run: RunContext, samples: Samples, inspector: DatasetInspector
         choice = choose_resize_mode(samples, settings, intensity_range, events)
         run.decide([] if choice is None else [choice.decision])
         resize_mode = "crop" if choice is None else choice.resize_mode
-    extractor = open_from_settings(settings, events, intensity_range=intensity_range, resize_mode=resize_mode)
+    options = ExtractorOptions.of(settings, resize_mode=resize_mode, intensity_range=intensity_range)
+    extractor = open_embedder(options, events)
     named = [n.evidence for n in samples.notes if n.kind is ReadingKind.NAMES_FROM_FILE]
     run.decide_used(
         Decision("task", "classify", DecisionReason.NO_BOXES),
@@ -88,18 +83,18 @@ def open_backbone(run: RunContext, samples: Samples, inspector: DatasetInspector
 
 def extract_features(
     run: RunContext, extractor: FeatureExtractor, samples: Samples, inspector: DatasetInspector
-) -> ExtractedFeatures:
+) -> Extraction:
     """Return features of all images; the inspector scans each file in the same pass."""
     height, _ = extractor.spec.size_hw
     uncached = len(samples) - extractor.num_known()
     expected = scanning_s(extractor.graph.backbone, height, uncached) if uncached > 0 else None
     evidence: dict[str, JsonValue] = {} if expected is None else {"expected_seconds": expected}
     run.events.emit(StageStarted(Stage.FEATURES, evidence))
-    features, computed, seconds = extractor.embed(samples.paths, samples.names, run.events, scanner=inspector.scanner)
-    raise_if_all_unreadable(features)
-    run.duration_s["features"] = seconds
-    run.events.emit(StageFinished(Stage.FEATURES, seconds, extractor.evidence(features, computed)))
-    return ExtractedFeatures(features, seconds * len(samples) / computed if computed else 0.0)
+    extracted = extractor.embed(samples.paths, samples.names, run.events, scanner=inspector.scanner)
+    raise_if_all_unreadable(extracted.features)
+    run.duration_s["features"] = extracted.seconds
+    run.events.emit(StageFinished(Stage.FEATURES, extracted.seconds, extractor.evidence(extracted)))
+    return extracted
 
 
 def fit_training_probe(
@@ -150,9 +145,9 @@ def _fit(run: RunContext, extractor: FeatureExtractor, data: SplitDataset, secon
         flip = Decision("probe.flip_tta", "off", DecisionReason.FLIP_NEEDS_BUDGET, evidence=times)
         run.decide([*plain.fit.decisions, flip])
         return plain
-    flipped, _, seconds = extractor.embed(data.samples.paths, data.samples.names, run.events, is_flipped=True)
-    run.duration_s["features"] += seconds
-    both = replace(data.features, blocks=averaged_blocks(data.features.blocks, flipped.blocks))
+    flipped = extractor.embed(data.samples.paths, data.samples.names, run.events, is_flipped=True)
+    run.duration_s["features"] += flipped.seconds
+    both = replace(data.features, blocks=averaged_blocks(data.features.blocks, flipped.features.blocks))
     averaged_data = replace(data, features=both)
     averaged = FittedProbe(extractor, averaged_data, fit(averaged_data.blocks(data.train)), has_flip_tta=True)
     difference = plain.fit.candidate_losses[-1].astype(np.float64) - averaged.fit.candidate_losses[-1]

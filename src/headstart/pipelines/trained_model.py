@@ -130,7 +130,7 @@ def probe_model(probe: FittedProbe, events: EventStream) -> TrainedModel:
     data, head, embedder = probe.data, probe.fit.head, probe.embedder
     leaking = data.leaking_features.blocks
     if probe.has_flip_tta and len(data.leaking):
-        flipped, _, _ = embedder.embed(data.leaking.paths, data.leaking.names, events, is_flipped=True)
+        flipped = embedder.embed(data.leaking.paths, data.leaking.names, events, is_flipped=True).features
         leaking = averaged_blocks(leaking, flipped.blocks)
     return TrainedModel(
         embedder.graph.path,

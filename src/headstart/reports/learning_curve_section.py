@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from headstart.errors import HeadstartError
 from headstart.evaluation.learning_curve import CurvePoint, LearningCurve, forecast_curve, nested_parts
 from headstart.events import EventStream
-from headstart.features.extractor import open_embedder
+from headstart.features.extractor import ExtractorOptions, open_embedder
 from headstart.messages.comment import empty_section
 from headstart.messages.sections import class_gains_message, curve_message
 from headstart.probe.probe import fit_probe
@@ -72,9 +72,8 @@ def _features(facts: RunData, train: NDArray[np.int64]) -> dict[str, NDArray[np.
     if any(p is None for p in paths):
         return None
     intensity_range = value("intensity_range")
-    embedder = open_embedder(
+    options = ExtractorOptions(
         value("backbone", "efficientnet_lite0"),
-        EventStream(),
         image_size=value("image_size"),
         resize_mode=value("resize_mode", "crop"),
         intensity_range=None if intensity_range is None else (float(intensity_range[0]), float(intensity_range[1])),
@@ -83,10 +82,11 @@ def _features(facts: RunData, train: NDArray[np.int64]) -> dict[str, NDArray[np.
         device=value("device", "auto"),
         num_threads=value("num_threads"),
         offline=bool(value("offline", False)),
-        use_cache=bool(value("cache", True)),
+        cache=bool(value("cache", True)),
     )
     names = [facts.scored.names[i] for i in train]
-    features, _, _ = embedder.embed([p for p in paths if p is not None], names, EventStream())
+    sources = [p for p in paths if p is not None]
+    features = open_embedder(options, EventStream()).embed(sources, names, EventStream()).features
     return features.blocks if features.is_ok.all() else None
 
 
