@@ -8,7 +8,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,11 +23,17 @@ from headstart.types.codes import EvaluationSetup, Finding, ReadingNote
 from headstart.types.records import Prediction
 
 if TYPE_CHECKING:
+    from headstart.detection.metrics import DetectionEvaluation
+    from headstart.inference.detector_runtime import ImageDetections
     from headstart.types.records import Evaluation, Problem
 
+Scores = TypeVar("Scores")
+
 __all__ = [
+    "DetectionResult",
     "Embedding",
     "EvaluationResult",
+    "ModelEvaluation",
     "Predictions",
     "Report",
     "Story",
@@ -129,60 +135,113 @@ class Story(ABC):
         return story_html(self.events) + (html_table(rows, "classes") if rows else "")
 
 
-@dataclass(frozen=True, repr=False)
-class EvaluationResult(Story):
-    """Evaluation of a saved model on labeled images.
+@dataclass(frozen=True, repr=False, kw_only=True)
+class ModelEvaluation(Story, Generic[Scores]):
+    """Evaluation of a saved model on a user's images.
 
     Attributes:
-        evaluation: Evaluation on new images; None without any.
-        known: Evaluation on training images; None without any.
-        new_classes: Labels that are not classes of the model; their images are not scored.
-        missing_classes: Classes of the model without an image in the data.
-        num_unreadable: Number of unusable files and rows.
-        predictions: Predictions for all scored images, including training images.
-        ood: OOD detection and prediction sets on images that it was not trained on: `false_positive_rate` and
-            `ood_recall` (fractions of images of known and new classes detected as OOD), `coverage` and `empirical` of
-            the sets, each with its count; empty if the model has neither.
-        problems: Unscored files and rows with the reason.
-        events: Events of the pipeline.
+        evaluation: Scores on new images; None without any.
+        known: Scores on training images; None without any.
+        missing_classes: Classes of the model without an image or a box in the data.
+        num_unreadable: Number of unusable images and rows.
+        problems: Files, rows and boxes that are not scored or were fixed, with the reason.
+        events: Events of the evaluation.
     """
 
-    evaluation: Evaluation | None
-    known: Evaluation | None
-    new_classes: tuple[str, ...]
+    evaluation: Scores | None
+    known: Scores | None
     missing_classes: tuple[str, ...]
     num_unreadable: int
-    predictions: Predictions
-    ood: dict[str, Any] = field(default_factory=dict)
     problems: tuple[Problem, ...] = ()
     events: tuple[Event, ...] = ()
 
+    @abstractmethod
+    def _scores_to_json(self, scores: Scores) -> dict[str, Any]:
+        """Return scores as in `metrics.json`."""
+
     def to_json(self) -> dict[str, Any]:
-        """Return JSON-able values, evaluations as in `metrics.json`."""
-        from headstart.evaluation.metrics import evaluation_to_json
+        """Return JSON-able values, scores as in `metrics.json`."""
         from headstart.messages.findings import finding_to_json
         from headstart.messages.reading import reading_to_json
 
         return {
-            "test": None if self.evaluation is None else evaluation_to_json(self.evaluation),
-            "trained_on": None if self.known is None else evaluation_to_json(self.known),
-            "new_classes": list(self.new_classes),
+            "test": None if self.evaluation is None else self._scores_to_json(self.evaluation),
+            "trained_on": None if self.known is None else self._scores_to_json(self.known),
             "missing_classes": list(self.missing_classes),
             "num_unreadable": self.num_unreadable,
-            "ood": self.ood,
             "problems": [asdict(p) for p in self.problems],
             "findings": [finding_to_json(finding) for finding in self.findings],
             **reading_to_json(self.notes),
         }
 
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class EvaluationResult(ModelEvaluation["Evaluation"]):
+    """Evaluation of a saved model on labeled images.
+
+    Attributes:
+        new_classes: Labels that are not classes of the model; their images are not scored.
+        predictions: Predictions for all scored images, including training images.
+        ood: OOD detection and prediction sets on images that it was not trained on: `false_positive_rate` and
+            `ood_recall` (fractions of images of known and new classes detected as OOD), `coverage` and `empirical` of
+            the sets, each with its count; empty if the model has neither.
+    """
+
+    new_classes: tuple[str, ...]
+    predictions: Predictions
+    ood: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """See `ModelEvaluation`."""
+        return {**super().to_json(), "new_classes": list(self.new_classes), "ood": self.ood}
+
+    def _scores_to_json(self, scores: Evaluation) -> dict[str, Any]:
+        from headstart.evaluation.metrics import evaluation_to_json
+
+        return evaluation_to_json(scores)
+
     def _class_rows(self) -> list[dict[str, Any]]:
-        if self.evaluation is None:
-            return []
         return [
             {"class": s.name, "precision": s.precision.value, "recall": s.recall.value, "f1": s.f1.value,
              "support": s.support}
-            for s in self.evaluation.per_class
+            for s in (self.evaluation.per_class if self.evaluation is not None else ())
         ]  # fmt: skip
+
+
+@dataclass(frozen=True, repr=False, kw_only=True)
+class DetectionResult(ModelEvaluation["DetectionEvaluation"]):
+    """Scores of a saved detector on annotated images.
+
+    Attributes:
+        new_classes: Number of boxes by name of each class that is not in the detector; they are not scored.
+        detections: Detections in each image.
+    """
+
+    new_classes: dict[str, int]
+    detections: tuple[ImageDetections, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """See `ModelEvaluation`."""
+        return {"task": "detect", **super().to_json(), "new_classes": self.new_classes}
+
+    def _scores_to_json(self, scores: DetectionEvaluation) -> dict[str, Any]:
+        from headstart.detection.metrics import detection_to_json
+
+        return detection_to_json(scores)
+
+    def _class_rows(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "class": c.name,
+                "AP50": c.ap50.value,
+                "AP50_95": c.ap50_95.value,
+                "precision": None if c.point is None else c.point.precision,
+                "recall": None if c.point is None else c.point.recall,
+                "threshold": None if c.point is None else c.point.threshold,
+                "boxes": c.num_boxes,
+            }
+            for c in (self.evaluation.per_class if self.evaluation is not None else ())
+        ]
 
 
 @dataclass(frozen=True)

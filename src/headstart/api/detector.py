@@ -105,9 +105,9 @@ class Detector:
     def evaluate(self, data: str | os.PathLike[str]) -> Any:
         """Evaluate on images with boxes; see `headstart.evaluate`."""
         from headstart.events import EventStream
-        from headstart.pipelines.evaluate_detector import evaluate_detector
+        from headstart.pipelines.evaluate import evaluate_detector
 
-        return evaluate_detector(self.runtime, os.fspath(data), False, EventStream())
+        return evaluate_detector(self.runtime, os.fspath(data), EventStream())
 
     def __repr__(self) -> str:
         score = self.runtime.bundle.info.get("score") or {}

@@ -20,9 +20,8 @@ from headstart.utils.system import release_idle_threads
 if TYPE_CHECKING:
     from headstart.api.model import Run
     from headstart.config.settings import MergedSettings
-    from headstart.pipelines.evaluate_detector import DetectionResult
     from headstart.reports.comparison_text import Comparison
-    from headstart.results import EvaluationResult, Report
+    from headstart.results import DetectionResult, EvaluationResult, Report
 
 __all__ = ["compare", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "train", "train_merged"]
 
@@ -213,10 +212,12 @@ def evaluate(
     events = events or open_stream(verbose, on_progress, cancel)
     if runtime.bundle.task == "detect":
         from headstart.pipelines.box_check import refuse_without_effect
-        from headstart.pipelines.evaluate_detector import evaluate_detector
+        from headstart.pipelines.evaluate import evaluate_detector
 
         refuse_without_effect(layout=layout, label_pattern=label_pattern, first_id=first_id, positive=positive)
-        return evaluate_detector(runtime, path, allow_external_paths, events, box_format=box_format)
+        return evaluate_detector(
+            runtime, path, events, allow_external_paths=allow_external_paths, box_format=box_format
+        )
     from headstart.pipelines.box_check import refuse_box_format
     from headstart.pipelines.evaluate import evaluate_model
 

@@ -19,7 +19,7 @@ from headstart.quality.box_contact_sheet import draw_box_sheet
 from headstart.quality.box_findings import box_findings
 from headstart.quality.box_inspection import BoxReport, apply_box_report, inspect_box_dataset
 from headstart.quality.box_report_text import box_report_to_json
-from headstart.quality.reading_events import box_reading_events, report_box_reading
+from headstart.quality.reading_events import reading_events, report_reading
 from headstart.results import import_pandas
 from headstart.types.codes import Finding
 from headstart.utils.limits import MAX_PIXELS
@@ -52,7 +52,7 @@ class BoxCheckResult(DatasetCheck):
     @property
     def events(self) -> tuple[Event, ...]:
         """See `DatasetCheck`."""
-        return (*box_reading_events(self.samples, is_checked=True), *map(FindingMade, self.findings), self.finish())
+        return (*reading_events(self.samples, is_checked=True), *map(FindingMade, self.findings), self.finish())
 
     def finish(self) -> CheckFinished:
         """See `DatasetCheck`; with the number of boxes per class."""
@@ -104,7 +104,7 @@ def check_boxes(
         **{name: others.get(name) for name in ("layout", "label_pattern", "first_id", "intensity_range")}
     )
     samples = read_boxes(data, allow_external_paths=allow_external_paths, max_pixels=max_pixels, box_format=box_format)
-    report_box_reading(samples, events, is_checked=True)
+    report_reading(samples, events, is_checked=True)
     progress = events.progress(Stage.SCAN)
     report = inspect_box_dataset(
         samples, max_pixels=max_pixels, num_threads=num_threads, progress=progress, group_from=group_from
@@ -148,5 +148,5 @@ def show_boxes(
 ) -> Any:
     """Draw random images of each class with their boxes on one contact sheet; see `api.show`."""
     samples = read_boxes(data, allow_external_paths=allow_external_paths, box_format=box_format)
-    report_box_reading(samples, events)
+    report_reading(samples, events)
     return draw_box_sheet(samples, per_class=per_class, seed=seed)

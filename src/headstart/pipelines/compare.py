@@ -15,6 +15,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.grouping import number_groups
 from headstart.data.problem_findings import unreadable_findings
 from headstart.data.sources import read
 from headstart.errors import DataError, InvalidEvaluationError, UsageError
@@ -23,8 +24,7 @@ from headstart.evaluation.paired_comparison import compare_paired
 from headstart.events import EventStream, Stage
 from headstart.inference.runtime import Runtime
 from headstart.messages.numbers import pluralize
-from headstart.pipelines.evaluate import is_training_image, match_labels, read_problem
-from headstart.quality.reading_events import report_reading
+from headstart.pipelines.evaluate import is_training_image, match_images, read_problem
 from headstart.reports.comparison_text import Comparison, comparison_findings, comparison_json
 from headstart.reports.detector_report import is_detector_run
 from headstart.reports.run_data import RunData
@@ -173,15 +173,9 @@ def _match(a: RunData, b: RunData, split: str, names: Sequence[str]) -> tuple[ND
 
 def _from_data(folders: Sequence[Path], a: RunData, data: str, events: EventStream, reading: dict[str, Any]) -> _Common:
     """Compare predictions on labeled images that neither run was trained on."""
-    samples = match_labels(read(data, **reading), a.class_names)
-    report_reading(samples, events)
-    position = {name: i for i, name in enumerate(a.class_names)}
-    scored = [s for s in samples if s.label in position]
-    if not scored:
-        classes = ", ".join(a.class_names[:20])
-        raise DataError("none of the labels in the data match the runs' classes.", hint=f"classes: {classes}")
+    scored = match_images(read(data, **reading), a.class_names, events).scored
     runtimes = [Runtime(os.fspath(folder)) for folder in folders]
-    paths = [s.path for s in scored]
+    paths = scored.paths
     known = np.zeros(len(scored), dtype=bool)
     for runtime in runtimes:
         known |= is_training_image(paths, runtime.bundle.trained_on())
@@ -205,14 +199,11 @@ def _from_data(folders: Sequence[Path], a: RunData, data: str, events: EventStre
         failed = [read_problem(scored[i].name, paths[i], runtimes[0]) for i in keep[~is_read]]
         events.report(*unreadable_findings(failed))
     keep = keep[is_read]
-    truth = np.array([position[scored[i].label or ""] for i in keep], dtype=np.int64)
-    group_names = [scored[i].group for i in keep]
-    groups = None
-    if any(g is not None for g in group_names):
-        numbers: dict[str, int] = {}
-        texts = [g if g is not None else f"\0{i}" for i, g in enumerate(group_names)]
-        groups = np.array([numbers.setdefault(t, len(numbers)) for t in texts], dtype=np.int64)
-    return _Common((probabilities[0][is_read], probabilities[1][is_read]), truth, groups, EvaluationProtocol.TEST_SPLIT)
+    kept = scored.take(keep)
+    groups = number_groups([s.group for s in kept]) if any(s.group for s in kept) else None
+    return _Common(
+        (probabilities[0][is_read], probabilities[1][is_read]), kept.class_ids, groups, EvaluationProtocol.TEST_SPLIT
+    )
 
 
 def _out_of_fold_protocol(facts: RunData) -> EvaluationProtocol:

@@ -1,32 +1,43 @@
-"""Evaluate a saved model on labeled images; images it was trained on are scored separately."""
+"""Evaluate a saved model on labeled images or a detector on annotated ones; training images are scored separately.
+
+Classes are matched by name, so the data may have other class ids or additional classes.
+"""
 
 from __future__ import annotations
 
 import hashlib
 import math
 import time
-from dataclasses import replace
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.boxes.reader import read_boxes
+from headstart.data.boxes.records import Boxes, DetectionSamples
+from headstart.data.grouping import number_groups
 from headstart.data.name_matching import match_names
 from headstart.data.problem_findings import unreadable_findings
 from headstart.data.reading_notes import merge_notes, similar_name_notes
 from headstart.data.sources import read
+from headstart.detection.decoding import scoring_limit
+from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.errors import DataError
 from headstart.evaluation.intervals import effective_sample_size, estimate_proportion
 from headstart.evaluation.metrics import evaluate, evaluation_to_json
 from headstart.evaluation.positive import check_positive
-from headstart.evaluation.score_summary import summarize_evaluation
-from headstart.events import EventStream, RunFinished, ScoreMeasured
+from headstart.evaluation.score_summary import summarize_detections, summarize_evaluation
+from headstart.events import EventStream, RunFinished, ScoreMeasured, Stage
+from headstart.inference.detector_runtime import DetectorRuntime
 from headstart.inference.image_inputs import to_pixels
 from headstart.inference.output_decoder import OutputDecoder
 from headstart.inference.runtime import Runtime
 from headstart.preprocessing.image_spec import ImageError, read_bytes
 from headstart.quality.reading_events import report_reading
-from headstart.results import EvaluationResult, Predictions
+from headstart.results import DetectionResult, EvaluationResult, Predictions
 from headstart.types.codes import (
     RESUBSTITUTION,
     USER_TEST_SPLIT,
@@ -35,16 +46,34 @@ from headstart.types.codes import (
     Evidence,
     Finding,
     FindingKind,
+    JsonValue,
     ReadingKind,
     ReadingNote,
     Severity,
 )
 from headstart.types.records import Decision, Evaluation, Prediction, Problem, Samples
 
-__all__ = ["evaluate_model", "is_training_image", "match_labels", "read_problem"]
+__all__ = ["LabeledImages", "evaluate_detector", "evaluate_model", "is_training_image", "match_images", "read_problem"]
 
 _EXAMPLES = 5
 _DIGEST_LENGTH = 16  # hex digits stored in a bundle
+
+Scores = TypeVar("Scores", Evaluation, DetectionEvaluation)
+
+
+@dataclass(frozen=True)
+class LabeledImages:
+    """Labeled images matched to the classes of a model.
+
+    Attributes:
+        scored: Images of its classes, with its class names.
+        others: Images of other classes.
+        new_classes: Names of these classes.
+    """
+
+    scored: Samples
+    others: Samples
+    new_classes: tuple[str, ...]
 
 
 def evaluate_model(
@@ -64,30 +93,142 @@ def evaluate_model(
         SettingError: The model does not have two classes, or `positive` is neither of them.
         DataError: No label matches the model's classes, or no labeled image can be read.
     """
+    names = runtime.class_names
     positive = _positive(positive, runtime, events)
     samples = read(
         data, allow_external_paths=allow_external_paths, layout=layout, label_pattern=label_pattern, first_id=first_id
     )
-    samples = match_labels(samples, runtime.class_names)
+    started, num_earlier = time.monotonic(), len(events.history)
+    images = match_images(samples, names, events)
+    paths, truth = images.scored.paths, images.scored.class_ids
+    probabilities, ood_score = runtime.predict_proba_and_ood([*paths, *images.others.paths])
+    probabilities, new_class_scores = probabilities[: len(paths)], ood_score[len(paths) :]
+    ood_score = ood_score[: len(paths)]
+    is_read = np.asarray(np.isfinite(probabilities).all(axis=1))
+    unreadable = [read_problem(images.scored[i].name, paths[i], runtime) for i in np.flatnonzero(~is_read)]
+    _report_unreadable(unreadable, is_read, events)
+    is_trained_on = is_training_image(paths, runtime.bundle.trained_on())
+
+    def score(index: NDArray[np.int64], setup: EvaluationSetup) -> Evaluation:
+        return evaluate(probabilities[index], truth[index], names, setup=setup, positive=positive)
+
+    evaluation, known = _score_parts(score, is_read, is_trained_on, events)
+    is_new = is_read & ~is_trained_on
+    ood = _ood_section(runtime, probabilities[is_new], truth[is_new], ood_score[is_new], new_class_scores)
+    missing = tuple(name for k, name in enumerate(names) if not (truth == k).any())
+    if known is not None:
+        events.report(_trained_on(known.num_samples, is_read, accuracy=known.accuracy.value))
+    events.report(*_class_findings(images.new_classes, len(images.others), missing, "image"), *_ood_findings(ood))
+    if evaluation is not None:
+        events.emit(ScoreMeasured(summarize_evaluation(evaluation_to_json(evaluation))))
+    events.emit(RunFinished(time.monotonic() - started))
+    return EvaluationResult(
+        evaluation=evaluation,
+        known=known,
+        new_classes=images.new_classes,
+        missing_classes=missing,
+        num_unreadable=len(unreadable) + len(samples.problems),
+        problems=(*samples.problems, *unreadable),
+        predictions=Predictions(
+            [_prediction(*row, runtime) for row in zip(images.scored.names, probabilities, ood_score, strict=True)]
+        ),
+        ood=ood,
+        events=events.history[num_earlier:],
+    )
+
+
+def evaluate_detector(
+    runtime: DetectorRuntime,
+    data: str,
+    events: EventStream,
+    *,
+    allow_external_paths: bool = False,
+    box_format: str | None = None,
+) -> DetectionResult:
+    """Evaluate a detector on annotated images; see `api.evaluate`.
+
+    Raises:
+        DataError: The data have no boxes of the detector's classes, or no readable image.
+    """
+    names = runtime.class_names
+    samples = _match_classes(read_boxes(data, allow_external_paths=allow_external_paths, box_format=box_format), names)
     started, num_earlier = time.monotonic(), len(events.history)
     report_reading(samples, events)
-    names = runtime.class_names
-    position = {name: i for i, name in enumerate(names)}
-    new = tuple(name for name in samples.class_names if name not in position)
-    scored = [s for s in samples if s.label in position]
-    if not scored:
-        raise DataError(
-            "none of the labels in the data match the model's classes.",
-            hint=f"model: {', '.join(names[:20])}; data: {', '.join(samples.class_names[:20])}",
+    _check_classes(samples.class_names, names)
+    ground_truth, new_classes = _boxes_by_name(samples, names)
+    paths = [str(p) for p in samples.paths]
+    progress = events.progress(Stage.EVALUATE)
+    detections = []
+    max_detections = min(runtime.decoding.num_kept, scoring_limit(max(len(boxes) for boxes in ground_truth)))
+    for done, image in enumerate(runtime.iter_predict(paths, min_score=0.0, max_detections=max_detections), start=1):
+        detections.append(image)
+        progress(done, len(paths))
+    unreadable = [Problem(p.file, p.problem or "format", p.error) for p in detections if p.error is not None]
+    is_read = np.array([p.error is None for p in detections], dtype=bool)
+    _report_unreadable(unreadable, is_read, events)
+    groups = number_groups(list(samples.group)) if any(samples.group) else None
+
+    def score(index: NDArray[np.int64], setup: EvaluationSetup) -> DetectionEvaluation:
+        return evaluate_detections(
+            [ground_truth[i] for i in index],
+            [detections[i].detections for i in index],
+            names,
+            groups=None if groups is None else groups[index],
+            setup=setup,
+            thresholds=[float(t) for t in runtime.thresholds],
+            max_detections=runtime.decoding.num_kept,
         )
-    truth = np.array([position[s.label or ""] for s in scored], dtype=np.int64)
-    is_trained_on = is_training_image([s.path for s in scored], runtime.bundle.trained_on())
-    new_class_samples = [s for s in samples if s.label is not None and s.label not in position]
-    probabilities, ood_score = runtime.predict_proba_and_ood([s.path for s in (*scored, *new_class_samples)])
-    probabilities, new_class_scores = probabilities[: len(scored)], ood_score[len(scored) :]
-    ood_score = ood_score[: len(scored)]
-    is_read = np.isfinite(probabilities).all(axis=1)
-    unreadable = [read_problem(scored[i].name, scored[i].path, runtime) for i in np.flatnonzero(~is_read)]
+
+    evaluation, known = _score_parts(score, is_read, is_training_image(paths, runtime.bundle.trained_on()), events)
+    missing = tuple(n for n in names if n not in set(samples.class_names))
+    if known is not None:
+        events.report(_trained_on(known.num_samples, is_read))
+    events.report(*_class_findings(tuple(new_classes), new_classes.total(), missing, "box"))
+    if evaluation is not None:
+        events.emit(ScoreMeasured(summarize_detections(detection_to_json(evaluation))))
+    events.emit(RunFinished(time.monotonic() - started))
+    return DetectionResult(
+        evaluation=evaluation,
+        known=known,
+        new_classes=dict(new_classes),
+        missing_classes=missing,
+        num_unreadable=len(unreadable) + sum(p.kind == "unreadable-image" for p in samples.problems),
+        detections=tuple(detections),
+        problems=samples.problems,
+        events=events.history[num_earlier:],
+    )
+
+
+def match_images(samples: Samples, names: tuple[str, ...], events: EventStream) -> LabeledImages:
+    """Match the labels to the classes of a model, and report how the images were read.
+
+    Raises:
+        DataError: No label is a class of the model.
+    """
+    samples = _match_labels(samples, names)
+    report_reading(samples, events)
+    _check_classes(samples.class_names, names)
+    known = set(names)
+    is_known = np.array([s.label in known for s in samples], dtype=bool)
+    is_other = ~is_known & np.array([s.label is not None for s in samples], dtype=bool)
+    return LabeledImages(
+        replace(samples.take(np.flatnonzero(is_known)), class_names=names),
+        samples.take(np.flatnonzero(is_other)),
+        tuple(name for name in samples.class_names if name not in known),
+    )
+
+
+def _check_classes(present: Sequence[str], names: Sequence[str]) -> None:
+    """Raise an error if the data have none of the classes of the model."""
+    if not set(present) & set(names):
+        raise DataError(
+            "none of the classes in the data match the model's classes.",
+            hint=f"model: {', '.join(names[:20])}; data: {', '.join(present[:20])}",
+        )
+
+
+def _report_unreadable(unreadable: Sequence[Problem], is_read: NDArray[np.bool_], events: EventStream) -> None:
+    """Emit the findings on unreadable images, or raise an error if no image can be read."""
     if not is_read.any():
         first = unreadable[0]
         raise DataError(
@@ -96,60 +237,36 @@ def evaluate_model(
         )
     events.report(*unreadable_findings(unreadable))
 
-    def score(which: NDArray[np.bool_], setup: EvaluationSetup) -> Evaluation | None:
-        return (
-            evaluate(probabilities[which], truth[which], names, setup=setup, positive=positive) if which.any() else None
-        )
 
-    predictions = []
-    for sample, row, value in zip(scored, probabilities, ood_score, strict=True):
-        predictions.append(_prediction(sample.name, row, float(value), runtime))
-    present = {s.label for s in scored}
-    is_new = is_read & ~is_trained_on
-    evaluation, known = score(is_new, USER_TEST_SPLIT), score(is_read & is_trained_on, RESUBSTITUTION)
-    missing = tuple(name for name in names if name not in present)
-    ood = _ood_section(runtime, probabilities[is_new], truth[is_new], ood_score[is_new], new_class_scores)
+def _score_parts(
+    score: Callable[[NDArray[np.int64], EvaluationSetup], Scores],
+    is_read: NDArray[np.bool_],
+    is_trained_on: NDArray[np.bool_],
+    events: EventStream,
+) -> tuple[Scores | None, Scores | None]:
+    """Return the scores of new and of training images, None without any; emit the findings of the former."""
+    new, known = np.flatnonzero(is_read & ~is_trained_on), np.flatnonzero(is_read & is_trained_on)
+    evaluation = score(new, USER_TEST_SPLIT) if len(new) else None
     if evaluation is not None:
         events.report(*evaluation.findings)
-    if known is not None:
-        events.report(_trained_on(known, int(is_read.sum())))
-    events.report(*_class_findings(new, len(new_class_samples), missing), *_ood_findings(ood))
-    if evaluation is not None:
-        events.emit(ScoreMeasured(summarize_evaluation(evaluation_to_json(evaluation))))
-    events.emit(RunFinished(time.monotonic() - started))
-    return EvaluationResult(
-        evaluation=evaluation,
-        known=known,
-        new_classes=new,
-        missing_classes=missing,
-        num_unreadable=len(unreadable) + len(samples.problems),
-        problems=(*samples.problems, *unreadable),
-        predictions=Predictions(predictions),
-        ood=ood,
-        events=events.history[num_earlier:],
-    )
+    return evaluation, score(known, RESUBSTITUTION) if len(known) else None
 
 
-def _trained_on(known: Evaluation, num_readable: int) -> Finding:
+def _trained_on(count: int, is_read: NDArray[np.bool_], **evidence: JsonValue) -> Finding:
     """Return the finding on images used in training; an ERROR if all readable images were."""
-    severity = Severity.ERROR if known.num_samples == num_readable else Severity.WARNING
-    evidence = {"count": known.num_samples, "total": num_readable, "accuracy": known.accuracy.value}
-    return Finding(FindingKind.IMAGES_TRAINED_ON, severity, evidence)
+    total = int(is_read.sum())
+    severity = Severity.ERROR if count == total else Severity.WARNING
+    return Finding(FindingKind.IMAGES_TRAINED_ON, severity, {"count": count, "total": total, **evidence})
 
 
-def _class_findings(new: tuple[str, ...], num_images: int, missing: tuple[str, ...]) -> list[Finding]:
-    """Return findings on classes that only the data or only the model has."""
+def _class_findings(new: tuple[str, ...], count: int, missing: tuple[str, ...], unit: str) -> list[Finding]:
+    """Return findings on classes that only the data (in `count` units) or only the model has."""
     findings = []
     if new:
-        evidence: Evidence = {
-            "num_classes": len(new),
-            "classes": list(new[:_EXAMPLES]),
-            "count": num_images,
-            "unit": "image",
-        }
+        evidence: Evidence = {"num_classes": len(new), "classes": list(new[:_EXAMPLES]), "count": count, "unit": unit}
         findings.append(Finding(FindingKind.CLASSES_NOT_IN_MODEL, Severity.WARNING, evidence))
     if missing:
-        evidence = {"num_classes": len(missing), "classes": list(missing[:_EXAMPLES]), "unit": "image"}
+        evidence = {"num_classes": len(missing), "classes": list(missing[:_EXAMPLES]), "unit": unit}
         findings.append(Finding(FindingKind.CLASSES_NOT_IN_DATA, Severity.INFO, evidence))
     return findings
 
@@ -167,19 +284,51 @@ def _ood_findings(ood: dict[str, Any]) -> list[Finding]:
     return findings
 
 
-def match_labels(samples: Samples, names: tuple[str, ...]) -> Samples:
-    """Rename labels that differ from a model's class only in case, blanks or Unicode form, and add a note."""
-    matched = match_names(samples.class_names, names)
-    changed = {label: name for label, name in matched.items() if label != name}
-    if not changed:
+def _match_labels(samples: Samples, names: Sequence[str]) -> Samples:
+    """Rename labels that differ from a model's class only in case, spaces or Unicode form, and add a note."""
+    renamed = _renamed_classes(samples.class_names, names)
+    if not renamed:
         return samples
-    items = tuple(replace(s, label=changed.get(s.label or "", s.label)) for s in samples)
-    count = sum(s.label in changed for s in samples)
-    note = ReadingNote(ReadingKind.LABELS_MATCHED, count, tuple(changed)[:5], {"names": changed})
-    kept = [n for n in samples.notes if n.kind is not ReadingKind.CLASSES_ALIKE]
+    items = tuple(replace(s, label=renamed.get(s.label or "", s.label)) for s in samples)
     class_names = tuple(sorted({s.label for s in items if s.label}))
-    notes = tuple(merge_notes([note, *similar_name_notes(class_names), *kept]))
+    notes = _renaming_notes(samples.notes, renamed, sum(s.label in renamed for s in samples), class_names)
     return replace(samples, items=items, class_names=class_names, notes=notes)
+
+
+def _match_classes(samples: DetectionSamples, names: Sequence[str]) -> DetectionSamples:
+    """Rename classes that differ from the detector's only in case, spaces or Unicode form, and add a note."""
+    renamed = _renamed_classes(samples.class_names, names)
+    if not renamed:
+        return samples
+    class_names = tuple(dict.fromkeys(renamed.get(n, n) for n in samples.class_names))
+    new_id = np.array([class_names.index(renamed.get(n, n)) for n in samples.class_names], dtype=np.int64)
+    boxes = tuple(replace(b, class_ids=new_id[b.class_ids]) for b in samples.boxes)
+    count = sum(samples.class_names[k] in renamed for b in samples.boxes for k in b.class_ids)
+    notes = _renaming_notes(samples.notes, renamed, count, class_names)
+    return replace(samples, boxes=boxes, class_names=class_names, notes=notes)
+
+
+def _renamed_classes(class_names: Iterable[str], names: Sequence[str]) -> dict[str, str]:
+    """Return the class of the model for each name that differs from it only in case, spaces or Unicode form."""
+    return {label: name for label, name in match_names(class_names, names).items() if label != name}
+
+
+def _renaming_notes(
+    notes: Sequence[ReadingNote], renamed: dict[str, str], count: int, class_names: Sequence[str]
+) -> tuple[ReadingNote, ...]:
+    """Return the notes of the reader with one on renamed classes, whose similar names are looked for anew."""
+    note = ReadingNote(ReadingKind.LABELS_MATCHED, count, tuple(renamed)[:_EXAMPLES], {"names": renamed})
+    kept = [n for n in notes if n.kind is not ReadingKind.CLASSES_ALIKE]
+    return tuple(merge_notes([note, *similar_name_notes(class_names), *kept]))
+
+
+def _boxes_by_name(samples: DetectionSamples, names: Sequence[str]) -> tuple[list[Boxes], Counter[str]]:
+    """Return the boxes of the detector's classes with its class ids, and the number of boxes of each other class."""
+    id_of = {name: i for i, name in enumerate(names)}
+    new_id = np.array([id_of.get(name, -1) for name in samples.class_names], dtype=np.int64)
+    known = [replace(b, class_ids=new_id[b.class_ids]).take(new_id[b.class_ids] >= 0) for b in samples.boxes]
+    others = Counter(samples.class_names[k] for b in samples.boxes for k in b.class_ids if new_id[k] < 0)
+    return known, others
 
 
 def _positive(requested: str | None, runtime: Runtime, events: EventStream) -> str | None:
@@ -239,7 +388,7 @@ def _prediction(name: str, row: NDArray[np.float64], ood_score: float, runtime: 
     if not np.isfinite(row).all():
         return Prediction(file=name, label=None, probability=None, error="cannot read the image")
     decoder, best, names = OutputDecoder(runtime.bundle), int(row.argmax()), runtime.class_names
-    value = None if math.isnan(ood_score) else ood_score
+    value = None if math.isnan(ood_score) else float(ood_score)
     return Prediction(
         file=name,
         label=names[best],

@@ -47,7 +47,7 @@ from headstart.preprocessing.image_spec import ImageSpec
 from headstart.quality.box_inspection import inspect_box_dataset
 from headstart.quality.box_split import check_training_boxes, read_box_samples, split_box_dataset
 from headstart.quality.dataset_split import note_split
-from headstart.quality.reading_events import report_box_reading
+from headstart.quality.reading_events import report_reading
 from headstart.quality.report_findings import dataset_findings
 from headstart.reports.detector_report import report_detector_run
 from headstart.runs.context import RunContext
@@ -94,7 +94,7 @@ def train_detector(
     _check_settings(settings)
     samples, manifest = read_box_samples(settings)
     with own_run_folder(settings.out, started=time.monotonic() - (clock() - started)) as folder:
-        report_box_reading(samples, events)
+        report_reading(samples, events)
         run = RunContext(resolved, events, folder, {"read": clock() - started}, clock)
         bundle, temporary = folder / "bundle", folder / _TEMPORARY
         data = _prepare(run, samples, manifest)
