@@ -151,13 +151,8 @@ class DetectTraining:
         ]
         for rank, stage in enumerate(net.stage_params):
             peak = plan.backbone_lr * plan.layer_decay**rank
-            row = {
-                "params": [p for _, p in stage],
-                "lr": peak,
-                "peak": peak,
-                "begin": plan.unfreeze_after,
-                "decay": 0.0,
-            }
+            params = [p for _, p in stage]
+            row = {"params": params, "lr": peak, "peak": peak, "begin": plan.unfreeze_after, "decay": 0.0}
             self._groups.append(row)
         self.optimizer = OPTIMIZERS[plan.optimizer](self._groups)
         self._params = [p for g in self._groups for p in g["params"]]

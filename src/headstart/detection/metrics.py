@@ -146,11 +146,8 @@ def evaluate_detections(
     findings = []
     num_units = int(units.max()) + 1 if len(units) else 0
     if draws and num_units < _MIN_UNITS:
-        evidence: Evidence = {
-            "num_units": num_units,
-            "minimum": _MIN_UNITS,
-            "unit": "image" if groups is None else "group",
-        }
+        unit = "image" if groups is None else "group"
+        evidence: Evidence = {"num_units": num_units, "minimum": _MIN_UNITS, "unit": unit}
         findings.append(Finding(FindingKind.INTERVAL_NOT_MEASURABLE, Severity.WARNING, evidence))
     if crowded := int(np.any([m.num_objects[_ALL] > max_detections for m in matches], axis=0).sum()):
         evidence = {"count": crowded, "limit": max_detections}
@@ -267,9 +264,8 @@ def _bootstrap(matches: Sequence[ClassMatches], units: NDArray[np.int64], seed: 
     out = np.full((draws, len(matches), len(IOUS)), np.nan)
     slim = [_drop_irrelevant(m) for m in matches]
     for b in range(draws):
-        weight = np.bincount(rng.integers(0, num_units, num_units), minlength=num_units).astype(np.float64)[
-            units
-        ]  # (N,)
+        counts = np.bincount(rng.integers(0, num_units, num_units), minlength=num_units)
+        weight = counts.astype(np.float64)[units]  # (N,)
         for k, m in enumerate(slim):
             num_objects = float(m.num_objects[_ALL] @ weight)
             if num_objects > 0:

@@ -200,11 +200,7 @@ def measure_baselines(
 
 
 def with_leaking(
-    evaluation: HeadEvaluation,
-    samples: Samples,
-    split: Split,
-    leaking: Samples,
-    leaking_logits: NDArray[np.float32],
+    evaluation: HeadEvaluation, samples: Samples, split: Split, leaking: Samples, leaking_logits: NDArray[np.float32]
 ) -> HeadEvaluation:
     """Add the score of the test split including its leaking images.
 

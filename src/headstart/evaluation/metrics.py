@@ -19,14 +19,7 @@ from headstart.messages.findings import finding_to_json
 from headstart.types.codes import EvaluationProtocol, EvaluationSetup, Evidence, Finding, FindingKind, Severity
 from headstart.types.records import ClassScore, Estimate, Evaluation
 
-__all__ = [
-    "confusion_matrix",
-    "evaluate",
-    "evaluation_to_json",
-    "is_skewed",
-    "log_loss",
-    "softmax",
-]
+__all__ = ["confusion_matrix", "evaluate", "evaluation_to_json", "is_skewed", "log_loss", "softmax"]
 
 _FLOOR = 1e-12
 _SKEW = 3

@@ -113,11 +113,7 @@ class HeldOutClassResult:
 
     @classmethod
     def over_classes(
-        cls,
-        per_class: dict[int, tuple[float, float]],
-        plain: Sequence[float],
-        rates: Sequence[float],
-        num_samples: int,
+        cls, per_class: dict[int, tuple[float, float]], plain: Sequence[float], rates: Sequence[float], num_samples: int
     ) -> HeldOutClassResult:
         """Average over classes; `plain` are AUROCs of the largest probability, `rates` false-positive rates."""
         return cls(

@@ -120,9 +120,9 @@ def make_atomically(
     Raises:
         CacheError: The graph cannot be written or read back.
     """
-    found = find(folder)
-    if found is not None:
-        return found
+    existing = find(folder)
+    if existing is not None:
+        return existing
     private_folder(folder.parent)
     try:
         with atomic_folder(folder) as temporary:
