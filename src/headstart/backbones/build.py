@@ -1,8 +1,7 @@
-"""Build networks of the three libraries, and put weights into them.
+"""Build networks of timm, torchvision and headstart.
 
-A network that is about to receive weights is built without memory for its parameters and takes the loaded tensors as
-they are, so nothing is initialized only to be overwritten. The few networks that compute with tensors while they are
-built are built in full.
+Networks whose weights are loaded afterwards are built on the meta device, which avoids allocating and initializing
+parameters. The few networks whose constructors compute with tensors are built normally.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ __all__ = ["build_empty", "build_network", "draw_weights"]
 
 
 def build_network(library: str, arch: str, **arguments: Any) -> Any:
-    """Return a network with random weights, in eval mode.
+    """Build a network with random weights, in eval mode.
 
     Raises:
         MissingExtraError: torch, torchvision or timm is not installed.
@@ -35,7 +34,7 @@ def build_network(library: str, arch: str, **arguments: Any) -> Any:
 
 
 def build_empty(library: str, arch: str, **arguments: Any) -> Any:
-    """Build a network without values in its parameters if possible (device `meta`)."""
+    """Build a network on the meta device if it supports this, otherwise with random weights."""
     import torch
 
     try:
@@ -46,7 +45,7 @@ def build_empty(library: str, arch: str, **arguments: Any) -> Any:
 
 
 def draw_weights(module: Any, seed: int) -> None:
-    """Initialize all layers with random weights as their kinds do; reproducible for a seed."""
+    """Reset all layers to random weights by their `reset_parameters`, reproducibly for a seed."""
     import torch
 
     torch.manual_seed(seed)
@@ -79,6 +78,6 @@ def _torchvision(arch: str, arguments: dict[str, Any]) -> Any:
             hint="pip install --upgrade torchvision",
         )
     if arch in ("googlenet", "inception_v3"):
-        # Auxiliary heads are used in training only; the input has the scale of the weights.
+        # Auxiliary heads are used in training only; the image spec already normalizes the input.
         arguments = {"aux_logits": False, "transform_input": False, "init_weights": False, **arguments}
     return models.get_model(arch, weights=None, **arguments).eval()

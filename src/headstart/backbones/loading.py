@@ -62,7 +62,7 @@ class Backbone:
         """Return the network traced and cut into stages.
 
         Raises:
-            UsageError: It cannot be cut; the error states why.
+            UsageError: The network cannot be cut; the error states why.
         """
         from headstart.backbones.rules import NoStagesError, map_stages
         from headstart.backbones.stages import StagedNetwork

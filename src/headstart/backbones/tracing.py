@@ -47,7 +47,7 @@ def trace_stages(network: Any, stages: StageMap) -> TracedNetwork:
     """Trace a network and locate its stages.
 
     Raises:
-        NoStagesError: It cannot be traced, or does not run its stages in order.
+        NoStagesError: The network cannot be traced, or does not run its stages in order.
     """
     tracer = _StageTracer(stages)
     try:

@@ -161,10 +161,10 @@ def find_package_file(card: Card) -> Path | None:
 
 
 def check_digest(path: Path, expected: str, card: Card) -> str:
-    """Return the digest of a file, which must begin as expected.
+    """Verify the digest of a file and return it.
 
     Raises:
-        WeightsError: It does not; the file is damaged, incomplete, or another one.
+        WeightsError: The digest does not start with `expected`: the file is damaged, incomplete or a different one.
     """
     digest = file_digest(path)
     if expected and not digest.startswith(expected):

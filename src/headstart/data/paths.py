@@ -152,10 +152,10 @@ class PathFinder:
         return dict(self._matches)
 
     def refuse_outside(self, shown: str) -> None:
-        """Raise if the table names files outside its folder.
+        """Raise an error if the table lists files outside its folder.
 
         Raises:
-            UsageError: It does.
+            UsageError: The table lists files outside its folder.
         """
         if self.outside:
             first = "; ".join(self.outside[:10])

@@ -286,10 +286,10 @@ def _join_tables(
 
 
 def _refuse_conflict(table: Reading, folders: Reading, tree: FileTree) -> None:
-    """Raise if the table and the folders give different labels.
+    """Raise an error if the labels of the table and of the folders differ.
 
     Raises:
-        UsageError: They do.
+        UsageError: The labels differ.
     """
     by_folder = {r.file.path: r for r in folders.rows}
     both = [(r, by_folder[r.file.path]) for r in table.rows if r.file.path in by_folder]

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import BundleError, MissingExtraError
-from headstart.evaluation.principal_directions import LEAST_REST
+from headstart.evaluation.principal_directions import MIN_RESIDUAL
 
 if TYPE_CHECKING:
     from headstart.probe.linear import LinearHead
@@ -192,7 +192,7 @@ def _add_residual_norm(
         ones = parts.constant(f"rest.{name}.ones", np.ones((1, size, 1, 1)))
         lengths.append(parts.node("Conv", [squares, ones], f"rest.{name}"))  # (B, 1, 1, 1)
     off = parts.node("Sub", lengths, "rest.off")
-    least = parts.constant("rest.least", np.array(LEAST_REST))
+    least = parts.constant("rest.least", np.array(MIN_RESIDUAL))
     parts.node("Flatten", [parts.node("Max", [off, least], "residual_norm.floored")], "residual_norm", axis=1)
 
 

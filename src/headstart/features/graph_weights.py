@@ -1,8 +1,8 @@
-"""Replace the weights of an exported graph instead of exporting the network again.
+"""Replace the weights in an exported graph, which is faster than exporting the network again (0.3 s, not 7 s).
 
-A graph of the same network with other weights differs only in its constants, so they are replaced by name, with batch
-norm folded as the exporter folds it. The result is compared with torch; if it differs (a layer exported in another
-way), the caller exports again. 0.3 s instead of 7 s.
+Graphs of one network with different weights differ only in their initializers, which are replaced by name, with batch
+norm folded into the convolutions as by the exporter. The result is compared with torch; if it differs, the caller
+exports again.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ __all__ = ["refill_graph"]
 
 
 def refill_graph(source: str | Path, module: Any, names: Sequence[str], size_hw: tuple[int, int], target: Path) -> bool:
-    """Write a graph with a network's current weights.
+    """Write a copy of a graph with the current weights of a network.
 
     Args:
-        source: A graph of the same network with other weights.
-        module: The network from images to a tuple of blocks.
-        names: Names of those blocks; outputs of the graph.
-        size_hw: Size of the images.
-        target: The file to write.
+        source: Graph of the same network with other weights.
+        module: Network from images to a tuple of blocks.
+        names: Output names of the blocks.
+        size_hw: Height and width of the input in pixels.
+        target: File to write.
 
     Returns:
         False if the result differs from torch and must not be used.
@@ -40,7 +40,7 @@ def refill_graph(source: str | Path, module: Any, names: Sequence[str], size_hw:
     generator = torch.Generator().manual_seed(0)
     example = torch.randn((2, 3, *size_hw), generator=generator)
     expected, pairs = _run(module.eval(), example)
-    values = _folded(module, model, pairs)
+    values = _initializers(module, model, pairs)
     by_name = {t.name: t for t in model.graph.initializer}
     for name, value in values.items():
         if tuple(by_name[name].dims) != value.shape:
@@ -50,30 +50,30 @@ def refill_graph(source: str | Path, module: Any, names: Sequence[str], size_hw:
     return difference_of(target, {"pixels": example.numpy()}, names, expected) <= TOLERANCE
 
 
-def _folded(module: Any, model: Any, pairs: Sequence[tuple[str, str]]) -> dict[str, np.ndarray[Any, Any]]:
-    """Return new values of the graph's constants by name."""
+def _initializers(module: Any, model: Any, pairs: Sequence[tuple[str, str]]) -> dict[str, np.ndarray[Any, Any]]:
+    """Return the new values of the graph's initializers by name, with batch norm folded."""
     tensors = {n: t.detach().numpy() for n, t in module.state_dict(keep_vars=True).items() if t.is_floating_point()}
     constants = {t.name for t in model.graph.initializer}
     values = {n: v for n, v in tensors.items() if n in constants}
     bias_of = {n.input[1]: n.input[2] for n in model.graph.node if n.op_type == "Conv" and len(n.input) > 2}
     for layer, norm in pairs:
         if f"{norm}.running_mean" in constants or f"{layer}.weight" not in constants:
-            continue  # not folded, or missing
+            continue  # the exporter did not fold this pair, or removed the layer
         part = module.get_submodule(norm)
         std = np.sqrt(tensors[f"{norm}.running_var"].astype(np.float64) + part.eps)
         scale = tensors.get(f"{norm}.weight", np.ones_like(std)) / std
         shift = tensors.get(f"{norm}.bias", np.zeros_like(std))
         weight = tensors[f"{layer}.weight"]
-        before = tensors.get(f"{layer}.bias", np.zeros_like(std))
+        layer_bias = tensors.get(f"{layer}.bias", np.zeros_like(std))
         values[f"{layer}.weight"] = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(np.float32)
         bias = bias_of.get(f"{layer}.weight")
         if bias is not None:
-            values[bias] = (shift + (before - tensors[f"{norm}.running_mean"]) * scale).astype(np.float32)
+            values[bias] = (shift + (layer_bias - tensors[f"{norm}.running_mean"]) * scale).astype(np.float32)
     return values
 
 
 def _run(module: Any, example: Any) -> tuple[list[Any], list[tuple[str, str]]]:
-    """Return the network's outputs, and (layer, batch norm) by name where the layer feeds the batch norm."""
+    """Return the outputs of the network, and the names of (convolution, batch norm) pairs that are adjacent."""
     import torch
     from torch import nn
 

@@ -17,7 +17,7 @@ def direct_bundle(name: str, events: EventStream, *, offline: bool = False, root
 
     Raises:
         UsageError: The network does not exist.
-        WeightsError: It has no ImageNet classifier.
+        WeightsError: The network has no ImageNet classifier.
         MissingExtraError: The bundle must be built, but the training extra is not installed.
     """
     from headstart.features.extractor import open_graph

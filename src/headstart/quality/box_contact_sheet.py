@@ -108,10 +108,10 @@ def box_tile(
 def small_image(
     path: str, size_hw: tuple[int, int], side: int, intensity_range: tuple[float, float] | None = None
 ) -> tuple[Image.Image, NDArray[np.float32]]:
-    """Return an image no larger than `side`, upright, and (4,) scale factors for its boxes.
+    """Return an image of at most `side` pixels, EXIF orientation applied, and (4,) scale factors for its boxes.
 
     Raises:
-        ImageError: It is unreadable.
+        ImageError: The image is unreadable.
     """
     height, width = size_hw
     factor = min(1.0, side / max(height, width))

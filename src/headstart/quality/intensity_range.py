@@ -93,7 +93,7 @@ def parse_range(text: str) -> tuple[float, float]:
     """Parse `LOW,HIGH`.
 
     Raises:
-        UsageError: It is not two numbers in increasing order.
+        UsageError: The text is not two ascending numbers.
     """
     try:
         low, high = (float(part) for part in text.split(","))

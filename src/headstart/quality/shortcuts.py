@@ -1,7 +1,7 @@
-"""Find shortcuts: properties other than the subject that predict the class, such as file size, camera or border.
+"""Find shortcuts: cues other than the image content that predict the class, such as file size, camera or border.
 
-Each cue is tested with a nearest-neighbor vote, which detects any relation, smooth or not. A class that is only partly
-predictable (half of its files are noise) shows as the fraction of its images whose neighbors are all of that class.
+Each cue is tested by a nearest-neighbor vote, which detects non-linear relations. A class that only partly depends on a
+cue is detected by the fraction of its images whose nearest neighbors belong to that class ("given away").
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from headstart.data.image_scan import ScanResult
 __all__ = ["Shortcut", "find_shortcuts"]
 
 _NEIGHBORS = 9
-_AGREE = 8  # neighbors of the nine that must be of the image's class for it to count as given away
-_MOST = 2000  # images tested, drawn by class
-_LEAST = 30
+_AGREE = 8  # minimum number of neighbors of the image's class for it to count as given away
+_MAX_IMAGES = 2000  # maximum number of tested images, stratified by class
+_MIN_IMAGES = 30
 _PERMUTATIONS = 99
 _MAX_P = 0.011
 _DAY_S = 86400.0
 
-# Minimum chance-corrected accuracy and minimum fraction of one class given away to report a shortcut. Cues unrelated
-# to the subject (format, camera, date) should predict almost nothing. File size and noise follow the subject's texture
-# a little, and border and thumbnail show part of it, so those limits are higher
-# (benchmarks/bench_data.py has the values that clean datasets reach).
+# Minimum chance-corrected accuracy, and minimum fraction of a class given away, of a flagged shortcut. Cues unrelated
+# to the content (format, camera, date) should predict almost nothing. File size and noise depend slightly on texture,
+# and border and thumbnail show part of the content, so their limits are higher (benchmarks/bench_data.py measures clean
+# datasets).
 _LIMITS = {
     "file size": (0.40, 0.40),
     "image size": (0.20, 0.40),
@@ -43,18 +43,17 @@ _LIMITS = {
 
 @dataclass(frozen=True, slots=True)
 class Shortcut:
-    """One cue that could stand in for the subject.
+    """Test result of one cue.
 
     Attributes:
         cue: Short name, e.g. `file size`.
         accuracy: Balanced leave-one-out accuracy of predicting the class from the cue alone, in [0, 1].
-        chance: The same for shuffled labels.
-        p_value: Fraction of shuffles that score as high.
-        given_away: Fraction of each class whose nearest images in this cue are all of its class.
-        is_flagged: Whether the cue is clearly above chance and above what clean content reaches.
-        given_class: The class most predictable beyond shuffled labels or None; a cue can predict classes well without
-            a single image whose nearest neighbors are all of its class.
-        examples: Positions of up to 6 predictable images of that class; none without such a class.
+        chance: Mean accuracy for shuffled labels.
+        p_value: Permutation p-value of the accuracy.
+        given_away: Fraction of each class's images with at least 8 of 9 nearest neighbors of their class.
+        is_flagged: Whether the cue exceeds the limits for clean datasets.
+        given_class: Class with the largest excess of `given_away` over shuffled labels; None if no class exceeds them.
+        examples: Positions of up to 6 such images of `given_class`; empty without one.
     """
 
     cue: str
@@ -76,24 +75,24 @@ def find_shortcuts(
     groups: NDArray[np.int64] | None = None,
     seed: int = 0,
 ) -> tuple[Shortcut, ...]:
-    """Test every cue.
+    """Test all cues.
 
     Args:
         scan: Scan of N images.
-        paths: Their files, for the file date where there is no capture date.
-        class_ids: (N,) in 0..K-1; -1 where there is no label.
+        paths: Files of the images; their modification date replaces missing capture dates.
+        class_ids: (N,) in 0..K-1, -1 for unlabeled images.
         class_names: K names.
-        groups: (N,) groups of related images; neighbors of an image's own group are excluded.
+        groups: (N,) group ids; images of the same group are not neighbors.
         seed: Random seed of the subsample and the shuffles.
 
     Returns:
-        One entry per cue that varies at all, the most predictive first; empty below 30 images or two classes.
+        One entry per cue that is not constant, the most predictive first; empty below 30 images or two classes.
     """
     rng = np.random.default_rng(seed)
     usable = np.flatnonzero(scan.is_ok & (class_ids >= 0))
     counts = np.bincount(class_ids[usable], minlength=len(class_names))
     usable = usable[counts[class_ids[usable]] >= 5]
-    if len(usable) < _LEAST or len(np.unique(class_ids[usable])) < 2:
+    if len(usable) < _MIN_IMAGES or len(np.unique(class_ids[usable])) < 2:
         return ()
     chosen = _draw(usable, class_ids, rng)
     labels = class_ids[chosen]
@@ -112,10 +111,10 @@ def find_shortcuts(
 
 
 def _draw(usable: NDArray[np.int64], class_ids: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Return all images, or a stratified sample of `_MOST`."""
-    if len(usable) <= _MOST:
+    """Return all images, or a stratified sample of `_MAX_IMAGES`."""
+    if len(usable) <= _MAX_IMAGES:
         return usable
-    fraction = _MOST / len(usable)
+    fraction = _MAX_IMAGES / len(usable)
     parts = []
     for k in np.unique(class_ids[usable]):
         members = usable[class_ids[usable] == k]
@@ -125,7 +124,7 @@ def _draw(usable: NDArray[np.int64], class_ids: NDArray[np.int64], rng: np.rando
 
 
 def _nearest(table: NDArray[np.float64], own: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64] | None:
-    """Return (N, 9) nearest rows outside the own group, ties broken at random; None if nothing varies."""
+    """Return (N, 9) nearest rows of other groups, ties broken at random; None for a constant or too few rows."""
     deviation = table.std(axis=0)
     varies = deviation > 1e-9 * (1 + np.abs(table).max(axis=0))
     if not varies.any():
@@ -184,7 +183,7 @@ def _evaluate(
 
 
 def _vote(near: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[float, dict[int, float], NDArray[np.bool_]]:
-    """Return balanced accuracy of the neighbors' vote, fraction of each class given away, and which images are."""
+    """Return the balanced accuracy of the neighbors' vote, and the fraction of each class and images given away."""
     classes, index = np.unique(labels, return_inverse=True)
     count, num_classes = len(labels), len(classes)
     cells = np.arange(count)[:, None] * num_classes + index[near]
@@ -221,7 +220,7 @@ def _camera(scan: ScanResult, paths: Sequence[str], chosen: NDArray[np.int64]) -
 
 
 def _date(scan: ScanResult, paths: Sequence[str], chosen: NDArray[np.int64]) -> NDArray[np.float64] | None:
-    """Return the day of capture, or of the file where there is no capture date."""
+    """Return the capture day, or the modification day if most capture dates are missing."""
     taken = [f.exif.taken for i in chosen if (f := scan.info[i])]
     if sum(t is not None for t in taken) >= len(taken) / 2:
         known = [t for t in taken if t is not None]

@@ -41,7 +41,7 @@ def load_coco(path: str) -> Any:
     """Load a JSON file; NaN and infinity, which JSON does not allow, become numbers that are rejected later.
 
     Raises:
-        DataError: It is too large or not JSON.
+        DataError: The file is too large or not valid JSON.
     """
     shown = printable(os.path.basename(path))
     try:

@@ -62,7 +62,7 @@ def read_dataset(path: str) -> Dataset:
     """Read `data.yaml`.
 
     Raises:
-        DataError: It is not YAML, asks to build an object (which is refused), or has no names.
+        DataError: The file is not valid YAML, contains object tags (rejected for safety), or has no class names.
     """
     try:
         import yaml
