@@ -124,8 +124,8 @@ def bad_files() -> dict[str, tuple[str, Maker]]:
     }
 
 
-def odd_files() -> dict[str, tuple[str | None, Maker]]:
-    """Return file names with (kind of note or None, maker) of usable files."""
+def unusual_files() -> dict[str, tuple[str | None, Maker]]:
+    """Return (note kind or None, maker) of unusual but usable files, by name."""
     rgb, gray = scene(20), scene(21, mode="L")
     deep = (np.asarray(gray, dtype=np.uint16) * 200).astype(np.uint16)
     frames = [scene(i, mode="P") for i in (22, 23)]
@@ -182,7 +182,7 @@ def make_folder(root: Path) -> tuple[dict[str, str], dict[str, str | None]]:
         path.parent.mkdir(parents=True, exist_ok=True)
         make(path)
         bad[f"{path.parent.name}/{name}"] = kind
-    for k, (name, (note, make)) in enumerate(odd_files().items()):
+    for k, (name, (note, make)) in enumerate(unusual_files().items()):
         path = root / "ab"[k % 2] / f"ok_{name}"
         make(path)
         odd[f"{path.parent.name}/ok_{name}"] = note

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bad_files import bad_files, make_folder, odd_files
+from bad_files import bad_files, make_folder, unusual_files
 from event_text import finding_lines
 from scenes import encode, scene
 
@@ -105,7 +105,7 @@ def test_bad_files_are_not_replaced(zoo: Zoo) -> None:
     }
 
 
-@pytest.mark.parametrize("name", odd_files())
+@pytest.mark.parametrize("name", unusual_files())
 def test_unusual_file_is_used_with_note(zoo: Zoo, name: str) -> None:
     (i,) = [k for k, s in enumerate(zoo.samples) if s.name.rpartition("/")[2] == f"ok_{name}"]
     info = zoo.scan.info[i]

@@ -282,7 +282,7 @@ def test_several_tables(tmp_path: Path) -> None:
     assert caught.value.hint.endswith("train.csv")
 
 
-def test_list_files(tmp_path: Path) -> None:
+def test_text_list_is_read(tmp_path: Path) -> None:
     put(tmp_path, "p/1 a.png", "p/2.png", "p/3.png")
     (tmp_path / "all.txt").write_text("# made by hand\np/1 a.png cat\np/2.png dog\n\np/3.png dog\n")
     samples = read(tmp_path / "all.txt")

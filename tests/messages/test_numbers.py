@@ -41,7 +41,7 @@ def test_differences(value: float, text: str) -> None:
     assert signed_points(value) == text
 
 
-def test_counts() -> None:
+def test_counts_are_pluralized() -> None:
     assert [pluralize(n, "image") for n in (0, 1, 2000)] == ["0 images", "1 image", "2,000 images"]
     assert pluralize(2, "box", "boxes") == "2 boxes"
 

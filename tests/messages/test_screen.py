@@ -48,7 +48,7 @@ from headstart.types.records import Decision
 FITTED = {"log_loss": 0.0197, "protocol": "leave_one_out"}
 
 
-def story(findings: int = 0) -> list[Event]:
+def training_events(findings: int = 0) -> list[Event]:
     """Return the events of a training."""
     small = [
         FindingMade(
@@ -90,26 +90,26 @@ def shown(
 
 @pytest.mark.parametrize("findings", [0, 1, 300])
 def test_at_most_twelve_lines_of_a_hundred_characters(findings: int) -> None:
-    lines = shown(story(findings))
+    lines = shown(training_events(findings))
     assert len(lines) <= 12
     assert max(map(len, lines)) <= LINE_WIDTH
 
 
 def test_findings_are_counted_by_kind() -> None:
-    checks = [line for line in shown(story(300)) if line.startswith("Checks")]
+    checks = [line for line in shown(training_events(300)) if line.startswith("Checks")]
     assert len(checks) == 1
     assert "300" in checks[0]
 
 
 def test_quiet_shows_the_score_only() -> None:
-    lines = shown(story(300), Verbosity.QUIET)
+    lines = shown(training_events(300), Verbosity.QUIET)
     assert len(lines) == 2
     assert "1,278/1,380" in lines[0]
 
 
 def test_verbose_shows_each_decision() -> None:
-    assert not any("probe.temperature" in line for line in shown(story()))
-    assert any("probe.temperature" in line for line in shown(story(), Verbosity.VERBOSE))
+    assert not any("probe.temperature" in line for line in shown(training_events()))
+    assert any("probe.temperature" in line for line in shown(training_events(), Verbosity.VERBOSE))
 
 
 def test_names_with_control_characters_stay_on_one_line() -> None:
@@ -181,7 +181,7 @@ def long_findings() -> list[AnyFinding]:
     ]
 
 
-def long_story(*, has_boxes: bool) -> list[Event]:
+def long_training_events(*, has_boxes: bool) -> list[Event]:
     """Return the events of a fine-tuning or detector run with many findings."""
     names = tuple(f"{LONG}{i}" for i in range(300))
     urgent = (NoteKind.RUN_RESUMABLE, NoteKind.STOP_REQUESTED)
@@ -205,19 +205,19 @@ def long_story(*, has_boxes: bool) -> list[Event]:
 
 @pytest.mark.parametrize("has_boxes", [False, True])
 def test_long_training_has_at_most_twelve_lines(has_boxes: bool) -> None:
-    lines = shown(long_story(has_boxes=has_boxes))
+    lines = shown(long_training_events(has_boxes=has_boxes))
     assert all(line.count("`") % 2 == 0 and not re.search(r"[^ .]\.\.\.$", line) for line in lines), "\n".join(lines)
     assert len(lines) <= 12
     assert max(map(len, lines)) <= LINE_WIDTH
     labels = {line[:10].strip() for line in lines}
     assert labels >= {"Dataset", "Read", "Checks", "Training", "Test" if has_boxes else "Score", "Saved", "Next"}
     assert has_boxes or labels >= {"Features", "Probe"}
-    assert max(map(len, shown(long_story(has_boxes=has_boxes), Verbosity.QUIET))) <= LINE_WIDTH
+    assert max(map(len, shown(long_training_events(has_boxes=has_boxes), Verbosity.QUIET))) <= LINE_WIDTH
 
 
 def test_deferred_note_is_shown_at_the_end() -> None:
     note = Note(NoteKind.TRAINING_STOPPED, Severity.WARNING, NOTES[NoteKind.TRAINING_STOPPED])
-    reads = [e for e in long_story(has_boxes=True) if not isinstance(e, (Note, EpochFinished))]
+    reads = [e for e in long_training_events(has_boxes=True) if not isinstance(e, (Note, EpochFinished))]
     with_note = shown([*reads[:-4], note, *reads[-4:]])
     assert any("3/50" in line for line in with_note)
     assert len(with_note) <= 12
@@ -263,7 +263,9 @@ def test_crowded_check_loses_no_problem() -> None:
         (FindingKind.UNREADABLE_FILES, {"problem": "empty", "count": 900, "examples": ["a.jpg"], "detail": "empty"}),
         (FindingKind.CLASS_IMBALANCE, EXAMPLES[FindingKind.CLASS_IMBALANCE]),
     )
-    story = [event for event in long_story(has_boxes=False) if not isinstance(event, (FindingMade, CheckFinished))]
+    story = [
+        event for event in long_training_events(has_boxes=False) if not isinstance(event, (FindingMade, CheckFinished))
+    ]
     reading = [
         ReadingNote(ReadingKind.CLASSES_ALIKE, 1, ("Cat", "cat"), {"groups": [["Cat", "cat"]]}),
         ReadingNote(ReadingKind.UNLABELED_IMAGES, 31, ("loose.jpg",), {"folders": {"./": 31}}),

@@ -136,7 +136,7 @@ def test_bad_files_raise_with_name(tmp_path: Path, content: bytes, kind: str) ->
     assert caught.value.kind == kind
 
 
-def test_other_bad_sources(tmp_path: Path) -> None:
+def test_missing_folder_and_large_image_raise(tmp_path: Path) -> None:
     with pytest.raises(ImageError) as missing:
         read_image(tmp_path / "none.png", SPEC)
     assert missing.value.kind == "missing"

@@ -32,5 +32,5 @@ def test_images_without_group_get_their_own() -> None:
     assert replace(SCORED, groups=None).groups_of(np.arange(5)) is None
 
 
-def test_is_right() -> None:
+def test_is_correct() -> None:
     assert SCORED.is_correct.tolist() == [True, False, True, True, False]

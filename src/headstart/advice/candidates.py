@@ -44,12 +44,12 @@ _LADDER = (
 )  # fmt: skip
 """(epochs, folds), longest first; the first that fits is used."""
 
-_MIN_EPOCHS = 8  # below, try fewer candidates instead of shorter pilots
+_MIN_EPOCHS = 8  # minimum; try fewer candidates instead of shorter pilots
 
 
 @dataclass(frozen=True)
 class PlanChoice:
-    """What to train.
+    """The selected plan.
 
     Attributes:
         plan: The training plan; None keeps the probe.
@@ -68,14 +68,14 @@ class PlanChoice:
 
 @dataclass(frozen=True)
 class Trial:
-    """The pilots that fit into a budget.
+    """Pilots that fit into the budget.
 
     Attributes:
         plans: The candidates.
         speeds: Result of `measure_speed` for each.
-        epochs: Epochs of each.
-        num_folds: Folds of the best one that are trained in all.
-        seconds: Expected seconds, the training of the best one included.
+        epochs: Number of epochs of each pilot.
+        num_folds: Total number of folds trained for the best candidate.
+        seconds: Expected seconds, including the final training of the best candidate.
     """
 
     plans: list[FinetunePlan]
@@ -87,7 +87,7 @@ class Trial:
 
 @dataclass(frozen=True)
 class _Pilot:
-    """Result of a pilot: gain in log-loss over the fold's probe, and seconds per training image."""
+    """Result of a pilot: log-loss gain over the probe of the fold, and seconds per training image."""
 
     plan: FinetunePlan
     speed: dict[str, float]
@@ -99,12 +99,12 @@ class _Pilot:
 
 
 def select_candidate(resolved: ResolvedConfig, trials: HeldOutTrainer, deadline: float) -> PlanChoice:
-    """Measure speeds, run pilots of the candidates that fit on one fold, and return the best.
+    """Measure speeds, run pilots of the candidates that fit the budget on one fold, and return the best plan.
 
     Args:
         resolved: The settings, with a budget.
         trials: Trains the pilots.
-        deadline: `time.monotonic()` at which the final steps must begin.
+        deadline: `time.monotonic()` at which the final steps must start.
     """
     trainer, num = trials.trainer, len(trials.train)
     journal, budget_s = trainer.checkpoints, 60.0 * (resolved.settings.time_budget or 0.0)
@@ -157,13 +157,13 @@ def keep_probe(
     decisions: Sequence[Decision] = (),
     **skipped: JsonValue,
 ) -> PlanChoice:
-    """Return the choice of the probe, after a warning with the evidence `skipped`."""
+    """Warn that fine-tuning is skipped, with evidence `skipped`, and return the choice of the probe."""
     trials.trainer.events.warn(NoteKind.FINE_TUNING_SKIPPED, **skipped)
     return PlanChoice(None, decisions=(*decisions, Decision("strategy", "probe", reason, evidence=evidence)))
 
 
 def _measure_speeds(trials: HeldOutTrainer, plans: list[FinetunePlan]) -> list[dict[str, float]]:
-    """Return the measured speed of each plan; plans with the same first trainable stage share one."""
+    """Measure the speed of each plan, once per first trainable stage."""
     speeds: dict[str, dict[str, float]] = {}
     for plan in plans:
         cut = plan.train_from
@@ -207,7 +207,7 @@ def fit_trial(
         plans: The candidates, most expensive first.
         speeds: Result of `measure_speed` for each.
         num: Number of training images.
-        left: Seconds left.
+        left: Remaining seconds.
         num_val: Number of images of a user's validation split, or 0.
     """
     for number in range(len(plans), 0, -1):
@@ -269,7 +269,7 @@ def _candidate_json(plan: FinetunePlan) -> dict[str, JsonValue]:
 def _with_more_views(
     resolved: ResolvedConfig, trainer: FinetuneTrainer, trial: Trial, spare_s: float, decisions: list[Decision]
 ) -> list[FinetunePlan]:
-    """Return the plans of a trial with as many distinct views as time and disk space allow; adds the decision."""
+    """Return the plans of a trial with as many views as time and disk space allow; append the decision."""
     plans, speeds = trial.plans, trial.speeds
     if resolved.is_explicit("num_views") or all(p.augment == "none" for p in plans):
         return plans
@@ -281,7 +281,7 @@ def _with_more_views(
         row = max(trainer.sources.row_bytes(p) for p in plans) * num * len(cuts)
         return min(plans[0].epochs, now + min(more, trainer.sources.cache.room_bytes() // max(row, 1) - now - 1))
 
-    views = trainer.checkpoints.once("num_views", number)  # journaled: a resumed run has less free space
+    views = trainer.checkpoints.once("num_views", number)  # journaled: free space differs when a run is resumed
     if views <= now or not all(p.is_cached for p in plans):
         return plans
     evidence: Evidence = {"spare_seconds": spare_s, "view_seconds": max(s["view_s"] for s in speeds)}

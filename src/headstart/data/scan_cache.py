@@ -1,6 +1,6 @@
-"""Cache image scans between runs, so that checking a dataset again decodes nothing.
+"""Cache image scans between runs, so that a repeated check decodes no image.
 
-Entries are keyed by file content, never by name or date. A cache file is written under a temporary name and renamed,
+Entries are keyed by file content, not by name or date. A cache file is written under a temporary name and renamed,
 so it is complete or absent.
 """
 
@@ -52,7 +52,7 @@ class ScanCache:
 
     Args:
         root: The cache folder (see `system.cache_root`).
-        place: Path of the dataset; each dataset has its own cache file.
+        place: Path of the dataset, which identifies its cache file.
     """
 
     def __init__(self, root: Path, dataset_path: str) -> None:
@@ -74,14 +74,14 @@ class ScanCache:
         return None if row is None else _info_from_json(self._info[row])
 
     def fill(self, scan: ScanResult, digests_by_row: dict[int, str]) -> None:
-        """Copy the rows of cached files into `scan`: position to digest.
+        """Copy cached rows into `scan`, given the file digest of each position.
 
         Raises:
-            CacheError: The cache file was cleared, damaged or rewritten without these rows since it was opened.
+            CacheError: The cache file was deleted, damaged or rewritten without these rows since it was opened.
         """
         try:
             with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as data:
-                # Another process may have rewritten the file, so its own order counts.
+                # Read the order again, since another process may have rewritten the file.
                 row_of = {f["digest"]: row for row, f in enumerate(json.loads(data["facts"].tobytes()))}
                 rows = [row_of[digest] for digest in digests_by_row.values()]
                 for name in _ROWS:
@@ -94,7 +94,7 @@ class ScanCache:
         return self._notes.get(key)
 
     def save(self, scan: ScanResult, notes: dict[str, Any] | None = None) -> None:
-        """Save a scan and notes; if the disk refuses, only the next run is slower."""
+        """Save a scan and notes; a write error is stored in `write_error` and does not raise."""
         rows: dict[str, int] = {}
         for i, info in enumerate(scan.info):
             if info is not None:
@@ -138,7 +138,7 @@ class ScanCache:
 
 
 def _write_rows(archive: zipfile.ZipFile, name: str, rows: NDArray[np.uint8], kept: list[int]) -> None:
-    """Write some rows of an array as an archive member in chunks, without copying the array."""
+    """Write the selected rows as an archive member in chunks, without copying the array."""
     header = {"descr": "|u1", "fortran_order": False, "shape": (len(kept), *rows.shape[1:])}
     with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
         np.lib.format.write_array_header_1_0(file, header)
@@ -147,12 +147,12 @@ def _write_rows(archive: zipfile.ZipFile, name: str, rows: NDArray[np.uint8], ke
 
 
 def digest_of(values: Sequence[str]) -> str:
-    """Return one digest of many values, in their order."""
+    """Return a digest of an ordered sequence of values."""
     return hashlib.sha256("\n".join(values).encode()).hexdigest()
 
 
 def report_from_note(value: dict[str, Any]) -> DatasetReport:
-    """Restore a report from the JSON of its `asdict`."""
+    """Restore a report from its `asdict` JSON."""
     parts: dict[str, Any] = {
         "unreadable": Problem,
         "duplicates": ImagePair,
@@ -184,7 +184,7 @@ def report_from_note(value: dict[str, Any]) -> DatasetReport:
 
 
 def _info_to_json(info: ImageInfo) -> dict[str, Any]:
-    """Convert like `asdict`, in a tenth of the time."""
+    """Convert like `asdict`, but ten times faster."""
     value = {name: getattr(info, name) for name in _INFO_FIELDS}
     exif = info.exif
     value["exif"] = {name: getattr(exif, name) for name in _EXIF}
@@ -205,7 +205,7 @@ def _bytes(text: str) -> NDArray[np.uint8]:
 
 
 def _bound(folder: Path, keep: Path) -> None:
-    """Delete the least recently used datasets until the size limit holds."""
+    """Delete the least recently used datasets down to the size limit."""
     files = []
     for path in folder.glob("*.npz"):
         with contextlib.suppress(OSError):
