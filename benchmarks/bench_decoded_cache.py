@@ -53,6 +53,7 @@ def _measure(figures: Figures, kind: str, files: list[str], root: Path) -> None:
     from headstart.features.decoded_cache import DecodedCache, DecodedImages
     from headstart.preprocessing.augmentation import make_view, parse_augment, view_rng
     from headstart.preprocessing.image_spec import ImageSpec, normalize, read_bytes
+    from headstart.store.cache import Cache
     from headstart.training.plan import default_augment
 
     spec, augment = ImageSpec(), parse_augment(default_augment("full"))
@@ -63,13 +64,13 @@ def _measure(figures: Figures, kind: str, files: list[str], root: Path) -> None:
         rng = view_rng(keys[sample], view, 0) if view else None
         return normalize(make_view(read_bytes(files[sample]), spec, augment, rng), spec)
 
-    cache = DecodedCache(root / kind.replace(" ", "-"), read_rate=np.inf)
+    cache = DecodedCache(Cache(root / kind.replace(" ", "-")), read_rate=np.inf)
     cached = DecodedImages(files, digests, files, spec, augment, 0, cache)
     nothing = DecodedImages(files, digests, files, spec, augment, 0, None)
     for sample in range(len(files)):
         for view in (0, 1):
             cached.make(sample, view)
-    cache.flush()
+    cache.rows.flush()
     loaders: dict[str, Make] = {"uncached": from_file, "cached": cached.make, "without cache folder": nothing.make}
     for view in (1, 0):
         what = "view" if view else "plain image"
@@ -82,7 +83,7 @@ def _measure(figures: Figures, kind: str, files: list[str], root: Path) -> None:
         for name, value in times.items():
             figures.add(f"{kind}: ms per {what}, {name}", 1e3 * value / len(files))
         figures.add(f"{kind}: ms per {what}, cached / uncached", times["cached"] / times["uncached"])
-    size = sum(f.stat().st_size for f in (root / kind.replace(" ", "-") / "decoded").glob("*.rows")) / len(files)
+    size = sum(f.stat().st_size for f in (root / kind.replace(" ", "-") / "decoded").rglob("*.rows")) / len(files)
     figures.add(f"{kind}: MB per image in the cache, for views and plain", size / 1e6)
     figures.add(f"{kind}: MB per file", sum(os.stat(f).st_size for f in files) / len(files) / 1e6)
     differ = [

@@ -151,7 +151,7 @@ def _clear_caches(scratch: Path) -> None:
     """Clear cached features and activations; keep the exported graphs."""
     cache = scratch / "cache"
     os.environ["HEADSTART_CACHE"] = str(cache)
-    for part in ("features", "boundary"):
+    for part in ("features", "activations"):
         shutil.rmtree(cache / part, ignore_errors=True)
 
 

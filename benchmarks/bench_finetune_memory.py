@@ -47,7 +47,7 @@ def _train(folder: Path) -> int:
     from headstart.preprocessing.augmentation import parse_augment
     from headstart.preprocessing.image_spec import ImageSpec
     from headstart.probe.probe import fit_probe
-    from headstart.store.activation_cache import ActivationCache, RowLayout
+    from headstart.store.arrays import ArrayRows, RowLayout
     from headstart.training.batch_sources import ActivationSource
     from headstart.training.loop import Training
     from headstart.training.network import FinetunedNetwork, HeadModule
@@ -66,14 +66,14 @@ def _train(folder: Path) -> int:
     )  # fmt: skip
     digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(NUM)]
     files = [b""] * NUM
-    space = ActivationCache(folder).space("prefix", "spec", RowLayout(("state0",), (shape,)))
+    space = ArrayRows(folder, RowLayout(("state0",), (shape,)))
     views = ViewActivations(files, digests, digests, None, ImageSpec(), space, parse_augment("flip"), num_threads=1)  # type: ignore[arg-type]
     row = rng.random((1, space.layout.row_size), dtype=np.float32).astype(np.float16)
     peak = 0
     for view in range(VIEWS + 1):  # shards of 128 rows, as written by view extraction
         for start in range(0, NUM, 128):
             part = range(start, min(start + 128, NUM))
-            space.put([views.key(i, view) for i in part], np.repeat(row, len(part), axis=0))
+            space.put(dict(zip([views.key(i, view) for i in part], np.repeat(row, len(part), axis=0), strict=True)))
         peak = max(peak, _private())
     plan = default_plan("finetune", "last-2", NUM, 10).with_(num_views=VIEWS, epochs=VIEWS)
     source = ActivationSource(views, 1)

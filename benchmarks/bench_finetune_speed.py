@@ -31,7 +31,7 @@ def main() -> None:
     from headstart.features.view_activations import ViewActivations
     from headstart.preprocessing.augmentation import parse_augment
     from headstart.probe.probe import fit_probe
-    from headstart.store.activation_cache import ActivationCache, RowLayout
+    from headstart.store.arrays import ArrayRows, RowLayout
     from headstart.training.batch_sources import ActivationSource
     from headstart.training.loop import Training
     from headstart.training.network import FinetunedNetwork, HeadModule
@@ -94,7 +94,7 @@ def main() -> None:
         ways[f"bare {cut}"] = stepper(lambda x, suffix=suffix: suffix(x)[0], state, parameters)
         ways[f"cached {cut}"] = _cached(
             backbone, cut, tuple(state.shape[1:]), ids, files, folder, Rows, (fit_probe, default_plan, parse_augment),
-            (Training, FinetunedNetwork, HeadModule, ActivationSource, ViewActivations, ActivationCache, RowLayout),
+            (Training, FinetunedNetwork, HeadModule, ActivationSource, ViewActivations, ArrayRows, RowLayout),
         )  # fmt: skip
         trains |= dict.fromkeys((f"uncached {cut}", f"bare {cut}", f"cached {cut}"), parameters)
     everything = list(backbone.module.parameters())
@@ -132,7 +132,7 @@ def _cached(
     import hashlib
 
     fit_probe, default_plan, parse_augment = functions
-    training_class, net_class, head_class, source_class, views_class, cache_class, layout_class = parts
+    training_class, net_class, head_class, source_class, views_class, rows_class, layout_class = parts
     from headstart.backbones.suffix_parts import pooled_suffix
     from headstart.preprocessing.image_spec import ImageSpec
 
@@ -147,7 +147,7 @@ def _cached(
     )  # fmt: skip
     layout = layout_class(("state0",), (shape,))
     spec = ImageSpec()
-    space = cache_class(folder).space(cut, spec.digest, layout)
+    space = rows_class(folder / cut, layout)
     digests = [hashlib.sha256(f).hexdigest() for f in files]
     views = views_class(files, digests, ["image"] * len(files), rows(shape), spec, space, parse_augment("flip"), 0)
     values = rng.random((len(files), layout.row_size), dtype=np.float32)

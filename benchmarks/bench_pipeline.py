@@ -229,7 +229,7 @@ def train(root: Path, data: Path, name: str, *, is_cold: bool = False) -> dict[s
     import json
 
     if is_cold:
-        for part in ("features", "looks"):
+        for part in ("features", "scans"):
             shutil.rmtree(root / "cache" / part, ignore_errors=True)
     started = time.perf_counter()
     done = subprocess.run(

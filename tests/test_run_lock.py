@@ -6,13 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-from headstart.utils.locks import RunLock
+from headstart.utils.locks import FolderLock
 
 CHILD = """
 import sys
 from pathlib import Path
-from headstart.utils.locks import RunLock
-claim = RunLock(Path(sys.argv[1]))
+from headstart.utils.locks import FolderLock
+claim = FolderLock(Path(sys.argv[1]))
 print(claim.take(), flush=True)
 sys.stdin.read()
 """
@@ -25,7 +25,7 @@ def test_lock_is_held_until_process_ends(tmp_path: Path) -> None:
     with child:
         assert child.stdout is not None
         assert child.stdout.readline() == "True\n"
-        claim = RunLock(tmp_path)
+        claim = FolderLock(tmp_path)
         assert claim.is_taken()
         assert not claim.take()
         child.kill()
@@ -35,5 +35,5 @@ def test_lock_is_held_until_process_ends(tmp_path: Path) -> None:
 
 
 def test_missing_lock_file_is_free(tmp_path: Path) -> None:
-    assert not RunLock(tmp_path / "none").is_taken()
-    assert RunLock(tmp_path / "none").take()  # a missing folder raises later, on saving
+    assert not FolderLock(tmp_path / "none").is_taken()
+    assert FolderLock(tmp_path / "none").take()  # a missing folder raises later, on saving

@@ -17,8 +17,8 @@ SUFFIXES = {".py", ".md", ".html", ".txt", ".toml", ".yaml", ".json"}
 RENAMED = {
     "Arm": "Candidate",
     "Bench": "DetectorTrainer",
-    "BoundaryCache": "ActivationCache",
-    "BoundarySpace": "ActivationPartition",
+    "BoundaryCache": "ArrayRows",
+    "BoundarySpace": "ArrayRows",
     "CheckedBoxes": "DatasetReport",
     "DetectBench": "DetectorTrainer",
     "DetectRoad": "RunContext",

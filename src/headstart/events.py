@@ -126,6 +126,11 @@ class EventStream:
         """Emit a `Note` of severity WARNING."""
         self.emit(Note(kind, Severity.WARNING, evidence))
 
+    def warn_once(self, kind: NoteKind, **evidence: JsonValue) -> None:
+        """Emit a warning unless one of this kind was emitted before."""
+        if not any(isinstance(event, Note) and event.kind is kind for event in self.history):
+            self.warn(kind, **evidence)
+
     def decide(self, *decisions: Decision) -> None:
         """Emit a `DecisionMade` for each decision."""
         for decision in decisions:

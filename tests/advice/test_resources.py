@@ -24,7 +24,7 @@ pytest.importorskip("torch")
 from headstart.advice import candidates as finetune_candidates
 from headstart.advice import resources as finetune_resources
 from headstart.advice.resources import fit_to_disk, measure_threads
-from headstart.store.activation_cache import ActivationCache
+from headstart.store.cache import Cache
 from headstart.training.checkpoint import load_snapshot
 from headstart.training.log import EpochLog
 from headstart.training.loop import EpochRecord
@@ -179,7 +179,7 @@ def test_training_without_cache_is_equal(few: Path, tmp_path: Path) -> None:
     settings |= {"augment": "flip,crop=0.6"}
     stored = headstart.train(few, out=tmp_path / "stored", **settings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ActivationCache, "room_bytes", lambda self: 0)
+        patch.setattr(Cache, "room_bytes", lambda self: 0)
         direct = headstart.train(few, out=tmp_path / "direct", **settings)
     assert decisions_of(direct.folder)["finetune.is_cached"]["value"] is False
     assert "finetune.is_cached" not in decisions_of(stored.folder)

@@ -14,7 +14,8 @@ from headstart.errors import DataError
 from headstart.features.view_activations import ViewActivations
 from headstart.preprocessing.augmentation import make_view, parse_augment, view_rng
 from headstart.preprocessing.image_spec import ImageSpec, normalize
-from headstart.store.activation_cache import ActivationCache, ActivationPartition, RowLayout, row_key
+from headstart.store.arrays import ArrayRows, RowLayout
+from headstart.store.cache import Cache, clear_cache
 
 SPEC = ImageSpec(size_hw=(16, 16))
 AUGMENT = parse_augment("flip,crop=.5,brightness=.3")
@@ -43,7 +44,7 @@ def digests_of(files: list[str]) -> list[str]:
 
 
 def open_views(files: list[str], root: Path, engine: ToyEngine, layout: RowLayout = HALF) -> ViewActivations:
-    space = ActivationCache(root).space("graph", SPEC.digest, layout)
+    space = ArrayRows.open(Cache(root), "activations", layout, "graph", SPEC.digest)
     return ViewActivations(files, digests_of(files), files, engine, SPEC, space, AUGMENT, 0, num_threads=2)
 
 
@@ -98,7 +99,7 @@ def test_damaged_rows_are_recomputed(files: list[str], tmp_path: Path) -> None:
         for file in views.space.folder.glob("*.rows"):
             file.unlink()
         shard.write_bytes(content[:end])
-        assert len(ActivationPartition(views.space.folder, HALF)) == 0
+        assert len(ArrayRows(views.space.folder, HALF)) == 0
         assert not shard.exists()
 
 
@@ -117,7 +118,7 @@ def test_full_disk_only_costs_time(files: list[str], tmp_path: Path, monkeypatch
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("headstart.store.shards.private_folder", full)
+    monkeypatch.setattr("headstart.store.rows.private_folder", full)
     views = open_views(files, tmp_path, ToyEngine())
     views.prepare([(i, 1) for i in range(20)])
     np.testing.assert_array_equal(views.rows(range(20), [1] * 20), expected_rows(files, HALF, 1))
@@ -135,12 +136,11 @@ def test_concurrent_use_and_eviction_are_safe(files: list[str], tmp_path: Path) 
     np.testing.assert_array_equal(two.rows(range(20), [1] * 20), expected)
     one.close()
     two.close()
-    assert ActivationCache(tmp_path, limit_bytes=0).bound() > 0
+    assert clear_cache(tmp_path, "activations") > 0
     np.testing.assert_array_equal(one.rows(range(20), [1] * 20), expected)
 
 
-def test_keys_and_overflow() -> None:
-    assert row_key(b"a" * 32, "plain") != row_key(b"a" * 32, "flip=0.5/0/1") != row_key(b"b" * 32, "flip=0.5/0/1")
+def test_overflow_of_half_precision() -> None:
     with pytest.raises(OverflowError):
         HALF.pack({"state0": np.full((1, 4, 16, 16), 1e6, dtype=np.float32), "pooled": np.zeros((1, 3), np.float32)})
 
@@ -171,7 +171,7 @@ def test_gradients_equal_those_of_the_uncached_network(
     with torch.no_grad():
         shape = tuple(backbone.prefix("last-2")(torch.from_numpy(pixels[:1])).shape[1:])
     layout = RowLayout(("state0",), (shape,), dtype)
-    space = ActivationCache(tmp_path).space("prefix", spec.digest, layout)
+    space = ArrayRows.open(Cache(tmp_path), "activations", layout, "prefix", spec.digest)
     views = ViewActivations(
         files[:6], digests_of(files[:6]), files[:6], TorchPrefix(), spec, space, AUGMENT, 0, num_threads=1
     )

@@ -14,12 +14,11 @@ import pytest
 from PIL import Image
 
 from headstart.errors import DataError
-from headstart.features import decoded_cache as decoded_room
 from headstart.features.decoded_cache import DecodedCache, DecodedImages
 from headstart.preprocessing.augmentation import make_view, parse_augment, view_rng
 from headstart.preprocessing.image_spec import ImageSpec, normalize, read_image
-from headstart.store import shards as shards_room
-from headstart.store.feature_cache import cache_info, clear_cache
+from headstart.store import rows as rows_module
+from headstart.store.cache import Cache, cache_info, clear_cache
 
 SPEC = ImageSpec(size_hw=(32, 32))
 AUGMENT = parse_augment("flip,crop=.4,rotate=20,brightness=.3,contrast=.3,saturation=.2,erase=.5")
@@ -35,7 +34,7 @@ def digests_of(files: list[str]) -> list[str]:
 
 
 def keeping_all(root: Path, **options: Any) -> DecodedCache:
-    return DecodedCache(root, read_rate=np.inf, **options)
+    return DecodedCache(Cache(root, **options), read_rate=np.inf)
 
 
 def open_images(files: list[str], cache: DecodedCache | None, **options: Any) -> DecodedImages:
@@ -55,7 +54,7 @@ def test_pixels_do_not_depend_on_cache(files: list[str], tmp_path: Path) -> None
     np.testing.assert_array_equal(all_views(first), expected)
     assert first.num_decoded == 24  # once for the views, once for the plain image
     assert first.cache is not None
-    first.cache.flush()
+    first.cache.rows.flush()
     np.testing.assert_array_equal(all_views(first), expected)
     assert first.num_decoded == 24
     second = open_images(files, keeping_all(tmp_path))
@@ -100,8 +99,8 @@ def test_damaged_row_is_decoded_again(files: list[str], tmp_path: Path) -> None:
     first = open_images(files, keeping_all(tmp_path))
     expected = [first.make(i, 1) for i in range(12)]
     assert first.cache is not None
-    first.cache.flush()
-    shard = next((tmp_path / "decoded").glob("*.rows"))
+    first.cache.rows.flush()
+    shard = next((tmp_path / "decoded").rglob("*.rows"))
     content = bytearray(shard.read_bytes())
     content[-100] ^= 0xFF
     shard.write_bytes(content)
@@ -109,10 +108,10 @@ def test_damaged_row_is_decoded_again(files: list[str], tmp_path: Path) -> None:
     np.testing.assert_array_equal([again.make(i, 1) for i in range(12)], expected)
     assert again.num_decoded == 1
     assert again.cache is not None
-    again.cache.flush()
+    again.cache.rows.flush()
     for end in (5, 30, len(content) - 7):
         clear_cache(tmp_path)
-        shard.parent.mkdir()
+        shard.parent.mkdir(parents=True)
         shard.write_bytes(content[:end])
         last = open_images(files, keeping_all(tmp_path))
         np.testing.assert_array_equal(last.make(2, 1), expected[2])
@@ -139,47 +138,47 @@ def test_full_disk_only_costs_time(files: list[str], tmp_path: Path, monkeypatch
         raise OSError(28, "No space left on device")
 
     expected = all_views(open_images(files, None))
-    monkeypatch.setattr(shards_room, "private_folder", full)
-    monkeypatch.setattr(decoded_room, "_SHARD_BYTES", 20_000)
+    monkeypatch.setattr(rows_module, "private_folder", full)
+    monkeypatch.setattr(rows_module, "_SHARD_BYTES", 20_000)
     images = open_images(files, keeping_all(tmp_path))
     np.testing.assert_array_equal(all_views(images), expected)
     assert images.cache is not None
-    images.cache.flush()
-    assert images.cache.refusal == "the disk is full"
+    images.cache.rows.flush()
+    assert images.cache.rows.write_error == "the disk is full"
     np.testing.assert_array_equal(all_views(images), expected)
 
 
 def test_size_is_bounded_and_oldest_are_evicted(
     files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoded_room, "_SHARD_BYTES", 1)  # every image is a shard
+    monkeypatch.setattr(rows_module, "_SHARD_BYTES", 1)  # every image is a shard
     limit = 60_000
     for part in (files[:4], files[4:8], files[8:]):
-        images = open_images(part, keeping_all(tmp_path, limit_bytes=limit))
+        images = open_images(part, keeping_all(tmp_path, limit_bytes=2 * limit))
         for i in range(4):
             images.make(i, 1)
         assert images.num_decoded == 4
         (info,) = cache_info(tmp_path)
         assert info.name == "decoded"
         assert 0 < info.size_bytes <= limit
-    again = open_images(files[8:], keeping_all(tmp_path, limit_bytes=limit))
+    again = open_images(files[8:], keeping_all(tmp_path, limit_bytes=2 * limit))
     for i in range(4):
         again.make(i, 1)
     assert again.num_decoded == 0
     assert clear_cache(tmp_path, "decoded") > 0
-    large = open_images(files, keeping_all(tmp_path, limit_bytes=limit))  # more than fits
+    large = open_images(files, keeping_all(tmp_path, limit_bytes=2 * limit))  # more than fits
     expected = [large.make(i, 1) for i in range(12)]
     np.testing.assert_array_equal([large.make(i, 1) for i in range(12)], expected)
     assert 12 < large.num_decoded < 24  # the first rows stay
     assert clear_cache(tmp_path, "decoded") > 0
     small = open_images(files, keeping_all(tmp_path, limit_bytes=10))
     small.make(0, 1)
-    assert "limit" in str(small.cache and small.cache.refusal)
+    assert "limit" in str(small.cache and small.cache.rows.write_error)
 
 
 def test_rows_are_written_together(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     now = [1000.0]
-    monkeypatch.setattr(decoded_room.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(rows_module.time, "monotonic", lambda: now[0])
     images = open_images(files, keeping_all(tmp_path))
     now[0] += 100.0  # the first image comes long after the cache was opened
     for i in range(6):
@@ -191,12 +190,12 @@ def test_rows_are_written_together(files: list[str], tmp_path: Path, monkeypatch
 
 
 def test_fast_decoding_images_are_not_cached(files: list[str], tmp_path: Path) -> None:
-    images = open_images(files, DecodedCache(tmp_path, read_rate=1.0))
+    images = open_images(files, DecodedCache(Cache(tmp_path), read_rate=1.0))
     all_views(images)
     all_views(images)
     assert images.num_decoded == 72
     assert images.cache is not None
-    images.cache.flush()
+    images.cache.rows.flush()
     assert not list(tmp_path.rglob("*.rows"))
 
 
@@ -227,7 +226,7 @@ from test_decoded_cache import all_views, keeping_all, open_images
 files = [str(p) for p in sorted(Path(sys.argv[2]).rglob("*.jpg"))[:12]]
 images = open_images(files, keeping_all(Path(sys.argv[3])))
 views = all_views(images)
-images.cache.flush()
+images.cache.rows.flush()
 import hashlib
 print(hashlib.sha256(b"".join(v.tobytes() for v in views)).hexdigest())
 """
@@ -247,7 +246,7 @@ def test_two_processes_at_once(photos: Path, files: list[str], tmp_path: Path) -
 def test_threads_at_once(files: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from concurrent.futures import ThreadPoolExecutor
 
-    monkeypatch.setattr(decoded_room, "_SHARD_BYTES", 20_000)
+    monkeypatch.setattr(rows_module, "_SHARD_BYTES", 20_000)
     expected = all_views(open_images(files, None))
     images = open_images(files, keeping_all(tmp_path))
     make: Callable[[tuple[int, int]], Any] = lambda pair: images.make(pair[1], pair[0])  # noqa: E731

@@ -13,7 +13,7 @@ import pytest
 
 from headstart.features.extraction import embed_files
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.store.feature_cache import FeatureSpace
+from headstart.store.arrays import ArrayRows, RowLayout
 
 SPEC = ImageSpec(size_hw=(16, 16))
 
@@ -32,6 +32,11 @@ class CountingEngine:
         return {"mean": flat.mean(2), "halves": flat[:, :, :8].mean(2) - flat[:, :, -8:].mean(2)}
 
 
+def opened(folder: Path, *names: str) -> ArrayRows:
+    names = names or ("mean", "halves")
+    return ArrayRows(folder, RowLayout(names, ((3,),) * len(names), "float32"))
+
+
 @pytest.fixture
 def files(photos: Path) -> list[str]:
     return sorted(str(p) for p in photos.rglob("*.jpg"))
@@ -48,12 +53,12 @@ def test_order_and_values_do_not_depend_on_threads(files: list[str]) -> None:
 
 def test_cached_features_are_not_recomputed(files: list[str], tmp_path: Path) -> None:
     engine = CountingEngine()
-    first, computed = embed_files(files, engine, SPEC, space=FeatureSpace(tmp_path))
+    first, computed = embed_files(files, engine, SPEC, rows=opened(tmp_path))
     assert computed == engine.seen == len(files)
     moved = tmp_path / "moved"
     moved.mkdir()
     copies = [shutil.copy(f, moved / f"{i}.jpg") for i, f in enumerate(files)]
-    again, computed = embed_files([str(c) for c in copies], engine, SPEC, space=FeatureSpace(tmp_path))
+    again, computed = embed_files([str(c) for c in copies], engine, SPEC, rows=opened(tmp_path))
     assert computed == 0
     assert engine.seen == len(files)
     for name in first.blocks:
@@ -99,9 +104,9 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import numpy as np
-from headstart.store.feature_cache import FeatureSpace
 from headstart.features.extraction import embed_files
 from headstart.preprocessing.image_spec import ImageSpec
+from headstart.store.arrays import ArrayRows, RowLayout
 
 class Engine:
     seen = 0
@@ -112,7 +117,8 @@ class Engine:
         return {"mean": pixels.reshape(len(pixels), 3, -1).mean(2)}
 
 files = sorted(str(p) for p in Path(sys.argv[1]).rglob("*.jpg"))
-embed_files(files, Engine(), ImageSpec(size_hw=(16, 16)), space=FeatureSpace(Path(sys.argv[2])), num_threads=2)
+rows = ArrayRows(Path(sys.argv[2]), RowLayout(("mean",), ((3,),), "float32"))
+embed_files(files, Engine(), ImageSpec(size_hw=(16, 16)), rows=rows, num_threads=2)
 """
 
 
@@ -122,8 +128,8 @@ def test_killed_at_four_fifths_repeats_at_most_a_quarter(tmp_path: Path, make_im
     done = subprocess.run([sys.executable, "-c", KILLED, str(images), str(store), "128"], check=False)
     assert done.returncode != 0
     files = sorted(str(p) for p in images.rglob("*.jpg"))
-    known = len(FeatureSpace(store))
+    known = len(opened(store, "mean"))
     assert 128 - known <= 0.25 * len(files)
-    features, computed = embed_files(files, Engine(), SPEC, space=FeatureSpace(store))
+    features, computed = embed_files(files, Engine(), SPEC, rows=opened(store, "mean"))
     assert computed == len(files) - known
     assert features.is_ok.all()

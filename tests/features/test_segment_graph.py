@@ -19,7 +19,8 @@ from headstart.features.segment_graph import DerivedViews, derived_layout, prepa
 from headstart.features.view_activations import ViewActivations
 from headstart.preprocessing.augmentation import parse_augment
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.store.activation_cache import ActivationCache, RowLayout
+from headstart.store.arrays import ArrayRows, RowLayout
+from headstart.store.cache import Cache
 
 SPEC = ImageSpec(size_hw=(16, 16))
 BASE = RowLayout(("state0", "stage1"), ((3, 16, 16), (3,)))
@@ -55,11 +56,11 @@ def files(photos: Path) -> list[str]:
 
 
 def open_both(files: list[str], root: Path) -> tuple[ViewActivations, DerivedViews, Prefix, Between]:
-    cache, prefix, between = ActivationCache(root), Prefix(), Between()
+    cache, prefix, between = Cache(root), Prefix(), Between()
     digests = [hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files]
-    space, augment = cache.space("prefix", SPEC.digest, BASE), parse_augment("flip,crop=.5")
+    space, augment = ArrayRows.open(cache, "activations", BASE, "prefix", SPEC.digest), parse_augment("flip,crop=.5")
     base = ViewActivations(files, digests, files, prefix, SPEC, space, augment, 0, num_threads=2)
-    later = DerivedViews(base, between, cache.space("later", SPEC.digest, LATER))  # type: ignore[arg-type]
+    later = DerivedViews(base, between, ArrayRows.open(cache, "activations", LATER, "later", SPEC.digest))  # type: ignore[arg-type]
     return base, later, prefix, between
 
 

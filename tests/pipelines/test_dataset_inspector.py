@@ -19,7 +19,6 @@ from event_text import decisions_of, findings_of
 from PIL import Image
 
 import headstart
-from headstart.data.scan_cache import ScanCache
 from headstart.preprocessing.image_spec import ImageSpec, read_image
 from headstart.types.codes import GroupStatus
 from headstart.types.records import DatasetReport
@@ -434,11 +433,10 @@ class TestMemory:
     def test_damaged_cache_is_ignored(self, tmp_path: Path, make_images: Make) -> None:
         data = make_images(tmp_path / "d", {"stripes": 6, "discs": 6}, first_seed=700)
         first = headstart.check(data)
-        memory = ScanCache(cache_root(), str(data))
-        assert len(memory) == 12
-        raw = bytearray(memory.path.read_bytes())
-        raw[-30_000] ^= 255  # somewhere in the rows
-        memory.path.write_bytes(bytes(raw))
+        for path in (cache_root() / "scans").rglob("*.rows"):
+            raw = bytearray(path.read_bytes())
+            raw[len(raw) // 2] ^= 255  # somewhere in the rows
+            path.write_bytes(bytes(raw))
         shutil.copy(data / "stripes" / "000.jpg", data / "stripes" / "copy.jpg")
         second = headstart.check(data)
         assert len(second.dataset_report.duplicates) == 1

@@ -26,7 +26,7 @@ from headstart.pipelines.resume_state import find_resumable, load_resume_setting
 from headstart.runs.folder import own_run_folder
 from headstart.training.checkpoint import Checkpoints, load_snapshot
 from headstart.types.codes import NoteKind, Severity
-from headstart.utils.locks import RunLock
+from headstart.utils.locks import FolderLock
 
 pytest.importorskip("torch")
 
@@ -153,7 +153,7 @@ def test_resume_state_is_written_atomically(few: Path, tmp_path: Path) -> None:
 def test_locked_run_is_not_resumed(stopped: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "train1"
     shutil.copytree(stopped, run)
-    claim = RunLock(run)
+    claim = FolderLock(run)
     assert claim.take()
     with pytest.raises(UsageError, match="another process"):
         resume(run)

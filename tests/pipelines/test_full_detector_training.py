@@ -21,7 +21,7 @@ from headstart.detection.trainer import DetectorTrainer
 from headstart.events import EventStream
 from headstart.features.decoded_cache import DecodedCache
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.store.feature_cache import cache_info
+from headstart.store.cache import cache_info
 from headstart.types.codes import NoteKind
 
 pytest.importorskip("torch")
@@ -105,7 +105,7 @@ def test_failed_cache_write_is_reported(images: list[str], own_cache: Path, monk
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("headstart.store.shards.private_folder", full)
+    monkeypatch.setattr("headstart.store.rows.private_folder", full)
     events = EventStream()
     train(images, events)
     (note,) = notes_of(events, NoteKind.CACHE_NOT_WRITTEN)

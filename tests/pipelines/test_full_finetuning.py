@@ -19,7 +19,7 @@ from headstart.api.functions import resume
 from headstart.events import EventStream
 from headstart.features.decoded_cache import DecodedCache
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.store.feature_cache import cache_info, clear_cache
+from headstart.store.cache import cache_info, clear_cache
 from headstart.training.checkpoint import Checkpoints, load_snapshot
 from headstart.training.image_sources import BatchSources
 from headstart.training.loop import TrainingState
@@ -69,8 +69,8 @@ def test_full_disk_is_reported(few: Path, tmp_path: Path, own_cache: Path, monke
 
     expected = weights_of(headstart.train(few, out=tmp_path / "whole", **FULL))
     assert clear_cache(own_cache, "decoded") > 0
-    monkeypatch.setattr("headstart.store.shards.private_folder", full)
-    monkeypatch.setattr("headstart.features.decoded_cache._SHARD_BYTES", 50_000)
+    monkeypatch.setattr("headstart.store.rows.private_folder", full)
+    monkeypatch.setattr("headstart.store.rows._SHARD_BYTES", 50_000)
     run = headstart.train(few, out=tmp_path / "full", **FULL)
     notes = [event["kind"] for event in events_of(run.folder, "note")]
     assert NoteKind.CACHE_NOT_WRITTEN in notes
@@ -83,7 +83,7 @@ def test_failed_last_write_is_reported(few: Path, own_cache: Path, monkeypatch: 
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("headstart.store.shards.private_folder", full)
+    monkeypatch.setattr("headstart.store.rows.private_folder", full)
     monkeypatch.setattr("headstart.training.image_sources.DecodedCache", partial(DecodedCache, read_rate=np.inf))
     paths = [str(p) for p in sorted(few.rglob("*.jpg"))[:4]]
     digests = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in paths]

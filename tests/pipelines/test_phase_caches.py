@@ -23,7 +23,7 @@ pytest.importorskip("torch")
 import torch
 
 from headstart.advice.resources import fit_to_disk
-from headstart.store.activation_cache import ActivationCache
+from headstart.store.arrays import ArrayRows
 from headstart.training.checkpoint import Checkpoints, load_snapshot
 from headstart.training.loop import TrainingState
 from headstart.training.phase_caches import PhaseCaches
@@ -146,8 +146,8 @@ def difference(a: TrainingState, b: TrainingState) -> float:
 def test_phases_have_rows_and_keep_frozen_weights(few: Path, tmp_path: Path) -> None:
     opened: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        space = ActivationCache.space
-        patch.setattr(ActivationCache, "space", lambda self, d, *a: (opened.append(d), space(self, d, *a))[1])
+        open_rows = ArrayRows.open
+        patch.setattr(ArrayRows, "open", lambda *a: (opened.append(a[3]), open_rows(*a))[1])
         run = headstart.train(few, out=tmp_path / "run", **{**SETTINGS, "epochs": 2, "num_views": 1})
     assert sum("/" in digest for digest in opened) == 1  # rows at stage7, made from those at stage6
     phases = decisions_of(run.folder)["finetune.phases"]["evidence"]["phases"]

@@ -331,8 +331,8 @@ class TestBadInput:
         def full(*_: Any, **__: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("headstart.store.feature_cache.FeatureSpace._load", lambda self: None)
-        monkeypatch.setattr("headstart.store.feature_cache.private_folder", full)
+        monkeypatch.setattr("headstart.store.rows.RowStore.refresh", lambda self: None)
+        monkeypatch.setattr("headstart.store.rows.private_folder", full)
         again = headstart.train(photos, out=tmp_path / "run")
         assert again.score == run.score
         assert "disk is full" in (again.folder / "train.log").read_text()

@@ -19,6 +19,7 @@ from headstart.features.decoded_cache import DecodedCache, DecodedImages  # noqa
 from headstart.preprocessing.augmentation import parse_augment  # noqa: E402
 from headstart.preprocessing.image_spec import ImageSpec  # noqa: E402
 from headstart.probe.probe import fit_probe  # noqa: E402
+from headstart.store.cache import Cache  # noqa: E402
 from headstart.training.batch_sources import PixelSource  # noqa: E402
 from headstart.training.loop import Training  # noqa: E402
 from headstart.training.network import FinetunedNetwork, HeadModule  # noqa: E402
@@ -66,7 +67,7 @@ def finish(training: Training) -> dict[str, NDArray[np.float32]]:
 def test_resumed_training_is_independent_of_cache(photos: Path, tmp_path: Path) -> None:
     files = [str(p) for p in sorted(photos.rglob("*.jpg"))]
     expected = finish(open_training(files, open_images(files, None)))
-    cache = DecodedCache(tmp_path, read_rate=np.inf)
+    cache = DecodedCache(Cache(tmp_path), read_rate=np.inf)
     images = open_images(files, cache)
     halfway = open_training(files, images)
     for _ in zip(halfway.run(), range(7), strict=False):
@@ -74,8 +75,8 @@ def test_resumed_training_is_independent_of_cache(photos: Path, tmp_path: Path) 
     snapshot = halfway.snapshot()
     halfway.source.close()  # type: ignore[attr-defined]
     assert images.num_decoded == 40 + 48
-    cache.flush()
-    for again in (open_images(files, DecodedCache(tmp_path)), open_images(files, None)):
+    cache.rows.flush()
+    for again in (open_images(files, DecodedCache(Cache(tmp_path))), open_images(files, None)):
         training = open_training(files, again)
         training.restore(snapshot)
         weights = finish(training)

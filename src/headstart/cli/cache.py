@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 @_app.command("info")
 def _info() -> None:
     """Show the path of the cache and its parts."""
-    from headstart.store.feature_cache import cache_info
+    from headstart.store.cache import cache_info
     from headstart.utils.system import cache_root
 
     typer.echo(f"{cache_root()}")
@@ -29,7 +29,7 @@ def _info() -> None:
 def _clear(part: str = typer.Argument(None, help="Part to delete, e.g. features (default: everything).")) -> None:
     """Delete the cache; everything in it can be recomputed."""
     from headstart.errors import UsageError
-    from headstart.store.feature_cache import cache_info, clear_cache
+    from headstart.store.cache import cache_info, clear_cache
     from headstart.utils.system import cache_root
 
     parts = [info.name for info in cache_info(cache_root())]

@@ -10,7 +10,7 @@ import contextlib
 import hashlib
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -19,7 +19,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from headstart.errors import CacheError
 from headstart.preprocessing.exif import Exif
 from headstart.preprocessing.image_spec import ImageError, ImageSpec, flatten, read_bytes, read_image
 from headstart.preprocessing.reduced_decoding import (
@@ -107,8 +106,8 @@ class StoredScans(Protocol):
     def get(self, digest: str) -> ImageInfo | None:
         """Return the properties of a file, or None."""
 
-    def fill(self, scan: ScanResult, places: dict[int, str]) -> None:
-        """Copy the rows of cached files into `scan` (position to digest); raises `CacheError`."""
+    def fill(self, scan: ScanResult, i: int, digest: str) -> bool:
+        """Copy thumbnail and statistics of a file to position `i`; False if they are missing or damaged."""
 
 
 class ImageScanner:
@@ -146,8 +145,7 @@ class ImageScanner:
                 if before is not None and before.size_hw[0] * before.size_hw[1] <= self._max_pixels:
                     self._info[i], self._unfetched[i] = _renamed(before, path), digest
                 elif spec is None:
-                    reduced = decode_reduced(data, min_side=_MIN_SIDE, max_pixels=self._max_pixels, name=path)
-                    self._store(i, reduced, digest, len(data))
+                    self._decode(i, data, digest)
                 else:
                     reduced, pixels = decode_for_both(data, spec, min_side=_MIN_SIDE, name=path)
                     self._store(i, reduced, digest, len(data))
@@ -173,14 +171,12 @@ class ImageScanner:
 
     def result(self) -> ScanResult:
         """Return the scan in the order of the samples; arrays are shared with the scanner, not copied."""
-        if self._unfetched and self._cache is not None:
-            places, self._unfetched = self._unfetched, {}
-            try:
-                self._cache.fill(self._all(), places)
-            except CacheError:  # cleared or damaged since it was opened: scan those files again
-                self._cache = None
-                self._scan_again(places)
-        return self._all()
+        unfetched, self._unfetched = self._unfetched, {}
+        result = self._all()
+        missing = [i for i, digest in unfetched.items() if self._cache and not self._cache.fill(result, i, digest)]
+        for i in missing:  # deleted or damaged since it was opened
+            self._scan_again(i)
+        return self._all() if missing else result
 
     def _all(self) -> ScanResult:
         return ScanResult(
@@ -192,14 +188,17 @@ class ImageScanner:
             borders=self._borders,
         )
 
-    def _scan_again(self, positions: Iterable[int]) -> None:
-        for i in positions:
-            self._info[i] = None
-            try:
-                data = read_bytes(self._samples[i].path)
-                self.scan(i, data, hashlib.sha256(data).hexdigest())
-            except ImageError as error:
-                self.mark_unreadable(i, error)
+    def _scan_again(self, i: int) -> None:
+        try:
+            data = read_bytes(self._samples[i].path)
+            self._decode(i, data, hashlib.sha256(data).hexdigest())
+        except ImageError as error:
+            self.mark_unreadable(i, error)
+
+    def _decode(self, i: int, data: bytes, digest: str) -> None:
+        path = self._samples[i].path
+        reduced = decode_reduced(data, min_side=_MIN_SIDE, max_pixels=self._max_pixels, name=path)
+        self._store(i, reduced, digest, len(data))
 
     def _store(self, i: int, reduced: ReducedImage, digest: str, size_bytes: int) -> None:
         self._info[i], self._thumbs[i], self._colors[i], self._histograms[i], self._borders[i] = _describe(

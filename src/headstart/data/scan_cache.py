@@ -1,193 +1,92 @@
-"""Cache image scans between runs, so that a repeated check decodes no image.
+"""Cache image scans and reports between runs, so that a repeated check decodes no image.
 
-Entries are keyed by file content, not by name or date. A cache file is written under a temporary name and renamed,
-so it is complete or absent.
+Rows are keyed by file content and Pillow version, not by name, folder or date: a moved or renamed dataset, and
+images that two datasets share, are scanned once.
 """
 
 from __future__ import annotations
 
-import contextlib
-import hashlib
 import json
-import os
-import zipfile
-from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+import PIL
 
 from headstart.data.image_scan import ImageInfo, ScanResult
-from headstart.errors import CacheError
 from headstart.preprocessing.exif import Exif
-from headstart.types.codes import DecisionReason, Finding, FindingKind, GroupStatus, Severity
-from headstart.types.records import (
-    DatasetReport,
-    Decision,
-    GroupEvidence,
-    GroupPattern,
-    HandledFiles,
-    ImagePair,
-    Problem,
-    Shortcut,
-)
-from headstart.utils.system import atomic_file, describe_os_error, private_folder
+from headstart.store.cache import Cache, row_key
+from headstart.store.rows import RowStore
 
-__all__ = ["ScanCache", "digest_of", "report_from_note"]
+__all__ = ["ScanCache"]
 
-_VERSION = 5  # of the cache format; files of other versions are ignored
-_LIMIT_BYTES = 2 << 30
-_MOST_NOTES = 8
-_CHUNK = 256
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile)
+_VERSION = 6  # of the rows; those of other versions are ignored
+_CHUNK = 1024  # images whose properties stand together in a shard: they are read without their thumbnails
 _INFO_FIELDS = tuple(f.name for f in fields(ImageInfo))
 _EXIF = tuple(f.name for f in fields(Exif))
-_ROWS = ("thumbs", "colors", "histograms", "borders")
+_ARRAYS = ("thumbs", "colors", "histograms", "borders")
 
 
 class ScanCache:
-    """Cached scans of the files of one dataset.
+    """Cached scans of all datasets, by SHA-256 of the file, and JSON notes by name.
 
     Args:
-        root: The cache folder (see `system.cache_root`).
-        place: Path of the dataset, which identifies its cache file.
+        cache: The cache folder.
     """
 
-    def __init__(self, root: Path, dataset_path: str) -> None:
-        name = hashlib.sha256(os.path.abspath(dataset_path).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-        self.folder = root / "looks"
-        self.path = self.folder / f"{name}.npz"
-        self.write_error: str | None = None
-        self._info: list[dict[str, Any]] = []
-        self._rows: dict[str, int] = {}
-        self._notes: dict[str, Any] = {}
-        self._load()
-
-    def __len__(self) -> int:
-        return len(self._rows)
+    def __init__(self, cache: Cache) -> None:
+        self.rows = RowStore(cache.folder("scans", _VERSION, PIL.__version__), cache)
 
     def get(self, digest: str) -> ImageInfo | None:
-        """Return the properties of a file with this digest, or None."""
-        row = self._rows.get(digest)
-        return None if row is None else _info_from_json(self._info[row])
+        """Return the properties of a file, or None."""
+        value = self._read(_key(digest, "info"))
+        return None if value is None else _info_from_json(value)
 
-    def fill(self, scan: ScanResult, digests_by_row: dict[int, str]) -> None:
-        """Copy cached rows into `scan`, given the file digest of each position.
+    def fill(self, scan: ScanResult, i: int, digest: str) -> bool:
+        """Copy thumbnail and statistics of a file to position `i`; False if they are missing or damaged."""
+        row, start = self.rows.get(_key(digest, "arrays")), 0
+        for name in _ARRAYS if row is not None else ():
+            part = getattr(scan, name)[i]
+            part[...] = row[start : start + part.size].reshape(part.shape)  # type: ignore[index]
+            start += part.size
+        return row is not None
 
-        Raises:
-            CacheError: The cache file was deleted, damaged or rewritten without these rows since it was opened.
-        """
-        try:
-            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as data:
-                # Read the order again, since another process may have rewritten the file.
-                row_of = {f["digest"]: row for row, f in enumerate(json.loads(data["facts"].tobytes()))}
-                rows = [row_of[digest] for digest in digests_by_row.values()]
-                for name in _ROWS:
-                    getattr(scan, name)[list(digests_by_row)] = data[name][rows]
-        except _DAMAGED as error:
-            raise CacheError(f"`{self.path}` was changed by another program while it was read ({error}).") from error
-
-    def note(self, key: str) -> Any | None:
-        """Return the JSON value cached under a key, or None."""
-        return self._notes.get(key)
+    def note(self, name: str) -> Any | None:
+        """Return the JSON value under a name, or None."""
+        return self._read(row_key(name.encode(), "note"))
 
     def save(self, scan: ScanResult, notes: dict[str, Any] | None = None) -> None:
-        """Save a scan and notes; a write error is stored in `write_error` and does not raise."""
-        rows: dict[str, int] = {}
-        for i, info in enumerate(scan.info):
-            if info is not None:
-                rows.setdefault(info.digest, i)
-        more = dict(list({**self._notes, **(notes or {})}.items())[-_MOST_NOTES:])
-        if rows.keys() == self._rows.keys() and more == self._notes:
-            with contextlib.suppress(OSError):
-                os.utime(self.path)
-            return
-        kept = list(rows.values())
-        text = json.dumps([_info_to_json(f) for i in kept if (f := scan.info[i]) is not None])
-        try:
-            private_folder(self.folder)
-            with atomic_file(self.path) as temporary, zipfile.ZipFile(temporary, "w") as archive:
-                for name, value in (
-                    ("version", np.array(_VERSION)),
-                    ("facts", _bytes(text)),
-                    ("notes", _bytes(json.dumps(more))),
-                ):
-                    with archive.open(f"{name}.npy", "w") as file:
-                        np.lib.format.write_array(file, value, allow_pickle=False)
-                for name in _ROWS:
-                    _write_rows(archive, name, getattr(scan, name), kept)
-            _bound(self.folder, self.path)
-        except (OSError, CacheError) as error:
-            self.write_error = describe_os_error(error)
-            return
-        self._notes = more
+        """Save a scan and notes; a write error is stored in `rows.write_error` and does not raise."""
+        new = [i for i, f in enumerate(scan.info) if f is not None and not self._has(f.digest)]
+        for start in range(0, len(new), _CHUNK):
+            chunk = new[start : start + _CHUNK]
+            infos = [info for i in chunk if (info := scan.info[i]) is not None]
+            arrays = np.concatenate([getattr(scan, name)[chunk].reshape(len(chunk), -1) for name in _ARRAYS], axis=1)
+            self.rows.add({_key(info.digest, "info"): _bytes(_info_to_json(info)) for info in infos})
+            self.rows.add({_key(info.digest, "arrays"): row for info, row in zip(infos, arrays, strict=True)})
+        self.rows.add({row_key(name.encode(), "note"): _bytes(value) for name, value in (notes or {}).items()})
+        self.rows.flush()
 
-    def _load(self) -> None:
-        try:
-            with open(self.path, "rb") as file, np.load(file, allow_pickle=False) as data:
-                if int(data["version"]) != _VERSION:
-                    return
-                info = json.loads(data["facts"].tobytes())
-                notes = json.loads(data["notes"].tobytes())
-        except _DAMAGED:
-            return
-        self._info, self._notes = info, notes
-        self._rows = {f["digest"]: row for row, f in enumerate(info)}
+    def _has(self, digest: str) -> bool:
+        return _key(digest, "info") in self.rows and _key(digest, "arrays") in self.rows
+
+    def _read(self, key: bytes) -> Any | None:
+        row = self.rows.get(key)
+        return None if row is None else json.loads(row.tobytes())
 
 
-def _write_rows(archive: zipfile.ZipFile, name: str, rows: NDArray[np.uint8], kept: list[int]) -> None:
-    """Write the selected rows as an archive member in chunks, without copying the array."""
-    header = {"descr": "|u1", "fortran_order": False, "shape": (len(kept), *rows.shape[1:])}
-    with archive.open(f"{name}.npy", "w", force_zip64=True) as file:
-        np.lib.format.write_array_header_1_0(file, header)
-        for start in range(0, len(kept), _CHUNK):
-            file.write(rows[kept[start : start + _CHUNK]].tobytes())
+def _key(digest: str, part: str) -> bytes:
+    return row_key(bytes.fromhex(digest), part)
 
 
-def digest_of(values: Sequence[str]) -> str:
-    """Return a digest of an ordered sequence of values."""
-    return hashlib.sha256("\n".join(values).encode()).hexdigest()
-
-
-def report_from_note(value: dict[str, Any]) -> DatasetReport:
-    """Restore a report from its `asdict` JSON."""
-    parts: dict[str, Any] = {
-        "unreadable": Problem,
-        "duplicates": ImagePair,
-        "near_duplicates": ImagePair,
-        "leaks": ImagePair,
-        "label_conflicts": ImagePair,
-    }
-    known = dict(value)
-    for name, kind in parts.items():
-        known[name] = tuple(kind(**row) for row in value[name])
-    known["decisions"] = tuple(Decision(**{**d, "reason": DecisionReason(d["reason"])}) for d in value["decisions"])
-    known["group_patterns"] = tuple(
-        GroupPattern(**{**row, "status": GroupStatus(row["status"]), "evidence": GroupEvidence(**row["evidence"])})
-        for row in value["group_patterns"]
-    )
-    known["handled_files"] = tuple(
-        HandledFiles(**{**row, "examples": tuple(row["examples"])}) for row in value["handled_files"]
-    )
-    known["shortcuts"] = tuple(
-        Shortcut(**{**row, "classes": tuple(row["classes"]), "examples": tuple(row["examples"])})
-        for row in value["shortcuts"]
-    )
-    for name in ("size_range", "intensity_range"):
-        known[name] = None if value[name] is None else tuple(value[name])
-    known["findings"] = tuple(
-        Finding(FindingKind(row["kind"]), Severity(row["severity"]), row["evidence"]) for row in value["findings"]
-    )
-    return DatasetReport(**known)
+def _bytes(value: Any) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    return np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
 
 
 def _info_to_json(info: ImageInfo) -> dict[str, Any]:
     """Convert like `asdict`, but ten times faster."""
     value = {name: getattr(info, name) for name in _INFO_FIELDS}
-    exif = info.exif
-    value["exif"] = {name: getattr(exif, name) for name in _EXIF}
+    value["exif"] = {name: getattr(info.exif, name) for name in _EXIF}
     return value
 
 
@@ -198,23 +97,3 @@ def _info_from_json(value: dict[str, Any]) -> ImageInfo:
     known["quantiles"] = None if known["quantiles"] is None else tuple(known["quantiles"])
     known["notes"] = tuple((kind, detail) for kind, detail in known["notes"])
     return ImageInfo(**known)
-
-
-def _bytes(text: str) -> NDArray[np.uint8]:
-    return np.frombuffer(text.encode(), dtype=np.uint8)
-
-
-def _bound(folder: Path, keep: Path) -> None:
-    """Delete the least recently used datasets down to the size limit."""
-    files = []
-    for path in folder.glob("*.npz"):
-        with contextlib.suppress(OSError):
-            files.append((path.stat().st_mtime, path.stat().st_size, path))
-    total = sum(size for _, size, _ in files)
-    for _, size, path in sorted(files):
-        if total <= _LIMIT_BYTES:
-            break
-        if path != keep:
-            with contextlib.suppress(OSError):
-                path.unlink()
-            total -= size

@@ -24,7 +24,8 @@ from headstart.features.decoded_cache import DecodedCache, DecodedImages
 from headstart.features.engines import OnnxEngine
 from headstart.features.view_activations import ViewActivations
 from headstart.preprocessing.augmentation import parse_augment
-from headstart.store.activation_cache import ActivationCache, ActivationPartition
+from headstart.store.arrays import ArrayRows
+from headstart.store.cache import Cache
 from headstart.types.codes import NoteKind
 from headstart.utils.system import Clock, cache_root
 
@@ -70,7 +71,7 @@ class DetectorTrainer:
         self._digests, self._events, self._view_folder, self._clock = list(digests), events, view_folder, clock
         self._paths = [str(path) for path in samples.paths]
         self._sizes_hw = [(int(h), int(w)) for h, w in samples.sizes_hw]
-        self._cache = ActivationCache(cache_root())
+        self._cache = Cache(cache_root())
         self._decoded: DecodedCache | None = None  # opened by a training on images
         self._sources: dict[tuple[Any, ...], Any] = {}
         self.set_torch_threads(num_threads)
@@ -144,15 +145,14 @@ class DetectorTrainer:
         for source in sources.values():
             source.close()
             if isinstance(source, CachedSource):
-                self._cache.bound(keep=source.views.space)
                 failures["augmented views"] = source.views.space.write_error
         decoded, self._decoded = self._decoded, None
         if decoded is not None:
-            decoded.flush()
-            failures["decoded images"] = decoded.refusal
+            decoded.rows.flush()
+            failures["decoded images"] = decoded.rows.write_error
         for cache, reason in failures.items():
             if reason:
-                self._events.warn(NoteKind.CACHE_NOT_WRITTEN, what=cache, reason=reason)
+                self._events.warn_once(NoteKind.CACHE_NOT_WRITTEN, what=cache, reason=reason)
 
     def _source(self, plan: DetectPlan) -> Any:
         """Return the batch source of a plan; plans with the same views share it."""
@@ -173,16 +173,16 @@ class DetectorTrainer:
 
         if not plan.is_cached:
             if self._decoded is None and self._view_folder is None:
-                self._decoded = DecodedCache(cache_root())
+                self._decoded = DecodedCache(self._cache)
             images = DecodedImages(
                 self._paths, self._digests, names, spec, augment, plan.seed, self._decoded, cutting=BOX_IMAGES
             )
             return ImageSource(images.make, find, self.num_threads)
         prefix = self.backbone.prefix(plan.train_from, plan.min_stride)
         if self._view_folder is None:
-            space = self._cache.space(prefix.digest, spec.digest, prefix.layout)
+            space = ArrayRows.open(self._cache, "activations", prefix.layout, prefix.digest, spec.digest)
         else:
-            space = ActivationPartition(self._view_folder / prefix.digest[:16], prefix.layout)
+            space = ArrayRows(self._view_folder / prefix.digest[:16], prefix.layout)
         views = ViewActivations(
             self._paths, self._digests, names, OnnxEngine(prefix.path), spec, space, augment, plan.seed,
             num_threads=self.num_threads, progress=self._events.progress(Stage.VIEWS, "view"),

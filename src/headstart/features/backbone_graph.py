@@ -24,6 +24,7 @@ from headstart.features.graph_export import (
     write_sidecar,
 )
 from headstart.preprocessing.image_spec import ImageSpec
+from headstart.store.arrays import RowLayout
 
 __all__ = ["FrozenGraph", "export_network", "find_graph", "graph_folder", "prepare_graph"]
 
@@ -51,6 +52,11 @@ class FrozenGraph:
     digest: str
     card: dict[str, Any]
     notes: dict[str, Any]
+
+    @property
+    def layout(self) -> RowLayout:
+        """Return the layout of a row of pooled features."""
+        return RowLayout(tuple(self.blocks), tuple((width,) for width in self.blocks.values()), "float32")
 
     def at(self, spec: ImageSpec) -> FrozenGraph:
         """Return the backbone at another image size; without the ONNX file, whose input size is fixed."""

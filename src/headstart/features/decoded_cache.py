@@ -10,7 +10,6 @@ import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import Future
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +18,14 @@ from PIL import Image
 from headstart.features.view_activations import PLAIN, check_unchanged, known_image
 from headstart.preprocessing.augmentation import WHOLE_IMAGES, Augment, DecodedImage, ViewCodec, view_rng
 from headstart.preprocessing.image_spec import ImageSpec, normalize, read_bytes
-from headstart.store.activation_cache import DEFAULT_LIMIT_BYTES, row_key
-from headstart.store.shards import Shards
+from headstart.store.cache import Cache, row_key
+from headstart.store.rows import RowStore
 
 __all__ = ["DecodedCache", "DecodedImages"]
 
-_SHARD_BYTES = 64 << 20
-_SHARD_SECONDS = 30.0
-_MOST_WAITING = 192 << 20  # in memory, if the disk is slower than decoding
 _MOST_ROW = 16 << 20
 _READ_RATE = 500e6  # bytes per second of an ordinary SSD; small JPEGs decode as fast (bench_decoded_cache.py)
+_VERSION = 1  # of the row format
 _HEAD = 16  # bytes of a row before the pixels: height, width, and both before reduction
 
 
@@ -36,26 +33,17 @@ class DecodedCache:
     """Decoded images of all datasets, in one folder.
 
     Args:
-        root: The cache folder (see `machine.cache_root`).
-        limit_bytes: Size limit; the least recently used shards are deleted first.
+        cache: The cache folder.
         read_rate: Images that decode to more bytes per second are not cached.
     """
 
-    def __init__(self, root: Path, limit_bytes: int = DEFAULT_LIMIT_BYTES, read_rate: float = _READ_RATE) -> None:
-        self.limit_bytes = limit_bytes
-        self.refusal: str | None = None
-        self._shards = Shards(root / "decoded")
+    def __init__(self, cache: Cache, read_rate: float = _READ_RATE) -> None:
+        self.rows = RowStore(cache.folder("decoded", _VERSION), cache)
         self._read_rate = read_rate
-        self._lock = threading.Lock()
-        self._waiting: dict[bytes, NDArray[np.uint8]] = {}  # decoded and not yet on disk
-        self._waiting_bytes = 0
-        self._is_writing = False
-        self._since = 0.0  # time of the first of them
 
     def get(self, key: bytes) -> DecodedImage | None:
         """Return an image, memory-mapped, or None if it is missing or damaged."""
-        row = self._waiting.get(key)
-        row = self._shards.get(key) if row is None else row
+        row = self.rows.get(key)
         if row is None:
             return None
         height, width, full_h, full_w = (int(v) for v in row[:_HEAD].view("<i4"))
@@ -71,50 +59,11 @@ class DecodedCache:
         """
         width, height = decoded.image.size
         size = _HEAD + 3 * width * height
-        if self.refusal or size > _MOST_ROW or cost_s * self._read_rate < size:
+        if size > _MOST_ROW or cost_s * self._read_rate < size or self.rows.is_behind:
             return
         head = np.array([height, width, *decoded.full_hw], dtype="<i4")
         row = np.concatenate([head.view(np.uint8), decoded.pixels.reshape(-1)])
-        with self._lock:
-            if key in self._waiting or self._waiting_bytes + size > _MOST_WAITING:
-                return
-            now = time.monotonic()
-            self._since = self._since if self._waiting else now
-            self._waiting[key] = row
-            self._waiting_bytes += size
-            is_late = now - self._since > _SHARD_SECONDS
-            if self._is_writing or not (is_late or self._waiting_bytes >= _SHARD_BYTES):
-                return
-            self._is_writing = True
-        self._write()
-
-    def flush(self) -> None:
-        """Write waiting images."""
-        with self._lock:
-            if self._is_writing or not self._waiting:
-                return
-            self._is_writing = True
-        self._write()
-
-    def _write(self) -> None:
-        """Write one shard; the caller has set `_is_writing`."""
-        try:
-            with self._lock:
-                rows = dict(self._waiting)
-            self._shards.refresh()  # another process may have written the same images
-            new = {key: row for key, row in rows.items() if key not in self._shards}
-            size = sum(row.nbytes for row in new.values())
-            if not self._shards.drop_oldest(size, self.limit_bytes):
-                self.refusal = "the size limit of the cache, or half of the free disk space, is used"
-            elif new and not self._shards.put(list(new), list(new.values())):
-                self.refusal = self._shards.write_error
-            with self._lock:
-                for key, row in rows.items():
-                    del self._waiting[key]
-                    self._waiting_bytes -= row.nbytes
-                self._since = time.monotonic()
-        finally:
-            self._is_writing = False
+        self.rows.add({key: row}, is_waiting=False)
 
 
 class DecodedImages:

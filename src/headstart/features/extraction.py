@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from headstart.data.image_scan import ImageScanner
 from headstart.features.engines import BATCH, Engine
 from headstart.preprocessing.image_spec import ImageError, ImageSpec, normalize, read_bytes, read_image
-from headstart.store.feature_cache import FeatureSpace
+from headstart.store.arrays import ArrayRows
+from headstart.store.cache import row_key
 from headstart.types.records import Features, Problem
 from headstart.utils.system import available_cores
 
@@ -29,27 +30,22 @@ Progress = Callable[[int, int], None]
 
 
 _SHARD_ROWS = (16, 512)  # minimum and maximum rows per shard
-_SHARD_SECONDS = 10.0  # of work at most are lost when a run is killed
 
 
 class _Work:
     """State shared by the workers; everything under one lock."""
 
-    def __init__(
-        self, count: int, names: Sequence[str], space: FeatureSpace | None, scanner: ImageScanner | None
-    ) -> None:
+    def __init__(self, count: int, names: Sequence[str], rows: ArrayRows | None, scanner: ImageScanner | None) -> None:
         self.names = names
-        self.space = space
+        self.rows = rows
         self.scanner = scanner
         self.blocks: dict[str, NDArray[np.float32]] = {}
         self.is_ok = np.zeros(count, dtype=bool)
         self.digests: list[bytes] = [b""] * count
         self.problems: dict[int, Problem] = {}
-        self.fresh: list[int] = []
         self.lock = threading.Lock()
         self.num_done = 0
         self.num_computed = 0
-        self.last_write = time.monotonic()
         self.last_report = 0.0
 
     def store(self, i: int, rows: Mapping[str, NDArray[np.float32]]) -> None:
@@ -61,14 +57,6 @@ class _Work:
             self.blocks[name][i] = row
         self.is_ok[i] = True
 
-    def flush(self) -> None:
-        """Write new rows as one shard; the caller holds the lock."""
-        self.last_write = time.monotonic()
-        fresh, self.fresh = self.fresh, []
-        if self.space is not None and fresh:
-            unique = list({self.digests[i]: i for i in fresh}.values())
-            self.space.put([self.digests[i] for i in unique], {n: b[unique] for n, b in self.blocks.items()})
-
 
 def embed_files(
     paths: Sequence[str | bytes],
@@ -76,7 +64,7 @@ def embed_files(
     spec: ImageSpec,
     *,
     names: Sequence[str] | None = None,
-    space: FeatureSpace | None = None,
+    rows: ArrayRows | None = None,
     is_flipped: bool = False,
     num_threads: int | None = None,
     progress: Progress | None = None,
@@ -89,8 +77,8 @@ def embed_files(
         engine: The network.
         spec: The preprocessing specification.
         names: File names in messages; the paths by default.
-        space: Cache for features; None computes everything.
-        is_flipped: Flip images horizontally (the cache must be that view's).
+        rows: Cached features; None computes everything.
+        is_flipped: Flip images horizontally (the rows must be that view's).
         num_threads: Worker threads; one per core by default.
         progress: Progress callback.
         scanner: Scans every file, decoded once for both; not with `is_flipped`.
@@ -100,16 +88,15 @@ def embed_files(
         Unreadable images have NaN rows and are listed in `problems`.
     """
     shown_names = names or [str(p) if isinstance(p, str) else "image" for p in paths]
-    work = _Work(len(paths), shown_names, space, None if is_flipped else scanner)
-    size = (BATCH if space is None or len(space) == 0 else 4 * BATCH) if len(paths) > BATCH else 1
+    work = _Work(len(paths), shown_names, rows, None if is_flipped else scanner)
+    size = (BATCH if rows is None or len(rows) == 0 else 4 * BATCH) if len(paths) > BATCH else 1
     starts = range(0, len(paths), size)
-    shard_rows = min(max(len(paths) // 20, _SHARD_ROWS[0]), _SHARD_ROWS[1])
+    if rows is not None:
+        rows.shard_rows = min(max(len(paths) // 20, _SHARD_ROWS[0]), _SHARD_ROWS[1])
 
     def step(start: int) -> None:
         _embed_batch(range(start, min(start + size, len(paths))), paths, engine, spec, is_flipped, work)
         with work.lock:
-            if len(work.fresh) >= shard_rows or (work.fresh and time.monotonic() - work.last_write > _SHARD_SECONDS):
-                work.flush()
             now = time.monotonic()
             if progress and (now - work.last_report > 0.2 or work.num_done == len(paths)):
                 work.last_report = now
@@ -121,10 +108,8 @@ def embed_files(
             future.result()
     finally:  # also after Ctrl-C: completed work is kept
         pool.shutdown(wait=True, cancel_futures=True)
-        with work.lock:
-            work.flush()
-    if space is not None:
-        space.merge()
+        if rows is not None:
+            rows.flush()
     features = Features(
         blocks=work.blocks,
         digests=tuple(digest.hex() for digest in work.digests),
@@ -148,34 +133,36 @@ def _read(source: str | bytes, i: int, scanner: ImageScanner | None) -> bytes:
 def _embed_batch(
     positions: range, paths: Sequence[str | bytes], engine: Engine, spec: ImageSpec, is_flipped: bool, work: _Work
 ) -> None:
-    pixels, new_rows = [], []
+    pixels, new, view = [], [], "flipped" if is_flipped else "plain"
     for i in positions:
         try:
             data = _read(paths[i], i, work.scanner)
             digest = hashlib.sha256(data).digest()
-            cached = work.space.get(digest) if work.space is not None else None
+            cached = work.rows.get(row_key(digest, view)) if work.rows is not None else None
             image = None
             if work.scanner is not None:
                 image = work.scanner.scan(i, data, digest.hex(), spec if cached is None else None)
             if cached is None:
                 image = read_image(data, spec) if image is None else image
                 pixels.append(image[:, ::-1] if is_flipped else image)
-                new_rows.append(i)
+                new.append(i)
         except ImageError as error:
             with work.lock:
                 work.problems[i] = Problem(work.names[i], error.kind, error.detail)
             continue
         with work.lock:
             work.digests[i] = digest
-            if cached is not None:
-                work.store(i, cached)
-    for first in range(0, len(new_rows), BATCH):
-        chunk = new_rows[first : first + BATCH]
+            if cached is not None and work.rows is not None:
+                work.store(i, {name: part[0] for name, part in work.rows.layout.unpack(cached[None]).items()})
+    for first in range(0, len(new), BATCH):
+        chunk = new[first : first + BATCH]
         outputs = engine.run(normalize(np.stack(pixels[first : first + BATCH]), spec))
         with work.lock:
             for row, i in enumerate(chunk):
                 work.store(i, {name: block[row] for name, block in outputs.items()})
-            work.fresh.extend(chunk)
             work.num_computed += len(chunk)
+        if work.rows is not None:
+            keys = [row_key(work.digests[i], view) for i in chunk]
+            work.rows.add(dict(zip(keys, work.rows.layout.pack(outputs), strict=True)))
     with work.lock:
         work.num_done += len(positions)

@@ -26,7 +26,8 @@ from headstart.features.engines import Engine, OnnxEngine, TorchEngine
 from headstart.features.extraction import embed_files
 from headstart.messages.file_list import list_files
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.store.feature_cache import FeatureCache, FeatureSpace
+from headstart.store.arrays import ArrayRows
+from headstart.store.cache import Cache
 from headstart.types.codes import JsonValue, NoteKind
 from headstart.types.records import Features
 from headstart.utils.limits import MAX_PIXELS
@@ -102,9 +103,9 @@ class FeatureExtractor:
     graph: FrozenGraph
     spec: ImageSpec
     engine: Engine
-    cache: FeatureCache | None
+    cache: Cache | None
     num_threads: int | None
-    _opened: dict[str, FeatureSpace] = field(default_factory=dict, repr=False)
+    _opened: dict[str, ArrayRows] = field(default_factory=dict, repr=False)
 
     @property
     def key(self) -> str:
@@ -115,7 +116,7 @@ class FeatureExtractor:
         """Return the number of cached images, from any dataset."""
         if self.cache is None:
             return 0
-        self._opened["plain"] = self._space("plain")
+        self._opened["plain"] = self._rows("plain")
         return len(self._opened["plain"])
 
     def embed(
@@ -129,22 +130,20 @@ class FeatureExtractor:
     ) -> Extraction:
         """Extract features; a scanner scans each file in the same pass."""
         started = time.monotonic()
-        space = self._space("flipped" if is_flipped else "plain") if self.cache is not None else None
+        rows = self._rows("flipped" if is_flipped else "plain") if self.cache is not None else None
         features, computed = embed_files(
             paths,
             self.engine,
             self.spec,
             names=names,
-            space=space,
+            rows=rows,
             is_flipped=is_flipped,
             num_threads=self.num_threads,
             progress=events.progress(Stage.FLIPPED_FEATURES if is_flipped else Stage.FEATURES),
             scanner=scanner,
         )
-        if space is not None and space.write_error:
-            events.warn(NoteKind.CACHE_NOT_WRITTEN, what="features", reason=space.write_error)
-        if self.cache is not None:
-            self.cache.bound(keep=space)
+        if rows is not None and rows.write_error:
+            events.warn_once(NoteKind.CACHE_NOT_WRITTEN, what="features", reason=rows.write_error)
         return Extraction(features, computed, time.monotonic() - started)
 
     def evidence(self, extraction: Extraction) -> dict[str, JsonValue]:
@@ -160,11 +159,12 @@ class FeatureExtractor:
             "is_cached": self.cache is not None,
         }
 
-    def _space(self, view: str) -> FeatureSpace:
-        """Return the cache partition of a view; reuses one opened by `num_known`."""
+    def _rows(self, view: str) -> ArrayRows:
+        """Return the cached features of a view; reuses those opened by `num_known`."""
         if self.cache is None:
             raise ValueError("there is no cache")
-        return self._opened.pop(view, None) or self.cache.space(self.graph.digest, self.spec.digest, view)
+        identity = (self.graph.digest, self.spec.digest, view)
+        return self._opened.pop(view, None) or ArrayRows.open(self.cache, "features", self.graph.layout, *identity)
 
 
 def open_embedder(options: ExtractorOptions, events: EventStream, *, root: Path | None = None) -> FeatureExtractor:
@@ -191,7 +191,7 @@ def open_embedder(options: ExtractorOptions, events: EventStream, *, root: Path 
 
         network = load_backbone(options.backbone, weights=weights, offline=offline)
         engine = TorchEngine(pooled_outputs(network, tuple(graph.blocks)), tuple(graph.blocks), device)
-    return FeatureExtractor(graph, spec, engine, FeatureCache(root) if options.cache else None, options.num_threads)
+    return FeatureExtractor(graph, spec, engine, Cache(root) if options.cache else None, options.num_threads)
 
 
 def report_unreadable(features: Features, events: EventStream) -> None:

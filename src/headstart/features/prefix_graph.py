@@ -17,7 +17,7 @@ import numpy as np
 from headstart.errors import WeightsError
 from headstart.features.backbone_graph import FrozenGraph, export_network, graph_folder
 from headstart.features.graph_export import TOLERANCE, difference_of, make_atomically, read_sidecar, write_sidecar
-from headstart.store.activation_cache import RowLayout
+from headstart.store.arrays import RowLayout
 
 __all__ = ["PrefixGraph", "extract_part", "find_part", "prepare_prefix", "write_part"]
 

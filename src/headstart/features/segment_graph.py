@@ -17,7 +17,7 @@ from headstart.features.engines import OnnxEngine
 from headstart.features.graph_export import TOLERANCE, difference_of, export, make_atomically
 from headstart.features.prefix_graph import PrefixGraph, extract_part, find_part, write_part
 from headstart.features.view_activations import ViewActivations, ViewJob
-from headstart.store.activation_cache import ActivationPartition, RowLayout
+from headstart.store.arrays import ArrayRows, RowLayout
 
 __all__ = ["DerivedViews", "derived_layout", "prepare_segment"]
 
@@ -74,7 +74,7 @@ class DerivedViews(ViewActivations):
         space: Cache of the rows.
     """
 
-    def __init__(self, base: ViewActivations, engine: OnnxEngine, space: ActivationPartition) -> None:
+    def __init__(self, base: ViewActivations, engine: OnnxEngine, space: ArrayRows) -> None:
         super().__init__(
             base._paths, [d.hex() for d in base._digests], base._names, base._engine, base.spec, space,
             base.augment, base._seed, num_threads=1,

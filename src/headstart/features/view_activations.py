@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import threading
-import time
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,7 +20,8 @@ from headstart.errors import DataError
 from headstart.features.engines import BATCH, Engine
 from headstart.preprocessing.augmentation import Augment, make_view, view_rng
 from headstart.preprocessing.image_spec import ImageError, ImageSpec, normalize, read_bytes
-from headstart.store.activation_cache import ActivationPartition, row_key
+from headstart.store.arrays import ArrayRows
+from headstart.store.cache import row_key
 from headstart.utils.system import available_cores
 
 __all__ = ["PLAIN", "ViewActivations", "ViewJob", "check_unchanged", "known_image", "view_name"]
@@ -34,7 +33,6 @@ MakeView = Callable[[bytes, ImageSpec, Augment, np.random.Generator | None], NDA
 """Map the bytes of a file to the pixels of a view; without a generator, of the plain view."""
 
 _SHARD_ROWS = 128
-_SHARD_SECONDS = 10.0
 _HELD_BYTES = 512 << 20  # rows in memory if the disk refuses them
 
 
@@ -99,7 +97,7 @@ class ViewActivations:
         names: Sequence[str],
         engine: Engine,
         spec: ImageSpec,
-        space: ActivationPartition,
+        space: ArrayRows,
         augment: Augment,
         seed: int = 0,
         *,
@@ -109,6 +107,7 @@ class ViewActivations:
         batch: int = BATCH,
     ) -> None:
         self.space = space
+        space.shard_rows, space.held_bytes = _SHARD_ROWS, _HELD_BYTES
         self.augment = augment
         self.spec = spec
         self._make_view, self._batch = make, batch
@@ -121,10 +120,7 @@ class ViewActivations:
         self._pool: ThreadPoolExecutor | None = None
         self._changed = threading.Condition()
         self._waiting: set[bytes] = set()  # requested and not yet computed
-        self._fresh: OrderedDict[bytes, NDArray[np.floating]] = OrderedDict()  # computed and not yet on disk
-        self._held: dict[bytes, NDArray[np.floating]] = {}  # computed and refused by the disk
         self._error: BaseException | None = None
-        self._last_write = time.monotonic()
         self._num_requested = 0
 
     def key(self, sample: int, view: int) -> bytes:
@@ -137,8 +133,7 @@ class ViewActivations:
 
     def is_there(self, sample: int, view: int) -> bool:
         """Return whether a row is already computed."""
-        key = self.key(sample, view)
-        return key in self.space or key in self._fresh or key in self._held
+        return self.key(sample, view) in self.space
 
     def prepare(self, pairs: Sequence[tuple[int, int]]) -> int:
         """Start computing rows in the background, in this order; returns how many are missing."""
@@ -167,7 +162,7 @@ class ViewActivations:
         out = np.empty((len(samples), self.space.layout.row_size), dtype=self.space.layout.dtype)
         missing = []
         for i, (sample, view) in enumerate(zip(samples, views, strict=True)):
-            row = self._find(self.key(int(sample), int(view)), is_waiting=True)
+            row = self._find(self.key(int(sample), int(view)))
             if row is None:
                 missing.append(i)
             else:
@@ -189,23 +184,18 @@ class ViewActivations:
         with self._changed:
             self._num_requested -= len(self._waiting)
             self._waiting.clear()
-            self._write()
+        self.space.flush()
 
     # -- workers
 
-    def _find(self, key: bytes, *, is_waiting: bool) -> NDArray[np.floating] | None:
+    def _find(self, key: bytes) -> NDArray[np.floating] | None:
+        """Return a row, waiting for it where it was requested."""
         with self._changed:
-            if is_waiting and key in self._waiting:
+            if key in self._waiting:
                 self._changed.wait_for(lambda: key not in self._waiting or self._error is not None)
-            self._raise()
-            row = self._fresh.get(key)
-            if row is None:
-                row = self._held.get(key)
-        return row if row is not None else self.space.get(key)
-
-    def _raise(self) -> None:
-        if self._error is not None:
-            raise self._error
+            if self._error is not None:
+                raise self._error
+        return self.space.get(key)
 
     def _run(self, jobs: list[ViewJob]) -> None:
         if self._error is not None:
@@ -239,24 +229,9 @@ class ViewActivations:
 
     def _keep(self, jobs: Sequence[ViewJob], rows: NDArray[np.floating]) -> None:
         """Store computed rows; the caller holds the lock."""
-        for job, row in zip(jobs, rows, strict=True):
-            key = self.key(job.sample, job.view)
-            self._waiting.discard(key)
-            self._fresh[key] = row
+        keys = [self.key(job.sample, job.view) for job in jobs]
+        self.space.add(dict(zip(keys, rows, strict=True)))
+        self._waiting.difference_update(keys)
         self.num_made += len(jobs)
-        is_due = time.monotonic() - self._last_write > _SHARD_SECONDS
-        if len(self._fresh) >= _SHARD_ROWS or is_due or not self._waiting:
-            self._write()
-
-    def _write(self) -> None:
-        """Write computed rows to disk, or hold those that it refuses; the caller holds the lock."""
-        self._last_write = time.monotonic()
-        fresh, self._fresh = self._fresh, OrderedDict()
-        if not fresh:
-            return
-        if not self.space.put(list(fresh), np.stack(list(fresh.values()))):
-            num_bytes_left = _HELD_BYTES - len(self._held) * self.space.layout.row_bytes
-            for key, row in fresh.items():
-                num_bytes_left -= self.space.layout.row_bytes
-                if num_bytes_left >= 0:
-                    self._held[key] = row
+        if not self._waiting:
+            self.space.flush()

@@ -199,7 +199,6 @@ def check_data(
     inspector = DatasetInspector(
         samples,
         events,
-        data=data,
         intensity_range=intensity_range,
         max_pixels=max_pixels,
         group_from=group_from,

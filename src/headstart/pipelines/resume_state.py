@@ -13,7 +13,7 @@ from headstart.config.settings import ResolvedConfig, TrainSettings
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.runs.folder import is_unfinished
 from headstart.training.checkpoint import Checkpoints
-from headstart.utils.locks import RunLock
+from headstart.utils.locks import FolderLock
 
 if TYPE_CHECKING:
     from headstart.quality.dataset_split import SplitDataset
@@ -100,7 +100,7 @@ def find_resumable(parent: Path | None = None) -> Path:
     journals = [
         p
         for p in parent.glob("*/checkpoints/journal.json")
-        if is_unfinished(p.parent.parent) and not RunLock(p.parent.parent).is_taken()
+        if is_unfinished(p.parent.parent) and not FolderLock(p.parent.parent).is_taken()
     ]
     if not journals:
         raise UsageError(f"no run in `{parent}` can be resumed.", hint="pass the run folder: headstart resume RUN")

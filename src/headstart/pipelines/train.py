@@ -83,7 +83,6 @@ def train_classifier(
         inspector = DatasetInspector(
             samples,
             events,
-            data=settings.data,
             intensity_range=settings.intensity_range,
             max_pixels=settings.max_pixels,
             group_from=settings.group_from,

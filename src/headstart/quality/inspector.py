@@ -6,21 +6,25 @@ under a key of everything it depends on.
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.image_scan import ImageScanner, ScanResult, scan_images
-from headstart.data.scan_cache import ScanCache, digest_of, report_from_note
+from headstart.data.scan_cache import ScanCache
 from headstart.errors import HeadstartError
 from headstart.events import EventStream, Stage
 from headstart.quality.inspection import inspect_dataset
 from headstart.quality.intensity_range import choose_range, has_16_bit
+from headstart.store.cache import Cache
+from headstart.types.codes import NoteKind
 from headstart.types.records import DatasetReport, Decision, Features, Samples
 from headstart.utils.limits import MAX_PIXELS
+from headstart.utils.serialization import restore
 from headstart.utils.system import cache_root
 
 __all__ = ["DatasetInspector"]
@@ -35,7 +39,6 @@ class DatasetInspector:
     Args:
         samples: The images.
         events: The event stream; receives progress.
-        data: Path of the data as the user gave it; part of the cache key.
         intensity_range: Input range of 16-bit and float images; None chooses it from the data.
         max_pixels: Larger images are rejected.
         group_from: Source of the groups; None infers them.
@@ -48,7 +51,6 @@ class DatasetInspector:
         samples: Samples,
         events: EventStream,
         *,
-        data: str,
         intensity_range: tuple[float, float] | None = None,
         max_pixels: int = MAX_PIXELS,
         group_from: str | None = None,
@@ -58,7 +60,7 @@ class DatasetInspector:
         self.samples = samples
         self._events, self._range, self._max_pixels, self._threads = events, intensity_range, max_pixels, num_threads
         self._group_from = group_from
-        self._cache = ScanCache(cache_root(), data) if use_cache else None
+        self._cache = ScanCache(Cache(cache_root())) if use_cache else None
         self.scanner = ImageScanner(samples, max_pixels=max_pixels, cache=self._cache)
 
     def find_range(self, *, is_split_later: bool = False) -> tuple[tuple[float, float] | None, Decision | None]:
@@ -85,7 +87,7 @@ class DatasetInspector:
         key = self._key(backbone_key if features is not None else "none")
         cached = self._cache.note(key) if self._cache is not None else None
         if cached is not None:
-            return report_from_note(cached)
+            return restore(DatasetReport, cached)  # type: ignore[no-any-return]
         scan = self.scanner.result()
         report = inspect_dataset(
             self.samples,
@@ -99,6 +101,8 @@ class DatasetInspector:
         )
         if self._cache is not None:
             self._cache.save(scan, {key: asdict(report)})
+            if self._cache.rows.write_error:
+                self._events.warn_once(NoteKind.CACHE_NOT_WRITTEN, what="scans", reason=self._cache.rows.write_error)
         return report
 
     def _scan(self) -> ScanResult:
@@ -112,7 +116,7 @@ class DatasetInspector:
             for digest, s in zip(self.scanner.digests(), self.samples, strict=True)
         ]
         unread = [f"{p.name}\t{p.kind}" for p in (*self.samples.problems, *self.scanner.problems())]
-        columns = [f"{name}\t{digest_of(cells)}" for name, cells in self.samples.columns.items()]
+        columns = [f"{name}\t{_digest_of(cells)}" for name, cells in self.samples.columns.items()]
         more = [
             *columns,
             backbone_key,
@@ -121,7 +125,12 @@ class DatasetInspector:
             repr(self._group_from),
             self.samples.layout,
         ]
-        return f"report-{_VERSION}-{digest_of([*rows, *unread, *more])}"
+        return f"report-{_VERSION}-{_digest_of([*rows, *unread, *more])}"
+
+
+def _digest_of(values: Sequence[str]) -> str:
+    """Return a digest of an ordered sequence of values."""
+    return hashlib.sha256("\n".join(values).encode()).hexdigest()
 
 
 def _modification_day(path: str) -> str:

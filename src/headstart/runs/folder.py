@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.errors import HeadstartError, UsageError
 from headstart.runs.files import clock_time, write_json
 from headstart.types.codes import NoteKind
-from headstart.utils.locks import LOCK, RunLock
+from headstart.utils.locks import LOCK, FolderLock
 
 if TYPE_CHECKING:
     from headstart.events import EventStream
@@ -126,7 +126,7 @@ def read_marker(folder: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _acquire_new(out: str | None, parent: Path | None, started: float | None) -> tuple[Path, RunLock]:
+def _acquire_new(out: str | None, parent: Path | None, started: float | None) -> tuple[Path, FolderLock]:
     if out is not None:
         folder = Path(out)
         is_used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -151,8 +151,8 @@ def _acquire_new(out: str | None, parent: Path | None, started: float | None) ->
     raise UsageError(f"too many runs in `{parent}`.", hint="use a new folder with --out")
 
 
-def _acquire(folder: Path, name: str) -> RunLock:
-    lock = RunLock(folder)
+def _acquire(folder: Path, name: str) -> FolderLock:
+    lock = FolderLock(folder)
     if not lock.take():
         raise UsageError(
             f"`{name}` is locked by another process.",
@@ -161,7 +161,7 @@ def _acquire(folder: Path, name: str) -> RunLock:
     return lock
 
 
-def _acquire_again(folder: Path, started: float | None) -> tuple[Path, RunLock]:
+def _acquire_again(folder: Path, started: float | None) -> tuple[Path, FolderLock]:
     """Lock a stopped run and add the current time to `resumed` in its marker."""
     lock = _acquire(folder, str(folder))
     if not is_unfinished(folder):
@@ -171,13 +171,13 @@ def _acquire_again(folder: Path, started: float | None) -> tuple[Path, RunLock]:
     return _write_marker(folder, lock, {**marker, "pid": os.getpid(), "host": platform.node(), "resumed": resumed})
 
 
-def _write_new_marker(folder: Path, lock: RunLock, started: float | None) -> tuple[Path, RunLock]:
+def _write_new_marker(folder: Path, lock: FolderLock, started: float | None) -> tuple[Path, FolderLock]:
     command = [os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]]
     marker = {"pid": os.getpid(), "host": platform.node(), "command": command, "started": clock_time(started)}
     return _write_marker(folder, lock, marker)
 
 
-def _write_marker(folder: Path, lock: RunLock, marker: dict[str, Any]) -> tuple[Path, RunLock]:
+def _write_marker(folder: Path, lock: FolderLock, marker: dict[str, Any]) -> tuple[Path, FolderLock]:
     try:
         write_json(folder / _UNFINISHED, marker)
     except OSError as error:
@@ -196,7 +196,7 @@ def _check_killed(folder: Path, out: str) -> None:
             f"the run folder `{out}` is not empty, and runs are never overwritten.",
             hint="use a new folder with --out, or remove --out",
         )
-    if is_resumable(folder) and not RunLock(folder).is_taken():
+    if is_resumable(folder) and not FolderLock(folder).is_taken():
         raise UsageError(
             f"`{out}` contains a stopped run that can be resumed.",
             hint=f"headstart resume {shlex.quote(str(out))}, or use a new folder with --out",

@@ -14,7 +14,8 @@ from headstart.features.prefix_graph import PrefixGraph, prepare_prefix
 from headstart.features.view_activations import ViewActivations
 from headstart.preprocessing.augmentation import parse_augment
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.store.activation_cache import ActivationCache, ActivationPartition, RowLayout
+from headstart.store.arrays import ArrayRows, RowLayout
+from headstart.store.cache import Cache
 from headstart.training.batch_sources import ActivationSource, PixelSource, SizedSource, Source
 from headstart.training.checkpoint import Checkpoints
 from headstart.training.phase_caches import PhaseCaches
@@ -54,12 +55,11 @@ class BatchSources:
         self.events, self.num_threads = events, num_threads
         self.embedder = backbone.embedder
         self.blocks = tuple(self.embedder.graph.blocks)
-        self.cache = ActivationCache(cache_root())
+        self.cache = Cache(cache_root())
         self.decoded: DecodedCache | None = None  # opened by a training on images
         self.is_cached = backbone.settings.cache
         self.phases = PhaseCaches(backbone, self.embedder, self.cache, is_on=self.is_cached)
         self._sources: dict[tuple[Any, ...], Source] = {}
-        self._has_warned = False
 
     def open(self, plan: FinetunePlan) -> Source:
         """Return the batch source of a training."""
@@ -81,7 +81,7 @@ class BatchSources:
         smaller = self._smaller(spec, plan.train_image_size)
         if plan.is_from_pixels:
             if self.decoded is None and self.is_cached:
-                self.decoded = DecodedCache(cache_root())
+                self.decoded = DecodedCache(self.cache)
             samples, features = self.data.samples, self.data.features
             images = DecodedImages(
                 samples.paths, features.digests, samples.names, spec, parse_augment(plan.augment), plan.seed,
@@ -104,8 +104,7 @@ class BatchSources:
         samples, features = self.data.samples, self.data.features
         if plan.strategy == "head" and not plan.head:
             graph = self.embedder.graph
-            layout = RowLayout(self.blocks, tuple((graph.blocks[b],) for b in self.blocks), "float32")
-            engine, digest, num_states = OnnxEngine(graph.path), graph.digest, 0
+            engine, digest, layout, num_states = OnnxEngine(graph.path), graph.digest, graph.layout, 0
         else:
             prefix = self._prefix(plan, spec)
             engine, digest, layout = OnnxEngine(prefix.path), prefix.digest, prefix.layout
@@ -118,10 +117,10 @@ class BatchSources:
         )  # fmt: skip
         return ActivationSource(views, num_states)
 
-    def _space(self, digest: str, spec_digest: str, layout: RowLayout) -> ActivationPartition:
+    def _space(self, digest: str, spec_digest: str, layout: RowLayout) -> ArrayRows:
         if self.is_cached:
-            return self.cache.space(digest, spec_digest, layout)
-        return ActivationPartition(self.checkpoints.folder / "views" / digest[:16], layout)
+            return ArrayRows.open(self.cache, "activations", layout, digest, spec_digest)
+        return ArrayRows(self.checkpoints.folder / "views" / digest[:16], layout)
 
     def row_bytes(self, plan: FinetunePlan) -> int:
         """Return the bytes of one cached view on disk, in all phases together."""
@@ -187,11 +186,10 @@ class BatchSources:
         errors = [s.views.space.write_error for s in _stored_in(source)]
         cache, reason = "augmented views", next(filter(None, errors), None)
         if isinstance(source, PixelSource) and self.decoded is not None:
-            self.decoded.flush()
-            cache, reason = "decoded images", self.decoded.refusal
-        if reason and not self._has_warned:
-            self._has_warned = True
-            self.events.warn(NoteKind.CACHE_NOT_WRITTEN, what=cache, reason=reason)
+            self.decoded.rows.flush()
+            cache, reason = "decoded images", self.decoded.rows.write_error
+        if reason:
+            self.events.warn_once(NoteKind.CACHE_NOT_WRITTEN, what=cache, reason=reason)
 
     def close(self) -> None:
         """Stop the workers; cached rows are kept."""
@@ -199,7 +197,6 @@ class BatchSources:
         for source in self._sources.values():
             for stored in _stored_in(source):
                 stored.views.close()
-                self.cache.bound(keep=stored.views.space)
             if isinstance(source, PixelSource):
                 source.close()
             self.warn_not_cached(source)

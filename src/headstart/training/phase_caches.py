@@ -13,7 +13,8 @@ from headstart.features.engines import OnnxEngine
 from headstart.features.extractor import FeatureExtractor
 from headstart.features.segment_graph import DerivedViews, derived_layout, prepare_segment
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.store.activation_cache import ActivationCache
+from headstart.store.arrays import ArrayRows
+from headstart.store.cache import Cache
 from headstart.training.batch_sources import ActivationSource, PixelSource, SizedSource, Source
 from headstart.training.plan import FinetunePlan
 from headstart.training.shared_backbone import SharedBackbone
@@ -33,9 +34,7 @@ class PhaseCaches:
         is_on: Whether every phase has its own rows; False uses the rows of the earliest cut throughout.
     """
 
-    def __init__(
-        self, backbone: SharedBackbone, embedder: FeatureExtractor, cache: ActivationCache, is_on: bool
-    ) -> None:
+    def __init__(self, backbone: SharedBackbone, embedder: FeatureExtractor, cache: Cache, is_on: bool) -> None:
         self.backbone, self.embedder, self.cache, self.is_on = backbone, embedder, cache, is_on
         self.blocks = tuple(embedder.graph.blocks)
         self._derived: dict[tuple[int, str], ActivationSource] = {}
@@ -70,7 +69,6 @@ class PhaseCaches:
         """Stop the workers; cached rows are kept."""
         for source in reversed(self._derived.values()):  # sources of derived rows come last
             source.views.close()
-            self.cache.bound(keep=source.views.space)
 
     def _at(self, plan: FinetunePlan, begin: str, end: str, source: Source) -> Source:
         """Return the source at a later cut; training views and unaugmented images may differ in size."""
@@ -103,7 +101,8 @@ class PhaseCaches:
             blocks=(below[0], below[1]) if is_pooled else None,
         )
         layout = derived_layout(views.space.layout, part.layout)
-        space = self.cache.space(f"{views.space.folder.name}/{part.digest}", views.spec.digest, layout)
+        digest = f"{views.space.folder.name}/{part.digest}"
+        space = ArrayRows.open(self.cache, "activations", layout, digest, views.spec.digest)
         num_states = sum(name.startswith("state") for name in layout.names)
         return ActivationSource(DerivedViews(views, OnnxEngine(part.path), space), num_states)
 

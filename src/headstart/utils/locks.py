@@ -1,4 +1,4 @@
-"""Lock a run folder for one process.
+"""Lock a folder for one process.
 
 The operating system releases the lock when the process ends, even if it is killed. A stored process id is not enough,
 because another process may have the same id later.
@@ -11,17 +11,17 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["LOCK", "RunLock"]
+__all__ = ["LOCK", "FolderLock"]
 
 LOCK = "lock"
 """Name of the lock file."""
 
 
-class RunLock:
-    """Lock of one run.
+class FolderLock:
+    """Lock of one folder.
 
     Args:
-        folder: The run folder.
+        folder: A run folder or the cache folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -29,7 +29,7 @@ class RunLock:
         self._handle: int | None = None
 
     def take(self) -> bool:
-        """Lock the run until `drop` or the end of the process.
+        """Lock the folder until `drop` or the end of the process.
 
         Returns:
             False if another process holds the lock; True on file systems without locks.
