@@ -18,7 +18,7 @@ Value = TypeVar("Value")
 
 
 class Journal:
-    """Stores measured values by name in one JSON file.
+    """Stores JSON values by name in one file.
 
     Args:
         path: The file; created with the first value.
@@ -30,12 +30,7 @@ class Journal:
         self._values: dict[str, Any] = dict(values or {})
 
     def once(self, name: str, measure: Callable[[], Value]) -> Value:
-        """Return the stored value of a name; measure and store it if there is none.
-
-        Args:
-            name: Name of the value.
-            measure: Returns a JSON-serializable value.
-        """
+        """Return the stored value of a name; measure and store it if there is none."""
         if name not in self._values:
             self.write(name, measure())
         value: Value = self._values[name]
@@ -47,5 +42,9 @@ class Journal:
 
     def write(self, name: str, value: Any) -> None:
         """Store a value; it is on disk on return."""
-        self._values[name] = json.loads(json.dumps(value))  # the same value as after reading it back
+        self.write_all({name: value})
+
+    def write_all(self, values: Mapping[str, Any]) -> None:
+        """Store values by name, atomically; they are on disk on return."""
+        self._values |= json.loads(json.dumps(dict(values)))  # the same values as after reading them back
         write_json(self._path, self._values)

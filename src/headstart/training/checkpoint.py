@@ -12,64 +12,42 @@ import shlex
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from headstart.errors import BundleError, CacheError
+from headstart.runs.journal import JOURNAL, Journal
 from headstart.training.loop import TrainingState
 from headstart.utils.system import atomic_file
 
 __all__ = ["Checkpoints", "load_snapshot", "save_snapshot"]
 
-Value = TypeVar("Value")
-_JOURNAL = "journal.json"
+_EVERY_S = 30.0  # seconds between two checkpoints of a training
 
 
-class Checkpoints:
-    """Reads and writes the folder `checkpoints/` of a run.
+class Checkpoints(Journal):
+    """Reads and writes the folder `checkpoints/` of a run; its journal holds the values that depend on the clock.
 
     Args:
         folder: The folder; created on the first write.
-        every_s: Seconds between two checkpoints of a training.
     """
 
-    def __init__(self, folder: Path, every_s: float = 30.0) -> None:
+    def __init__(self, folder: Path) -> None:
+        path = folder / JOURNAL
+        super().__init__(path, _read_json(path) if path.exists() else None)
         self.folder = folder
-        self.every_s = every_s
         self._last = time.monotonic()
-        self._journal: dict[str, Any] = {}
-        path = folder / _JOURNAL
-        if path.exists():
-            self._journal = _read_json(path)
-
-    def once(self, key: str, make: Callable[[], Value]) -> Value:
-        """Return the journaled value of a key; without one, compute and store it. It must be a JSON value."""
-        if key not in self._journal:
-            self.write(key, make())
-        value: Value = self._journal[key]
-        return value
-
-    def read(self, key: str) -> Any:
-        """Return a journaled value, or None."""
-        return self._journal.get(key)
-
-    def write(self, key: str, value: Any) -> None:
-        """Write a value into the journal; it is on disk on return."""
-        self.write_all({key: value})
 
     def write_all(self, values: Mapping[str, Any]) -> None:
-        """Write values into the journal atomically; they are on disk on return."""
-        self._journal |= json.loads(json.dumps(dict(values)))  # the same values as after reading them back
-        text = json.dumps(self._journal, indent=1) + "\n"
+        """Store values in the journal, atomically; they are on disk on return.
 
-        def fill() -> None:
-            with atomic_file(self.folder / _JOURNAL) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-
-        self._write(fill)
+        Raises:
+            CacheError: The file cannot be written.
+        """
+        self._write(lambda: super(Checkpoints, self).write_all(values))
 
     def is_due(self) -> bool:
         """Return whether the next checkpoint is due."""
-        return time.monotonic() - self._last >= self.every_s
+        return time.monotonic() - self._last >= _EVERY_S
 
     def save(self, name: str, snapshot: TrainingState) -> None:
         """Replace the checkpoint of a training, atomically.
