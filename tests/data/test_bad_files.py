@@ -23,8 +23,7 @@ from headstart.errors import DataError
 from headstart.preprocessing import image_spec as image_spec
 from headstart.quality.inspection import apply_report, inspect_dataset
 from headstart.quality.pixel_comparison import SamePixels
-from headstart.quality.report_findings import dataset_findings
-from headstart.quality.report_text import report_to_json
+from headstart.quality.report_findings import dataset_findings, report_to_json
 from headstart.types.codes import Finding, FindingKind, Severity
 from headstart.types.records import DatasetReport, Samples
 

@@ -1,4 +1,4 @@
-"""Test ROC AUC, sensitivity and specificity against scikit-learn, and the coverage of their intervals."""
+"""Test the choice of the positive class, and ROC AUC, sensitivity and specificity against scikit-learn."""
 
 from __future__ import annotations
 
@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from headstart.evaluation.binary import binary_scores, rarer_class, roc_auc
+from headstart.config.settings import resolve
+from headstart.errors import SettingError
+from headstart.evaluation.binary import binary_scores, choose_positive, rarer_class, roc_auc
 from headstart.evaluation.intervals import effective_sample_size, estimate_proportion
 from headstart.evaluation.metrics import evaluate
 from headstart.types.codes import RESUBSTITUTION, USER_TEST_SPLIT
@@ -141,3 +143,36 @@ def test_auc_interval_covers_over_a_grid(auc: float, num: tuple[int, int], group
     if group_size > 1 and min(num) < 50:
         pytest.skip("fewer than six groups a class have no interval")
     assert _auc_coverage(auc, *num, draws=2000, group_size=group_size) >= 0.93
+
+
+IDS = np.array([0, 0, 0, 1])
+
+
+def test_rarer_class_is_positive() -> None:
+    name, decision = choose_positive(None, ("defect", "good"), 1 - IDS)
+    assert (name, decision.setting, decision.value) == ("defect", "positive", "defect")
+    assert decision.evidence == {"num_positive": 1, "num_negative": 3}
+    assert choose_positive(None, ("a", "b"), np.array([0, 1]))[0] == "b"
+
+
+def test_explicit_positive_class_is_no_decision() -> None:
+    assert choose_positive("good", ("defect", "good"), 1 - IDS) == ("good", None)
+    assert choose_positive(None, ("a", "b", "c"), IDS) == (None, None)
+
+
+@pytest.mark.parametrize("names", [("a",), ("a", "b", "c")])
+def test_positive_class_needs_two_classes(names: tuple[str, ...]) -> None:
+    with pytest.raises(SettingError, match=f"{len(names)} class"):
+        choose_positive("a", names, IDS)
+
+
+def test_unknown_positive_class_is_refused() -> None:
+    with pytest.raises(SettingError) as caught:
+        choose_positive("bad", ("defect", "good"), IDS)
+    assert all(name in caught.value.hint for name in ("defect", "good"))
+
+
+def test_positive_setting_and_aliases() -> None:
+    assert resolve({"data": "x", "pos_label": "a"}).settings.positive == "a"
+    with pytest.raises(SettingError, match="no effect on a detector"):
+        resolve({"data": "x", "positive": "a", "task": "detect"})

@@ -1,17 +1,20 @@
-"""Compute ROC AUC, sensitivity and specificity of two classes with 95 % CIs."""
+"""Choose the positive class of two; compute ROC AUC, sensitivity and specificity with 95 % CIs."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.errors import SettingError
 from headstart.evaluation.intervals import PRIOR_VOTES, effective_sample_size, estimate_proportion, wilson_interval
-from headstart.types.records import Estimate
+from headstart.messages.numbers import pluralize
+from headstart.types.codes import DecisionReason
+from headstart.types.records import Decision, Estimate
 
-__all__ = ["binary_scores", "rarer_class", "roc_auc"]
+__all__ = ["binary_scores", "check_positive", "choose_positive", "rarer_class", "roc_auc"]
 
 PRIOR_SPREAD = 0.5
 """Variance of the placements of one class over AUC (1 - AUC) where nothing overlaps: its limit for an AUC near 1 in
@@ -24,6 +27,50 @@ def rarer_class(class_ids: NDArray[np.int64]) -> int:
     """Return the class of two (ids 0 and 1) with fewer samples, 1 for equal numbers."""
     counts = np.bincount(class_ids, minlength=2)
     return 0 if counts[0] < counts[1] else 1
+
+
+def check_positive(requested: str | None, class_names: Sequence[str]) -> None:
+    """Raise an error if the positive class does not exist or has no effect.
+
+    Raises:
+        SettingError: There are not two classes, or `requested` is neither of them.
+    """
+    if requested is None:
+        return
+    if len(class_names) != 2:
+        raise SettingError(
+            f"`positive` requires exactly two classes; there are {pluralize(len(class_names), 'class', 'classes')}.",
+            hint="remove `positive`",
+        )
+    if requested not in class_names:
+        raise SettingError(
+            f"`positive` is {requested!r}, which is not a class.",
+            hint=f"classes: {class_names[0]!r} and {class_names[1]!r}",
+        )
+
+
+def choose_positive(
+    requested: str | None, class_names: Sequence[str], class_ids: NDArray[np.int64]
+) -> tuple[str | None, Decision | None]:
+    """Return the positive class and, if it was not requested, the decision; (None, None) unless two classes.
+
+    Args:
+        requested: The user's choice, or None.
+        class_names: Names of all classes.
+        class_ids: (N,) classes of the training images.
+
+    Raises:
+        SettingError: See `check_positive`.
+    """
+    check_positive(requested, class_names)
+    if requested is not None or len(class_names) != 2:
+        return requested, None
+    positive_id = rarer_class(class_ids)
+    num_positive = int((class_ids == positive_id).sum())
+    num_negative = len(class_ids) - num_positive
+    evidence = {"num_positive": num_positive, "num_negative": num_negative}
+    reason = DecisionReason.POSITIVE_CLASS_IS_RARER
+    return class_names[positive_id], Decision("positive", class_names[positive_id], reason, evidence=evidence)
 
 
 def binary_scores(

@@ -24,8 +24,7 @@ from headstart.quality.contact_sheet import draw_pairs
 from headstart.quality.inspection import AppliedReport, apply_report
 from headstart.quality.inspector import DatasetInspector
 from headstart.quality.reading_events import reading_events, report_reading
-from headstart.quality.report_findings import dataset_findings
-from headstart.quality.report_text import report_to_json
+from headstart.quality.report_findings import dataset_findings, report_to_json
 from headstart.quality.split_repair import repair_split
 from headstart.results import Story, import_pandas
 from headstart.runs.files import write_json

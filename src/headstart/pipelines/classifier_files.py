@@ -15,7 +15,7 @@ from headstart.messages.files import shell_path
 from headstart.messages.reading import reading_to_json
 from headstart.pipelines.trained_model import FinetuneOutcome, ScoredModel
 from headstart.quality.label_corrections import write_label_errors
-from headstart.quality.report_text import report_to_json
+from headstart.quality.report_findings import report_to_json
 from headstart.reports.writer import report_run
 from headstart.runs.context import RunContext
 from headstart.runs.files import write_json, write_oof, write_predictions, write_scores

@@ -26,9 +26,9 @@ from headstart.data.sources import read
 from headstart.detection.decoding import scoring_limit
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.errors import DataError
+from headstart.evaluation.binary import check_positive
 from headstart.evaluation.intervals import effective_sample_size, estimate_proportion
 from headstart.evaluation.metrics import evaluate, evaluation_to_json
-from headstart.evaluation.positive import check_positive
 from headstart.evaluation.score_summary import summarize_detections, summarize_evaluation
 from headstart.events import EventStream, RunFinished, ScoreMeasured, Stage
 from headstart.inference.detector_runtime import DetectorRuntime

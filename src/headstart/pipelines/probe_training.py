@@ -10,7 +10,7 @@ import numpy as np
 
 from headstart.advice.resize_mode import ResizeModeChoice, add_choice_candidates, choose_resize_mode
 from headstart.backbones.latency import scanning_s
-from headstart.evaluation.positive import choose_positive
+from headstart.evaluation.binary import choose_positive
 from headstart.events import Stage, StageFinished, StageStarted
 from headstart.features.extractor import (
     Extraction,

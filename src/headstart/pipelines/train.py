@@ -8,8 +8,8 @@ from pathlib import Path
 
 from headstart.config.settings import ResolvedConfig, TrainSettings
 from headstart.errors import DataError
+from headstart.evaluation.binary import check_positive
 from headstart.evaluation.class_calibration import scale_classes
-from headstart.evaluation.positive import check_positive
 from headstart.evaluation.uncertainty import UncertaintyTargets
 from headstart.events import CheckFinished, EventStream, Stage, StageFinished
 from headstart.features.device_choice import check_device

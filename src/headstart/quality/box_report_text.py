@@ -10,7 +10,7 @@ from headstart.messages.findings import finding_to_json
 from headstart.messages.reading import reading_to_json
 from headstart.quality.box_findings import box_findings
 from headstart.quality.box_inspection import BoxReport
-from headstart.quality.report_text import report_to_json
+from headstart.quality.report_findings import report_to_json
 
 __all__ = ["box_report_to_json"]
 

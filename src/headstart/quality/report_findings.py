@@ -1,16 +1,20 @@
-"""Turn the check of a dataset into findings: leaks, conflicts, duplicates, groups, shortcuts, unusual files."""
+"""Turn a dataset report into findings (leaks, conflicts, duplicates, groups, shortcuts, unusual files) and JSON."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict
+from typing import Any
 
 from headstart.data.problem_findings import unreadable_findings
-from headstart.types.codes import Evidence, Finding, FindingKind, GroupStatus, JsonValue, Severity
+from headstart.messages.findings import finding_to_json
+from headstart.messages.shortcuts import shortcut_message
+from headstart.types.codes import Evidence, Finding, FindingKind, GroupStatus, Severity
 from headstart.types.records import DatasetReport, GroupPattern, ImagePair
+from headstart.utils.serialization import plain
 
-__all__ = ["dataset_findings"]
+__all__ = ["dataset_findings", "report_to_json"]
 
 _EXAMPLES = 5
 _NARROW_CROP = 0.55  # fraction of the median image below which a center crop is reported
@@ -26,7 +30,7 @@ def dataset_findings(report: DatasetReport) -> list[Finding]:
         *report.findings,
         *_groups(report.group_patterns),
         *_duplicates([*report.duplicates, *report.near_duplicates]),
-        *(Finding(FindingKind.SHORTCUT, Severity.WARNING, _plain(asdict(s))) for s in report.shortcuts),
+        *(Finding(FindingKind.SHORTCUT, Severity.WARNING, plain(asdict(s))) for s in report.shortcuts),
         *(
             Finding(
                 FindingKind.FILES_HANDLED,
@@ -37,6 +41,29 @@ def dataset_findings(report: DatasetReport) -> list[Finding]:
         ),
         *_narrow_crop(report),
     ]
+
+
+def report_to_json(report: DatasetReport) -> dict[str, Any]:
+    """Return a JSON-able report; `leaks` and the like name images relative to the data folder."""
+    value = asdict(report)
+    value["schema"] = 1
+    value["findings"] = [finding_to_json(f) for f in dataset_findings(report)]
+    value["shortcuts"] = [{**row, "message": shortcut_message(row)} for row in value["shortcuts"]]
+    value["group_patterns"] = [
+        {**row, "status": p.status.value, "accepted": p.accepted, "is_used": p.is_used}
+        for row, p in zip(value["group_patterns"], report.group_patterns, strict=True)
+    ]
+    for key in ("duplicates", "near_duplicates", "leaks", "label_conflicts"):
+        value[key] = [{k: v for k, v in pair.items() if not k.startswith("index_")} for pair in value[key]]
+    value["counts"] = {
+        "unreadable": len(report.unreadable),
+        "unreadable_by_kind": dict(Counter(p.kind for p in report.unreadable)),
+        "duplicates": len(report.duplicates),
+        "near_duplicates": len(report.near_duplicates),
+        "leaks": len(report.leaks),
+        "label_conflicts": len(report.label_conflicts),
+    }
+    return dict(plain(value))
 
 
 def _leaks(report: DatasetReport) -> list[Finding]:
@@ -96,7 +123,7 @@ def _groups(patterns: Iterable[GroupPattern]) -> list[Finding]:
             GroupStatus.APPLIED: FindingKind.GROUPS_APPLIED,
             GroupStatus.ALTERNATIVE: FindingKind.GROUPS_NOT_APPLIED,
         }.get(pattern.status, FindingKind.GROUPS_REJECTED)
-        findings.append(Finding(kind, Severity.INFO, _plain(asdict(pattern))))
+        findings.append(Finding(kind, Severity.INFO, plain(asdict(pattern))))
     return findings
 
 
@@ -107,9 +134,3 @@ def _narrow_crop(report: DatasetReport) -> list[Finding]:
     return [
         Finding(FindingKind.NARROW_CROP, Severity.WARNING, {"crop": crop, "cover": report.overlap_fraction["cover"]})
     ]
-
-
-def _plain(value: dict[str, object]) -> dict[str, JsonValue]:
-    from headstart.utils.serialization import plain
-
-    return dict(plain(value))

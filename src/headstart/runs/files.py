@@ -18,6 +18,7 @@ from headstart.evaluation.metrics import softmax
 from headstart.types.codes import EvaluationProtocol
 from headstart.types.records import Features, Samples, Split
 from headstart.utils.csv_cells import escape_formula
+from headstart.utils.serialization import plain
 from headstart.utils.system import atomic_file, available_cores
 
 if TYPE_CHECKING:
@@ -41,7 +42,7 @@ _PREDICTION_COLUMNS = ("file", "split", "label", "prediction", "probability", "i
 def write_json(path: Path, value: Any) -> None:
     """Write indented JSON atomically; NaN becomes null."""
     with atomic_file(path) as temporary:
-        text = json.dumps(_clean(value), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
 
 
@@ -183,17 +184,3 @@ def environment(seed: int, marker: Mapping[str, Any]) -> dict[str, Any]:
         "finished": clock_time(),
         "command": marker.get("command"),
     }
-
-
-def _clean(value: Any) -> Any:
-    if isinstance(value, Mapping):
-        return {str(k): _clean(v) for k, v in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_clean(v) for v in value]
-    if isinstance(value, np.ndarray):
-        return _clean(value.tolist())
-    if isinstance(value, np.generic):
-        return _clean(value.item())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

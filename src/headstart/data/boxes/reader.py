@@ -123,6 +123,8 @@ def _find(path: str, allow_external_paths: bool) -> _DetectedFormat | None:
         return _find_file(path, allow_external_paths)
     root = _with_images(os.path.abspath(path))
     listed = _Listed(root, allow_external_paths)
+    if not listed.files:
+        return None
     detected = [f for f in (_voc(listed), _coco(listed), _yolo(listed)) if f]
     if len(detected) > 1:
         raise UsageError(

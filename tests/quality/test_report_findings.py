@@ -11,8 +11,7 @@ import numpy as np
 import pytest
 from event_text import finding_lines
 
-from headstart.quality.report_findings import dataset_findings
-from headstart.quality.report_text import report_to_json
+from headstart.quality.report_findings import dataset_findings, report_to_json
 from headstart.types.codes import (
     DecisionReason,
     Evidence,
