@@ -118,10 +118,6 @@ MAX_LINES, MAX_PARAMETERS = 60, 8
 LONG_FUNCTIONS = {
     "api/data.py:show",
     "evaluation/metrics.py:evaluate",
-    "pipelines/detector_outputs.py:_write",
-    "pipelines/evaluate.py:evaluate_model",
-    "pipelines/evaluate_detector.py:evaluate_detector",
-    "pipelines/train_detector.py:_prepare",
     "quality/inspection.py:inspect_dataset",
     "reports/svg_charts.py:curves",
     "training/probe_comparison.py:compare_to_probe",
@@ -129,14 +125,12 @@ LONG_FUNCTIONS = {
 
 # Functions outside the command line with more than `MAX_PARAMETERS` parameters; the list may only shrink.
 WIDE_SIGNATURES = {
-    "advice/detector_costs.py:fit_training",
     "api/data.py:check",
     "api/data.py:show",
     "api/functions.py:compare",
     "api/functions.py:evaluate",
     "api/functions.py:report",
     "detection/metrics.py:evaluate_detections",
-    "detection/trainer.py:DetectorTrainer.__init__",
     "evaluation/learning_curve.py:forecast_curve",
     "evaluation/metrics.py:evaluate",
     "evaluation/paired_comparison.py:compare_paired",
@@ -145,7 +139,6 @@ WIDE_SIGNATURES = {
     "features/decoded_cache.py:DecodedImages.__init__",
     "features/extraction.py:embed_files",
     "features/view_activations.py:ViewActivations.__init__",
-    "pipelines/check.py:check_data",
     "pipelines/show.py:show_images",
     "quality/inspection.py:inspect_dataset",
     "training/probe_comparison.py:compare_to_probe",

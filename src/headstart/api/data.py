@@ -9,15 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.config.keyword_settings import merge_keywords
 from headstart.console import open_stream
+from headstart.errors import UsageError
 from headstart.events import CancelToken, Event, EventStream, RunFinished
 from headstart.messages.files import shell_path
 
 if TYPE_CHECKING:
-    from headstart.pipelines.box_check import BoxCheckResult
-    from headstart.pipelines.check import ImageCheckResult
+    from headstart.pipelines.check import BoxCheckResult, ImageCheckResult
     from headstart.results import Embedding
 
-__all__ = ["check", "embed", "show"]
+__all__ = ["check", "embed", "refuse_box_format", "refuse_image_options", "show"]
 
 
 def check(
@@ -53,6 +53,7 @@ def check(
         The dataset check (`.dataset_report`, `.to_json()`); its text lists the most severe findings first.
     """
     from headstart.data.boxes.reader import has_boxes
+    from headstart.pipelines.check import CheckOptions, check_boxes, check_images
     from headstart.pipelines.show import sheet_kind
 
     started = time.monotonic()
@@ -60,16 +61,14 @@ def check(
     if sheet is not None:
         sheet_kind(os.fspath(sheet))  # fail before the scan
     checked: ImageCheckResult | BoxCheckResult
-    if has_boxes(place, task, allow_external_paths=bool(settings.get("allow_external_paths", False))):
-        from headstart.pipelines.box_check import check_boxes
-
-        checked = check_boxes(place, events, num_threads=num_threads, box_format=box_format, **settings)
+    options = CheckOptions(num_threads=num_threads, box_format=box_format, **settings)
+    if has_boxes(place, task, allow_external_paths=options.allow_external_paths):
+        names = ("layout", "label_pattern", "first_id", "intensity_range")
+        refuse_image_options(**{name: getattr(options, name) for name in names})
+        checked = check_boxes(place, options, events)
     else:
-        from headstart.pipelines.box_check import refuse_box_format
-        from headstart.pipelines.check import check_data
-
         refuse_box_format(box_format)
-        checked = check_data(place, events, num_threads=num_threads, **settings)
+        checked = check_images(place, options, events)
     try:
         checked.write(events, json_file=json_file, sheet=sheet, repair=repair)
     finally:
@@ -153,16 +152,14 @@ def show(
         UsageError: The sheet cannot be written.
     """
     from headstart.data.boxes.reader import has_boxes
-    from headstart.pipelines.show import save_sheet, sheet_kind, show_images
+    from headstart.pipelines.show import save_sheet, sheet_kind, show_boxes, show_images
 
     started = time.monotonic()
     place, events = os.fspath(data), events or open_stream(verbose)
     if out is not None:
         sheet_kind(os.fspath(out))
     if has_boxes(place, task, allow_external_paths=allow_external_paths):
-        from headstart.pipelines.box_check import refuse_without_effect, show_boxes
-
-        refuse_without_effect(
+        refuse_image_options(
             preprocessed=preprocessed or None,
             num_augmented=num_augmented,
             augment=augment,
@@ -179,8 +176,6 @@ def show(
             box_format=box_format,
         )
     else:
-        from headstart.pipelines.box_check import refuse_box_format
-
         refuse_box_format(box_format)
         sheet = show_images(
             place,
@@ -198,3 +193,28 @@ def show(
         save_sheet(sheet, os.fspath(out), events)
     events.emit(RunFinished(time.monotonic() - started))
     return sheet
+
+
+def refuse_image_options(**settings: Any) -> None:
+    """Raise an error if a setting has no effect on images with boxes.
+
+    Raises:
+        UsageError: Such a setting was given.
+    """
+    for name, value in settings.items():
+        if value is not None:
+            shown = name.replace("_", "-")
+            raise UsageError(
+                f"--{shown} has no effect on images with boxes.",
+                hint=f"remove --{shown}, or ignore the boxes with --task classify",
+            )
+
+
+def refuse_box_format(box_format: str | None) -> None:
+    """Raise an error if a box format was given for images without boxes.
+
+    Raises:
+        UsageError: Such a setting was given.
+    """
+    if box_format is not None:
+        raise UsageError("--box-format has no effect on images without boxes.", hint="remove --box-format")

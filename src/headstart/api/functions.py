@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from headstart.api.data import refuse_box_format, refuse_image_options
 from headstart.config.keyword_settings import merge_keywords
 from headstart.console import open_stream
 from headstart.events import CancelToken, Event, EventStream
@@ -211,14 +212,12 @@ def evaluate(
     runtime, path = load(model, num_threads=num_threads).runtime, os.fspath(data)
     events = events or open_stream(verbose, on_progress, cancel)
     if runtime.bundle.task == "detect":
-        from headstart.pipelines.box_check import refuse_without_effect
         from headstart.pipelines.evaluate import evaluate_detector
 
-        refuse_without_effect(layout=layout, label_pattern=label_pattern, first_id=first_id, positive=positive)
+        refuse_image_options(layout=layout, label_pattern=label_pattern, first_id=first_id, positive=positive)
         return evaluate_detector(
             runtime, path, events, allow_external_paths=allow_external_paths, box_format=box_format
         )
-    from headstart.pipelines.box_check import refuse_box_format
     from headstart.pipelines.evaluate import evaluate_model
 
     refuse_box_format(box_format)

@@ -1,25 +1,31 @@
-"""Check a labeled dataset: report findings, draw near-duplicates, write a split without leaks."""
+"""Check a labeled or annotated dataset: report findings, draw duplicates and boxes, write a split without leaks."""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 from abc import abstractmethod
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.data.boxes.reader import read_boxes
+from headstart.data.boxes.records import DetectionSamples
+from headstart.data.boxes.split import as_samples
 from headstart.data.sources import read
 from headstart.data.split import write_split
 from headstart.errors import HeadstartError, UsageError
-from headstart.events import CheckFinished, Event, EventStream, FileWritten, FindingMade
+from headstart.events import CheckFinished, Event, EventStream, FileWritten, FindingMade, Stage
 from headstart.messages.numbers import pluralize
 from headstart.messages.reading import reading_to_json
 from headstart.messages.summaries import rank_findings
 from headstart.pipelines.show import save_sheet
+from headstart.quality.box_contact_sheet import draw_box_sheet
+from headstart.quality.box_findings import box_findings, box_report_to_json
+from headstart.quality.box_inspection import BoxReport, apply_box_report, inspect_box_dataset
 from headstart.quality.contact_sheet import draw_pairs
 from headstart.quality.inspection import AppliedReport, apply_report
 from headstart.quality.inspector import DatasetInspector
@@ -31,31 +37,78 @@ from headstart.runs.files import write_json
 from headstart.types.codes import USER_TEST_SPLIT, Finding, NoteKind
 from headstart.types.records import DatasetReport, Samples, Split
 from headstart.utils.limits import MAX_PIXELS
+from headstart.utils.serialization import plain
 
 if TYPE_CHECKING:
     from headstart.features.extractor import FeatureExtractor
 
-__all__ = ["DatasetCheck", "ImageCheckResult", "check_data", "save_repaired_split"]
+__all__ = [
+    "BoxCheckResult",
+    "CheckOptions",
+    "DatasetCheck",
+    "ImageCheckResult",
+    "check_boxes",
+    "check_images",
+]
 
 _MAX_PAIRS = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """Options of a check.
+
+    Attributes:
+        backbone: Backbone whose features confirm near-duplicates and measure the effect of groups on the score.
+        layout, label_pattern, first_id, group_from, intensity_range: As in `train`.
+        allow_external_paths, num_threads, offline: As in `train`.
+        max_pixels: Larger images are rejected.
+        box_format: As `detect.box_format` in `train`.
+        use_network: Whether to extract features; never without the training extra.
+        use_cache: Whether scans and reports are cached on disk.
+    """
+
+    backbone: str = "efficientnet_lite0"
+    layout: str | None = None
+    label_pattern: str | None = None
+    first_id: int | str | None = None
+    group_from: str | None = None
+    intensity_range: tuple[float, float] | None = None
+    allow_external_paths: bool = False
+    max_pixels: int = MAX_PIXELS
+    num_threads: int | None = None
+    box_format: str | None = None
+    offline: bool = False
+    use_network: bool = True
+    use_cache: bool = True
 
 
 class DatasetCheck(Story):
     """A dataset with the findings of its check.
 
     Attributes:
+        samples: The images.
+        group_from: As in `train`.
         events: Events of the check, rendered by its text and HTML.
         findings: All findings, most severe first.
     """
+
+    samples: Samples | DetectionSamples
+    group_from: str | None
 
     @property
     @abstractmethod
     def findings(self) -> tuple[Finding, ...]:
         """Return all findings, most severe first."""
 
-    @abstractmethod
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """See `Story`."""
+        return (*reading_events(self.samples, is_checked=True), *map(FindingMade, self.findings), self.finish())
+
     def finish(self) -> CheckFinished:
         """Return the event that ends the check."""
+        return CheckFinished(str(self.samples.root), len(self.samples), is_final=True)
 
     def report(self, events: EventStream) -> None:
         """Emit the findings and the end of the check."""
@@ -117,15 +170,6 @@ class ImageCheckResult(DatasetCheck):
         """See `DatasetCheck`."""
         return tuple(rank_findings(dataset_findings(self.dataset_report)))
 
-    @property
-    def events(self) -> tuple[Event, ...]:
-        """See `DatasetCheck`."""
-        return (*reading_events(self.samples, is_checked=True), *map(FindingMade, self.findings), self.finish())
-
-    def finish(self) -> CheckFinished:
-        """See `DatasetCheck`."""
-        return CheckFinished(self.samples.root, len(self.samples), is_final=True)
-
     def to_json(self) -> dict[str, Any]:
         """See `DatasetCheck`."""
         return {**report_to_json(self.dataset_report), **reading_to_json(self.samples.notes)}
@@ -159,65 +203,100 @@ class ImageCheckResult(DatasetCheck):
         """See `DatasetCheck`; images with conflicting labels are excluded too."""
         applied = apply_report(self.samples, self.dataset_report, group_from=self.group_from)
         assignment = np.array([s.split or "train" for s in self.samples], dtype="<U5")
-        save_repaired_split(self.samples, assignment, applied, out, events)
+        _save_repaired_split(self.samples, assignment, applied, out, events)
 
 
-def check_data(
-    data: str,
-    events: EventStream,
-    *,
-    backbone: str = "efficientnet_lite0",
-    layout: str | None = None,
-    label_pattern: str | None = None,
-    first_id: int | str | None = None,
-    group_from: str | None = None,
-    intensity_range: tuple[float, float] | None = None,
-    allow_external_paths: bool = False,
-    max_pixels: int = MAX_PIXELS,
-    num_threads: int | None = None,
-    offline: bool = False,
-    use_network: bool = True,
-    use_cache: bool = True,
-) -> ImageCheckResult:
-    """Read and check a dataset; no file is changed.
+@dataclass(frozen=True, repr=False)
+class BoxCheckResult(DatasetCheck):
+    """Images with boxes and their dataset report."""
 
-    Args:
-        data: As in `train`.
-        events: The event stream.
-        backbone: Backbone whose features confirm near-duplicates and measure the effect of groups on the score.
-        layout, label_pattern, first_id, group_from, intensity_range: As in `train`.
-        allow_external_paths, num_threads, offline: As in `train`.
-        max_pixels: Larger images are rejected.
-        use_network: Whether to extract features; never without the training extra.
-        use_cache: Whether scans and reports are cached on disk.
-    """
+    samples: DetectionSamples
+    dataset_report: BoxReport
+    group_from: str | None = None
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """See `DatasetCheck`."""
+        return tuple(rank_findings(box_findings(self.dataset_report)))
+
+    def finish(self) -> CheckFinished:
+        """See `DatasetCheck`; with the number of boxes per class."""
+        return replace(super().finish(), evidence={"classes": plain(self.dataset_report.classes)})
+
+    def to_json(self) -> dict[str, Any]:
+        """See `DatasetCheck`."""
+        return box_report_to_json(self.dataset_report)
+
+    def to_pandas(self) -> Any:
+        """Return the annotations that were fixed or dropped, as a DataFrame."""
+        return import_pandas().DataFrame([asdict(p) for p in self.dataset_report.problems])
+
+    def draw_sheet(self, out: str, events: EventStream) -> None:
+        """See `DatasetCheck`: images with problems first, then each class and the near-duplicates."""
+        images = self.dataset_report.images
+        pairs = list(dict.fromkeys((*images.leaks, *images.duplicates, *images.near_duplicates)))
+        sheet = draw_box_sheet(self.samples, has_problems=True, pairs=pairs, intensity_range=images.intensity_range)
+        save_sheet(sheet, out, events)
+
+    def write_repaired_split(self, out: str, events: EventStream) -> None:
+        """See `DatasetCheck`."""
+        if not any(self.samples.split):
+            raise UsageError("the data have no split to repair.", hint="remove --repair")
+        applied = apply_box_report(self.samples, self.dataset_report, group_from=self.group_from)
+        assignment = np.array(self.samples.split, dtype="<U5")
+        _save_repaired_split(as_samples(self.samples), assignment, applied, out, events)
+
+
+def check_images(data: str, options: CheckOptions, events: EventStream) -> ImageCheckResult:
+    """Read and check labeled images; no file is changed."""
     samples = read(
-        data, layout=layout, label_pattern=label_pattern, first_id=first_id, allow_external_paths=allow_external_paths
+        data,
+        layout=options.layout,
+        label_pattern=options.label_pattern,
+        first_id=options.first_id,
+        allow_external_paths=options.allow_external_paths,
     )
     report_reading(samples, events, is_checked=True)
     inspector = DatasetInspector(
         samples,
         events,
-        intensity_range=intensity_range,
-        max_pixels=max_pixels,
-        group_from=group_from,
-        num_threads=num_threads,
-        use_cache=use_cache,
+        intensity_range=options.intensity_range,
+        max_pixels=options.max_pixels,
+        group_from=options.group_from,
+        num_threads=options.num_threads,
+        use_cache=options.use_cache,
     )
-    if use_network and importlib.util.find_spec("torch") is not None:
-        chosen, _ = inspector.find_range()
-        embedder = _open(events, backbone, chosen, max_pixels, num_threads, offline)
-        if embedder is not None:
-            features = embedder.embed(samples.paths, samples.names, events, scanner=inspector.scanner).features
-            if features.is_ok.any():
-                report = inspector.inspect(features, f"{embedder.graph.digest}-{embedder.spec.digest}")
-                return ImageCheckResult(samples, report, group_from)
-            return ImageCheckResult(samples, inspector.inspect(), group_from)
-    inspector.scan()
-    return ImageCheckResult(samples, inspector.inspect(), group_from)
+    embedder = None
+    if options.use_network and importlib.util.find_spec("torch") is not None:
+        embedder = _open(options, inspector.find_range()[0], events)
+    if embedder is None:
+        inspector.scan()
+        return ImageCheckResult(samples, inspector.inspect(), options.group_from)
+    features = embedder.embed(samples.paths, samples.names, events, scanner=inspector.scanner).features
+    report = inspector.inspect(features, embedder.key) if features.is_ok.any() else inspector.inspect()
+    return ImageCheckResult(samples, report, options.group_from)
 
 
-def save_repaired_split(
+def check_boxes(data: str, options: CheckOptions, events: EventStream) -> BoxCheckResult:
+    """Read and check images with boxes by their pixels; no file is changed."""
+    samples = read_boxes(
+        data,
+        allow_external_paths=options.allow_external_paths,
+        max_pixels=options.max_pixels,
+        box_format=options.box_format,
+    )
+    report_reading(samples, events, is_checked=True)
+    report = inspect_box_dataset(
+        samples,
+        max_pixels=options.max_pixels,
+        num_threads=options.num_threads,
+        progress=events.progress(Stage.SCAN),
+        group_from=options.group_from,
+    )
+    return BoxCheckResult(samples, report, options.group_from)
+
+
+def _save_repaired_split(
     samples: Samples, assignment: NDArray[np.str_], applied: AppliedReport, out: str, events: EventStream
 ) -> None:
     """Repair (N,) assignments, write them as a split file, and report how many images moved or were dropped.
@@ -241,21 +320,20 @@ def save_repaired_split(
 
 
 def _open(
-    events: EventStream,
-    backbone: str,
-    intensity_range: tuple[float, float] | None,
-    max_pixels: int,
-    num_threads: int | None,
-    offline: bool,
+    options: CheckOptions, intensity_range: tuple[float, float] | None, events: EventStream
 ) -> FeatureExtractor | None:
     """Open the feature extractor; return None with a warning where that fails."""
     from headstart.features.extractor import ExtractorOptions, open_embedder
 
-    options = ExtractorOptions(
-        backbone, intensity_range=intensity_range, max_pixels=max_pixels, num_threads=num_threads, offline=offline
+    wanted = ExtractorOptions(
+        options.backbone,
+        intensity_range=intensity_range,
+        max_pixels=options.max_pixels,
+        num_threads=options.num_threads,
+        offline=options.offline,
     )
     try:
-        return open_embedder(options, events)
+        return open_embedder(wanted, events)
     except HeadstartError as error:
         events.warn(NoteKind.NO_BACKBONE_FOR_CHECK, reason=error.message)
         return None

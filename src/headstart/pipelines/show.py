@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 from headstart.backbones.cards import find_card
+from headstart.data.boxes.reader import read_boxes
 from headstart.data.sources import read
 from headstart.errors import DataError, UsageError
 from headstart.events import EventStream, FileWritten
 from headstart.preprocessing.augmentation import parse_augment
+from headstart.quality.box_contact_sheet import draw_box_sheet
 from headstart.quality.contact_sheet import draw_by_class, draw_views
 from headstart.quality.reading_events import report_reading
 from headstart.training.plan import default_augment
 from headstart.utils.system import atomic_file
 
-__all__ = ["save_sheet", "sheet_kind", "show_images"]
+__all__ = ["save_sheet", "sheet_kind", "show_boxes", "show_images"]
 
 _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
@@ -47,6 +49,21 @@ def show_images(
         strengths = parse_augment(augment if augment is not None else default_augment("finetune"))
         return draw_views(samples, spec, strengths, count=num_augmented, num_images=per_class, seed=seed)
     return draw_by_class(samples, per_class=per_class, seed=seed, side=side, preprocessed=spec)
+
+
+def show_boxes(
+    data: str,
+    events: EventStream,
+    *,
+    per_class: int,
+    seed: int,
+    allow_external_paths: bool = False,
+    box_format: str | None = None,
+) -> Any:
+    """Draw random images of each class with their boxes on one contact sheet; see `api.show`."""
+    samples = read_boxes(data, allow_external_paths=allow_external_paths, box_format=box_format)
+    report_reading(samples, events)
+    return draw_box_sheet(samples, per_class=per_class, seed=seed)
 
 
 def sheet_kind(out: str) -> str:

@@ -95,12 +95,12 @@ def train_detector(
     samples, manifest = read_box_samples(settings)
     with own_run_folder(settings.out, started=time.monotonic() - (clock() - started)) as folder:
         report_reading(samples, events)
-        run = RunContext(resolved, events, folder, {"read": clock() - started}, clock)
+        run = RunContext(resolved, events, folder, {"read": clock() - started}, clock, started)
         bundle, temporary = folder / "bundle", folder / _TEMPORARY
         data = _prepare(run, samples, manifest)
         with run.timed("prepare"):
             backbone = DetectorBackbone(settings, data.spec, len(data.samples.class_names), events)
-        planned, trained = _fit(run, data, backbone, Journal(folder / JOURNAL, journal), started)
+        planned, trained = _fit(run, data, backbone, Journal(folder / JOURNAL, journal))
         detector = backbone.detector(trained.net, planned.plan)
         with run.timed("export"), events.stage(Stage.EXPORT_MODEL):
             temporary.mkdir(parents=True, exist_ok=True)
@@ -119,7 +119,7 @@ def train_detector(
         run.write_settings()
         run.duration_s["total"] = clock() - started
         write_detector_files(run, data, planned, trained, scored, calibration, parity)
-        _finish(run, data, scored, started)
+        _finish(run, data, scored)
     return folder
 
 
@@ -239,7 +239,7 @@ def _decide(run: RunContext, samples: DetectionSamples, split: Split, decisions:
 
 
 def _fit(
-    run: RunContext, data: DetectorData, backbone: DetectorBackbone, journal: Journal, started: float
+    run: RunContext, data: DetectorData, backbone: DetectorBackbone, journal: Journal
 ) -> tuple[PlannedDetector, TrainedDetector]:
     """Plan the training, within the budget if there is one, and train."""
     from headstart.pipelines.detector_training import train_phases
@@ -264,7 +264,7 @@ def _fit(
             if settings.time_budget is None:
                 planned = PlannedDetector(*planner.plan(), train)
             else:
-                budget = TimeBudget(started, 60.0 * settings.time_budget, run.clock, (settings.folds or 0) + 1)
+                budget = TimeBudget(run.started, 60.0 * settings.time_budget, run.clock, (settings.folds or 0) + 1)
                 scored = np.concatenate([data.split.where("val"), data.split.where("test")])
                 images = BudgetImages(train, data.samples.boxes, backbone.num_classes, scored)
                 within = BudgetPlanner(budget, trainer, planner, journal, images, seed=settings.seed)
@@ -314,7 +314,7 @@ def _verify(
     return parity
 
 
-def _finish(run: RunContext, data: DetectorData, scored: Mapping[str, ScoredBlock], started: float) -> None:
+def _finish(run: RunContext, data: DetectorData, scored: Mapping[str, ScoredBlock]) -> None:
     """Write the report, emit score and files, and mark the run as complete."""
     folder, events = run.folder, run.events
     num_images = report_detector_run(folder, data.samples, events, has_images=run.resolved.settings.include_images)
@@ -322,6 +322,6 @@ def _finish(run: RunContext, data: DetectorData, scored: Mapping[str, ScoredBloc
     if num_images is not None:
         events.emit(FileWritten("report", str(folder / "report.html"), {"num_images": num_images}))
     predict = (f"headstart predict {shell_path(folder)} NEW_IMAGES", None)
-    events.emit(RunFinished(run.clock() - started, str(folder), (predict,)))
+    events.emit(RunFinished(run.clock() - run.started, str(folder), (predict,)))
     shutil.rmtree(folder / _TEMPORARY, ignore_errors=True)
     run.end()

@@ -1,17 +1,20 @@
-"""Turn the check of images with boxes into findings."""
+"""Turn the check of images with boxes into findings and JSON."""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
+from headstart.messages.findings import finding_to_json
+from headstart.messages.reading import reading_to_json
 from headstart.quality.box_inspection import BoxReport, is_dropped
-from headstart.quality.report_findings import dataset_findings
+from headstart.quality.report_findings import dataset_findings, report_to_json
 from headstart.types.codes import Evidence, Finding, FindingKind, Severity
 from headstart.types.records import Problem
 
-__all__ = ["box_findings", "box_problem_findings"]
+__all__ = ["box_findings", "box_problem_findings", "box_report_to_json"]
 
 _EXAMPLES = 5
 
@@ -42,3 +45,22 @@ def box_problem_findings(problems: Iterable[Problem]) -> list[Finding]:
         }
         findings.append(Finding(code, severity, evidence))
     return findings
+
+
+def box_report_to_json(report: BoxReport) -> dict[str, Any]:
+    """Return the report as a JSON-able value."""
+    return {
+        "schema": 1,
+        "task": "detect",
+        "layout": report.layout,
+        "num_images": report.num_images,
+        "num_boxes": report.num_boxes,
+        "num_empty": report.num_empty,
+        "classes": [asdict(c) | {"side_range": list(c.side_range)} for c in report.classes],
+        "problems": [asdict(p) for p in report.problems],
+        "counts": dict(Counter(p.kind for p in report.problems)),
+        "images": report_to_json(report.images),
+        "findings": [finding_to_json(f) for f in box_findings(report)],
+        **reading_to_json(report.notes),
+        "is_misleading": report.is_misleading,
+    }
