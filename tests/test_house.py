@@ -120,7 +120,6 @@ LONG_FUNCTIONS = {
     "evaluation/metrics.py:evaluate",
     "quality/inspection.py:inspect_dataset",
     "reports/svg_charts.py:curves",
-    "training/probe_comparison.py:compare_to_probe",
 }
 
 # Functions outside the command line with more than `MAX_PARAMETERS` parameters; the list may only shrink.
@@ -139,9 +138,7 @@ WIDE_SIGNATURES = {
     "features/decoded_cache.py:DecodedImages.__init__",
     "features/extraction.py:embed_files",
     "features/view_activations.py:ViewActivations.__init__",
-    "pipelines/show.py:show_images",
     "quality/inspection.py:inspect_dataset",
-    "training/probe_comparison.py:compare_to_probe",
 }
 
 

@@ -12,7 +12,7 @@ from tiny_networks import PLAN, MemorySource, Owner, make_net, make_task
 
 from headstart.training.batch_sources import SizedSource
 from headstart.training.loop import Training, normalized_rows
-from headstart.training.probe_comparison import SHARES, compare_to_probe
+from headstart.training.probe_comparison import SHARES, PairedLogits, compare_to_probe
 
 
 class Recording:
@@ -79,10 +79,11 @@ def test_best_of_several_plans_is_rarely_accepted_by_chance(arms: int) -> None:
         ways = [np.stack([truth + s * (end - truth) for s in SHARES]) for end in ends]
         first = folds == 0
         gains = [
-            compare_to_probe(truth[first], w[:, first], ids[first], folds[first], seed=trial).best_gain for w in ways
+            compare_to_probe(PairedLogits(truth[first], w[:, first], ids[first], folds[first]), seed=trial).best_gain
+            for w in ways
         ]
         best = ways[int(np.argmax(gains))]
-        accepted += max(gains) > 0 and compare_to_probe(truth, best, ids, folds, seed=trial).is_better
+        accepted += max(gains) > 0 and compare_to_probe(PairedLogits(truth, best, ids, folds), seed=trial).is_better
     assert accepted <= 40
 
 

@@ -152,7 +152,7 @@ def show(
         UsageError: The sheet cannot be written.
     """
     from headstart.data.boxes.reader import has_boxes
-    from headstart.pipelines.show import save_sheet, sheet_kind, show_boxes, show_images
+    from headstart.pipelines.show import NetworkView, save_sheet, sheet_kind, show_boxes, show_images
 
     started = time.monotonic()
     place, events = os.fspath(data), events or open_stream(verbose)
@@ -177,14 +177,13 @@ def show(
         )
     else:
         refuse_box_format(box_format)
+        is_preprocessed = preprocessed or num_augmented is not None
         sheet = show_images(
             place,
             events,
             per_class=per_class,
             seed=seed,
-            preprocessed=(backbone, image_size, resize_mode) if preprocessed or num_augmented is not None else None,
-            num_augmented=num_augmented,
-            augment=augment,
+            view=NetworkView(backbone, image_size, resize_mode, num_augmented, augment) if is_preprocessed else None,
             layout=layout,
             first_id=first_id,
             allow_external_paths=allow_external_paths,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,20 @@ from headstart.quality.reading_events import report_reading
 from headstart.training.plan import default_augment
 from headstart.utils.system import atomic_file
 
-__all__ = ["save_sheet", "sheet_kind", "show_boxes", "show_images"]
+__all__ = ["NetworkView", "save_sheet", "sheet_kind", "show_boxes", "show_images"]
 
 _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
+
+
+@dataclass(frozen=True)
+class NetworkView:
+    """Network inputs to draw instead of the stored images; `num_augmented` views of each image, or None for one."""
+
+    backbone: str
+    image_size: int | None
+    resize_mode: str
+    num_augmented: int | None = None
+    augment: str | None = None
 
 
 def show_images(
@@ -28,27 +40,23 @@ def show_images(
     *,
     per_class: int,
     seed: int,
-    preprocessed: tuple[str, int | None, str] | None,
+    view: NetworkView | None,
     layout: str | None,
     first_id: int | str | None = None,
     allow_external_paths: bool,
-    num_augmented: int | None = None,
-    augment: str | None = None,
 ) -> Any:
-    """Draw images per class; see `api.show`. `preprocessed`: (backbone, image_size, resize_mode), for views."""
+    """Draw images per class; see `api.show`."""
     samples = read(data, layout=layout, first_id=first_id, allow_external_paths=allow_external_paths, task="images")
     report_reading(samples, events)
     if not len(samples):
         raise DataError("there are no images to show.")
-    spec = None
-    if preprocessed is not None:
-        backbone, image_size, resize_mode = preprocessed
-        spec = find_card(backbone).image_spec(image_size).with_(resize_mode=resize_mode)
-    side = 128 if spec is None else max(spec.size_hw)
-    if spec is not None and num_augmented is not None:
-        strengths = parse_augment(augment if augment is not None else default_augment("finetune"))
-        return draw_views(samples, spec, strengths, count=num_augmented, num_images=per_class, seed=seed)
-    return draw_by_class(samples, per_class=per_class, seed=seed, side=side, preprocessed=spec)
+    if view is None:
+        return draw_by_class(samples, per_class=per_class, seed=seed, side=128)
+    spec = find_card(view.backbone).image_spec(view.image_size).with_(resize_mode=view.resize_mode)
+    if view.num_augmented is None:
+        return draw_by_class(samples, per_class=per_class, seed=seed, side=max(spec.size_hw), preprocessed=spec)
+    strengths = parse_augment(view.augment if view.augment is not None else default_augment("finetune"))
+    return draw_views(samples, spec, strengths, count=view.num_augmented, num_images=per_class, seed=seed)
 
 
 def show_boxes(

@@ -23,7 +23,7 @@ from headstart.training.folds import make_folds
 from headstart.training.jobs import TrainingResult
 from headstart.training.log import EpochLog
 from headstart.training.plan import FinetunePlan
-from headstart.training.probe_comparison import ProbeComparison, compare_to_probe
+from headstart.training.probe_comparison import PairedLogits, ProbeComparison, compare_to_probe
 from headstart.training.trainer import FinetuneTrainer, Refit
 from headstart.types.codes import EvaluationProtocol, EvaluationSetup, JsonValue, NoteKind, SplitSource
 
@@ -145,17 +145,16 @@ class HeldOutTrainer:
 
     def compare(self, trainings: HeldOutTrainings, *, is_probe_allowed: bool = True) -> ProbeComparison:
         """Compare with the probe, paired; a requested model cannot be the probe itself."""
-        return compare_to_probe(
+        paired = PairedLogits(
             trainings.probe,
             trainings.tuned,
             self.data.labels(trainings.samples),
             trainings.folds,
-            groups=self.data.split.groups_of(trainings.samples),
-            shares=trainings.results[0].shares,
-            sample_weights=self._sample_weights(trainings.samples),
-            is_probe_allowed=is_probe_allowed,
-            seed=self.settings.seed,
+            self.data.split.groups_of(trainings.samples),
+            trainings.results[0].shares,
+            self._sample_weights(trainings.samples),
         )
+        return compare_to_probe(paired, is_probe_allowed=is_probe_allowed, seed=self.settings.seed)
 
     def describe(self, comparison: ProbeComparison, trainings: HeldOutTrainings) -> dict[str, JsonValue]:
         """Return the result of a comparison as evidence."""

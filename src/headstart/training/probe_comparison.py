@@ -16,7 +16,7 @@ from headstart.errors import InvalidEvaluationError
 from headstart.types.codes import JsonValue
 from headstart.types.records import Features
 
-__all__ = ["MULTIPLIERS", "SHARES", "ProbeComparison", "compare_to_probe", "refuse_finetuned_features"]
+__all__ = ["MULTIPLIERS", "SHARES", "PairedLogits", "ProbeComparison", "compare_to_probe", "refuse_finetuned_features"]
 
 SHARES = (0.25, 0.5, 0.75, 1.0)
 """Candidate interpolation factors between the probe (0) and the fine-tuned network (1)."""
@@ -70,64 +70,58 @@ class ProbeComparison:
         return {**numbers, "is_worse": self.is_worse}
 
 
-def compare_to_probe(
-    probe_logits: NDArray[np.floating],
-    tuned_logits: NDArray[np.floating],
-    class_ids: Ids,
-    folds: Ids,
-    *,
-    groups: Ids | None = None,
-    shares: Sequence[float] = SHARES,
-    sample_weights: NDArray[np.floating] | None = None,
-    is_probe_allowed: bool = True,
-    seed: int = 0,
-) -> ProbeComparison:
-    """Compare out-of-fold logits of a fine-tuned network and the probe.
+@dataclass(frozen=True)
+class PairedLogits:
+    """Out-of-fold logits of a fine-tuned network and the probe for the same N images.
 
-    Args:
-        probe_logits: (N, K) of the fold's own probe, temperature applied.
-        tuned_logits: (A, N, K) of the network at each of `shares`.
+    Attributes:
+        probe: (N, K) of the fold's own probe, temperature applied.
+        tuned: (A, N, K) of the network at each of `shares`.
         class_ids: (N,) labels.
         folds: (N,) fold of each image; one fold is split into halves (groups kept whole).
         groups: (N,) group ids; groups are resampled as a whole.
         shares: The A interpolation factors; (1,) without interpolation.
         sample_weights: (N,) weights, where classes are weighted.
+    """
+
+    probe: NDArray[np.floating]
+    tuned: NDArray[np.floating]
+    class_ids: Ids
+    folds: Ids
+    groups: Ids | None = None
+    shares: Sequence[float] = SHARES
+    sample_weights: NDArray[np.floating] | None = None
+
+
+def compare_to_probe(paired: PairedLogits, *, is_probe_allowed: bool = True, seed: int = 0) -> ProbeComparison:
+    """Compare out-of-fold logits of a fine-tuned network and the probe.
+
+    Args:
+        paired: The logits.
         is_probe_allowed: Whether factor 0 is a candidate; False for a requested model.
         seed: Random seed of halves and bootstrap.
     """
-    num = len(class_ids)
+    class_ids, shares, num = paired.class_ids, paired.shares, len(paired.class_ids)
     rng = np.random.default_rng(seed)
-    units = np.arange(num) if groups is None else np.unique(groups, return_inverse=True)[1]
-    weights = np.ones(num) if sample_weights is None else np.asarray(sample_weights, dtype=np.float64)
-    parts = np.unique(folds, return_inverse=True)[1]
+    units = np.arange(num) if paired.groups is None else np.unique(paired.groups, return_inverse=True)[1]
+    weights = np.ones(num) if paired.sample_weights is None else np.asarray(paired.sample_weights, dtype=np.float64)
+    parts = np.unique(paired.folds, return_inverse=True)[1]
     if parts.max() == 0:  # one fold: two halves
         side = rng.permutation(np.arange(units.max() + 1) % 2)
         parts = side[units]
     candidates = [(0, 1.0), *((a + 1, m) for a in range(len(shares)) for m in MULTIPLIERS)]
-    every = [np.asarray(probe_logits, dtype=np.float64), *np.asarray(tuned_logits, dtype=np.float64)]
+    every = [np.asarray(paired.probe, dtype=np.float64), *np.asarray(paired.tuned, dtype=np.float64)]
     losses = np.stack([_losses(m * every[a], class_ids) for a, m in candidates])  # (C, N)
     hits = np.stack([z.argmax(axis=1) == class_ids for z in every])  # (A + 1, N)
 
     first = 0 if is_probe_allowed else 1
-    num_parts = int(parts.max()) + 1
-    inside = np.stack([parts == f for f in range(num_parts)])  # (F, N)
-
-    def gain(counts: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Return (B,) gains and (B, F) choices of (B, N) draw counts."""
-        weighted = counts * weights
-        per_part = np.stack([(weighted * i) @ losses.T for i in inside])  # (F, B, C)
-        total = per_part.sum(axis=0)  # (B, C)
-        choice = np.stack([first + (total - own)[:, first:].argmin(axis=1) for own in per_part], axis=1)  # (B, F)
-        rows = np.arange(len(counts))
-        tuned = sum(per_part[f][rows, choice[:, f]] for f in range(num_parts))
-        return (total[:, 0] - tuned) / np.maximum(weighted.sum(axis=1), 1e-12), choice
-
-    (observed,), (choice,) = gain(np.ones((1, num)))
+    (observed,), (choice,) = _gains(np.ones((1, num)), losses, weights, parts, first)
     num_units = int(units.max()) + 1
     draws = rng.multinomial(num_units, np.full(num_units, 1.0 / num_units), size=_NUM_DRAWS)[:, units]
-    low, high = np.quantile(gain(draws.astype(np.float64))[0], (1.0 - _CONFIDENCE, _CONFIDENCE))
-    at = np.array([candidates[choice[f]][0] for f in range(num_parts)])[parts]
-    scale = np.array([candidates[choice[f]][1] for f in range(num_parts)])[parts]
+    drawn, _ = _gains(draws.astype(np.float64), losses, weights, parts, first)
+    low, high = np.quantile(drawn, (1.0 - _CONFIDENCE, _CONFIDENCE))
+    at = np.array([candidates[c][0] for c in choice])[parts]
+    scale = np.array([candidates[c][1] for c in choice])[parts]
     logits = np.stack(every)[at, np.arange(num)] * scale[:, None]
     difference = hits[at, np.arange(num)].astype(np.float64) - hits[0]
     by_unit = np.bincount(units, weights=difference - difference.mean(), minlength=num_units)
@@ -148,6 +142,28 @@ def compare_to_probe(
         best_gain=float((pooled[0] - pooled[best]) / max(float(weights.sum()), 1e-12)),
         logits=logits.astype(np.float32),
     )
+
+
+def _gains(
+    counts: NDArray[np.float64], losses: NDArray[np.float64], weights: NDArray[np.float64], parts: Ids, first: int
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """Return (B,) gains over candidate 0, each part with the candidate that is best on the others, and (B, F) choices.
+
+    Args:
+        counts: (B, N) how often each draw has each image.
+        losses: (C, N) log-losses of the candidates.
+        weights: (N,) of the images.
+        parts: (N,) part of each image, 0 .. F - 1.
+        first: First candidate that may be chosen.
+    """
+    weighted = counts * weights
+    num_parts = int(parts.max()) + 1
+    per_part = np.stack([(weighted * (parts == f)) @ losses.T for f in range(num_parts)])  # (F, B, C)
+    total = per_part.sum(axis=0)  # (B, C)
+    choice = np.stack([first + (total - own)[:, first:].argmin(axis=1) for own in per_part], axis=1)  # (B, F)
+    rows = np.arange(len(counts))
+    tuned = sum(per_part[f][rows, choice[:, f]] for f in range(num_parts))
+    return (total[:, 0] - tuned) / np.maximum(weighted.sum(axis=1), 1e-12), choice
 
 
 def refuse_finetuned_features(features: Features, index: Ids) -> None:
