@@ -130,7 +130,6 @@ WIDE_SIGNATURES = {
     "api/functions.py:evaluate",
     "api/functions.py:report",
     "detection/metrics.py:evaluate_detections",
-    "evaluation/learning_curve.py:forecast_curve",
     "evaluation/metrics.py:evaluate",
     "evaluation/paired_comparison.py:compare_paired",
     "export/bundle_writer.py:write_bundle",

@@ -21,6 +21,7 @@ Float = NDArray[np.float64]
 FLOORS = np.linspace(0.0, 0.95, 13)
 SLOPES = np.linspace(0.05, 1.5, 16)
 _LEVELS = np.linspace(-4.0, 4.0, 25)  # of error(N), in standard errors
+_FACTORS = (2.0, 4.0)  # multiples of N that are forecast
 _MISFIT = 0.05  # fraction of an error by which real curves leave a power law
 _HEAD_VARIANCE = 0.3  # variance of one head's accuracy about the curve, in units of p (1 - p) / n
 
@@ -93,11 +94,10 @@ def forecast_curve(
     *,
     groups: NDArray[np.int64] | None = None,
     bias: float = 0.0,
-    factors: tuple[float, ...] = (2.0, 4.0),
     num_draws: int = 200,
     seed: int = 0,
 ) -> LearningCurve:
-    """Extrapolate the measured curve.
+    """Extrapolate the measured curve to two and four times as many images.
 
     Args:
         sizes: (S,) ascending numbers of training images; the last one is N.
@@ -106,7 +106,6 @@ def forecast_curve(
         num_classes: K.
         groups: (N,) group of each image, drawn whole.
         bias: Selection bias of the last accuracy.
-        factors: Multiples of N to forecast.
         num_draws: Bootstrap samples for the errors of the points.
         seed: Random seed of the bootstrap.
 
@@ -123,14 +122,14 @@ def forecast_curve(
     draws = _draws(num, groups, num_draws, np.random.default_rng(seed))  # (B, N)
     is_used = np.ones(num, dtype=np.bool_)
     curve, covariance = _points(hits, draws, is_used, groups)
-    total = _extrapolate(sizes, curve, covariance, factors)
+    total = _extrapolate(sizes, curve, covariance, _FACTORS)
     per_class: list[tuple[float, float, float] | None] = []
     for k in range(num_classes):
         mine = class_ids == k
         if mine.sum() < 8:
             per_class.append(None)
             continue
-        part = _extrapolate(sizes, *_points(hits, draws, mine, groups), factors[:1], class_fraction=float(mine.mean()))
+        part = _extrapolate(sizes, *_points(hits, draws, mine, groups), _FACTORS[:1], class_fraction=float(mine.mean()))
         per_class.append(part.gains[0])
     return LearningCurve(total.points, total.fitted, total.forecast, total.gains, tuple(per_class))
 

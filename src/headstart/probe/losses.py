@@ -30,9 +30,7 @@ def log_losses(logits: Float, class_ids: NDArray[np.int64]) -> Float:
     return np.asarray(-log_softmax(logits)[..., np.arange(len(class_ids)), class_ids])
 
 
-def best_multipliers(
-    scores: Float, class_ids: NDArray[np.int64], weights: Float, offset: Float | None = None, num_steps: int = 30
-) -> Float:
+def best_multipliers(scores: Float, class_ids: NDArray[np.int64], weights: Float, offset: Float | None = None) -> Float:
     """Return the multiplier with the lowest weighted log-loss of each set of scores.
 
     The log-loss is convex in the multiplier: Newton steps, none by more than a factor of 4, all sets at once.
@@ -42,7 +40,6 @@ def best_multipliers(
         class_ids: (N,).
         weights: (N,) non-negative, not all 0.
         offset: (N, K) added after multiplying, e.g. log class frequencies.
-        num_steps: Upper bound on steps.
 
     Returns:
         (L,) in [1e-4, 1e4].
@@ -52,7 +49,7 @@ def best_multipliers(
     transposed = np.ascontiguousarray(scores.transpose(2, 0, 1))  # (K, L, N): sums over classes run along memory
     added = 0.0 if offset is None else np.ascontiguousarray(offset.T)[:, None, :]
     t = np.clip(2.0 / (np.sqrt(transposed.var(axis=0).mean(axis=1)) + 1e-12), _LOW, _HIGH)
-    for _ in range(num_steps):
+    for _ in range(30):
         p = t[:, None] * transposed
         p += added
         p -= p.max(axis=0)
@@ -71,9 +68,7 @@ def best_multipliers(
     return np.asarray(t)
 
 
-def best_mixture(
-    parts: Float, class_ids: NDArray[np.int64], weights: Float, start: Float, num_steps: int = 50
-) -> Float:
+def best_mixture(parts: Float, class_ids: NDArray[np.int64], weights: Float, start: Float) -> Float:
     """Fit non-negative ensemble weights of logits by weighted log-loss.
 
     The problem is convex: projected Newton steps with halving, from `start`.
@@ -83,7 +78,6 @@ def best_mixture(
         class_ids: (N,).
         weights: (N,) non-negative, not all 0.
         start: (M,) non-negative.
-        num_steps: Upper bound on steps.
 
     Returns:
         (M,) coefficients.
@@ -98,7 +92,7 @@ def best_mixture(
 
     solution = start.astype(np.float64)
     loss, log_p = loss_and_log_p(solution)
-    for _ in range(num_steps):
+    for _ in range(50):
         p = np.exp(log_p)
         mean = np.einsum("nk,mnk->mn", p, parts)
         slope = (mean - own) @ fraction

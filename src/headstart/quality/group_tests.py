@@ -54,7 +54,6 @@ def permutation_test(
     *,
     within: NDArray[np.int64] | None = None,
     rounds: int = _ROUNDS,
-    seed: int = 0,
 ) -> Evidence:
     """Test whether images of one group are more similar than by chance, within their class.
 
@@ -65,12 +64,11 @@ def permutation_test(
         within: (N,) coarser groups: whole groups are then permuted among them, which tests whether the
             coarser ones explain more than `groups`. None permutes single images.
         rounds: Number of permutations.
-        seed: Random seed.
 
     Returns:
         The result; a p-value of 1 if no two images share a group and a class.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     centered, classes, use = _unit_rows(vectors, groups, class_ids, rng)
     group = groups[use] if within is None else within[use]
     base = _base(centered, classes)
@@ -79,9 +77,7 @@ def permutation_test(
     return _permute_groups(centered, classes, groups[use], group, base, rounds, rng)
 
 
-def off_axis_fraction(
-    vectors: NDArray[np.float32], groups: NDArray[np.int64], class_ids: NDArray[np.int64], *, seed: int = 0
-) -> float:
+def off_axis_fraction(vectors: NDArray[np.float32], groups: NDArray[np.int64], class_ids: NDArray[np.int64]) -> float:
     """Return the fraction of the within-group similarity outside its strongest direction.
 
     Objects differ in many directions; a recording condition (exposure, focus, compression) moves all images along
@@ -91,12 +87,11 @@ def off_axis_fraction(
         vectors: (N, D) image features, at any scale.
         groups: (N,) group of each; -1 is excluded.
         class_ids: (N,) class of each; groups are compared only within a class.
-        seed: Random seed for subsampling.
 
     Returns:
         At most 1; near 0 or below for one direction, and 0 without any similarity.
     """
-    unit, classes, use = _unit_rows(vectors, groups, class_ids, np.random.default_rng(seed))
+    unit, classes, use = _unit_rows(vectors, groups, class_ids, np.random.default_rng(0))
     if not len(use):
         return 0.0
     _, cell = np.unique(np.stack([classes, groups[use]]), axis=1, return_inverse=True)
@@ -108,21 +103,18 @@ def off_axis_fraction(
     return 1.0 - float(np.linalg.eigvalsh(scatter)[-1]) / total if total > 0 else 0.0
 
 
-def similarity_across(
-    vectors: NDArray[np.float32], groups: NDArray[np.int64], class_ids: NDArray[np.int64], *, seed: int = 0
-) -> float:
+def similarity_across(vectors: NDArray[np.float32], groups: NDArray[np.int64], class_ids: NDArray[np.int64]) -> float:
     """Return the mean cosine of samples of one group in different classes, each relative to its class mean.
 
     Args:
         vectors: (N, D) image features, at any scale.
         groups: (N,) group of each; -1 is excluded.
         class_ids: (N,) class of each.
-        seed: Random seed for subsampling.
 
     Returns:
         Near 0 if a group has nothing in common across classes, or is in one class.
     """
-    unit, classes, use = _unit_rows(vectors, groups, class_ids, np.random.default_rng(seed))
+    unit, classes, use = _unit_rows(vectors, groups, class_ids, np.random.default_rng(0))
     if not len(use):
         return 0.0
 

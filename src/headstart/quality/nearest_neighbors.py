@@ -24,7 +24,6 @@ def nearest(
     *,
     count: int,
     least: float,
-    seed: int = 0,
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]:
     """Return the nearest entries of other owners for each query.
 
@@ -35,7 +34,6 @@ def nearest(
         entry_owner: (E,) owner of each entry.
         count: Maximum number of matches per query.
         least: Minimum cosine of a match.
-        seed: Random seed of the cells.
 
     Returns:
         (query, entry, cosine) of the matches, each (M,), best first for each query.
@@ -47,7 +45,7 @@ def nearest(
             rows = np.arange(start, min(start + _ROWS, len(queries)))
             matches.append(_best(queries, query_owner, rows, entries, entry_owner, every, count, least))
     else:
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(0)
         num_cells = int(np.sqrt(len(entries)))
         centers = entries[np.sort(rng.choice(len(entries), num_cells, replace=False))]
         cell_of = _top_cells(entries, centers, 1)[:, 0]
