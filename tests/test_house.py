@@ -107,6 +107,11 @@ def test_no_import_cycles() -> None:
         walk(path, ())
 
 
+def test_only_pipelines_see_the_run_context() -> None:
+    users = {own_layer(p) for p in FILES if "RunContext" in p.read_text("utf-8")}
+    assert users == {"pipelines", "runs"}
+
+
 def test_no_file_exceeds_500_lines() -> None:
     long = {str(p.relative_to(SOURCE)): n for p in FILES if (n := len(p.read_text("utf-8").splitlines())) > 500}
     assert not long

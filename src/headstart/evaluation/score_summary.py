@@ -40,7 +40,7 @@ def summarize_classification(metrics: Mapping[str, Any]) -> dict[str, Any]:
         "accuracy": _estimate(block["accuracy"]),
         "balanced_accuracy": _estimate(block["balanced_accuracy"]),
         "majority": (baselines.get("majority") or {}).get(metric),
-        "nearest_neighbor": (baselines.get("nearest_neighbor") or baselines.get("nearest_neighbor") or {}).get(metric),
+        "nearest_neighbor": (baselines.get("nearest_neighbor") or {}).get(metric),
         "hardest_class": _hardest(block),
         "leaky": None,
     }
