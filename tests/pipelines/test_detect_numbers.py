@@ -44,7 +44,7 @@ def samples_of(root: Path, truth: list[Boxes]) -> DetectionSamples:
 def finished(root: Path, truth: list[Boxes], detections: list[Detections], is_clean: list[bool]) -> dict[str, Any]:
     """Return the report of a run folder written by the training code."""
     samples = samples_of(root, truth)
-    data: Any = SimpleNamespace(samples=samples, split=SimpleNamespace(groups=None))
+    data: Any = SimpleNamespace(samples=samples, split=SimpleNamespace(groups_of=lambda _: None))
     settings: Any = SimpleNamespace(seed=0, detect=DetectSettings())
     blocks = {"test": HeldOut(np.arange(len(truth)), detections, np.array(is_clean), USER_TEST_SPLIT)}
     calibration = calibrate(data, blocks)

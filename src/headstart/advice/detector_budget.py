@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -229,7 +229,7 @@ class BudgetPlanner:
                 if fitting is not None:
                     break
             spent_s = self._budget.budget_s - left_s - self._fold_scoring_s()
-            return {"spent_s": spent_s, "safety": safety, "fit": None if fitting is None else fitting.to_json()}
+            return {"spent_s": spent_s, "safety": safety, "fit": None if fitting is None else asdict(fitting)}
 
         # The time left and the missing views change between calls.
         return self._journal.once(f"fit-{plan.strategy}-{turn}", fit)
@@ -258,7 +258,7 @@ class BudgetPlanner:
             left_s = self._budget.left_s() - reserve_s - self._fold_scoring_s()
             steps = int(left_s / (costs.step_s * self._budget.num_trainings))
             full_steps = max(1, fit.num_images // min(plan.batch_size, fit.num_images)) * plan.epochs
-            return AffordableTraining(fit.num_images, fit.num_views, max(1, min(steps, full_steps))).to_json()
+            return asdict(AffordableTraining(fit.num_images, fit.num_views, max(1, min(steps, full_steps))))
 
         return AffordableTraining(**self._journal.once("fit", make))
 
@@ -285,7 +285,7 @@ class BudgetPlanner:
     def _decisions(self, pace: DetectPace, asked: DetectPlan, plan: DetectPlan, full_steps: int) -> list[Decision]:
         num_train, fit = len(self._images.train), pace.fit
         evidence: Evidence = {
-            **fit.to_json(),
+            **asdict(fit),
             "num_train": num_train,
             "full_steps": full_steps,
             "view_seconds": pace.costs.view_s,

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 __all__ = [
     "LEAST_STEPS",
@@ -50,10 +49,6 @@ class MeasuredCosts:
     view_s: float
     step_s: float
 
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
-
 
 @dataclass(frozen=True, slots=True)
 class AffordableTraining:
@@ -68,10 +63,6 @@ class AffordableTraining:
     num_images: int
     num_views: int
     num_steps: int
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from headstart.advice.detector_costs import AffordableTraining, FinalSteps, MeasuredCosts
@@ -115,7 +115,7 @@ class DetectPace:
             "view_s": round(self.costs.view_s, 5),
             "step_s": round(self.costs.step_s, 5),
             "image_cpu_s": round(self.final.image_cpu_s, 5),
-            "planned": self.fit.to_json(),
+            "planned": asdict(self.fit),
             "num_steps": [schedule.num_steps for schedule in self.schedules],
             "num_replans": [schedule.num_replans for schedule in self.schedules],
         }

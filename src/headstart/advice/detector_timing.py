@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.advice.detector_costs import MeasuredCosts
 from headstart.detection.plan import DetectPlan
 from headstart.training.batch_sources import epoch_order
 from headstart.utils.system import Clock
@@ -65,7 +64,7 @@ class DetectTimer:
                 break
         cpu_s = sum(busy[_WARMUP_STEPS:]) / self._num_torch_threads
         self._contention = max(1.0, sum(seconds[_WARMUP_STEPS:]) / max(cpu_s, 1e-9))
-        return MeasuredCosts(view_s, max(float(np.median(seconds[_WARMUP_STEPS:])), 1e-6)).to_json()
+        return {"view_s": view_s, "step_s": max(float(np.median(seconds[_WARMUP_STEPS:])), 1e-6)}
 
     def time_final_steps(self, plan: DetectPlan, order: Ids) -> dict[str, Any]:
         """Measure the final steps, after `time_training`; return the measured fields of `FinalSteps`."""

@@ -18,18 +18,15 @@ from headstart.evaluation.score_summary import summarize_detections
 from headstart.inference.detector_runtime import DetectorRuntime
 from headstart.pipelines.detector_state import Calibration, DetectorData, HeldOut, ScoredBlock, TrainedDetector
 from headstart.reports.detection_report import BLOCKS
-from headstart.types.codes import USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationProtocol, EvaluationSetup
+from headstart.types.codes import USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationSetup
 
 __all__ = ["calibrate", "detect_held_out", "headline", "score_held_out", "score_summary"]
 
 
 def detect_held_out(bundle: Path, data: DetectorData, trained: TrainedDetector, num_threads: int) -> dict[str, HeldOut]:
     """Detect objects in the images of the existing blocks among `cv`, `val` and `test`."""
-    split, oof = data.split, trained.oof
-    blocks: dict[str, HeldOut] = {}
-    if oof is not None:
-        setup = EvaluationSetup(EvaluationProtocol.K_FOLD, num_folds=oof.num_folds)
-        blocks["cv"] = HeldOut(oof.samples, oof.detections, np.ones(len(oof.samples), dtype=bool), setup)
+    split = data.split
+    blocks = {} if trained.oof is None else {"cv": trained.oof}
     runtime = DetectorRuntime(str(bundle), num_threads=num_threads)
     for name in ("val", "test"):
         index = split.where(name)
@@ -64,7 +61,7 @@ def score_held_out(
     data: DetectorData, blocks: Mapping[str, HeldOut], calibration: Calibration, settings: TrainSettings
 ) -> dict[str, ScoredBlock]:
     """Evaluate every block with calibrated scores and the bundle's thresholds."""
-    samples, groups, names = data.samples, data.split.groups, data.samples.class_names
+    samples, names = data.samples, data.samples.class_names
 
     def evaluate(
         block: HeldOut, detections: list[Detections], which: NDArray[np.bool_], setup: EvaluationSetup
@@ -74,7 +71,7 @@ def score_held_out(
             [samples.boxes[i] for i in index],
             [f for f, is_in in zip(detections, which, strict=True) if is_in],
             names,
-            groups=None if groups is None else groups[index],
+            groups=data.split.groups_of(index),
             seed=settings.seed,
             setup=setup,
             thresholds=[calibration.thresholds["per_class"][name] for name in names],

@@ -20,7 +20,7 @@ from headstart.types.records import Split
 if TYPE_CHECKING:
     from headstart.detection.loop import DetectNetwork
 
-__all__ = ["Calibration", "DetectorData", "HeldOut", "OutOfFold", "ScoredBlock", "TrainedDetector"]
+__all__ = ["Calibration", "DetectorData", "HeldOut", "ScoredBlock", "TrainedDetector"]
 
 Ids = NDArray[np.int64]
 
@@ -57,12 +57,22 @@ class DetectorData:
 
 
 @dataclass(frozen=True)
-class OutOfFold:
-    """Out-of-fold detections: positions of the images, detections, number of folds."""
+class HeldOut:
+    """Raw detections in held-out images.
+
+    Attributes:
+        samples: (N,) positions of the images.
+        detections: N detections with raw scores.
+        is_clean: (N,) False for images with a near-duplicate in training; they are not scored.
+        setup: The evaluation setup.
+        is_leaky: Whether every image has a near-duplicate in training; all are scored then.
+    """
 
     samples: Ids
     detections: list[Detections]
-    num_folds: int
+    is_clean: NDArray[np.bool_]
+    setup: EvaluationSetup
+    is_leaky: bool = False
 
 
 @dataclass(frozen=True)
@@ -82,26 +92,7 @@ class TrainedDetector:
     num_epochs: int
     num_steps: int
     is_stopped: bool
-    oof: OutOfFold | None = None
-
-
-@dataclass(frozen=True)
-class HeldOut:
-    """Raw detections in held-out images.
-
-    Attributes:
-        samples: (N,) positions of the images.
-        detections: N detections with raw scores.
-        is_clean: (N,) False for images with a near-duplicate in training; they are not scored.
-        setup: The evaluation setup.
-        is_leaky: Whether every image has a near-duplicate in training; all are scored then.
-    """
-
-    samples: Ids
-    detections: list[Detections]
-    is_clean: NDArray[np.bool_]
-    setup: EvaluationSetup
-    is_leaky: bool = False
+    oof: HeldOut | None = None
 
 
 @dataclass(frozen=True)

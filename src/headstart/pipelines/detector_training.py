@@ -22,12 +22,13 @@ from headstart.detection.reference import detect_from_pixels
 from headstart.detection.trainer import DetectorTrainer
 from headstart.errors import HeadstartError
 from headstart.events import EpochFinished, EventStream, Stage
-from headstart.pipelines.detector_state import DetectorData, OutOfFold, TrainedDetector
+from headstart.pipelines.detector_state import DetectorData, HeldOut, TrainedDetector
 from headstart.runs.context import RunContext
 from headstart.runs.files import write_csv
 from headstart.training.folds import make_folds
 from headstart.training.jobs import InterruptHandler, TrainingInterruptedError, check_frozen
 from headstart.types.codes import EvaluationProtocol, EvaluationSetup, Evidence, NoteKind
+from headstart.types.records import Split
 
 __all__ = ["EpochLog", "train_phases"]
 
@@ -87,7 +88,7 @@ def train_phases(
         cache_bytes=row_bytes * len(planned.train) * (plan.num_views + 1),
     )
     with stage as evidence, run.timed("train"), stopper.listening():
-        oof = phases.cross_validate(settings.folds, data.split.groups) if settings.folds else None
+        oof = phases.cross_validate(settings.folds, data.split) if settings.folds else None
         trained = phases.train("final", planned.train, data.split.where("val"))
         evidence["num_epochs"] = trained.num_epochs
     return replace(trained, oof=oof)
@@ -111,19 +112,19 @@ class _Phases:
     log: EpochLog
     stopper: InterruptHandler
 
-    def cross_validate(self, num_folds: int, groups: NDArray[np.int64] | None) -> OutOfFold:
+    def cross_validate(self, num_folds: int, split: Split) -> HeldOut:
         """Train without each fold in turn and detect objects in it, from files as the bundle does.
 
         Args:
             num_folds: Number of folds.
-            groups: (N,) groups of all images that stay in one fold, or None.
+            split: The split; its groups stay in one fold.
 
         Raises:
             TrainingInterruptedError: Ctrl-C was pressed.
         """
         plan, train, backbone = self.planned.plan, self.planned.train, self.trainer.backbone
         kinds = rarest_class(self.trainer.samples)[train] + 1
-        fold_of = make_folds(kinds, num_folds, groups=None if groups is None else groups[train], seed=plan.seed)
+        fold_of = make_folds(kinds, num_folds, groups=split.groups_of(train), seed=plan.seed)
         num_made = int(fold_of.max()) + 1
         order: list[Ids] = []
         detections: list[Detections] = []
@@ -138,7 +139,8 @@ class _Phases:
             detector = backbone.detector(trained.net, plan)
             detections += detect_from_pixels(detector, self.trainer.samples, held, backbone.spec, self.decoding)
             order.append(held)
-        return OutOfFold(np.concatenate(order), detections, num_made)
+        setup = EvaluationSetup(EvaluationProtocol.K_FOLD, num_folds=num_made)
+        return HeldOut(np.concatenate(order), detections, np.ones(len(train), dtype=bool), setup)
 
     def train(self, phase: str, train: Ids, held: Ids) -> TrainedDetector:
         """Train once, with validations on the held-out images.

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Boxes, DetectionSamples
-from headstart.data.boxes.split import as_unlabeled_samples, rarest_class
+from headstart.data.boxes.split import as_samples, rarest_class
 from headstart.data.image_scan import ScanResult
 from headstart.quality.inspection import AppliedReport, apply_report, inspect_dataset
 from headstart.types.codes import Evidence, Finding, FindingKind, JsonValue, ReadingNote, Severity
@@ -97,7 +97,7 @@ def inspect_box_dataset(
         samples: The images with their boxes.
         scan, max_pixels, threads, progress, group_from: As in `data.inspection.inspect_dataset`.
     """
-    plain = as_unlabeled_samples(samples)
+    plain = as_samples(samples, is_labeled=False)
     report = inspect_dataset(
         plain,
         scan=scan,
@@ -142,7 +142,7 @@ def apply_box_report(samples: DetectionSamples, report: BoxReport, *, group_from
     Raises:
         UsageError: `group_from` matches nothing.
     """
-    return apply_report(as_unlabeled_samples(samples), report.images, group_from=group_from)
+    return apply_report(as_samples(samples, is_labeled=False), report.images, group_from=group_from)
 
 
 def _conflicting_duplicates(samples: DetectionSamples, report: DatasetReport) -> list[Finding]:

@@ -14,16 +14,18 @@ from numpy.typing import NDArray
 from headstart.config.settings import TrainSettings
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import DetectionSamples
-from headstart.data.boxes.split import as_samples, split_boxes
-from headstart.data.split import read_split
+from headstart.data.boxes.split import as_samples
+from headstart.data.split import make_split, read_split
 from headstart.errors import DataError
 from headstart.quality.box_inspection import BoxReport, apply_box_report
+from headstart.quality.inspection import AppliedReport
 from headstart.types.codes import Evidence, Finding, FindingKind, Severity, SplitReason
 from headstart.types.records import Decision, Split, SplitName
 
 __all__ = ["SplitBoxes", "check_training_boxes", "read_box_samples", "split_box_dataset"]
 
 _SCORED: tuple[SplitName, ...] = ("val", "test")
+_DEFAULT_TEST_SIZE = 0.2
 _PAIRS_KEPT = 10  # leaking pairs in the evidence of a finding
 
 
@@ -73,11 +75,10 @@ def split_box_dataset(
         UsageError, DataError: See `make_split` and `group_ids`.
     """
     applied = apply_box_report(samples, report, group_from=settings.group_from)
-    split = _assign(samples, applied.groups, applied.excluded, settings, manifest)
+    split = _assign(samples, applied, settings, manifest)
     index = np.flatnonzero(split.assignment != "")
     is_leaking = (applied.test_including_leaks & ~applied.test & (split.source != "made"))[index]
-    groups = None if split.groups is None else split.groups[index]
-    split = replace(split, assignment=split.assignment[index], groups=groups)
+    split = replace(split, assignment=split.assignment[index], groups=split.groups_of(index))
     pairs = [[p.a, p.b] for p in report.images.leaks[:_PAIRS_KEPT]]
     leaking: list[int] = []
     findings = []
@@ -113,18 +114,21 @@ def check_training_boxes(samples: DetectionSamples, split: Split) -> None:
 
 
 def _assign(
-    samples: DetectionSamples,
-    groups: NDArray[np.int64] | None,
-    excluded: NDArray[np.bool_],
-    settings: TrainSettings,
-    manifest: Split | None,
+    samples: DetectionSamples, applied: AppliedReport, settings: TrainSettings, manifest: Split | None
 ) -> Split:
     """Return the split of all images; with folds and no other split, all are training images."""
-    if manifest is None and settings.folds is not None and settings.test_size is None and not any(samples.split):
-        assignment = np.where(excluded, "", "train").astype("<U5")
+    has_split, test_size = any(samples.split), settings.test_size if manifest is None else None
+    if settings.folds is not None and test_size is None and not has_split:
+        assignment = np.where(applied.excluded, "", "train").astype("<U5")
         evidence: Evidence = {"folds": settings.folds}
-        return Split(assignment, groups, "made", None, settings.seed, SplitReason.FOLDS, evidence)
+        return Split(assignment, applied.groups, "made", None, settings.seed, SplitReason.FOLDS, evidence)
+    made = make_split(
+        as_samples(samples),
+        groups=applied.groups,
+        test_size=_DEFAULT_TEST_SIZE if test_size is None and not has_split else test_size,
+        seed=settings.seed,
+        leave_out=applied.excluded | np.array([has_split and not name for name in samples.split], dtype=bool),
+    )
     if manifest is None:
-        return split_boxes(samples, groups=groups, test_size=settings.test_size, seed=settings.seed, leave_out=excluded)
-    made = split_boxes(samples, groups=groups, leave_out=excluded)
+        return made
     return replace(manifest, assignment=made.assignment, groups=made.groups, seed=made.seed)
