@@ -144,11 +144,11 @@ def test_damaged_rows_are_scanned_again(tmp_path: Path) -> None:
     samples, files = photos()
     fresh = scanned(samples, files, None)
     open_cache(tmp_path).save(fresh)
-    spoil_rows(tmp_path, b'{"digest": "' + hashlib.sha256(files[4]).hexdigest().encode())
+    spoil_rows(tmp_path, b'[[null, null, 1], "' + hashlib.sha256(files[4]).hexdigest().encode())
     cache = open_cache(tmp_path)
     assert_equal(scanned(samples, files, cache), fresh)
     cache.save(fresh)
-    spoil_rows(tmp_path, b'{"digest": "' + hashlib.sha256(files[4]).hexdigest().encode())
+    spoil_rows(tmp_path, b'[[null, null, 1], "' + hashlib.sha256(files[4]).hexdigest().encode())
 
 
 def opened(tmp_path: Path) -> tuple[Samples, ScanResult, ScanCache, ImageScanner]:

@@ -38,6 +38,7 @@ class _Work:
     def __init__(self, count: int, names: Sequence[str], rows: ArrayRows | None, scanner: ImageScanner | None) -> None:
         self.names = names
         self.rows = rows
+        self.places = {} if rows is None else rows.layout.slices
         self.scanner = scanner
         self.blocks: dict[str, NDArray[np.float32]] = {}
         self.is_ok = np.zeros(count, dtype=bool)
@@ -152,8 +153,8 @@ def _embed_batch(
             continue
         with work.lock:
             work.digests[i] = digest
-            if cached is not None and work.rows is not None:
-                work.store(i, {name: part[0] for name, part in work.rows.layout.unpack(cached[None]).items()})
+            if cached is not None:
+                work.store(i, {name: cached[place] for name, place in work.places.items()})
     for first in range(0, len(new), BATCH):
         chunk = new[first : first + BATCH]
         outputs = engine.run(normalize(np.stack(pixels[first : first + BATCH]), spec))

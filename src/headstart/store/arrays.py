@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,6 +37,12 @@ class RowLayout:
         return tuple(math.prod(shape) for shape in self.shapes)
 
     @property
+    def slices(self) -> dict[str, slice]:
+        """Return the place of each part in a row."""
+        ends = list(itertools.accumulate(self.sizes))
+        return {name: slice(end - size, end) for name, size, end in zip(self.names, self.sizes, ends, strict=True)}
+
+    @property
     def row_size(self) -> int:
         """Return the number of values in a row."""
         return sum(self.sizes)
@@ -59,11 +66,8 @@ class RowLayout:
 
     def unpack(self, rows: NDArray[np.floating]) -> dict[str, NDArray[np.floating]]:
         """Split (B, row_size) rows into parts, each (B, *shape), without copying."""
-        parts, start = {}, 0
-        for name, shape, size in zip(self.names, self.shapes, self.sizes, strict=True):
-            parts[name] = rows[:, start : start + size].reshape(len(rows), *shape)
-            start += size
-        return parts
+        places = zip(self.slices.items(), self.shapes, strict=True)
+        return {name: rows[:, place].reshape(len(rows), *shape) for (name, place), shape in places}
 
 
 class ArrayRows(RowStore):

@@ -60,9 +60,9 @@ class _Shard:
     keys: list[bytes]
     content: Row
     mapping: mmap.mmap | None
-    bounds: NDArray[np.int64]
-    checksums: NDArray[np.uint32]
-    is_checked: NDArray[np.bool_]
+    bounds: list[int]
+    checksums: list[int]
+    is_checked: bytearray
     num_unchecked: int
     is_used: bool = False
 
@@ -72,7 +72,7 @@ class _Shard:
         if not self.is_checked[i]:
             if zlib.crc32(row.data) != self.checksums[i]:
                 return None
-            self.is_checked[i] = True
+            self.is_checked[i] = 1
             self.num_unchecked -= 1
             if self.num_unchecked == 0 and self.mapping is not None and hasattr(mmap, "MADV_DONTNEED"):
                 self.mapping.madvise(mmap.MADV_DONTNEED)  # most rows are read once: release the memory
@@ -281,7 +281,7 @@ def _read_shard(path: Path) -> _Shard:
             raise ValueError("no index")
         text = file.read(num * _INDEX.itemsize)
         index = np.frombuffer(text, dtype=_INDEX)
-        bounds = np.concatenate([[_start(num)], index["end"]]).astype(np.int64)
+        bounds = [_start(num), *index["end"].tolist()]
         if zlib.crc32(text) != int.from_bytes(head[16:], "little") or bounds[-1] != size:
             raise ValueError("rows are missing")
         is_mapped = size > _SMALL_BYTES
@@ -295,8 +295,8 @@ def _read_shard(path: Path) -> _Shard:
         content=content,
         mapping=mapping,
         bounds=bounds,
-        checksums=index["checksum"].copy(),
-        is_checked=np.zeros(num, dtype=bool),
+        checksums=index["checksum"].tolist(),
+        is_checked=bytearray(num),
         num_unchecked=num,
     )
 
