@@ -15,7 +15,7 @@ from benchmarks._common import Figures, bench_data
 from headstart.api.functions import train
 from headstart.evaluation.metrics import softmax
 from headstart.evaluation.paired_comparison import ComparisonVerdict, compare_paired
-from headstart.reports.writer import read_run_data
+from headstart.reports.record import read_record
 
 REPLICATES = 2000
 POWER_REPLICATES = 400
@@ -32,10 +32,10 @@ def main() -> None:
             train(data, out=str(Path(scratch) / "a")),
             train(data, out=str(Path(scratch) / "b"), class_weights="auto"),
         ]
-        data_of_runs = [read_run_data(run.folder, paths={}) for run in runs]
+        data_of_runs = [read_record(run.folder, has_paths=False) for run in runs]
     at = data_of_runs[0].scored.split == "test"
     truth, names = data_of_runs[0].scored.truth[at], data_of_runs[0].class_names
-    a, b = (softmax(f.scored.logits[at].astype(np.float64)) for f in data_of_runs if f.scored.logits is not None)
+    a, b = (softmax(f.scored.logits[at].astype(np.float64)) for f in data_of_runs)
     rng = np.random.default_rng(0)
     alone = np.arange(len(truth))
     tens = rng.permutation(len(truth)) // 10

@@ -21,6 +21,7 @@ from headstart.inference.bundle import read_bundle
 from headstart.preprocessing.image_spec import normalize, read_image
 from headstart.reports.attribution import Mapper, mean_similarity
 from headstart.reports.attribution_maps import read_head
+from headstart.reports.record import read_record
 from headstart.reports.writer import write_report
 
 SETS = ("clothing/train", "clothing/test", "clothing/val", "hand_drawn_shapes/train", "blood_cells/train")
@@ -41,17 +42,17 @@ def cost(figures: Figures, data: Path, root: Path) -> None:
     """Measure time and size at 3,000 images of 18 classes."""
     images = gather(data, root / "images", 3000)
     run = train(images, out=str(root / "run"))
-    paths = {str(p.relative_to(images)): str(p) for p in images.rglob("*") if p.is_file()}
+    record = read_record(run.folder)
     times = []
     for _ in range(3):
         started = time.monotonic()
-        write_report(run.folder, paths=paths)
+        write_report(run.folder, record)
         times.append(time.monotonic() - started)
     figures.add("report of 3,000 images, s", min(times), "under 5", is_met=min(times) < 5)
     size = (run.folder / "report.html").stat().st_size / 1e6
     figures.add("report.html, MB", size, "under 10", is_met=size < 10)
     started = time.monotonic()
-    report = write_report(run.folder, paths=paths, has_attributions=True)
+    report = write_report(run.folder, record, has_attributions=True)
     num_shown = len(report["errors"]["wrong"]) + len(report["errors"]["unsure"])
     figures.add(
         "additional time of attributions, s", time.monotonic() - started - min(times), note=f"{num_shown} images"
@@ -59,7 +60,7 @@ def cost(figures: Figures, data: Path, root: Path) -> None:
     figures.add("rank correlation with maps of shuffled weights", report["attribution"]["alike"], "below 0.5",
                 is_met=report["attribution"]["alike"] < 0.5)  # fmt: skip
     started = time.monotonic()
-    write_report(run.folder, paths=paths, has_figures=True)
+    write_report(run.folder, record, has_figures=True)
     figures.add("additional time of figures/*.png, s", time.monotonic() - started - min(times))
     json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
 

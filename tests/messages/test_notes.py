@@ -20,7 +20,6 @@ EXAMPLES: dict[NoteKind, Evidence] = {
     NoteKind.LABELS_CHANGED: {},
     NoteKind.RUN_WITHOUT_DATA_PATH: {},
     NoteKind.RUN_WITHOUT_PREDICTIONS: {"file": "predictions.csv"},
-    NoteKind.RUN_WITHOUT_SCORES: {},
     NoteKind.RUN_WITHOUT_SETTINGS: {"file": "config.resolved.yaml"},
     NoteKind.NO_BACKBONE_FOR_CHECK: {"reason": "its weights are missing"},
     NoteKind.NO_DUPLICATES_TO_DRAW: {"path": "pairs.png"},

@@ -19,7 +19,8 @@ from headstart.cli.main import main
 from headstart.data.boxes.reader import read_boxes
 from headstart.errors import SettingError
 from headstart.reports.detection_report import summarize_detection, without_box_images
-from headstart.reports.detector_report import make_detection_report, read_detection_data
+from headstart.reports.record import DetectorRecord, read_record
+from headstart.reports.writer import make_report, write_report
 from headstart.types.codes import FindingKind, ReadingKind
 
 SETTINGS: dict[str, Any] = {
@@ -362,7 +363,7 @@ def test_min_score_filters_detections(run: Path, squares: Path) -> None:
 
 def test_report_shows_detections(run: Path, leaky: Path, tmp_path: Path) -> None:
     assert (run / "report.html").is_file()  # written at the end of the training
-    made = make_detection_report(run, out=tmp_path / "report")
+    made = make_report(run, out=tmp_path / "report")
     assert made.data["task"] == "detect"
     assert made.data["headline"]["sentence"].startswith("mAP50 ")
     assert made.data["headline"]["including_leaks"]["value"] is not None
@@ -381,7 +382,7 @@ def test_report_shows_detections(run: Path, leaky: Path, tmp_path: Path) -> None
     figures = sorted(p.stem for p in (tmp_path / "report" / "figures").iterdir())
     assert {"boxes", "confusion", "curves", "per_class", "samples"} <= set(figures) | {"samples"}
     json.dumps(made.data, allow_nan=False)
-    bare = make_detection_report(run, out=tmp_path / "bare", images=False, figures=False)
+    bare = make_report(run, out=tmp_path / "bare", images=False, figures=False)
     for file in ("report.html", "report.json", "detection_report.csv"):
         text = (tmp_path / "bare" / file).read_text(encoding="utf-8")
         assert ".png" not in text
@@ -389,11 +390,18 @@ def test_report_shows_detections(run: Path, leaky: Path, tmp_path: Path) -> None
     assert bare.data["images"] == {}
 
 
+def test_record_of_training_equals_record_of_files(run: Path, tmp_path: Path) -> None:
+    write_report(run, read_record(run), out=tmp_path)
+    for name in ("report.html", "report.json"):
+        assert (tmp_path / name).read_bytes() == (run / name).read_bytes()
+
+
 def test_report_without_data(run: Path, leaky: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     moved = shutil.copytree(run, tmp_path / "run")
     text = (moved / "config.resolved.yaml").read_text(encoding="utf-8")
     (moved / "config.resolved.yaml").write_text(text.replace(str(leaky), "/nowhere/leaky"), encoding="utf-8")
-    facts = read_detection_data(moved)
+    facts = read_record(moved)
+    assert isinstance(facts, DetectorRecord)
     report = summarize_detection(facts)
     assert "data_moved" in {p["kind"] for p in report["problems"]}
     assert report["per_class"][0]["name"] == "blue"

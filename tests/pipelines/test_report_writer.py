@@ -19,7 +19,8 @@ from headstart.preprocessing.image_spec import ImageSpec
 from headstart.reports import attribution, attribution_maps
 from headstart.reports import learning_curve_section as learning_curve
 from headstart.reports.learning_curve_section import _measure
-from headstart.reports.writer import make_report, read_run_data, write_report
+from headstart.reports.record import read_record
+from headstart.reports.writer import make_report, write_report
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -35,14 +36,15 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 
 def test_training_writes_report(run: Run) -> None:
-    for name in ("report.html", "report.json", "classification_report.txt", "classification_report.csv",
-                 "summary.txt", "comment.md", "label_errors.csv", "scores.npz", "bundle/README.md"):  # fmt: skip
+    for name in ("report.html", "report.json", "label_errors.csv", "scores.npz", "bundle/README.md"):
         assert (run.folder / name).stat().st_size > 0, name
+    assert not {"comment.md", "summary.txt", "classification_report.txt", "figures"} & {
+        path.name for path in run.folder.iterdir()
+    }, "files to hand in are written by `headstart report`"
     page = (run.folder / "report.html").read_text(encoding="utf-8")
     assert EVIL not in page
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
     assert "data:image/jpeg" in page
-    assert "'=1+1," in (run.folder / "classification_report.csv").read_text(encoding="utf-8")
     scores = np.load(run.folder / "scores.npz", allow_pickle=False)
     assert scores["logits"].shape == (42, 3)
 
@@ -56,10 +58,21 @@ def test_rewritten_report_has_maps_figures_and_curve(run: Run, tmp_path: Path) -
     assert report.data["learning"]["curve"]["series"][0]["x"][-1] == 42
     for name in ("samples", "confusion", "confusion_rates", "classes", "diagram", "learning_curve"):
         assert (tmp_path / "again" / "figures" / f"{name}.png").read_bytes()[:4] == b"\x89PNG"
+    assert "'=1+1," in (tmp_path / "again" / "classification_report.csv").read_text(encoding="utf-8")
+    for name in ("classification_report.txt", "summary.txt", "comment.md"):
+        assert (tmp_path / "again" / name).stat().st_size > 0, name
     frame = report._repr_html_()
     assert frame.startswith("<iframe")
     assert 'sandbox="allow-scripts"' in frame
     assert not (tmp_path / "again" / "bundle").exists()
+
+
+def test_record_of_training_equals_record_of_files(run: Run, tmp_path: Path) -> None:
+    """Training builds the report from memory; rewriting it from the files gives the same bytes."""
+    record = read_record(run.folder)
+    write_report(run.folder, record, out=tmp_path)
+    for name in ("report.html", "report.json"):
+        assert (tmp_path / name).read_bytes() == (run.folder / name).read_bytes()
 
 
 def test_maps_that_fail_control_are_omitted(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -102,15 +115,14 @@ def test_report_of_damaged_run(run: Run, tmp_path: Path) -> None:
     for name in ("scores.npz", "dataset_report.json", "environment.json", "label_errors.csv", "split.csv"):
         (copy / name).unlink()
     shutil.rmtree(copy / "bundle")
-    report = write_report(copy, has_attributions=True, has_curve=True)
+    report = write_report(copy, read_record(copy), has_attributions=True, has_curve=True)
     assert "missing" in report["calibration"]
     assert "missing" in report["label_errors"]
     assert "missing" in report["attribution"]
-    (copy / "predictions.csv").write_text("nonsense\n1\n", encoding="utf-8")
-    assert "run_without_predictions" in {p["kind"] for p in write_report(copy)["problems"]}
+    assert "run_without_predictions" in {p["kind"] for p in report["problems"]}
     (copy / "metrics.json").write_text("{", encoding="utf-8")
     with pytest.raises(UsageError, match="finished run"):
-        read_run_data(copy)
+        read_record(copy)
 
 
 def test_python_report_has_text_and_figures(run: Run) -> None:

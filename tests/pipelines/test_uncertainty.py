@@ -20,7 +20,7 @@ from headstart.evaluation.softmax import softmax
 from headstart.evaluation.uncertainty import UncertaintyTargets, fit_finetuned_uncertainty
 from headstart.probe.linear import LinearHead
 from headstart.probe.normalize import fit_normalizer
-from headstart.reports.writer import read_run_data
+from headstart.reports.record import ClassifierRecord, read_record
 from headstart.types.codes import FindingKind
 from headstart.types.records import Features, Sample, Samples, Split
 
@@ -97,7 +97,8 @@ def test_training_images_have_out_of_fold_scores(run: Run) -> None:
     assert (scores["ood_score"][is_train] > threshold).mean() == pytest.approx(
         run.metrics["ood"]["out_of_fold"]["false_positive_rate"]
     )
-    facts = read_run_data(run.folder, paths={})
+    facts = read_record(run.folder, has_paths=False)
+    assert isinstance(facts, ClassifierRecord)
     assert facts.scored.ood_score is not None
     np.testing.assert_allclose(np.sort(facts.scored.ood_score), np.sort(scores["ood_score"]), rtol=1e-6)
 
@@ -166,7 +167,8 @@ def test_few_images_have_no_threshold(tmp_path: Path, make_images: Make) -> None
 def test_probabilities_are_calibrated(run: Run, data: Path) -> None:
     """The temperature is applied once: in predictions.csv, in the bundle and in the report."""
     info = json.loads((run.folder / "bundle" / "bundle.json").read_text(encoding="utf-8"))
-    facts = read_run_data(run.folder, paths={})
+    facts = read_record(run.folder, has_paths=False)
+    assert isinstance(facts, ClassifierRecord)
     at = np.flatnonzero(facts.scored.split == "test")
     files = [data / facts.scored.names[i] for i in at]
     predicted = run.predict_proba(files)

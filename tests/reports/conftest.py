@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import pytest
 
-from headstart.evaluation.metrics import evaluate, evaluation_to_json, softmax
-from headstart.reports.run_data import RunData, ScoredImages
+from headstart.evaluation.metrics import evaluate, evaluation_to_json
+from headstart.reports.record import ClassifierRecord
+from headstart.runs.scores import ScoredImages
 from headstart.types.codes import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
 
 
@@ -20,9 +21,10 @@ def build_facts(
     paths: dict[str, str] | None = None,
     seed: int = 0,
     skill: float = 2.0,
+    sections: Mapping[str, Any] | None = None,
     **changes: Any,
-) -> RunData:
-    """Return a run with random scores of the given skill."""
+) -> ClassifierRecord:
+    """Return a run with random scores of the given skill; `sections` go into its metrics."""
     rng = np.random.default_rng(seed)
     k = len(class_names)
     truth = np.repeat(np.arange(k), per_class)
@@ -31,7 +33,6 @@ def build_facts(
     split = np.where(np.arange(len(truth)) % 2 == 0, "train", "test") if has_test else np.full(len(truth), "train")
     positive = class_names[-1] if k == 2 else None
     names = tuple(f"{class_names[t]}/{i:03d}.jpg" for i, t in enumerate(truth))
-    probabilities = softmax(logits)
 
     def block(name: str, setup: EvaluationSetup) -> dict[str, Any]:
         at = split == name
@@ -61,19 +62,18 @@ def build_facts(
         "headline": {"metric": "accuracy", "protocol": scored["protocol"], "num_samples": scored["num_samples"],
                      **{key: scored["accuracy"][key] for key in ("value", "low", "high")}},
         "duration_s": {"total": 1.0},
+        **(sections or {}),
     }  # fmt: skip
-    return RunData(
+    return ClassifierRecord(
         run="train1",
         metrics=metrics,
         scored=ScoredImages(
             names=names,
-            paths=tuple((paths or {}).get(n) for n in names),
             split=split,
             truth=truth,
-            predicted=probabilities.argmax(axis=1),
-            confidence=probabilities.max(axis=1),
             logits=logits,
         ),
+        paths=paths or {},
         settings={"seed": {"value": 0, "source": "default", "reason": None}},
         bundle={"temperature": 1.1, "pixels": {"size_hw": [224, 224]}, "weights_license": "Apache-2.0"},
         tensors={"backbone.conv_stem.weight": (8, 3, 3, 3), "backbone.blocks.0.w": (8, 8, 1, 1), "head.weight": (k, 8),
@@ -83,6 +83,6 @@ def build_facts(
 
 
 @pytest.fixture(scope="session")
-def make_facts() -> Callable[..., RunData]:
+def make_facts() -> Callable[..., ClassifierRecord]:
     """`build_facts`."""
     return build_facts

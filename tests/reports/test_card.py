@@ -7,11 +7,11 @@ from collections.abc import Callable
 import yaml
 
 from headstart.reports.card import model_card
-from headstart.reports.run_data import RunData
+from headstart.reports.record import ClassifierRecord
 from headstart.reports.summary import summarize
 
 
-def test_card_has_metadata_score_and_limits(make_facts: Callable[..., RunData]) -> None:
+def test_card_has_metadata_score_and_limits(make_facts: Callable[..., ClassifierRecord]) -> None:
     facts = make_facts()
     text = model_card(summarize(facts))
     _, metadata, body = text.split("---\n", 2)
@@ -27,7 +27,7 @@ def test_card_has_metadata_score_and_limits(make_facts: Callable[..., RunData]) 
     assert ".jpg" not in text
 
 
-def test_card_escapes_names(make_facts: Callable[..., RunData]) -> None:
+def test_card_escapes_names(make_facts: Callable[..., ClassifierRecord]) -> None:
     facts = make_facts(("<script>alert(1)</script>", "a|b\n---", "`c`: [x](http://y)"), skill=0.3)
     text = model_card(summarize(facts))
     assert "<script>" not in text.replace("`<script>alert(1)</script>`", "")
@@ -36,7 +36,7 @@ def test_card_escapes_names(make_facts: Callable[..., RunData]) -> None:
     assert all(line.replace("\\|", "").count("|") == 6 for line in rows)
 
 
-def test_unknown_license_is_other(make_facts: Callable[..., RunData]) -> None:
+def test_unknown_license_is_other(make_facts: Callable[..., ClassifierRecord]) -> None:
     facts = make_facts()
     report = summarize(facts)
     report["model"]["weights_license"] = None

@@ -12,8 +12,8 @@ import pytest
 
 from headstart.messages.comment import report_finding_text, report_finding_title
 from headstart.reports.comment import comment_on, comment_to_json, confused_pair, next_steps, not_to_conclude
+from headstart.reports.record import ClassifierRecord
 from headstart.reports.result_summary import Curve, GroupQuestion, ResultSummary, summarize_result
-from headstart.reports.run_data import RunData
 from headstart.reports.transfer_quadrants import find_quadrant
 from headstart.types.codes import EvaluationProtocol, EvaluationSetup, GroupStatus
 from headstart.types.report import ReportFinding, ReportKind
@@ -216,7 +216,7 @@ def test_most_confused_pair_counts_both_directions() -> None:
 
 
 def test_losses_of_feature_sets_come_from_evidence(
-    make_facts: Callable[..., RunData],
+    make_facts: Callable[..., ClassifierRecord],
 ) -> None:
     evidence = {
         "log_loss": {"all_stages": 0.31, "all_stages_earlier_half": 0.29, "last_stage": 0.4},

@@ -10,21 +10,22 @@ from typing import Any
 
 import numpy as np
 import pytest
+from detector_record import detector_record
 
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.metrics import detection_to_json, evaluate_detections
 from headstart.messages.findings import finding_to_json
 from headstart.reports.detection_comment import comment_on_detector
-from headstart.reports.detection_figures import DETECTION_FIGURES, draw_detection_figure
-from headstart.reports.detection_report import DetectionFacts, ScoredImage, headline_block, summarize_detection
-from headstart.reports.figures import figure_png
+from headstart.reports.detection_report import summarize_detection
+from headstart.reports.figures import FIGURES, draw_figure, figure_png
 from headstart.reports.html import render
+from headstart.reports.record import DetectorRecord, headline_block
 from headstart.types.codes import USER_TEST_SPLIT, Finding, FindingKind, Severity
 
 NAMES = ["cat", "<b>dog</b>"]
 
 
-def facts(block: str = "test", **changes: Any) -> DetectionFacts:
+def facts(block: str = "test", **changes: Any) -> DetectorRecord:
     """Return ten images: all cats and half of the dogs are detected."""
     truth = [Boxes.of([[10, 10, 60, 60], [70, 10, 120, 60]], [0, 1]) for _ in range(10)]
     detections = [
@@ -34,29 +35,27 @@ def facts(block: str = "test", **changes: Any) -> DetectionFacts:
         for i in range(10)
     ]
     evaluation = detection_to_json(evaluate_detections(truth, detections, NAMES, setup=USER_TEST_SPLIT, draws=100))
-    scored = [
-        ScoredImage(f"{i}.jpg", None, (160, 130), t, f) for i, (t, f) in enumerate(zip(truth, detections, strict=True))
-    ]
     values: dict[str, Any] = {
-        "run": "train1",
         "metrics": {"task": "detect", "class_names": NAMES, "num_samples": 30, "num_boxes": 60, block: evaluation},
+        "ground_truth": truth,
+        "detections": detections,
+        "training": truth[:6],
+        "split": "train" if block == "cv" else block,
         "bundle": {"thresholds": {"per_class": dict.fromkeys(NAMES, 0.5)}},
         "epochs": [
             {"epoch": "1", "train_loss": "2.5", "val_mAP50": "", "phase": "fold 1"},
             {"epoch": "1", "train_loss": "2.0", "val_mAP50": "", "phase": "final"},
             {"epoch": "2", "train_loss": "1.0", "val_mAP50": "0.5", "phase": "final"},
         ],
-        "scored": scored,
-        "training": [("train", b) for b in truth[:6]] + [("test", b) for b in truth[6:]],
     }
-    return DetectionFacts(**{**values, **changes})
+    return detector_record(**{**values, **changes})
 
 
 def test_report_is_json_with_counts() -> None:
     report = summarize_detection(facts())
     json.dumps(report, allow_nan=False)
-    assert report["data"]["counts"] == {"train": [6, 6], "test": [4, 4]}
-    assert report["data"]["sides"]["counts"][0][report["data"]["sides"]["labels"].index("32-64")] == 10
+    assert report["data"]["counts"] == {"train": [6, 6], "test": [10, 10]}
+    assert report["data"]["sides"]["counts"][0][report["data"]["sides"]["labels"].index("32-64")] == 16
     assert report["learning"]["epochs"]["train_loss"] == [2.0, 1.0]  # of the last training, not of a fold
     assert report["learning"]["epochs"]["val_mAP50"] == [None, 0.5]
     assert [c["name"] for c in report["curves"]] == NAMES
@@ -78,11 +77,11 @@ def test_headline_has_number_of_scored_images(block: str) -> None:
     assert headline_block({"cv": None, "test": None}) is None
     empty = summarize_detection(facts(metrics={"task": "detect", "class_names": NAMES}))
     assert "No image was held out" in empty["headline"]["sentence"]
-    assert render(empty, {}, template="detection.html")
+    assert render(empty, {})
 
 
 def test_page_has_contents_and_csp() -> None:
-    text = render(summarize_detection(facts()), {}, template="detection.html")
+    text = render(summarize_detection(facts()), {})
     assert text.startswith("<!doctype html>")
     assert "default-src 'none'; img-src data:; style-src 'sha256-" in html.unescape(text)
     listed = re.findall(r'<li><a href="#(\w+)">', text)
@@ -124,24 +123,24 @@ def test_findings_need_evidence() -> None:
 
 def test_page_escapes_names_without_images() -> None:
     report = summarize_detection(facts())
-    page = render(report, {}, template="detection.html")
+    page = render(report, {})
     assert "<b>dog</b>" not in page
     assert "&lt;b&gt;dog&lt;/b&gt;" in page
     assert "this image is missing" in page
     assert "Precision and recall" in page
-    bare = render(report, None, template="detection.html")
+    bare = render(report, None)
     assert "This report omits images" in bare
 
 
 def test_figures_are_drawn_from_data_or_omitted() -> None:
     report = summarize_detection(facts())
-    drawn = {name for name in DETECTION_FIGURES if draw_detection_figure(name, report) is not None}
+    drawn = {name for name in FIGURES["detect"] if draw_figure(name, report) is not None}
     assert drawn == {"boxes", "precision_recall", "curves", "per_class", "confusion"}
-    assert figure_png(draw_detection_figure("precision_recall", report)).startswith(b"\x89PNG")
+    assert figure_png(draw_figure("precision_recall", report)).startswith(b"\x89PNG")
     empty = summarize_detection(
-        facts(metrics={"task": "detect", "class_names": NAMES}, epochs=(), training=(), scored=())
+        facts(metrics={"task": "detect", "class_names": NAMES}, epochs=(), training=(), ground_truth=(), detections=())
     )
-    assert not [name for name in DETECTION_FIGURES if draw_detection_figure(name, empty) is not None]
+    assert not [name for name in FIGURES["detect"] if draw_figure(name, empty) is not None]
 
 
 def test_many_classes_are_drawn_as_image() -> None:
@@ -150,9 +149,11 @@ def test_many_classes_are_drawn_as_image() -> None:
     detections = [Detections.of(b.xyxy, [0.9], b.class_ids) for b in truth]
     block = detection_to_json(evaluate_detections(truth, detections, names, draws=0, setup=USER_TEST_SPLIT))
     report = summarize_detection(
-        facts(metrics={"task": "detect", "class_names": names, "test": block}, scored=(), training=())
+        facts(
+            metrics={"task": "detect", "class_names": names, "test": block}, training=(), ground_truth=(), detections=()
+        )
     )
-    page = render(report, None, template="detection.html")
+    page = render(report, None)
     assert 'class="heat"' in page
     assert np.asarray(report["confusion"]["rates"]).shape == (41, 41)
     assert "28 more classes" in page

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
+from detector_record import detector_record
 from event_text import finding_lines
 from text_checks import faults, page_texts, texts_of
 
@@ -27,14 +29,13 @@ from headstart.reports.calibration_section import label_errors_section
 from headstart.reports.card import model_card
 from headstart.reports.comment import comment_on, next_steps, not_to_conclude
 from headstart.reports.comparison_text import comparison_findings, comparison_json
-from headstart.reports.detection_report import DetectionFacts, ScoredImage, summarize_detection
-from headstart.reports.detection_tables import detection_comment_text
+from headstart.reports.detection_report import summarize_detection
 from headstart.reports.html import render
 from headstart.reports.ood_section import coverage_section, ood_section
+from headstart.reports.record import ClassifierRecord, DetectorRecord
 from headstart.reports.result_summary import Curve, ResultSummary
-from headstart.reports.run_data import RunData
 from headstart.reports.summary import summarize
-from headstart.reports.tables import comment_markdown
+from headstart.reports.tables import comment_markdown, detection_comment_text
 from headstart.reports.transfer_quadrants import find_quadrant
 from headstart.types.codes import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup, GroupStatus
 from headstart.types.records import DatasetReport, GroupPattern, HandledFiles, ImagePair, Problem
@@ -76,7 +77,7 @@ def test_comments(score: tuple[float | None, ...], count: int, metric: str) -> N
 
 
 @pytest.fixture(scope="module", params=["one a class", "all right", "all wrong", "few groups", "empty class", "wide"])
-def facts(request: pytest.FixtureRequest, make_facts: Callable[..., RunData]) -> RunData:
+def facts(request: pytest.FixtureRequest, make_facts: Callable[..., ClassifierRecord]) -> ClassifierRecord:
     """Return a run at the limits of what can be trained."""
     health: dict[str, Any] = {
         "leaks": [], "duplicates": [], "near_duplicates": [], "label_conflicts": [], "shortcuts": [], "unreadable": [],
@@ -101,7 +102,7 @@ def facts(request: pytest.FixtureRequest, make_facts: Callable[..., RunData]) ->
 
 
 @pytest.mark.parametrize("has_thumbs", [False, True])
-def test_reports(facts: RunData, has_thumbs: bool) -> None:
+def test_reports(facts: ClassifierRecord, has_thumbs: bool) -> None:
     report = summarize(facts)
     check(texts_of(report, NAMES_IGNORED))
     check(line for line in comment_markdown(report).splitlines())
@@ -109,7 +110,7 @@ def test_reports(facts: RunData, has_thumbs: bool) -> None:
     check(page_texts(render(report, dict.fromkeys(map(int, report["images"])) if has_thumbs else None)))
 
 
-def detector(case: str) -> DetectionFacts:
+def detector(case: str) -> DetectorRecord:
     names = ("cat", "dog")
     box, nothing = [[10, 10, 60, 60]], Boxes.of([])
     truth, detections = {
@@ -128,10 +129,7 @@ def detector(case: str) -> DetectionFacts:
         "num_empty": 1,
         "warnings": [],
     }
-    scored = [
-        ScoredImage(f"{i}.jpg", None, (160, 130), t, f) for i, (t, f) in enumerate(zip(truth, detections, strict=True))
-    ]
-    return DetectionFacts("train1", metrics, dataset_report=health, scored=scored, training=[("train", truth[0])])
+    return detector_record(metrics, truth, detections, truth[:1], dataset_report=health)
 
 
 @pytest.mark.parametrize("case", ["nothing there", "nothing found", "one error", "all right"])
@@ -140,13 +138,13 @@ def test_detector_reports(case: str) -> None:
     check(texts_of(report, NAMES_IGNORED))
     check(line for line in detection_comment_text(report).splitlines())
     for thumbs in ({}, None):
-        check(page_texts(render(report, thumbs, template="detection.html")))
+        check(page_texts(render(report, thumbs)))
 
 
 def test_detector_report_without_score() -> None:
-    report = summarize_detection(DetectionFacts("train1", {"task": "detect", "class_names": ["cat"]}))
+    report = summarize_detection(detector_record({"task": "detect", "class_names": ["cat"]}))
     check(texts_of(report, NAMES_IGNORED))
-    check(page_texts(render(report, {}, template="detection.html")))
+    check(page_texts(render(report, {})))
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
@@ -187,17 +185,20 @@ def test_score_lines(k: int, is_imbalanced: bool, skill: float) -> None:
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])
-def test_label_errors(facts: RunData, count: int) -> None:
+def test_label_errors(facts: ClassifierRecord, count: int) -> None:
     row = {"image": "cat/000.jpg", "label": "cat", "suggested": "dog", "error_probability": "", "split": "test"}
     for is_label_error in ("true", "false"):
-        check(texts_of(label_errors_section(facts, [{**row, "is_label_error": is_label_error}] * count)))
+        rows = [{**row, "is_label_error": is_label_error}] * count
+        check(texts_of(label_errors_section(replace(facts, label_errors=rows))))
 
 
 @pytest.mark.parametrize("num", [1, 2, 40])
 @pytest.mark.parametrize(
     "share", [{"value": 0.0, "low": 0.0, "high": 0.1}, {"value": 1.0, "low": None}, {"value": None}]
 )
-def test_ood_and_coverage(make_facts: Callable[..., RunData], num: int, share: dict[str, float | None]) -> None:
+def test_ood_and_coverage(
+    make_facts: Callable[..., ClassifierRecord], num: int, share: dict[str, float | None]
+) -> None:
     test = {"empirical": share, "false_positive_rate": share, "num_samples": num, "mean_size": 1.0,
             "single_fraction": 0.0, "empty_fraction": 1.0}  # fmt: skip
     for part, threshold, guaranteed in itertools.product((None, test), (None, 2.5), (False, True)):
@@ -205,7 +206,7 @@ def test_ood_and_coverage(make_facts: Callable[..., RunData], num: int, share: d
         ood = {"ood_fpr": 0.05, "threshold": threshold, "out_of_fold": {"num_samples": num, "false_positive_rate": 0.0},
                    "test": part, "held_out_classes": left if part else None}  # fmt: skip
         coverage = {**test, "coverage": 0.9, "is_guaranteed": guaranteed, "num_fitted": num, "test": part}
-        run = make_facts(extra={"ood": ood, "coverage": coverage})
+        run = make_facts(sections={"ood": ood, "coverage": coverage})
         check(texts_of([ood_section(run, np.arange(2)), coverage_section(run)]))
 
 

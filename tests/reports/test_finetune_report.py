@@ -16,8 +16,8 @@ from headstart.reports.comment import comment_to_json
 from headstart.reports.figures import draw_figure
 from headstart.reports.html import render
 from headstart.reports.network import network_text
+from headstart.reports.record import ClassifierRecord
 from headstart.reports.result_summary import summarize_result
-from headstart.reports.run_data import RunData
 from headstart.reports.summary import summarize
 from headstart.reports.svg_charts import curves, histogram, reliability, ticks_between
 from headstart.training.log import EpochLog
@@ -38,15 +38,14 @@ EPOCHS = tuple({"epoch": str(e), "train_loss": "1", "val_loss": "2", "phase": "f
 
 
 @pytest.fixture
-def held_out(make_facts: Callable[..., RunData]) -> RunData:
+def held_out(make_facts: Callable[..., ClassifierRecord]) -> ClassifierRecord:
     """Return 60 training images, of which only the 15 held-out ones are in `predictions.csv`."""
-    whole = make_facts(has_test=False, extra={"finetune": {"plan": PLAN, "verdict": VERDICT}}, epochs=EPOCHS)
+    whole = make_facts(has_test=False, sections={"finetune": {"plan": PLAN, "verdict": VERDICT}}, epochs=EPOCHS)
     some = np.arange(0, 60, 4)
     scored = replace(
         whole.scored,
-        **{n: getattr(whole.scored, n)[some] for n in ("split", "truth", "predicted", "confidence", "logits")},
+        **{n: getattr(whole.scored, n)[some] for n in ("split", "truth", "logits")},
         names=tuple(whole.scored.names[i] for i in some),
-        paths=tuple(whole.scored.paths[i] for i in some),
     )
     cv = {**whole.metrics["cv"], "protocol": "validation_split", "num_samples": 15}
     tensors = {**TENSORS, "head.weight": (3, 8), "head.bias": (3,)}
@@ -54,7 +53,7 @@ def held_out(make_facts: Callable[..., RunData]) -> RunData:
     return replace(whole, scored=scored, metrics={**whole.metrics, "cv": cv}, tensors=tensors, settings=settings)
 
 
-def test_unscored_training_images_are_counted(held_out: RunData) -> None:
+def test_unscored_training_images_are_counted(held_out: ClassifierRecord) -> None:
     report = summarize(held_out)
     assert report["data"]["num_samples"] == 60
     assert report["data"]["counts"] == {"train": [20, 20, 20]}
@@ -62,21 +61,21 @@ def test_unscored_training_images_are_counted(held_out: RunData) -> None:
     assert "20 training images" in str(comment_to_json(summarize_result(held_out))) + str(report["square"])
 
 
-def test_held_out_images_are_counted(held_out: RunData) -> None:
+def test_held_out_images_are_counted(held_out: ClassifierRecord) -> None:
     left = np.diag(20 - np.bincount(held_out.scored.truth)).tolist()
     train = {**held_out.metrics["train"], "confusion": left, "num_samples": 45}
     facts = replace(held_out, metrics={**held_out.metrics, "train": train})
     assert summarize(facts)["data"]["counts"] == {"train": [20, 20, 20]}
 
 
-def test_hold_out_is_not_cross_validation(held_out: RunData) -> None:
+def test_hold_out_is_not_cross_validation(held_out: ClassifierRecord) -> None:
     names = [b["name"] for b in summarize(held_out)["learning"]["blocks"]]
     assert names == ["training images", "held-out training images"]
     folds = replace(held_out, metrics={**held_out.metrics, "cv": {**held_out.metrics["cv"], "protocol": "k_fold"}})
     assert summarize(folds)["learning"]["blocks"][1]["name"] == "training images, cross-validated"
 
 
-def test_learning_rates_equal_those_of_the_optimizer(held_out: RunData) -> None:
+def test_learning_rates_equal_those_of_the_optimizer(held_out: ClassifierRecord) -> None:
     report = summarize(held_out)
     rates = {p["name"]: p["rate"] for p in report["model"]["parts"]}
     assert rates == {"stem": None, "stage1": 0.00025, "stage2": 0.0005, "neck": 0.001}
@@ -84,22 +83,23 @@ def test_learning_rates_equal_those_of_the_optimizer(held_out: RunData) -> None:
     assert "rate 0.01" in network_text(report)
 
 
-def test_report_has_origin_of_head(held_out: RunData, make_facts: Callable[..., RunData]) -> None:
+def test_report_has_origin_of_head(held_out: ClassifierRecord, make_facts: Callable[..., ClassifierRecord]) -> None:
     page = render(summarize(held_out), {})
     assert "mean of the trained head and a closed-form head" in page
     assert "mixture of" not in page
-    plain = replace(held_out, extra={"finetune": {"plan": {**PLAN, "refit_head": False}}})
+    plain = replace(held_out, metrics={**held_out.metrics, "finetune": {"plan": {**PLAN, "refit_head": False}}})
     assert "The head was trained by gradient descent." in render(summarize(plain), {})
     probe = replace(make_facts(), settings=held_out.settings)
     assert "The head is an ensemble of LDA 90 %" in render(summarize(probe), {})
 
 
-def test_described_head_is_counted_separately(held_out: RunData) -> None:
+def test_described_head_is_counted_separately(held_out: ClassifierRecord) -> None:
     tensors = {n.replace("backbone.", "backbone.body."): s for n, s in TENSORS.items()}
     own = {"backbone.head.hidden.0.weight": (64, 100), "backbone.head.hidden.0.bias": (64,),
            "backbone.head.output.weight": (3, 64), "backbone.head.output.bias": (3,)}  # fmt: skip
     plan = {**PLAN, "head": "hidden=[64]", "refit_head": False}
-    facts = replace(held_out, tensors={**tensors, **own}, extra={"finetune": {"plan": plan}})
+    metrics = {**held_out.metrics, "finetune": {"plan": plan}}
+    facts = replace(held_out, tensors={**tensors, **own}, metrics=metrics)
     report = summarize(facts)
     model = report["model"]
     assert [p["name"] for p in model["parts"]] == ["stem", "stage1", "stage2", "neck"]
@@ -111,7 +111,7 @@ def test_described_head_is_counted_separately(held_out: RunData) -> None:
     assert "6,659" in render(report, {})
 
 
-def test_unfreezing_is_marked(held_out: RunData, tmp_path: Path) -> None:
+def test_unfreezing_is_marked(held_out: ClassifierRecord, tmp_path: Path) -> None:
     report = summarize(held_out)
     assert report["learning"]["unfreezing"] == [{"stage": "stage1", "epoch": 3.0}]
     page = render(report, {})
@@ -120,7 +120,7 @@ def test_unfreezing_is_marked(held_out: RunData, tmp_path: Path) -> None:
     figure = draw_figure("curves", report)
     assert [t.get_text() for t in figure.axes[0].texts] == ["stage1"]
     assert 3.0 in [float(line.get_xdata()[0]) for line in figure.axes[0].lines]
-    without = replace(held_out, extra={})
+    without = replace(held_out, metrics={**held_out.metrics, "finetune": None})
     assert 'class="mark"' not in render(summarize(without), {})
 
 

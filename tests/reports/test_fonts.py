@@ -10,7 +10,7 @@ import pytest
 
 from headstart.reports import fonts
 from headstart.reports.figures import draw_figure, figure_png
-from headstart.reports.run_data import RunData
+from headstart.reports.record import ClassifierRecord
 from headstart.reports.summary import summarize
 from headstart.reports.writer import write_figures
 
@@ -55,7 +55,7 @@ def png_without_a_warning(figure: object) -> bytes:
 
 
 def test_missing_glyphs_are_numbered_and_listed(
-    make_facts: Callable[..., RunData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_facts: Callable[..., ClassifierRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(fonts, "_others", lambda: ())
     report = summarize(make_facts(NAMES))
@@ -66,12 +66,12 @@ def test_missing_glyphs_are_numbered_and_listed(
     figure = draw_figure("confusion", report)
     assert fonts.NOTE in [t.get_text() for t in figure.texts]
     assert png_without_a_warning(figure)[:4] == figure_png(figure)[:4] == b"\x89PNG"
-    write_figures(tmp_path, report, None)
+    write_figures(tmp_path, report, {})
     assert (tmp_path / "class_names.txt").read_text(encoding="utf-8").splitlines()[1] == "class 2\t猫"
 
 
 def test_fallback_fonts_are_used(
-    make_facts: Callable[..., RunData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    make_facts: Callable[..., ClassifierRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from matplotlib import font_manager
 
@@ -86,13 +86,15 @@ def test_fallback_fonts_are_used(
         labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
         assert labels == list(NAMES)
         png_without_a_warning(figure)
-        write_figures(tmp_path, report, None)
+        write_figures(tmp_path, report, {})
         assert not (tmp_path / "class_names.txt").exists()
     finally:
         font_manager.fontManager.ttflist[:] = before
 
 
-def test_ascii_names_open_no_fallback_font(make_facts: Callable[..., RunData], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ascii_names_open_no_fallback_font(
+    make_facts: Callable[..., ClassifierRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(fonts, "_others", lambda: pytest.fail("other fonts were looked for"))
     report = summarize(make_facts(("cat", "Öl", "<b>&", "$x$")))
     assert fonts.drawable(report) == (dict(report), False)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from headstart.messages.protocols import measured_on
-from headstart.reports.run_data import RunData
+from headstart.reports.record import ClassifierRecord
 from headstart.reports.summary import summarize
 from headstart.types.codes import (
     RESUBSTITUTION,
@@ -41,7 +41,7 @@ from headstart.types.codes import (
     ],
 )
 def test_screen_and_report_state_the_protocol(
-    setup: EvaluationSetup, name: str, make_facts: Callable[..., RunData]
+    setup: EvaluationSetup, name: str, make_facts: Callable[..., ClassifierRecord]
 ) -> None:
     assert EvaluationSetup.from_json(json.loads(json.dumps({"num_samples": 3, **setup.to_json()}))) == setup
     assert setup.to_json()["protocol"] == setup.protocol.value

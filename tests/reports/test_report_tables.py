@@ -9,13 +9,15 @@ from collections.abc import Callable
 import pytest
 
 from headstart.reports.network import network_text
-from headstart.reports.run_data import RunData
+from headstart.reports.record import ClassifierRecord
 from headstart.reports.summary import summarize
 from headstart.reports.tables import classification_csv, classification_text, comment_markdown
 
 
 @pytest.mark.parametrize("names", [("cat", "dog", "owl"), ("a", "b"), ("a very long class name indeed", "b", "c", "d")])
-def test_classification_report_matches_scikit_learn(make_facts: Callable[..., RunData], names: tuple[str, ...]) -> None:
+def test_classification_report_matches_scikit_learn(
+    make_facts: Callable[..., ClassifierRecord], names: tuple[str, ...]
+) -> None:
     metrics = pytest.importorskip("sklearn.metrics")
     facts = make_facts(names)
     at = facts.scored.split == "test"
@@ -25,7 +27,7 @@ def test_classification_report_matches_scikit_learn(make_facts: Callable[..., Ru
     assert classification_text(summarize(facts)) == expected
 
 
-def test_formula_cells_are_escaped(make_facts: Callable[..., RunData]) -> None:
+def test_formula_cells_are_escaped(make_facts: Callable[..., ClassifierRecord]) -> None:
     rows = list(csv.reader(io.StringIO(classification_csv(summarize(make_facts(("=1+1", "@x", "plain")))))))
     assert [row[0] for row in rows[1:4]] == ["'=1+1", "'@x", "plain"]
     assert all(len(row) == len(rows[0]) for row in rows)
@@ -33,13 +35,13 @@ def test_formula_cells_are_escaped(make_facts: Callable[..., RunData]) -> None:
     assert low <= value <= high
 
 
-def test_comment_escapes_names(make_facts: Callable[..., RunData]) -> None:
+def test_comment_escapes_names(make_facts: Callable[..., ClassifierRecord]) -> None:
     text = comment_markdown(summarize(make_facts(("<script>", "a|b", "c"), skill=0.5)))
     assert "<script>" not in text
     assert "pretraining data" in text
 
 
-def test_network_table_totals(make_facts: Callable[..., RunData]) -> None:
+def test_network_table_totals(make_facts: Callable[..., ClassifierRecord]) -> None:
     report = summarize(make_facts())
     model = report["model"]
     assert model["num_params"] == 8 * 3 * 9 + 64 + 3 * 8 + 3

@@ -6,15 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from headstart.reports.run_data import ScoredImages
+from headstart.runs.scores import ScoredImages
 
 SCORED = ScoredImages(
     names=("a", "b", "c", "d", "e"),
-    paths=(None,) * 5,
     split=np.array(["train"] * 5),
     truth=np.zeros(5, dtype=np.int64),
-    predicted=np.array([0, 1, 0, 0, 1]),
-    confidence=np.full(5, 0.5),
+    logits=np.eye(2, dtype=np.float32)[[0, 1, 0, 0, 1]],
     groups=np.array([4, -1, 2, -1, 4]),
 )
 

@@ -264,19 +264,12 @@ def report(
         UsageError: The folder is not a finished run, or a setting has no effect on a detector.
         DataError: There are no images in `data`.
     """
-    from headstart.reports.detector_report import is_detector_run, make_detection_report
     from headstart.reports.writer import emit_report, make_report
 
     started, events = time.monotonic(), events or open_stream(verbose)
-    if is_detector_run(Path(run)):
-        is_shown = images is not False
-        made = make_detection_report(
-            Path(run), data=data, out=out, images=is_shown, figures=figures, attributions=attributions, curve=curve
-        )
-    else:
-        made = make_report(
-            Path(run), data=data, out=out, images=images, attributions=attributions, figures=figures, curve=curve
-        )
+    made = make_report(
+        Path(run), data=data, out=out, images=images, attributions=attributions, figures=figures, curve=curve
+    )
     emit_report(made, Path(run), events, started)
     return made
 

@@ -17,7 +17,7 @@ from headstart.events import Event, EventStream
 from headstart.inference.detector_runtime import DetectorRuntime
 from headstart.inference.inputs import expand_sources
 from headstart.inference.runtime import Runtime
-from headstart.reports.report_files import read_metrics
+from headstart.reports.record import read_metrics
 from headstart.results import EvaluationResult, Predictions, Report, Story, score_text
 
 __all__ = ["Model", "Run"]
@@ -143,42 +143,33 @@ class Run(Story):
         """See `headstart.evaluate`."""
         return self.model.evaluate(data, **options)
 
+    @cached_property
+    def _summary(self) -> dict[str, Any]:
+        from headstart.reports.record import read_record
+        from headstart.reports.writer import summarize_record
+
+        return summarize_record(read_record(self.folder, has_paths=False))
+
+    def summary(self) -> str:
+        """Return the network as a text table: layers, parameters, frozen or trained."""
+        return self._text("summary.txt")
+
+    def classification_report(self) -> str:
+        """Return precision, recall and F1 per class in scikit-learn's layout; for detectors also AP50."""
+        return self._text("detection_report.txt" if self._is_detector else "classification_report.txt")
+
+    def comment(self) -> str:
+        """Return the comment as Markdown."""
+        return self._text("comment.md")
+
     @property
     def _is_detector(self) -> bool:
         return self.metrics.get("task") == "detect"
 
-    @cached_property
-    def _summary(self) -> dict[str, Any]:
-        if self._is_detector:
-            from headstart.reports.detection_report import summarize_detection
-            from headstart.reports.detector_report import read_detection_data
+    def _text(self, name: str) -> str:
+        from headstart.reports.writer import TEXTS
 
-            return summarize_detection(read_detection_data(self.folder))
-        from headstart.reports.summary import summarize
-        from headstart.reports.writer import read_run_data
-
-        return summarize(read_run_data(self.folder, paths={}))
-
-    def summary(self) -> str:
-        """Return the network as a text table: layers, parameters, frozen or trained."""
-        from headstart.reports.detection_tables import detection_network_text
-        from headstart.reports.network import network_text
-
-        return detection_network_text(self._summary) if self._is_detector else network_text(self._summary)
-
-    def classification_report(self) -> str:
-        """Return precision, recall and F1 per class in scikit-learn's layout; for detectors also AP50."""
-        from headstart.reports.detection_tables import detection_class_text
-        from headstart.reports.tables import classification_text
-
-        return detection_class_text(self._summary) if self._is_detector else classification_text(self._summary)
-
-    def comment(self) -> str:
-        """Return the comment as Markdown."""
-        from headstart.reports.detection_tables import detection_comment_text
-        from headstart.reports.tables import comment_markdown
-
-        return detection_comment_text(self._summary) if self._is_detector else comment_markdown(self._summary)
+        return TEXTS[self._summary["task"]][name](self._summary)
 
     def plot_curves(self) -> Any:
         """Plot loss and accuracy over epochs with matplotlib; None without gradient training."""
@@ -193,22 +184,14 @@ class Run(Story):
         return self._figure("diagram")
 
     def _figure(self, name: str) -> Any:
-        if self._is_detector:
-            from headstart.reports.detection_figures import DETECTION_FIGURES, draw_detection_figure
+        from headstart.reports.figures import FIGURES, draw_figure
 
-            if name not in DETECTION_FIGURES:
-                raise UsageError(f"detectors have no figure `{name}`.", hint="run.report() writes all figures")
-            return draw_detection_figure(name, self._summary)
-        from headstart.reports.figures import draw_figure
-
+        if name not in FIGURES[self._summary["task"]]:
+            raise UsageError(f"detectors have no figure `{name}`.", hint="run.report() writes all figures")
         return draw_figure(name, self._summary)
 
     def report(self, **options: Any) -> Report:
         """Rewrite the report and return it; see `headstart.report`."""
-        if self._is_detector:
-            from headstart.reports.detector_report import make_detection_report
-
-            return make_detection_report(self.folder, **options)
         from headstart.reports.writer import make_report
 
         return make_report(self.folder, **options)

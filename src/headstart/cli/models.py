@@ -176,11 +176,12 @@ def _summary(
     diagram: Path = typer.Option(None, "--diagram", help="Draw the network to a .svg or .png file."),
 ) -> None:
     """Show the network of a run with its new head: layers, parameters, trainable and frozen stages."""
+    from headstart.api.model import Run
     from headstart.backbones.network_view import show_run
-    from headstart.reports.detector_report import detector_summary, is_detector_run
+    from headstart.reports.record import is_detector_run
 
     if is_detector_run(run):
-        typer.echo(detector_summary(run), nl=False)
+        typer.echo(Run(run).summary(), nl=False)
         return
     shown = show_run(run, depth=depth, diagram=diagram)
     typer.echo(shown.text)

@@ -255,24 +255,25 @@ class ResolvedConfig:
         """Return a copy with additional decisions."""
         return replace(self, decisions=(*self.decisions, *decisions))
 
-    def to_yaml(self) -> str:
-        """Render `config.resolved.yaml`: the value that was used for every setting, its source and reason.
+    def rows(self) -> dict[str, dict[str, Any]]:
+        """Return the rows of `config.resolved.yaml`: the value that was used for every setting, its source and reason.
 
-        `reason` is a `DecisionReason`, null for plain defaults and explicit values; `evidence` holds the numbers behind
-        it and `text` renders both. `asked` is the user's value if another one was used.
+        `reason` is null for plain defaults and explicit values; `asked` is the user's value if another one was used.
         """
         chosen = {d.setting: d for d in self.decisions}
         rows: dict[str, dict[str, Any]] = {}
         for name, value in _flat(self.settings.model_dump()).items():
-            decision = chosen.pop(name, None)
             rows[name] = {"value": value, "source": self.sources.get(name, "default"), "reason": None}
-            if decision is not None:
+            if (decision := chosen.pop(name, None)) is not None:
                 rows[name] = _row(decision)
                 if self.is_explicit(name):
                     is_same = plain(value) == plain(decision.value)
                     rows[name] |= {"source": self.sources[name]} if is_same else {"asked": value}
-        rows |= {name: _row(decision) for name, decision in chosen.items()}
-        return yaml.safe_dump(plain(rows), sort_keys=False, allow_unicode=True, width=110)
+        return dict(plain(rows | {name: _row(decision) for name, decision in chosen.items()}))
+
+    def to_yaml(self) -> str:
+        """Render `config.resolved.yaml`."""
+        return yaml.safe_dump(self.rows(), sort_keys=False, allow_unicode=True, width=110)
 
 
 def _row(decision: Decision) -> dict[str, Any]:

@@ -103,7 +103,6 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
     NoteKind.RUN_RESUMABLE: lambda e: f"resume with: headstart resume {shell_path(e['run'])}",
     NoteKind.RUN_WITHOUT_DATA_PATH: lambda e: "the run has no data path: no images in the report",
     NoteKind.RUN_WITHOUT_PREDICTIONS: lambda e: f"the run has no readable {e['file']}: no single images in the report",
-    NoteKind.RUN_WITHOUT_SCORES: lambda e: "the run has no image scores: the calibration section is incomplete",
     NoteKind.RUN_WITHOUT_SETTINGS: lambda e: f"the run has no readable {e['file']}: no settings in the report",
     NoteKind.SMALL_BOXES: lambda e: (
         f"boxes under 8 px at {e['size']} px: {percent(e['tiny_fraction'], 0)}; --image-size {e['better_size']} helps "

@@ -16,6 +16,7 @@ from headstart.messages.reading import reading_to_json
 from headstart.pipelines.trained_model import FinetuneOutcome, ScoredModel
 from headstart.quality.label_corrections import write_label_errors
 from headstart.quality.report_findings import report_to_json
+from headstart.reports.record import ClassifierRecord, read_bundle_info
 from headstart.reports.writer import report_run
 from headstart.runs.context import RunContext
 from headstart.runs.files import write_json, write_oof, write_predictions, write_scores
@@ -33,7 +34,7 @@ def write_run(
     parity: dict[str, Any],
     reference: ScoredModel | None,
     outcome: FinetuneOutcome,
-) -> dict[str, Any]:
+) -> ClassifierRecord:
     """Write all files except the report; the tables of predictions hold held-out images only.
 
     Args:
@@ -46,18 +47,19 @@ def write_run(
         outcome: Of fine-tuning.
 
     Returns:
-        The content of `metrics.json`.
+        What was written, for the report.
     """
     folder, samples, split = run.folder, probe.data.samples, probe.data.split
     evaluation, uncertainty, features = scored.evaluation, scored.uncertainty, scored.model.features
     write_split(folder / "split.csv", samples, split)
     write_oof(folder / "oof.npz", samples, split, evaluation)
     write_predictions(folder / "predictions.csv", samples, split, evaluation, uncertainty)
-    write_scores(folder / "scores.npz", samples, features, split, evaluation, uncertainty)
+    images = write_scores(folder / "scores.npz", samples, features, split, evaluation, uncertainty)
+    label_errors = None
     if reference is None:
-        write_label_errors(folder / "label_errors.csv", samples, features, split, probe.fit, evaluation)
-    write_json(folder / "dataset_report.json", {**report_to_json(report), **reading_to_json(samples.notes)})
-    run.write_settings()
+        label_errors = write_label_errors(folder / "label_errors.csv", samples, features, split, probe.fit, evaluation)
+    dataset_report = {**report_to_json(report), **reading_to_json(samples.notes)}
+    settings, environment = run.write_settings(), run.write_environment()
     run.duration_s["total"] = time.monotonic() - run.started
     metrics: dict[str, Any] = {
         "schema": 1,
@@ -84,17 +86,28 @@ def write_run(
             "cv": evaluation_to_json(cv),
             "test": None if test is None else evaluation_to_json(test),
         }
-    write_json(folder / "metrics.json", metrics)
-    return metrics
+    bundle, tensors = read_bundle_info(folder)
+    return ClassifierRecord(
+        run=folder.resolve().name,
+        metrics=write_json(folder / "metrics.json", metrics),
+        settings=settings,
+        environment=environment,
+        dataset_report=write_json(folder / "dataset_report.json", dataset_report),
+        bundle=bundle,
+        tensors=tensors,
+        epochs=outcome.epochs,
+        scored=images,
+        paths={s.name: s.path for s in (*samples, *probe.data.leaking)},
+        label_errors=label_errors,
+    )
 
 
-def finish_run(run: RunContext, probe: FittedProbe, scored: ScoredModel, metrics: dict[str, Any]) -> None:
+def finish_run(run: RunContext, scored: ScoredModel, record: ClassifierRecord) -> None:
     """Write the report, emit score, files and next commands, and mark the run as complete."""
     settings, folder, events = run.resolved.settings, run.folder, run.events
-    paths = {s.name: s.path for s in (*probe.data.samples, *probe.data.leaking)}
-    num_images = report_run(folder, paths, events, has_images=settings.include_images)
+    num_images = report_run(folder, record, events)
     events.report(*scored.evaluation.headline.findings)
-    events.emit(ScoreMeasured(summarize_classification(metrics)))
+    events.emit(ScoreMeasured(summarize_classification(record.metrics)))
     if num_images is not None:
         events.emit(FileWritten("report", str(folder / "report.html"), {"num_images": num_images}))
     commands: list[tuple[str, str | None]] = [(f"headstart predict {shell_path(folder)} NEW_IMAGES", None)]

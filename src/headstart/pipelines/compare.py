@@ -26,10 +26,8 @@ from headstart.inference.runtime import Runtime
 from headstart.messages.numbers import pluralize
 from headstart.pipelines.evaluate import is_training_image, match_images, read_problem
 from headstart.reports.comparison_text import Comparison, comparison_findings, comparison_json
-from headstart.reports.detector_report import is_detector_run
-from headstart.reports.run_data import RunData
+from headstart.reports.record import ClassifierRecord, is_detector_run, read_record
 from headstart.reports.summary import summarize
-from headstart.reports.writer import read_run_data
 from headstart.runs.files import write_json
 from headstart.types.codes import EvaluationProtocol, Finding, FindingKind, Severity
 from headstart.utils.system import atomic_file
@@ -64,17 +62,17 @@ def compare_runs(
             "detector runs cannot be compared; compare supports classifiers only.",
             hint="score each on the same images with headstart evaluate",
         )
-    facts = tuple(read_run_data(folder, paths={}) for folder in folders)
+    records = (_read(folders[0]), _read(folders[1]))
     names = _run_names(folders)
-    class_names = _same_classes(facts, names)
+    class_names = _same_classes(records, names)
     if data is None:
         for name, value in reading.items():
             if value not in (None, False):
                 option = "--" + name.replace("_", "-")
                 raise UsageError(f"{option} has no effect without --data.", hint=f"remove {option}")
-        common = _from_scores(facts[0], facts[1], names)
+        common = _from_scores(records[0], records[1], names)
     else:
-        common = _from_data(folders, facts[0], os.fspath(data), events, reading)
+        common = _from_data(folders, records[0], os.fspath(data), events, reading)
     counts = np.bincount(common.truth, minlength=len(class_names))
     metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy" if is_skewed(counts) else "accuracy"
     result = compare_paired(
@@ -90,11 +88,17 @@ def compare_runs(
         names=names,
         numbers=comparison_json(result, names, common.protocol, is_new_data=data is not None),
         findings=tuple(comparison_findings(result)),
-        reports=(summarize(facts[0]), summarize(facts[1])),
+        reports=(summarize(records[0]), summarize(records[1])),
     )
     for event in comparison.events:
         events.emit(event)
     return comparison
+
+
+def _read(folder: Path) -> ClassifierRecord:
+    record = read_record(folder, has_paths=False)
+    assert isinstance(record, ClassifierRecord)  # checked before
+    return record
 
 
 def _run_names(folders: Sequence[Path]) -> tuple[str, str]:
@@ -102,8 +106,8 @@ def _run_names(folders: Sequence[Path]) -> tuple[str, str]:
     return (a, b) if a != b else (str(folders[0]), str(folders[1]))
 
 
-def _same_classes(facts: Sequence[RunData], names: Sequence[str]) -> tuple[str, ...]:
-    a, b = (f.class_names for f in facts)
+def _same_classes(records: Sequence[ClassifierRecord], names: Sequence[str]) -> tuple[str, ...]:
+    a, b = (f.class_names for f in records)
     if set(a) != set(b):
         pairs = ((names[0], set(a) - set(b)), (names[1], set(b) - set(a)))
         only = [f"only {run} has {', '.join(f'`{n}`' for n in sorted(own)[:5])}" for run, own in pairs if own]
@@ -114,7 +118,7 @@ def _same_classes(facts: Sequence[RunData], names: Sequence[str]) -> tuple[str, 
     return a
 
 
-def _from_scores(a: RunData, b: RunData, names: Sequence[str]) -> _Common:
+def _from_scores(a: ClassifierRecord, b: ClassifierRecord, names: Sequence[str]) -> _Common:
     """Compare the stored scores of test images, or the out-of-fold ones where neither run has a test split."""
     splits = [f.headline_split for f in (a, b)]
     if splits[0] != splits[1]:
@@ -123,8 +127,8 @@ def _from_scores(a: RunData, b: RunData, names: Sequence[str]) -> _Common:
             f"{tested} was scored on a test split, {other} out of fold; the images differ.",
             hint="score both on the same images: headstart compare RUN_A RUN_B --data LABELED_IMAGES",
         )
-    for facts, name in zip((a, b), names, strict=True):
-        if facts.scored.logits is None:
+    for record, name in zip((a, b), names, strict=True):
+        if not len(record.scored):
             raise DataError(
                 f"{name} has no stored scores.", hint="score both on the same images: --data LABELED_IMAGES"
             )
@@ -143,7 +147,9 @@ def _from_scores(a: RunData, b: RunData, names: Sequence[str]) -> _Common:
     return _Common(probabilities, truth, a.scored.groups_of(rows_a), protocol)
 
 
-def _match(a: RunData, b: RunData, split: str, names: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def _match(
+    a: ClassifierRecord, b: ClassifierRecord, split: str, names: Sequence[str]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows of the same images in both runs, by digest where both have it, else by name.
 
     Raises:
@@ -151,9 +157,9 @@ def _match(a: RunData, b: RunData, split: str, names: Sequence[str]) -> tuple[ND
     """
     has_digests = bool(a.scored.digests) and bool(b.scored.digests)
     keys = []
-    for facts in (a, b):
-        rows = np.flatnonzero(facts.scored.split == split)
-        source = facts.scored.digests if has_digests else facts.scored.names
+    for record in (a, b):
+        rows = np.flatnonzero(record.scored.split == split)
+        source = record.scored.digests if has_digests else record.scored.names
         count: dict[str, int] = {}
         row_of: dict[tuple[str, int], int] = {}
         for i in rows:
@@ -171,7 +177,9 @@ def _match(a: RunData, b: RunData, split: str, names: Sequence[str]) -> tuple[ND
     return np.array([keys[0][k] for k in both], dtype=np.int64), np.array([keys[1][k] for k in both], dtype=np.int64)
 
 
-def _from_data(folders: Sequence[Path], a: RunData, data: str, events: EventStream, reading: dict[str, Any]) -> _Common:
+def _from_data(
+    folders: Sequence[Path], a: ClassifierRecord, data: str, events: EventStream, reading: dict[str, Any]
+) -> _Common:
     """Compare predictions on labeled images that neither run was trained on."""
     scored = match_images(read(data, **reading), a.class_names, events).scored
     runtimes = [Runtime(os.fspath(folder)) for folder in folders]
@@ -206,18 +214,17 @@ def _from_data(folders: Sequence[Path], a: RunData, data: str, events: EventStre
     )
 
 
-def _out_of_fold_protocol(facts: RunData) -> EvaluationProtocol:
+def _out_of_fold_protocol(record: ClassifierRecord) -> EvaluationProtocol:
     """Return the out-of-fold protocol of a run; k-fold where it is not recorded."""
     with suppress(ValueError):
-        protocol = EvaluationProtocol(str((facts.metrics.get("cv") or {}).get("protocol")))
+        protocol = EvaluationProtocol(str((record.metrics.get("cv") or {}).get("protocol")))
         if protocol.is_out_of_fold:
             return protocol
     return EvaluationProtocol.K_FOLD
 
 
-def _logits(facts: RunData) -> NDArray[np.float64]:
-    assert facts.scored.logits is not None  # checked before
-    return facts.scored.logits.astype(np.float64)
+def _logits(record: ClassifierRecord) -> NDArray[np.float64]:
+    return record.scored.logits.astype(np.float64)
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> list[Path]:

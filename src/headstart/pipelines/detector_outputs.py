@@ -18,6 +18,7 @@ from headstart.messages.findings import finding_to_json
 from headstart.messages.reading import reading_to_json
 from headstart.pipelines.detector_scoring import headline
 from headstart.pipelines.detector_state import Calibration, DetectorData, ScoredBlock, TrainedDetector
+from headstart.reports.record import DetectorRecord, read_bundle_info
 from headstart.runs.context import RunContext
 from headstart.runs.files import write_csv, write_json
 from headstart.utils.csv_cells import escape_formula
@@ -34,13 +35,45 @@ def write_detector_files(
     scored: Mapping[str, ScoredBlock],
     calibration: Calibration,
     parity: dict[str, Any],
-) -> None:
-    """Write everything but the bundle, the settings and the report."""
+) -> DetectorRecord:
+    """Write everything but the bundle and the report, for which it returns what was written."""
     samples, folder = data.samples, run.folder
     write_split(folder / "split.csv", as_samples(samples), data.split)
     write_predictions(folder, samples, scored)
     write_detections(folder, samples, scored)
-    write_json(folder / "dataset_report.json", _dataset_report(data))
+    settings, environment = run.write_settings(), run.write_environment()
+    metrics = _metrics(run, data, planned, trained, scored, calibration, parity)
+    bundle, tensors = read_bundle_info(folder)
+    return DetectorRecord(
+        run=folder.resolve().name,
+        metrics=write_json(folder / "metrics.json", metrics),
+        settings=settings,
+        environment=environment,
+        dataset_report=write_json(folder / "dataset_report.json", _dataset_report(data)),
+        bundle=bundle,
+        tensors=tensors,
+        epochs=trained.epochs,
+        splits=dict(zip(samples.names, data.split.assignment.tolist(), strict=True)),
+        detections={
+            (_part(block), samples.names[i]): found
+            for block, one in scored.items()
+            for i, found in zip(one.samples, one.detections, strict=True)
+        },
+        samples=samples,
+    )
+
+
+def _metrics(
+    run: RunContext,
+    data: DetectorData,
+    planned: PlannedDetector,
+    trained: TrainedDetector,
+    scored: Mapping[str, ScoredBlock],
+    calibration: Calibration,
+    parity: dict[str, Any],
+) -> dict[str, Any]:
+    """Return `metrics.json`."""
+    samples = data.samples
     blocks: dict[str, Any] = dict.fromkeys(("cv", "val", "test"))
     for name, one in scored.items():
         blocks[name] = detection_to_json(one.evaluation) | {"is_leaky": one.is_leaky}
@@ -49,34 +82,31 @@ def write_detector_files(
         if including_leaks is not None:
             blocks[f"{name}_including_leaks"] = detection_to_json(including_leaks)
     groups = data.split.groups
-    write_json(
-        folder / "metrics.json",
-        {
-            "schema": 1,
-            "task": "detect",
-            "strategy": planned.plan.strategy,
-            "backbone": run.resolved.settings.backbone,
-            "num_samples": len(samples),
-            "num_boxes": samples.num_boxes,
-            "num_groups": None if groups is None else len(np.unique(groups)),
-            "num_classes": len(samples.class_names),
-            "class_names": list(samples.class_names),
-            "duration_s": {name: round(value, 3) for name, value in run.duration_s.items()},
-            "headline": headline(scored),
-            **blocks,
-            "sizes": data.sizes.to_json(),
-            "calibration": {"slope": calibration.slope, "offset": calibration.offset},
-            "parity": parity,
-            "finetune": {
-                "plan": planned.plan.to_json(),
-                "epochs_done": trained.num_epochs,
-                "num_steps": trained.num_steps,
-                "num_images": len(planned.train),
-                "is_stopped_early": trained.is_stopped,
-            },
-            "budget": None if planned.pace is None else planned.pace.to_json(),
+    return {
+        "schema": 1,
+        "task": "detect",
+        "strategy": planned.plan.strategy,
+        "backbone": run.resolved.settings.backbone,
+        "num_samples": len(samples),
+        "num_boxes": samples.num_boxes,
+        "num_groups": None if groups is None else len(np.unique(groups)),
+        "num_classes": len(samples.class_names),
+        "class_names": list(samples.class_names),
+        "duration_s": {name: round(value, 3) for name, value in run.duration_s.items()},
+        "headline": headline(scored),
+        **blocks,
+        "sizes": data.sizes.to_json(),
+        "calibration": {"slope": calibration.slope, "offset": calibration.offset},
+        "parity": parity,
+        "finetune": {
+            "plan": planned.plan.to_json(),
+            "epochs_done": trained.num_epochs,
+            "num_steps": trained.num_steps,
+            "num_images": len(planned.train),
+            "is_stopped_early": trained.is_stopped,
         },
-    )
+        "budget": None if planned.pace is None else planned.pace.to_json(),
+    }
 
 
 def _dataset_report(data: DetectorData) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from headstart.detection.metrics import DetectionEvaluation, detection_to_json, 
 from headstart.evaluation.score_summary import summarize_detections
 from headstart.inference.detector_runtime import DetectorRuntime
 from headstart.pipelines.detector_state import Calibration, DetectorData, HeldOut, ScoredBlock, TrainedDetector
-from headstart.reports.detection_report import BLOCKS
+from headstart.reports.record import BLOCKS
 from headstart.types.codes import USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationSetup
 
 __all__ = ["calibrate", "detect_held_out", "headline", "score_held_out", "score_summary"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -85,6 +86,7 @@ class TrainedDetector:
         num_epochs, num_steps: Length of the final training.
         is_stopped: Whether Ctrl-C ended it early.
         oof: Out-of-fold detections of a cross-validation; None without one.
+        epochs: Rows of `results.csv`.
     """
 
     net: DetectNetwork
@@ -93,6 +95,7 @@ class TrainedDetector:
     num_steps: int
     is_stopped: bool
     oof: HeldOut | None = None
+    epochs: Sequence[Mapping[str, str]] = ()
 
 
 @dataclass(frozen=True)

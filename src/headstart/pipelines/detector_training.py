@@ -44,18 +44,20 @@ class EpochLog:
     Attributes:
         path: The file; `val_mAP50` is empty for epochs without validation.
         events: Receives an `EpochFinished` per epoch.
+        rows, written: Rows of the file as values, and as texts.
     """
 
     path: Path
     events: EventStream
     rows: list[dict[str, Any]] = field(default_factory=list)
+    written: list[dict[str, str]] = field(default_factory=list)
 
     def add(self, phase: str, num_epochs: int, record: DetectEpoch, map50: float | None) -> None:
         """Record one finished epoch."""
         metrics = {**asdict(record), "val_mAP50": map50}
         self.rows.append({**metrics, "phase": phase})
         self.events.emit(EpochFinished(phase, metrics.pop("epoch"), num_epochs, metrics))
-        write_csv(self.path, _COLUMNS, ([row[name] for name in _COLUMNS] for row in self.rows))
+        self.written = write_csv(self.path, _COLUMNS, ([row[name] for name in _COLUMNS] for row in self.rows))
 
 
 def train_phases(
@@ -91,7 +93,7 @@ def train_phases(
         oof = phases.cross_validate(settings.folds, data.split) if settings.folds else None
         trained = phases.train("final", planned.train, data.split.where("val"))
         evidence["num_epochs"] = trained.num_epochs
-    return replace(trained, oof=oof)
+    return replace(trained, oof=oof, epochs=phases.log.written)
 
 
 @dataclass

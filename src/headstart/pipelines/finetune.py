@@ -94,7 +94,7 @@ def finetune(run: RunContext, probe: FittedProbe, *, is_new: bool) -> FinetuneOu
         run.duration_s["finetune"] = trials.seconds
     _report(run, outcome, log)
     shutil.rmtree(checkpoints.folder / "views", ignore_errors=True)
-    return outcome
+    return replace(outcome, epochs=log.write() if log.phases else ())
 
 
 def _open_trainer(
@@ -242,10 +242,9 @@ def _export_graph(trainer: FinetuneTrainer, plan: FinetunePlan, net: Any, head: 
 
 
 def _report(run: RunContext, outcome: FinetuneOutcome, log: EpochLog) -> None:
-    """Write the epochs, and note overfitting and a probe that is not worse."""
+    """Plot the epochs, and note overfitting and a probe that is not worse."""
     model, comparison = outcome.model, outcome.comparison
     if log.phases:
-        log.write()
         log.draw(model.plan.unfreeze if model is not None and model.plan is not None else ())
     if model is None or comparison is None:
         return

@@ -163,8 +163,8 @@ def _score_and_save(run: RunContext, report: DatasetReport, probe: FittedProbe, 
             save_bundle(run.folder / "probe" / "bundle", of_probe, probe)
     with run.timed("parity"):
         parity = verify_bundle(run.folder, scored, probe, num_threads=settings.num_threads, seed=settings.seed)
-    metrics = write_run(run, report, probe, scored, parity, None if tuned is None else of_probe, outcome)
-    finish_run(run, probe, scored, metrics)
+    record = write_run(run, report, probe, scored, parity, None if tuned is None else of_probe, outcome)
+    finish_run(run, scored, record)
 
 
 def _scale_classes(run: RunContext, probe: FittedProbe) -> FittedProbe:

@@ -49,7 +49,8 @@ from headstart.quality.box_split import check_training_boxes, read_box_samples, 
 from headstart.quality.dataset_split import note_split
 from headstart.quality.reading_events import report_reading
 from headstart.quality.report_findings import dataset_findings
-from headstart.reports.detector_report import report_detector_run
+from headstart.reports.record import DetectorRecord
+from headstart.reports.writer import report_run
 from headstart.runs.context import RunContext
 from headstart.runs.folder import own_run_folder
 from headstart.runs.journal import JOURNAL, Journal
@@ -116,10 +117,9 @@ def train_detector(
             amend_bundle(bundle, decoding=decoding.to_json(), **changed)
         with run.timed("parity"):
             parity = _verify(bundle, data, detector, decoding, planned, settings)
-        run.write_settings()
         run.duration_s["total"] = clock() - started
-        write_detector_files(run, data, planned, trained, scored, calibration, parity)
-        _finish(run, data, scored)
+        record = write_detector_files(run, data, planned, trained, scored, calibration, parity)
+        _finish(run, scored, record)
     return folder
 
 
@@ -314,10 +314,10 @@ def _verify(
     return parity
 
 
-def _finish(run: RunContext, data: DetectorData, scored: Mapping[str, ScoredBlock]) -> None:
+def _finish(run: RunContext, scored: Mapping[str, ScoredBlock], record: DetectorRecord) -> None:
     """Write the report, emit score and files, and mark the run as complete."""
     folder, events = run.folder, run.events
-    num_images = report_detector_run(folder, data.samples, events, has_images=run.resolved.settings.include_images)
+    num_images = report_run(folder, record, events)
     events.emit(ScoreMeasured(score_summary(scored)))
     if num_images is not None:
         events.emit(FileWritten("report", str(folder / "report.html"), {"num_images": num_images}))

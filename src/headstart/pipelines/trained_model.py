@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,10 +104,12 @@ class FinetuneOutcome:
     Attributes:
         model: The fine-tuned network; None keeps the probe.
         comparison: Its comparison with the probe; None where nothing was trained to the end.
+        epochs: Rows of `results.csv`.
     """
 
     model: TrainedModel | None = None
     comparison: ProbeComparison | None = None
+    epochs: Sequence[Mapping[str, str]] = ()
 
     def to_json(self) -> dict[str, JsonValue] | None:
         """Return the section `finetune` of `metrics.json`."""

@@ -37,8 +37,8 @@ _EXAMPLES = 5
 
 def write_label_errors(
     path: Path, samples: Samples, features: Features, split: Split, fit: ProbeFit, evaluation: HeadEvaluation
-) -> None:
-    """Write the likely label errors, most doubtful first, with an empty column `action`.
+) -> list[dict[str, str]]:
+    """Write the likely label errors, most doubtful first, with an empty column `action`; return the rows.
 
     Training images use out-of-fold predictions; val and test images follow, with predictions of the final model.
     Identical files with different labels come first.
@@ -62,7 +62,7 @@ def write_label_errors(
             _row(samples, split, int(i), suspect, rank < errors.num_called, near)
             for rank, (i, suspect, near) in enumerate(zip(positions, errors.items, neighbors, strict=True))
         ]
-    write_csv(path, COLUMNS, ([escape_formula(cell) for cell in row] for row in rows))
+    return write_csv(path, COLUMNS, ([escape_formula(cell) for cell in row] for row in rows))
 
 
 def correct_labels(samples: Samples, path: str | None, events: EventStream) -> Samples:

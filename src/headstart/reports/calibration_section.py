@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -14,7 +13,7 @@ from headstart.evaluation.metrics import log_loss, softmax
 from headstart.evaluation.operating_points import accept_above, recall_at_false_positive_rates
 from headstart.messages.comment import empty_section
 from headstart.messages.sections import label_errors_message
-from headstart.reports.run_data import RunData
+from headstart.reports.record import ClassifierRecord
 from headstart.types.codes import EvaluationSetup
 from headstart.types.report import ReportKind
 
@@ -26,17 +25,17 @@ _LEAST_FITTING = 6  # labels shown if there is no suspected label error
 _FEWEST = 20  # minimum number of scored images for statements about probabilities
 
 
-def calibration_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, Any]:
+def calibration_section(record: ClassifierRecord, where: NDArray[np.int64]) -> dict[str, Any]:
     """Compute the reliability diagram before and after calibration, with summary metrics."""
-    scored, block = facts.scored, facts.headline_block
-    temperature = facts.bundle.get("temperature")
+    scored, block = record.scored, record.headline_block
+    temperature = record.bundle.get("temperature")
     value: dict[str, Any] = {"temperature": temperature, "ece": block.get("ece"), "log_loss": block.get("log_loss")}
-    if scored.logits is None:
+    if not len(scored):
         return {**value, **empty_section(ReportKind.NO_SCORES_KEPT)}
     if len(where) < _FEWEST:
         return {**value, **empty_section(ReportKind.TOO_FEW_FOR_DIAGRAM, num_scored=len(where))}
     truth, logits = scored.truth[where], scored.logits[where].astype(np.float64)
-    after = softmax(logits)
+    after = scored.probabilities[where]
     value |= {
         "estimator": ESTIMATOR,
         "error": asdict(calibration_error(after, truth)),
@@ -44,7 +43,7 @@ def calibration_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, A
         "log_loss": log_loss(after, truth),
         "after": _bins(after, truth),
     }
-    chosen = dict(facts.settings.get("probe.calibration") or {})
+    chosen = dict(record.settings.get("probe.calibration") or {})
     if chosen:
         value["chosen"] = f"Chosen: {chosen.get('value')} ({chosen.get('text')})."
     is_by_class = chosen.get("value") not in (None, "temperature")  # then the temperature alone does not invert it
@@ -59,36 +58,34 @@ def calibration_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, A
     return value
 
 
-def operating_section(facts: RunData, where: NDArray[np.int64]) -> dict[str, Any]:
+def operating_section(record: ClassifierRecord, where: NDArray[np.int64]) -> dict[str, Any]:
     """Compute thresholds with bounded error rates and, for two classes, recall by false-positive rate."""
-    scored = facts.scored
+    scored = record.scored
     if len(where) < _FEWEST:
         return empty_section(ReportKind.TOO_FEW_FOR_OPERATING_POINT, num_scored=len(where))
     groups = scored.groups_of(where)
-    out_of_fold = EvaluationSetup.from_json(facts.headline_block).protocol.is_out_of_fold
+    out_of_fold = EvaluationSetup.from_json(record.headline_block).protocol.is_out_of_fold
     hits, confidence = scored.is_correct[where], scored.confidence[where]
     points = accept_above(confidence, hits, targets=_TARGETS, groups=groups, is_out_of_fold=out_of_fold)
     rows = [{"target": target, **(asdict(point) if point else {})} for target, point in points.items()]
     section: dict[str, Any] = {"rows": rows, "num_samples": len(where)}
-    names = facts.class_names
-    if len(names) == 2 and scored.logits is not None:
-        positive = list(names).index(facts.metrics["positive"])
+    names = record.class_names
+    if len(names) == 2:
+        positive = list(names).index(record.metrics["positive"])
         is_positive = scored.truth[where] == positive
         if is_positive.any() and not is_positive.all():
-            score = softmax(scored.logits[where])[:, positive]
+            score = scored.probabilities[where, positive]
             alarms = recall_at_false_positive_rates(score, is_positive, groups=groups, is_out_of_fold=out_of_fold)
             section |= {"positive": names[positive], "alarms": [asdict(p) for p in alarms]}
     return section
 
 
-def label_errors_section(facts: RunData, rows: Sequence[Mapping[str, str]]) -> dict[str, Any]:
-    """Return the top rows of `label_errors.csv` as images with their nearest neighbors.
-
-    Args:
-        facts: The run.
-        rows: Rows of the file, most probable errors first.
-    """
-    position = {name: i for i, name in enumerate(facts.scored.names)}
+def label_errors_section(record: ClassifierRecord) -> dict[str, Any]:
+    """Return the top rows of `label_errors.csv` as images with their nearest neighbors."""
+    rows = record.label_errors
+    if rows is None:
+        return empty_section(ReportKind.LABEL_ERRORS_NOT_CHECKED)
+    position = {name: i for i, name in enumerate(record.scored.names)}
     suspects = [r for r in rows if r.get("is_label_error") == "true"]
     held_out = sum(r.get("split") in ("val", "test") for r in suspects)
     shown = []

@@ -7,13 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
-from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.operating_points import ERRORS, confuse
 from headstart.events import Note
 from headstart.messages.box_problems import box_problem_name
@@ -26,93 +24,39 @@ from headstart.messages.detection_comment import (
 from headstart.messages.notes import note_to_json
 from headstart.messages.protocols import protocol_name
 from headstart.reports.detection_comment import comment_on_detector
+from headstart.reports.record import BLOCKS, DetectorRecord, headline_block
 from headstart.types.codes import EvaluationSetup, NoteKind, Severity
 from headstart.types.report import ReportKind
 
-__all__ = ["BLOCKS", "DetectionFacts", "ScoredImage", "headline_block", "summarize_detection", "without_box_images"]
-
-BLOCKS = {"test": "test images", "cv": "cross-validation", "val": "validation images"}
-"""Blocks of `metrics.json`, in order of precedence for the headline, with display names."""
+__all__ = ["summarize_detection", "without_box_images"]
 
 _SIDES = (0.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, float("inf"))
 _SHOWN = 12
-_MOST_SETTINGS = 400
 
 
-@dataclass(frozen=True)
-class ScoredImage:
-    """One scored image.
-
-    Attributes:
-        name: Path relative to the data root.
-        path: Current path, or None.
-        size_hw: Upright size in pixels; None if the file is missing.
-        ground_truth: True boxes; None if the data are missing.
-        predictions: Detections with calibrated scores.
-    """
-
-    name: str
-    path: str | None
-    size_hw: tuple[int, int] | None
-    ground_truth: Boxes | None
-    predictions: Detections
-
-
-@dataclass(frozen=True)
-class DetectionFacts:
-    """Contents of a run folder and, if available, of its data.
-
-    Attributes:
-        run: Name of the run.
-        metrics, dataset_report, environment, bundle: JSON files; empty if missing.
-        settings: Rows `name, value, source, reason`.
-        epochs: Rows of `results.csv`.
-        scored: Images of the headline block.
-        training: (split, true boxes) of every image of the data; empty if the data are missing.
-        problems: Notes about unreadable parts.
-    """
-
-    run: str
-    metrics: Mapping[str, Any]
-    dataset_report: Mapping[str, Any] = field(default_factory=dict)
-    environment: Mapping[str, Any] = field(default_factory=dict)
-    bundle: Mapping[str, Any] = field(default_factory=dict)
-    settings: Sequence[Mapping[str, Any]] = ()
-    epochs: Sequence[Mapping[str, str]] = ()
-    scored: Sequence[ScoredImage] = ()
-    training: Sequence[tuple[str, Boxes]] = ()
-    problems: tuple[Note, ...] = ()
-
-
-def headline_block(metrics: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] | None:
-    """Return name and block of the headline score, leaky splits last; None without held-out images."""
-    blocks = [(name, metrics[name]) for name in BLOCKS if metrics.get(name)]
-    return min(blocks, key=lambda b: bool(b[1].get("is_leaky")), default=None)
-
-
-def summarize_detection(facts: DetectionFacts, *, seed: int = 0) -> dict[str, Any]:
+def summarize_detection(record: DetectorRecord, *, seed: int = 0) -> dict[str, Any]:
     """Return the report as JSON-able data.
 
     Args:
-        facts: Contents of the run.
+        record: Contents of the run.
         seed: Random seed of the sample images.
     """
-    metrics = facts.metrics
+    metrics = record.metrics
     names = [str(n) for n in metrics["class_names"]]
     headline = headline_block(metrics)
     block: Mapping[str, Any] = headline[1] if headline else {}
-    thresholds = (facts.bundle.get("thresholds") or {}).get("per_class") or {}
-    images = _images(facts, names, block, seed)
+    thresholds = (record.bundle.get("thresholds") or {}).get("per_class") or {}
+    images = _images(record, names, block, seed)
     report: dict[str, Any] = {
         "schema": 1,
         "task": "detect",
-        "run": facts.run,
+        "run": record.run,
         "class_names": names,
         "headline": _headline(metrics, headline),
-        "problems": [note_to_json(note) for note in (*facts.problems, *images["problems"])],
-        "data": _data(facts, names),
-        "model": _model(facts),
-        "learning": _learning(facts),
+        "problems": [note_to_json(note) for note in (*record.problems, *images["problems"])],
+        "data": _data(record, names),
+        "model": _model(record),
+        "learning": _learning(record),
         "scores": [
             {
                 "name": BLOCKS[b],
@@ -131,11 +75,11 @@ def summarize_detection(facts: DetectionFacts, *, seed: int = 0) -> dict[str, An
         "errors": images["errors"],
         "samples": images["samples"],
         "images": images["images"],
-        "settings": [dict(row) for row in facts.settings][:_MOST_SETTINGS],
-        "environment": dict(facts.environment),
+        "settings": [{"name": k, **dict(v)} for k, v in record.settings.items()],
+        "environment": dict(record.environment),
         "digests": {
             name: value.get("sha256")
-            for name, value in (facts.bundle.get("files") or {}).items()
+            for name, value in (record.bundle.get("files") or {}).items()
             if name != "trained_on"
         },
         "parity": metrics.get("parity"),
@@ -187,11 +131,12 @@ def _headline(metrics: Mapping[str, Any], headline: tuple[str, Mapping[str, Any]
     }
 
 
-def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:
+def _data(record: DetectorRecord, names: Sequence[str]) -> dict[str, Any]:
     """Count the boxes of each class by split and by size."""
     counts: dict[str, list[int]] = {}
     sides = np.zeros((len(names), len(_SIDES) - 1), dtype=np.int64)
-    for split, boxes in facts.training:
+    training = record.training
+    for split, boxes in training:
         row = counts.setdefault(split or "all", [0] * len(names))
         side = np.sqrt(boxes.areas)
         for k in range(len(names)):
@@ -200,36 +145,36 @@ def _data(facts: DetectionFacts, names: Sequence[str]) -> dict[str, Any]:
             sides[k] += np.histogram(side[mine], bins=_SIDES)[0]
     labels = [f"{low:g}-{high:g}" if np.isfinite(high) else f"over {low:g}" for low, high in pairwise(_SIDES)]
     order = [s for s in ("train", "val", "test", "all") if s in counts]
-    kinds = Counter(str(p.get("kind")) for p in facts.dataset_report.get("problems", []))
-    examples = {k: [p for p in facts.dataset_report.get("problems", []) if p.get("kind") == k][:10] for k in kinds}
+    kinds = Counter(str(p.get("kind")) for p in record.dataset_report.get("problems", []))
+    examples = {k: [p for p in record.dataset_report.get("problems", []) if p.get("kind") == k][:10] for k in kinds}
     return {
-        "num_images": facts.metrics.get("num_samples"),
-        "num_boxes": facts.metrics.get("num_boxes"),
-        "num_groups": facts.metrics.get("num_groups"),
-        "num_empty": facts.dataset_report.get("num_empty"),
-        "layout": facts.dataset_report.get("layout"),
+        "num_images": record.metrics.get("num_samples"),
+        "num_boxes": record.metrics.get("num_boxes"),
+        "num_groups": record.metrics.get("num_groups"),
+        "num_empty": record.dataset_report.get("num_empty"),
+        "layout": record.dataset_report.get("layout"),
         "counts": {s: counts[s] for s in order},
-        "sides": {"labels": labels, "counts": sides.tolist()} if facts.training else None,
-        "after_resizing": facts.metrics.get("sizes"),
+        "sides": {"labels": labels, "counts": sides.tolist()} if training else None,
+        "after_resizing": record.metrics.get("sizes"),
         "problems": [
             {"kind": k, "meaning": box_problem_name(k, n), "count": n, "examples": examples[k]}
             for k, n in kinds.most_common()
         ],
-        "findings": list(facts.dataset_report.get("findings", [])),
+        "findings": list(record.dataset_report.get("findings", [])),
     }
 
 
-def _model(facts: DetectionFacts) -> dict[str, Any]:
-    backbone, plan = facts.bundle.get("backbone") or {}, (facts.metrics.get("finetune") or {}).get("plan") or {}
-    pixels = facts.bundle.get("pixels") or {}
-    latency = facts.bundle.get("latency") or {}
-    files = facts.bundle.get("files") or {}
+def _model(record: DetectorRecord) -> dict[str, Any]:
+    backbone, plan = record.bundle.get("backbone") or {}, (record.metrics.get("finetune") or {}).get("plan") or {}
+    pixels = record.bundle.get("pixels") or {}
+    latency = record.bundle.get("latency") or {}
+    files = record.bundle.get("files") or {}
     return {
-        "title": backbone.get("title") or facts.metrics.get("backbone"),
+        "title": backbone.get("title") or record.metrics.get("backbone"),
         "weights_tag": backbone.get("weights_tag"),
-        "weights_license": facts.bundle.get("weights_license"),
+        "weights_license": record.bundle.get("weights_license"),
         "size_hw": pixels.get("size_hw"),
-        "strategy": facts.metrics.get("strategy"),
+        "strategy": record.metrics.get("strategy"),
         "train_from": plan.get("train_from"),
         "fpn_channels": plan.get("fpn_channels"),
         "head_depth": plan.get("head_depth"),
@@ -240,9 +185,9 @@ def _model(facts: DetectionFacts) -> dict[str, Any]:
     }
 
 
-def _learning(facts: DetectionFacts) -> dict[str, Any]:
+def _learning(record: DetectorRecord) -> dict[str, Any]:
     """Return columns of `results.csv` of the final training phase (folds are separate phases)."""
-    rows = list(facts.epochs)
+    rows = list(record.epochs)
     phases = [str(r.get("phase") or "") for r in rows]
     last = phases[-1] if phases else ""
     rows = [r for r, phase in zip(rows, phases, strict=True) if phase == last]
@@ -275,17 +220,18 @@ def _confusion(block: Mapping[str, Any]) -> dict[str, Any] | None:
     return {**value, "rates": np.round(rates, 4).tolist()}
 
 
-def _images(facts: DetectionFacts, names: Sequence[str], block: Mapping[str, Any], seed: int) -> dict[str, Any]:
+def _images(record: DetectorRecord, names: Sequence[str], block: Mapping[str, Any], seed: int) -> dict[str, Any]:
     """Select images for the report, those with most errors at the thresholds and random ones, with their boxes.
 
     Totals are from `metrics.json`; if the labels have changed since, a problem reports the difference.
     """
     confusion = dict(block.get("confusion") or {})
     limits = np.array(confusion.get("thresholds") or [0.5] * len(names), dtype=np.float64)
-    usable = [i for i, p in enumerate(facts.scored) if p.ground_truth is not None and p.size_hw is not None]
-    ground_truth = [boxes for i in usable if (boxes := facts.scored[i].ground_truth) is not None]
-    again = confuse(ground_truth, [facts.scored[i].predictions for i in usable], names, limits.tolist())
-    errors = np.zeros((len(facts.scored), len(ERRORS)), dtype=np.int64)
+    scored = record.scored
+    usable = [i for i, p in enumerate(scored) if p.ground_truth is not None and p.size_hw is not None]
+    ground_truth = [boxes for i in usable if (boxes := scored[i].ground_truth) is not None]
+    again = confuse(ground_truth, [scored[i].predictions for i in usable], names, limits.tolist())
+    errors = np.zeros((len(scored), len(ERRORS)), dtype=np.int64)
     errors[usable] = again.errors
     totals = dict(confusion.get("errors") or dict.fromkeys((*ERRORS, "num_images", "num_images_with_errors"), 0))
     problems = []
@@ -298,7 +244,7 @@ def _images(facts: DetectionFacts, names: Sequence[str], block: Mapping[str, Any
     random = sorted(rest[j] for j in drawn)
     shown = {}
     for i in (*worst, *random):
-        image = facts.scored[i]
+        image = scored[i]
         assert image.ground_truth is not None
         assert image.size_hw is not None
         predictions = image.predictions.take(image.predictions.scores >= limits[image.predictions.class_ids])

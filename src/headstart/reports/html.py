@@ -31,8 +31,6 @@ def render(
     report: Mapping[str, Any],
     thumbs: Mapping[int, bytes | None] | None,
     maps: Mapping[int, bytes] | None = None,
-    *,
-    template: str = "report.html",
 ) -> str:
     """Render the page.
 
@@ -40,12 +38,11 @@ def render(
         report: From `summarize`.
         thumbs: JPEG bytes by position, None for unreadable images; None for a page without images.
         maps: Attribution maps over their images by position, JPEG bytes.
-        template: Name of the page template.
 
     Raises:
         MissingExtraError: jinja2 is not installed.
     """
-    page = _environment().get_template(template)
+    page = _environment().get_template("detection.html" if report["task"] == "detect" else "report.html")
     from markupsafe import Markup
 
     style, script = _read("report.css"), _read("report.js")

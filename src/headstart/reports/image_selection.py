@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.reports.run_data import ScoredImages
+from headstart.runs.scores import ScoredImages
 
 __all__ = ["choose_cells", "choose_errors", "choose_samples", "choose_unsure"]
 

@@ -18,7 +18,7 @@ from headstart.features.extractor import ExtractorOptions, open_embedder
 from headstart.messages.comment import empty_section
 from headstart.messages.sections import class_gains_message, curve_message
 from headstart.probe.probe import fit_probe
-from headstart.reports.run_data import RunData
+from headstart.reports.record import ClassifierRecord
 from headstart.types.report import ReportKind
 from headstart.utils.limits import MAX_PIXELS
 
@@ -28,14 +28,14 @@ _MIN_PER_CLASS = 8  # images per class; fewer leave eighths without every class
 _MAX_IMAGES = 20_000  # training images; more would take minutes
 
 
-def measure_curve(facts: RunData) -> dict[str, Any]:
+def measure_curve(record: ClassifierRecord) -> dict[str, Any]:
     """Return the `learning_curve` section: points, forecast and gains, or the reason why there are none."""
-    scored = facts.scored
+    scored = record.scored
     train = np.flatnonzero(scored.split == "train")
-    counts = np.bincount(scored.truth[train], minlength=len(facts.class_names))
-    if scored.logits is None:
+    counts = np.bincount(scored.truth[train], minlength=len(record.class_names))
+    if not len(scored):
         return empty_section(ReportKind.CURVE_NEEDS_SCORES)
-    if facts.metrics.get("strategy") != "probe":
+    if record.metrics.get("strategy") != "probe":
         return empty_section(ReportKind.CURVE_OF_PROBE_ONLY)
     if counts.min() < _MIN_PER_CLASS:
         return empty_section(ReportKind.CURVE_CLASS_TOO_SMALL, count=int(counts.min()))
@@ -43,33 +43,33 @@ def measure_curve(facts: RunData) -> dict[str, Any]:
         return empty_section(ReportKind.CURVE_TOO_MANY_IMAGES, count=len(train))
     groups = scored.groups_of(train)
     try:
-        blocks = _features(facts, train)
+        blocks = _features(record, train)
         if blocks is None:
             return empty_section(ReportKind.CURVE_IMAGES_GONE)
-        sizes, hits = _measure(blocks, scored.truth[train], len(facts.class_names), groups)
+        sizes, hits = _measure(blocks, scored.truth[train], len(record.class_names), groups)
         hits.append(scored.is_correct[train].astype(np.float64))
         curve = forecast_curve(
             np.array([*sizes, len(train)]),
             np.array(hits),
             scored.truth[train],
-            len(facts.class_names),
+            len(record.class_names),
             groups=groups,
-            bias=float((facts.metrics.get("cv") or {}).get("selection_bias") or 0.0),
+            bias=float((record.metrics.get("cv") or {}).get("selection_bias") or 0.0),
         )
     except (HeadstartError, ValueError) as error:
         return empty_section(ReportKind.CURVE_FAILED, detail=str(error).splitlines()[0])
-    return _section(curve, facts.class_names)
+    return _section(curve, record.class_names)
 
 
-def _features(facts: RunData, train: NDArray[np.int64]) -> dict[str, NDArray[np.float32]] | None:
+def _features(record: ClassifierRecord, train: NDArray[np.int64]) -> dict[str, NDArray[np.float32]] | None:
     """Return pooled features of the training images; None where an image is missing."""
 
     def value(name: str, default: Any = None) -> Any:
-        setting = (facts.settings.get(name) or {}).get("value")
+        setting = (record.settings.get(name) or {}).get("value")
         return default if setting is None else setting
 
-    paths = [facts.scored.paths[i] for i in train]
-    if any(p is None for p in paths):
+    names = [record.scored.names[i] for i in train]
+    if any(name not in record.paths for name in names):
         return None
     intensity_range = value("intensity_range")
     options = ExtractorOptions(
@@ -84,8 +84,7 @@ def _features(facts: RunData, train: NDArray[np.int64]) -> dict[str, NDArray[np.
         offline=bool(value("offline", False)),
         cache=bool(value("cache", True)),
     )
-    names = [facts.scored.names[i] for i in train]
-    sources = [p for p in paths if p is not None]
+    sources = [record.paths[name] for name in names]
     features = open_embedder(options, EventStream()).embed(sources, names, EventStream()).features
     return features.blocks if features.is_ok.all() else None
 

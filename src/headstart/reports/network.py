@@ -8,17 +8,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from headstart.messages.decisions_head import candidate_name
-from headstart.reports.run_data import RunData
+from headstart.reports.record import ClassifierRecord
 
 __all__ = ["describe_network", "network_text"]
 
 
-def describe_network(facts: RunData) -> dict[str, Any]:
+def describe_network(record: ClassifierRecord) -> dict[str, Any]:
     """Return the `model` section of `report.json`."""
-    bundle, card = facts.bundle, dict(facts.bundle.get("backbone") or {})
+    bundle, card = record.bundle, dict(record.bundle.get("backbone") or {})
     pixels = dict(bundle.get("pixels") or {})
-    parts = _parts(facts.tensors)
-    plan = dict((facts.extra.get("finetune") or {}).get("plan") or {})
+    parts = _parts(record.tensors)
+    plan = dict((record.metrics.get("finetune") or {}).get("plan") or {})
     rates = _rates(tuple(p for p in parts if p != "head"), plan)
     head = dict(bundle.get("head") or {})
     used = dict(zip(head.get("names", ()), head.get("sizes", ()), strict=False))
@@ -34,15 +34,15 @@ def describe_network(facts: RunData) -> dict[str, Any]:
         for name, (count, tensors) in parts.items()
         if name != "head"
     ]
-    head_params = _head_params(facts.tensors)
-    normalizer = sum(math.prod(s) for n, s in facts.tensors.items() if n in ("head.mean", "head.scale"))
-    chosen = (facts.settings.get("probe.mixture") or {}).get("value")
+    head_params = _head_params(record.tensors)
+    normalizer = sum(math.prod(s) for n, s in record.tensors.items() if n in ("head.mean", "head.scale"))
+    chosen = (record.settings.get("probe.mixture") or {}).get("value")
     mixture = chosen if isinstance(chosen, Mapping) and not plan else None
     latency = dict(bundle.get("latency") or {})
     return {
-        "title": card.get("title") or facts.metrics.get("backbone"),
-        "backbone": facts.metrics.get("backbone"),
-        "strategy": facts.metrics.get("strategy"),
+        "title": card.get("title") or record.metrics.get("backbone"),
+        "backbone": record.metrics.get("backbone"),
+        "strategy": record.metrics.get("strategy"),
         "weights_tag": card.get("weights_tag"),
         "weights_license": bundle.get("weights_license") or card.get("license"),
         "weights_source": card.get("source"),
@@ -54,9 +54,9 @@ def describe_network(facts: RunData) -> dict[str, Any]:
             "num_params": head_params,
             "num_moments": normalizer,
             "inputs": [{"name": n, "features": s} for n, s in used.items()],
-            "num_features": sum(used.values()) or _own_inputs(facts.tensors),
+            "num_features": sum(used.values()) or _own_inputs(record.tensors),
             "spec": plan.get("head") or None,
-            "num_classes": len(facts.class_names),
+            "num_classes": len(record.class_names),
             "mixture": mixture,
             "made": _how_made(plan, mixture),
             "rate": plan.get("head_lr"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.reports.run_data import RunData
+from headstart.reports.record import ClassifierRecord
 from headstart.types.codes import EvaluationSetup, FindingKind, GroupStatus
 from headstart.types.records import Shortcut
 
@@ -101,15 +101,15 @@ class ResultSummary:
     verdict: Mapping[str, Any] | None = None
 
 
-def summarize_result(facts: RunData) -> ResultSummary:
-    """Summarize a finished run."""
-    metrics, report = facts.metrics, facts.dataset_report
+def summarize_result(record: ClassifierRecord, curve: Mapping[str, Any] | None = None) -> ResultSummary:
+    """Summarize a finished run; `curve` is the section of the learning curve."""
+    metrics, report = record.metrics, record.dataset_report
     head = dict(metrics.get("headline") or {})
     metric = str(head.get("metric", "accuracy"))
-    block, names = facts.headline_block, facts.class_names
+    block, names = record.headline_block, record.class_names
     baselines = dict(metrics.get("baselines") or {})
     cv = (metrics.get("cv") or {}).get(metric) if metrics.get("test") else None
-    finetune = dict(facts.extra.get("finetune") or {})
+    finetune = dict(record.metrics.get("finetune") or {})
     including_leaks = metrics.get("test_including_leaks") or {}
     confusion = np.asarray(block.get("confusion") or np.zeros((len(names), len(names))), dtype=np.int64)
     return ResultSummary(
@@ -123,7 +123,7 @@ def summarize_result(facts: RunData) -> ResultSummary:
         setup=EvaluationSetup.from_json(head),
         num_scored=int(head.get("num_samples") or 0),
         class_names=names,
-        train_counts=tuple(images_by_split(facts).get("train", [0] * len(names))),
+        train_counts=tuple(images_by_split(record).get("train", [0] * len(names))),
         confusion=confusion,
         cv_score=None if cv is None else cv.get("value"),
         cv_low=None if cv is None else cv.get("low"),
@@ -131,11 +131,11 @@ def summarize_result(facts: RunData) -> ResultSummary:
         num_leaks=_count(report.get("leaks")),
         score_including_leaks=((including_leaks or {}).get(metric) or {}).get("value"),
         num_conflicts=_count(report.get("label_conflicts")),
-        num_label_errors=_count((facts.extra.get("label_errors") or {}).get("rows")),
+        num_label_errors=sum(row.get("is_label_error") == "true" for row in record.label_errors or ()),
         shortcuts=_shortcuts(report.get("shortcuts")),
         is_dataset_checked="leaks" in report and "shortcuts" in report,
-        curve=_curve(facts.extra.get("learning_curve")),
-        block_losses=_block_losses(facts.settings.get("probe.blocks")),
+        curve=_curve(curve),
+        block_losses=_block_losses(record.settings.get("probe.blocks")),
         has_groups=bool(metrics.get("num_groups")),
         duplicates_at_baseline=_evidence_of(report.get("findings"), FindingKind.DUPLICATES_AT_BASELINE),
         group_questions=_group_questions(report.get("findings")),
@@ -144,9 +144,9 @@ def summarize_result(facts: RunData) -> ResultSummary:
     )
 
 
-def images_by_split(facts: RunData) -> dict[str, list[int]]:
+def images_by_split(record: ClassifierRecord) -> dict[str, list[int]]:
     """Count the images of each class in each split, including unscored training images."""
-    scored, metrics, num = facts.scored, facts.metrics, len(facts.class_names)
+    scored, metrics, num = record.scored, record.metrics, len(record.class_names)
     counts = {s: np.bincount(scored.truth[scored.split == s], minlength=num) for s in ("train", "val", "test")}
     trained_on = np.asarray((metrics.get("train") or {}).get("confusion") or np.zeros((num, num))).sum(axis=1)
     num_train = int(metrics.get("num_samples") or 0) - int(counts["val"].sum() + counts["test"].sum())

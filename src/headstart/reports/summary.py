@@ -16,92 +16,119 @@ from headstart.messages.protocols import measured_on
 from headstart.messages.scores import binary_message
 from headstart.messages.sections import headline_message
 from headstart.messages.values import quote
-from headstart.reports.calibration_section import calibration_section, operating_section
+from headstart.reports.calibration_section import calibration_section, label_errors_section, operating_section
 from headstart.reports.comment import comment_to_json
 from headstart.reports.image_selection import choose_cells, choose_errors, choose_samples, choose_unsure
 from headstart.reports.network import describe_network
 from headstart.reports.ood_section import coverage_section, ood_section
+from headstart.reports.record import ClassifierRecord
 from headstart.reports.result_summary import images_by_split, summarize_result
-from headstart.reports.run_data import RunData
 from headstart.reports.transfer_quadrants import find_quadrant
 from headstart.types.codes import EvaluationSetup
 from headstart.types.report import ReportKind
 
-__all__ = ["SCHEMA", "summarize"]
+__all__ = ["SCHEMA", "summarize", "without_images"]
 
 SCHEMA = 1
 _PAIRS = 12  # near-duplicate pairs in the report
 
 
-def summarize(facts: RunData, *, seed: int = 0) -> dict[str, Any]:
+def summarize(record: ClassifierRecord, *, curve: Mapping[str, Any] | None = None, seed: int = 0) -> dict[str, Any]:
     """Create `report.json`.
 
     Args:
-        facts: The finished run.
+        record: The finished run.
+        curve: From `measure_curve`; None if not measured.
         seed: Random seed of the sample images.
 
     Returns:
         JSON-able sections. Images are positions in `images`, which holds their predictions.
     """
-    situation, metrics = summarize_result(facts), facts.metrics
-    scored = facts.scored
-    where = np.flatnonzero(scored.split == facts.headline_split)
-    samples = choose_samples(scored, len(facts.class_names), seed)
+    situation, metrics = summarize_result(record, curve), record.metrics
+    scored = record.scored
+    where = np.flatnonzero(scored.split == record.headline_split)
+    samples = choose_samples(scored, len(record.class_names), seed)
     cells = choose_cells(scored, where)
     errors, unsure = choose_errors(scored, where), choose_unsure(scored, where)
     report: dict[str, Any] = {
         "schema": SCHEMA,
-        "run": facts.run,
-        "class_names": list(facts.class_names),
+        "task": "classify",
+        "run": record.run,
+        "class_names": list(record.class_names),
         "headline": {
             "sentence": headline_message(metrics.get("headline") or {}, metrics.get("baselines") or {}),
-            "protocol": _how(facts),
-            "score": facts.metrics.get("headline"),
-            "binary": _binary(facts),
-            "baselines": facts.metrics.get("baselines"),
-            "including_leaks": facts.metrics.get("test_including_leaks"),
+            "protocol": _how(record),
+            "score": record.metrics.get("headline"),
+            "binary": _binary(record),
+            "baselines": record.metrics.get("baselines"),
+            "including_leaks": record.metrics.get("test_including_leaks"),
         },
         "comment": comment_to_json(situation),
         "square": find_quadrant(situation),
-        "data": _data(facts, samples),
-        "model": describe_network(facts),
-        "learning": _learning(facts),
-        "per_class": _per_class(facts),
-        "confusion": _confusion(facts, cells),
+        "data": _data(record, samples),
+        "model": describe_network(record),
+        "learning": _learning(record, curve),
+        "per_class": _per_class(record),
+        "confusion": _confusion(record, cells),
         "errors": {"wrong": errors, "unsure": unsure, "num_errors": int((~scored.is_correct[where]).sum())},
-        "calibration": {**calibration_section(facts, where), **dict(facts.extra.get("calibration") or {})},
-        "operating": facts.extra.get("operating") or operating_section(facts, where),
-        "ood": ood_section(facts, where),
-        "coverage": coverage_section(facts),
-        "label_errors": facts.extra.get("label_errors") or empty_section(ReportKind.LABEL_ERRORS_NOT_CHECKED),
-        "settings": [{"name": k, **dict(v)} for k, v in facts.settings.items()],
-        "environment": dict(facts.environment),
-        "digests": {n: f.get("sha256") for n, f in (facts.bundle.get("files") or {}).items()},
-        "duration_s": facts.metrics.get("duration_s"),
-        "parity": facts.metrics.get("parity"),
-        "problems": [note_to_json(note) for note in facts.problems],
+        "calibration": calibration_section(record, where),
+        "operating": operating_section(record, where),
+        "ood": ood_section(record, where),
+        "coverage": coverage_section(record),
+        "label_errors": label_errors_section(record),
+        "settings": [{"name": k, **dict(v)} for k, v in record.settings.items()],
+        "environment": dict(record.environment),
+        "digests": {n: f.get("sha256") for n, f in (record.bundle.get("files") or {}).items()},
+        "duration_s": record.metrics.get("duration_s"),
+        "parity": record.metrics.get("parity"),
+        "problems": [note_to_json(note) for note in record.problems],
     }
     shown = _shown(report)
-    report["images"] = {str(i): _image(facts, i) for i in sorted(shown)}
+    report["images"] = {str(i): _image(record, i) for i in sorted(shown)}
     return report
 
 
-def _binary(facts: RunData) -> dict[str, Any] | None:
+def without_images(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the report without images and file names."""
+    data, private = report["data"], {"data", "out", "split", "weights"}
+    shortcuts = [{k: v for k, v in row.items() if not isinstance(v, list)} for row in data["shortcuts"]]
+    return {
+        **report,
+        "images": {},
+        "data": {
+            **data,
+            "samples": [[] for _ in report["class_names"]],
+            "unreadable": [{"kind": p.get("kind")} for p in data["unreadable"]],
+            "duplicates": {**data["duplicates"], "pairs": []},
+            "conflicts": [{} for _ in data["conflicts"]],
+            "shortcuts": shortcuts,
+            "group_patterns": [],  # derived from file names
+        },
+        "confusion": {**report["confusion"], "cells": []},
+        "errors": {"wrong": [], "unsure": [], "num_errors": report["errors"]["num_errors"]},
+        "ood": {k: v for k, v in report["ood"].items() if k != "strangest"},
+        "label_errors": {k: v for k, v in report["label_errors"].items() if k not in ("rows", "shown")},
+        "settings": [row for row in report["settings"] if row["name"] not in private],
+        "environment": {k: v for k, v in report["environment"].items() if k != "command"},
+    }
+
+
+def _binary(record: ClassifierRecord) -> dict[str, Any] | None:
     """Return ROC AUC, sensitivity and specificity of two classes with their text, or None."""
-    binary = facts.headline_block.get("binary")
+    binary = record.headline_block.get("binary")
     if not binary:
         return None
     return {**binary, "message": f"{binary_message(binary)}; positive class {quote(binary['positive'])}"}
 
 
-def _how(facts: RunData) -> str:
-    block = facts.headline_block
+def _how(record: ClassifierRecord) -> str:
+    block = record.headline_block
     return f"Measured on {measured_on(EvaluationSetup.from_json(block), int(block.get('num_samples') or 0))}."
 
 
-def _data(facts: RunData, samples: list[list[int]]) -> dict[str, Any]:
-    scored = facts.scored
-    counts = images_by_split(facts)
+def _data(record: ClassifierRecord, samples: list[list[int]]) -> dict[str, Any]:
+    scored = record.scored
+    counts = images_by_split(record)
     groups = scored.groups
     has_groups = groups is not None and bool((groups >= 0).any())
     return {
@@ -109,12 +136,11 @@ def _data(facts: RunData, samples: list[list[int]]) -> dict[str, Any]:
         "num_groups": len(np.unique(groups[groups >= 0])) if has_groups and groups is not None else None,
         "counts": counts,
         "samples": samples,
-        "unreadable": [dict(p) for p in _rows(facts.dataset_report.get("unreadable"))],
-        "duplicates": _duplicates(facts),
-        "conflicts": _rows(facts.dataset_report.get("label_conflicts")),
-        "shortcuts": _rows(facts.dataset_report.get("shortcuts")),
-        "group_patterns": _rows(facts.dataset_report.get("group_patterns")),
-        "sizes": facts.extra.get("sizes"),
+        "unreadable": [dict(p) for p in _rows(record.dataset_report.get("unreadable"))],
+        "duplicates": _duplicates(record),
+        "conflicts": _rows(record.dataset_report.get("label_conflicts")),
+        "shortcuts": _rows(record.dataset_report.get("shortcuts")),
+        "group_patterns": _rows(record.dataset_report.get("group_patterns")),
     }
 
 
@@ -122,13 +148,13 @@ def _rows(value: Any) -> list[dict[str, Any]]:
     return [dict(row) for row in value if isinstance(row, Mapping)] if isinstance(value, Sequence) else []
 
 
-def _duplicates(facts: RunData) -> dict[str, Any]:
+def _duplicates(record: ClassifierRecord) -> dict[str, Any]:
     """Return near-duplicate pairs, leaks first; pairs of known images with their positions."""
-    position = {name: i for i, name in enumerate((*facts.scored.names, *(b[0] for b in facts.beside)))}
+    position = {name: i for i, name in enumerate((*record.scored.names, *(name for name, _ in record.unscored)))}
     pairs, leaks = [], 0
     named = set()
     for kind in ("leaks", "duplicates", "near_duplicates"):
-        for row in _rows(facts.dataset_report.get(kind)):
+        for row in _rows(record.dataset_report.get(kind)):
             named.add(frozenset((str(row.get("a")), str(row.get("b")))))
             a, b = position.get(str(row.get("a"))), position.get(str(row.get("b")))
             leaks += kind == "leaks"
@@ -136,7 +162,7 @@ def _duplicates(facts: RunData) -> dict[str, Any]:
                 pairs.append({"a": a, "b": b, "is_leak": kind == "leaks", "kind": str(row.get("kind", kind))})
     unique = {(p["a"], p["b"]): p for p in reversed(pairs)}
     ordered = sorted(unique.values(), key=lambda p: (not p["is_leak"], p["a"], p["b"]))
-    is_checked = any(kind in facts.dataset_report for kind in ("leaks", "duplicates", "near_duplicates"))
+    is_checked = any(kind in record.dataset_report for kind in ("leaks", "duplicates", "near_duplicates"))
     return {
         "num_pairs": len(named),
         "num_leaks": leaks,
@@ -145,9 +171,9 @@ def _duplicates(facts: RunData) -> dict[str, Any]:
     }
 
 
-def _learning(facts: RunData) -> dict[str, Any]:
-    epochs = _epochs(facts.epochs)
-    metrics = facts.metrics
+def _learning(record: ClassifierRecord, curve: Mapping[str, Any] | None) -> dict[str, Any]:
+    epochs = _epochs(record.epochs)
+    metrics = record.metrics
     blocks = [
         {"name": label, **{k: block.get(k) for k in ("accuracy", "balanced_accuracy", "log_loss", "num_samples")}}
         for label, block in (
@@ -158,14 +184,12 @@ def _learning(facts: RunData) -> dict[str, Any]:
         )
         if block
     ]
-    path = facts.extra.get("penalty_path")
     return {
         "blocks": blocks,
         "epochs": epochs or None,
         "is_trial": bool(epochs) and metrics.get("strategy") == "probe",
-        "unfreezing": _unfreezing(facts, len(epochs.get("epoch", ()))),
-        "penalty_path": path,
-        "curve": facts.extra.get("learning_curve") or empty_section(ReportKind.CURVE_NOT_MEASURED),
+        "unfreezing": _unfreezing(record, len(epochs.get("epoch", ()))),
+        "curve": curve or empty_section(ReportKind.CURVE_NOT_MEASURED),
         **({} if epochs else empty_section(ReportKind.CLOSED_FORM)),
     }
 
@@ -175,9 +199,9 @@ def _held_out_name(block: Mapping[str, Any]) -> str:
     return "training images, cross-validated" if is_all else "held-out training images"
 
 
-def _unfreezing(facts: RunData, num_epochs: int) -> list[dict[str, Any]]:
+def _unfreezing(record: ClassifierRecord, num_epochs: int) -> list[dict[str, Any]]:
     """Return the stages unfrozen later, each with its epoch (1.0 is the end of the first epoch)."""
-    plan = dict((facts.extra.get("finetune") or {}).get("plan") or {})
+    plan = dict((record.metrics.get("finetune") or {}).get("plan") or {})
     total = int(
         plan.get("epochs") or num_epochs
     )  # of the plan: fractions refer to its steps, even after early stopping
@@ -216,12 +240,12 @@ def _float(text: Any) -> float | None:
     return value if np.isfinite(value) else None
 
 
-def _per_class(facts: RunData) -> list[dict[str, Any]]:
-    return [dict(row) for row in facts.headline_block.get("per_class") or []]
+def _per_class(record: ClassifierRecord) -> list[dict[str, Any]]:
+    return [dict(row) for row in record.headline_block.get("per_class") or []]
 
 
-def _confusion(facts: RunData, cells: Mapping[tuple[int, int], list[int]]) -> dict[str, Any]:
-    counts = np.asarray(facts.headline_block.get("confusion") or [[0]], dtype=np.int64)
+def _confusion(record: ClassifierRecord, cells: Mapping[tuple[int, int], list[int]]) -> dict[str, Any]:
+    counts = np.asarray(record.headline_block.get("confusion") or [[0]], dtype=np.int64)
     support = counts.sum(axis=1, keepdims=True)
     rates = np.divide(counts, support, where=support > 0, out=np.zeros(counts.shape))
     wrong = counts.copy()
@@ -238,10 +262,10 @@ def _confusion(facts: RunData, cells: Mapping[tuple[int, int], list[int]]) -> di
     }
 
 
-def _image(facts: RunData, i: int) -> dict[str, Any]:
-    scored, names = facts.scored, facts.class_names
+def _image(record: ClassifierRecord, i: int) -> dict[str, Any]:
+    scored, names = record.scored, record.class_names
     if i >= len(scored):
-        name, _, label = facts.beside[i - len(scored)]
+        name, label = record.unscored[i - len(scored)]
         return {"name": name, "label": label, "prediction": None, "confidence": None, "split": "excluded"}
     return {
         "name": scored.names[i],

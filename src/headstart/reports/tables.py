@@ -1,4 +1,4 @@
-"""Render the classification report in scikit-learn's layout and the comment as Markdown."""
+"""Render the files to hand in: tables of classes as text and CSV, the comment as Markdown."""
 
 from __future__ import annotations
 
@@ -9,9 +9,19 @@ from typing import Any
 
 import numpy as np
 
+from headstart.messages.numbers import pluralize
 from headstart.utils.csv_cells import escape_formula
 
-__all__ = ["classification_csv", "classification_rows", "classification_text", "comment_markdown"]
+__all__ = [
+    "classification_csv",
+    "classification_rows",
+    "classification_text",
+    "comment_markdown",
+    "detection_class_text",
+    "detection_comment_text",
+    "detection_csv",
+    "detection_network_text",
+]
 
 
 def classification_rows(report: Mapping[str, Any]) -> list[tuple[str, float | None, float | None, float | None, int]]:
@@ -108,3 +118,75 @@ def _line(text: str) -> str:
 
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
+
+
+def detection_network_text(report: Mapping[str, Any]) -> str:
+    """Return the architecture of the detector."""
+    m = report["model"]
+    height, width = m["size_hw"] or ("?", "?")
+    frozen = "frozen" if m["strategy"] == "head" else f"trained from {m['train_from'] or 'its first stage'} on"
+    origin = f"{m['weights_tag'] or 'unnamed weights'}, {m['weights_license'] or 'license not stated'}"
+    lines = [
+        f"backbone   {m['title']} ({origin})",
+        f"           {frozen}",
+        f"input      {width} x {height} pixels",
+        f"pyramid    {_of(m['fpn_channels'])} channels, minimum stride {_of(m['min_stride'])} pixels",
+        f"head       {_of(m['head_depth'])} convolutions in each of two towers (class, box)",
+        f"output     {pluralize(len(report['class_names']), 'class', 'classes')}, boxes in image pixels",
+    ]
+    if m["size_bytes"]:
+        lines.append(f"file       {m['size_bytes'] / 1e6:.1f} MB")
+    if m["latency_ms"]:
+        num_threads = pluralize(m["latency_threads"], "thread")
+        lines.append(f"latency    {m['latency_ms']:.1f} ms per image with {num_threads}, measured at training")
+    return "\n".join(lines) + "\n"
+
+
+def detection_class_text(report: Mapping[str, Any]) -> str:
+    """Return a table of AP50 with interval, precision and recall at the threshold per class."""
+    rows = report["per_class"]
+    width = max([5, *(len(c["name"]) for c in rows)])
+    lines = [f"{'class':<{width}}   AP50         95 % CI  AP50-95  precision  recall  boxes"]
+    for c in rows:
+        ap, point = c["AP50"], c.get("threshold") or {}
+        low, high = ap.get("low"), ap.get("high")
+        between = f"{low:.3f}-{high:.3f}" if low is not None and high is not None else "-"
+        lines.append(
+            f"{c['name']:<{width}}{_number(ap['value']):>7}{between:>15}{_number(c['AP50_95']['value']):>9}"
+            f"{_number(point.get('precision')):>11}{_number(point.get('recall')):>8}{c['num_boxes']:>7,}"
+        )
+    score = report["headline"].get("score")
+    if score:
+        lines.append(f"{'mAP50':<{width}}{_number(score['value']):>7}")
+    return "\n".join(lines) + "\n"
+
+
+def detection_comment_text(report: Mapping[str, Any]) -> str:
+    """Return headline and findings as Markdown."""
+    lines = [f"# {report['run']}", "", report["headline"]["sentence"], "", report["headline"]["protocol"], ""]
+    for finding in report["comment"]["findings"]:
+        lines += [f"**{finding['title']}.** {finding['text']}", ""]
+    return "\n".join(lines)
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
+
+
+def _of(value: Any) -> str:
+    return "?" if value is None else str(value)
+
+
+def detection_csv(report: Mapping[str, Any]) -> str:
+    """Return `detection_report.csv`: one row per class."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(("class", "boxes", "images", "AP50", "AP50_low", "AP50_high", "AP50_95", "precision", "recall",
+                     "threshold"))  # fmt: skip
+    for c in report["per_class"]:
+        point = c.get("threshold") or {}
+        cells = (c["AP50"]["value"], c["AP50"]["low"], c["AP50"]["high"], c["AP50_95"]["value"], point.get("precision"),
+                 point.get("recall"), c.get("used_threshold"))  # fmt: skip
+        texts = ["" if v is None else f"{v:.5f}" for v in cells]
+        writer.writerow([escape_formula(c["name"]), c["num_boxes"], c["num_images"], *texts])
+    return out.getvalue()

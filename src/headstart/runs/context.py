@@ -55,7 +55,6 @@ class RunContext:
     clock: Clock = time.monotonic
     started: float = field(default_factory=time.monotonic)
     next_commands: list[tuple[str, str | None]] = field(default_factory=list)
-    metrics: dict[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.events.subscribe(RunRecorder(self.folder), replay=True)
@@ -81,15 +80,19 @@ class RunContext:
         settings = self.resolved.settings
         self.decide([d for d in decisions if attrgetter(d.setting)(settings) in (None, "auto")], is_shown=False)
 
-    def write_settings(self) -> None:
-        """Write `environment.json` and `config.resolved.yaml`."""
+    def write_settings(self) -> dict[str, Any]:
+        """Write `config.resolved.yaml` and return its rows by setting."""
         chosen = {d.setting: d.value for d in self.resolved.decisions}
         model = {name: chosen.get(name, getattr(self.resolved.settings, name)) for name in ("task", "strategy")}
         unused = [n for n in known_names() if n not in chosen and not has_effect(n, **model)]
         self.decide_used(*(Decision(n, None, DecisionReason.NO_EFFECT, "default", model) for n in unused))
-        versions = environment(self.resolved.settings.seed, read_marker(self.folder))
-        write_json(self.folder / "environment.json", versions)
         (self.folder / "config.resolved.yaml").write_text(self.resolved.to_yaml(), encoding="utf-8")
+        return self.resolved.rows()
+
+    def write_environment(self) -> dict[str, Any]:
+        """Write `environment.json` and return its content."""
+        versions = environment(self.resolved.settings.seed, read_marker(self.folder))
+        return dict(write_json(self.folder / "environment.json", versions))
 
     def end(self) -> None:
         """Mark the run as finished; call after all files are written."""

@@ -15,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.evaluation.metrics import softmax
+from headstart.runs.scores import ScoredImages, stored_name
 from headstart.types.codes import EvaluationProtocol
 from headstart.types.records import Features, Samples, Split
-from headstart.utils.csv_cells import escape_formula
+from headstart.utils.csv_cells import escape_formula, unescape_formula
 from headstart.utils.serialization import plain
 from headstart.utils.system import atomic_file, available_cores
 
@@ -39,27 +40,35 @@ _PREDICTION_COLUMNS = ("file", "split", "label", "prediction", "probability", "i
                        "is_ood", "prediction_set")  # fmt: skip
 
 
-def write_json(path: Path, value: Any) -> None:
-    """Write indented JSON atomically; NaN becomes null."""
+def write_json(path: Path, value: Any) -> Any:
+    """Write indented JSON atomically; NaN becomes null. Return the value as a reader gets it."""
+    written = plain(value)
     with atomic_file(path) as temporary:
-        text = json.dumps(plain(value), indent=2, ensure_ascii=False, allow_nan=False)
+        text = json.dumps(written, indent=2, ensure_ascii=False, allow_nan=False)
         temporary.write_text(text + "\n", encoding="utf-8", errors="surrogateescape")
+    return written
 
 
-def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+def write_csv(path: Path, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> list[dict[str, str]]:
     """Write a CSV file atomically: None is an empty cell, floats have six digits, names may hold any bytes.
+
+    Return the rows as a reader gets them.
 
     Pass text from users through `escape_formula` first.
     """
+    texts = [[_cell(cell) for cell in row] for row in rows]
     with (
         atomic_file(path) as temporary,
         open(temporary, "w", encoding="utf-8", newline="", errors="surrogateescape") as file,
     ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(columns)
-        writer.writerows(
-            [f"{cell:.6g}" if isinstance(cell, float | np.floating) else cell for cell in row] for row in rows
-        )
+        csv.writer(file, lineterminator="\n").writerows([columns, *texts])
+    return [dict(zip(columns, map(unescape_formula, row), strict=True)) for row in texts]
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:.6g}" if isinstance(value, float | np.floating) else str(value)
 
 
 def write_oof(path: Path, samples: Samples, split: Split, evaluation: HeadEvaluation) -> None:
@@ -115,23 +124,34 @@ def write_scores(
     split: Split,
     evaluation: HeadEvaluation,
     uncertainty: UncertaintyModel,
-) -> None:
-    """Write `scores.npz`: logits of every held-out image, out-of-fold for training images; no pickle.
+) -> ScoredImages:
+    """Write `scores.npz`, without pickle, and return it: logits of held-out images, out-of-fold for training images.
 
     Keys: `paths` (N,) str, `split` (N,) str, `label` (N,) int64 class ids, `logits` (N, K) float32 with the
     temperature applied, `digests` (N,) leading 16 hex digits of each file's SHA-256, `ood_score` (N,) float32, NaN
     where unknown.
     """
     kept = np.flatnonzero(evaluation.logits.is_held_out(split))
+    ood_score = uncertainty.held_out[kept].astype(np.float32)
+    scored = ScoredImages(
+        names=tuple(samples.names[i] for i in kept),
+        split=split.assignment[kept].astype(str),
+        truth=samples.class_ids[kept],
+        logits=evaluation.logits.held_out(split)[kept].astype(np.float32),
+        groups=split.groups_of(kept),
+        digests=tuple(features.digests[i][:16] for i in kept),
+        ood_score=ood_score,
+    )
     _write_arrays(
         path,
-        paths=_texts([samples.names[i] for i in kept]),
-        split=split.assignment[kept].astype(str),
-        label=samples.class_ids[kept],
-        logits=evaluation.logits.held_out(split)[kept].astype(np.float32),
-        ood_score=uncertainty.held_out[kept].astype(np.float32),
-        digests=np.array([features.digests[i][:16] for i in kept], dtype=str),
+        paths=_texts(scored.names),
+        split=scored.split,
+        label=scored.truth,
+        logits=scored.logits,
+        ood_score=ood_score,
+        digests=np.array(scored.digests, dtype=str),
     )
+    return scored
 
 
 def _write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
@@ -139,8 +159,8 @@ def _write_arrays(path: Path, **arrays: NDArray[Any]) -> None:
         np.savez(file, **arrays)  # type: ignore[arg-type]
 
 
-def _texts(names: list[str]) -> NDArray[np.str_]:
-    return np.array([n.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for n in names], dtype=str)
+def _texts(names: Sequence[str]) -> NDArray[np.str_]:
+    return np.array([stored_name(name) for name in names], dtype=str)
 
 
 def clock_time(at: float | None = None) -> str:

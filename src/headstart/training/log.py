@@ -57,10 +57,10 @@ class EpochLog:
                 if name != "epoch" and value is not None:
                     writer.add_scalar(name, value, record.epoch)
 
-    def write(self) -> None:
-        """Write `results.csv` with all epochs recorded so far."""
+    def write(self) -> list[dict[str, str]]:
+        """Write `results.csv` with all epochs recorded so far, and return its rows."""
         rows = [{**asdict(record), "phase": phase} for phase, records in self.phases.items() for record in records]
-        write_csv(self.folder / "results.csv", _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows))
+        return write_csv(self.folder / "results.csv", _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows))
 
     def draw(self, unfreeze: Sequence[tuple[str, float]] = ()) -> None:
         """Plot `curves.png`: loss and accuracy of every training, with the epochs at which stages unfreeze."""

@@ -209,7 +209,6 @@ class NoteKind(StrEnum):
     RUN_RESUMABLE = "run_resumable"
     RUN_WITHOUT_DATA_PATH = "run_without_data_path"
     RUN_WITHOUT_PREDICTIONS = "run_without_predictions"
-    RUN_WITHOUT_SCORES = "run_without_scores"
     RUN_WITHOUT_SETTINGS = "run_without_settings"
     SMALL_BOXES = "small_boxes"
     SPEED_MEASURED = "speed_measured"
