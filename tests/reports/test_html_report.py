@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from headstart.preprocessing.image_spec import ImageSpec
+from headstart.reports import html
 from headstart.reports.html import render
 from headstart.reports.record import ClassifierRecord
 from headstart.reports.summary import summarize
@@ -197,6 +198,19 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Cla
     assert text.count("<polyline") >= 4
     assert "too_little_data" in [r["kind"] for r in report["comment"]["findings"]]
     assert "labels" in [r["kind"] for r in report["comment"]["findings"]]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("cat/1.jpg", "cat/1.jpg"),
+        ("train/a/very/long/row/of/folders/cat/IMG_0001.jpg", "train/…/IMG_0001.jpg"),
+        ("x" * 30 + "/" + "y" * 30, "x" * 18 + "…" + "y" * 17),
+    ],
+)
+def test_long_paths_are_shortened_in_the_middle(name: str, shown: str) -> None:
+    assert str(html._path(name)) == f'<span class="quiet" title="{name}">{shown}</span>'
+    assert len(shown) <= 36
 
 
 def test_non_image_has_no_thumbnail(tmp_path: Path) -> None:

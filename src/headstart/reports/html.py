@@ -24,6 +24,7 @@ from headstart.reports.thumbs import data_uri
 __all__ = ["render"]
 
 _EPSILON = 1e-12  # smaller floats are rounding errors
+_LONG_PATH = 36  # characters of a caption
 _FULL_MATRIX = 30  # maximum number of classes for a confusion table; above it is an image
 
 
@@ -79,6 +80,7 @@ def _environment() -> Any:
         "number": _number,
         "count": _count,
         "ticks": _ticks,
+        "path": _path,
         "sentence": _sentence,
         "grouping": grouping_message,
     }
@@ -117,6 +119,17 @@ def _ticks(text: str) -> Any:
 def _sentence(text: str) -> Any:
     """Escape a text as in `_ticks` and capitalize it."""
     return _ticks(text[:1].upper() + text[1:])
+
+
+def _path(name: str) -> Any:
+    """Escape a path relative to the data, shortened in the middle; its title is the whole path."""
+    from markupsafe import Markup
+
+    folder, _, file = name.rpartition("/")
+    short = f"{folder.split('/')[0]}/…/{file}" if len(name) > _LONG_PATH and "/" in folder else name
+    if len(short) > _LONG_PATH:
+        short = f"{short[: _LONG_PATH // 2]}…{short[-_LONG_PATH // 2 + 1 :]}"
+    return Markup('<span class="quiet" title="{}">{}</span>').format(name, short)
 
 
 def _number(value: Any, digits: int = 4) -> str:
