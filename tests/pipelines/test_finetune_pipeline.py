@@ -81,7 +81,7 @@ def test_folds_with_validation_split_are_refused(
 
 def test_finetuned_run_has_all_files(tuned: headstart.Run) -> None:
     names = {p.name for p in tuned.folder.iterdir()}
-    assert names >= {"bundle", "probe", "results.csv", "curves.png", "metrics.json", "oof.npz", "predictions.csv",
+    assert names >= {"bundle", "probe", "results.csv", "metrics.json", "oof.npz", "predictions.csv",
                      "config.resolved.yaml", "checkpoints", "split.csv", "train.log", "events.jsonl"}  # fmt: skip
     assert "unfinished.json" not in names
     metrics = tuned.metrics

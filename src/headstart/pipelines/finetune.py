@@ -242,10 +242,8 @@ def _export_graph(trainer: FinetuneTrainer, plan: FinetunePlan, net: Any, head: 
 
 
 def _report(run: RunContext, outcome: FinetuneOutcome, log: EpochLog) -> None:
-    """Plot the epochs, and note overfitting and a probe that is not worse."""
+    """Note overfitting and a probe that is not worse."""
     model, comparison = outcome.model, outcome.comparison
-    if log.phases:
-        log.draw(model.plan.unfreeze if model is not None and model.plan is not None else ())
     if model is None or comparison is None:
         return
     for phase, records in log.phases.items():

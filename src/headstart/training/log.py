@@ -1,4 +1,4 @@
-"""Write `results.csv` (one row per epoch), emit an event per epoch, and plot the curves."""
+"""Write `results.csv` (one row per epoch) and emit an event per epoch."""
 
 from __future__ import annotations
 
@@ -11,8 +11,6 @@ from headstart.events import EpochFinished, EventStream
 from headstart.runs.files import write_csv
 from headstart.training.loop import EpochRecord
 from headstart.types.codes import JsonValue
-from headstart.utils.dependencies import prepare_matplotlib
-from headstart.utils.system import atomic_file
 
 __all__ = ["EpochLog", "check_tensorboard", "overfitting"]
 
@@ -61,42 +59,6 @@ class EpochLog:
         """Write `results.csv` with all epochs recorded so far, and return its rows."""
         rows = [{**asdict(record), "phase": phase} for phase, records in self.phases.items() for record in records]
         return write_csv(self.folder / "results.csv", _COLUMNS, ([row[name] for name in _COLUMNS] for row in rows))
-
-    def draw(self, unfreeze: Sequence[tuple[str, float]] = ()) -> None:
-        """Plot `curves.png`: loss and accuracy of every training, with the epochs at which stages unfreeze."""
-        phases = {n: r for n, r in self.phases.items() if r}
-        if not phases:
-            return
-        prepare_matplotlib()
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(9.0, 3.6), layout="constrained")
-        FigureCanvasAgg(figure)
-        left, right = figure.subplots(1, 2)
-        for i, (name, records) in enumerate(phases.items()):
-            color = f"C{i % 10}"
-            epochs = [r.epoch for r in records]
-            for axis, train, val in (
-                (left, [r.train_loss for r in records], [r.val_loss for r in records]),
-                (right, [r.train_accuracy for r in records], [r.val_accuracy for r in records]),
-            ):
-                axis.plot(epochs, train, color=color, linestyle="--", marker=".", label=f"{name}: training")
-                if all(v is not None for v in val):
-                    axis.plot(epochs, val, color=color, marker=".", label=f"{name}: validation")
-        for axis, title in ((left, "loss"), (right, "accuracy")):
-            axis.set_xlabel("epoch")
-            axis.set_title(title, pad=16 if unfreeze else None)
-            axis.grid(alpha=0.3)
-            total = max(len(r) for r in phases.values())
-            for stage, fraction in unfreeze:
-                if fraction > 0:  # an epoch is drawn at its end; epoch 0 is the start
-                    axis.axvline(fraction * total, color="gray", linestyle=":")
-                    above = {"xycoords": ("data", "axes fraction"), "fontsize": 7, "ha": "center", "va": "bottom"}
-                    axis.annotate(f"{stage} trains", (fraction * total, 1.01), **above)
-        right.legend(fontsize=7)
-        with atomic_file(self.folder / "curves.png") as temporary:
-            figure.savefig(str(temporary), format="png", dpi=120)
 
 
 def check_tensorboard() -> None:
