@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.events import EventStream
 from headstart.reports.comment import comment_to_json
 from headstart.reports.figures import draw_figure
 from headstart.reports.html import render
@@ -20,8 +19,6 @@ from headstart.reports.record import ClassifierRecord
 from headstart.reports.result_summary import summarize_result
 from headstart.reports.summary import summarize
 from headstart.reports.svg_charts import curves, histogram, reliability, ticks_between
-from headstart.training.log import EpochLog
-from headstart.training.loop import EpochRecord
 
 PLAN = {"train_from": "stage1", "lr": 0.001, "layer_decay": 0.5, "head_lr": 0.01, "epochs": 10, "refit_head": True,
         "unfreeze": [["stage2", 0.0], ["stage1", 0.3]]}  # fmt: skip
@@ -131,19 +128,6 @@ def test_mark_labels_do_not_overlap() -> None:
         svg = str(curves(series, "x", x_title="x", y_title="y", marks=marks))
         assert re.findall(r">(stage\d)<", svg) == names
         assert svg.count('class="mark"') == 2
-
-
-def test_curves_share_marks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from matplotlib.axes import Axes
-
-    positions: list[float] = []
-    monkeypatch.setattr(Axes, "axvline", lambda self, x, **kwargs: positions.append(x))
-    log = EpochLog(tmp_path, EventStream())
-    log.begin("fold1", 10)
-    for epoch in range(1, 11):
-        log.add("fold1", EpochRecord(epoch, 1.0, 0.5, 1.0, 0.5, 0.5, 0.001, 1.0))
-    log.draw((("stage2", 0.0), ("stage1", 0.3)))
-    assert positions == [3.0, 3.0]
 
 
 @pytest.mark.parametrize(
