@@ -13,7 +13,7 @@ from headstart.evaluation.metrics import log_loss, softmax
 from headstart.evaluation.operating_points import accept_above, recall_at_false_positive_rates
 from headstart.messages.comment import empty_section
 from headstart.messages.sections import label_errors_message
-from headstart.reports.record import ClassifierRecord
+from headstart.reports.record import ClassifierRecord, parse_number
 from headstart.types.codes import EvaluationSetup
 from headstart.types.report import ReportKind
 
@@ -99,7 +99,7 @@ def label_errors_section(record: ClassifierRecord) -> dict[str, Any]:
                 "image": image,
                 "label": row.get("label", ""),
                 "suggested": row.get("suggested", ""),
-                "error_probability": _number(row.get("error_probability")),
+                "error_probability": parse_number(row.get("error_probability")),
                 "split": row.get("split", ""),
                 "neighbors": [i for i in neighbors if i is not None],
             }
@@ -114,10 +114,3 @@ def _bins(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> list[
         {"confidence": b.confidence, "right": b.accuracy, "low": b.low, "high": b.high, "count": b.num_samples}
         for b in reliability_diagram(probabilities, truth)
     ]
-
-
-def _number(text: str | None) -> float | None:
-    try:
-        return float(text or "")
-    except ValueError:
-        return None

@@ -24,7 +24,7 @@ from headstart.messages.detection_comment import (
 from headstart.messages.notes import note_to_json
 from headstart.messages.protocols import protocol_name
 from headstart.reports.detection_comment import comment_on_detector
-from headstart.reports.record import BLOCKS, DetectorRecord, headline_block
+from headstart.reports.record import BLOCKS, DetectorRecord, headline_block, parse_number
 from headstart.types.codes import EvaluationSetup, NoteKind, Severity
 from headstart.types.report import ReportKind
 
@@ -195,7 +195,7 @@ def _learning(record: DetectorRecord) -> dict[str, Any]:
         return {**empty_section(ReportKind.NO_EPOCHS_KEPT), "epochs": {}}
     columns = {}
     for name in ("epoch", "train_loss", "class_loss", "box_loss", "val_mAP50", "lr"):
-        values = [_float(r.get(name)) for r in rows]
+        values = [parse_number(r.get(name)) for r in rows]
         if any(v is not None for v in values):
             columns[name] = values
     return {"epochs": columns}
@@ -271,10 +271,3 @@ def _rows(xyxy: Any, class_ids: Any, scores: Any) -> list[dict[str, Any]]:
             row["score"] = round(float(scores[j]), 4)
         rows.append(row)
     return rows
-
-
-def _float(text: str | None) -> float | None:
-    try:
-        return float(text) if text else None
-    except ValueError:
-        return None

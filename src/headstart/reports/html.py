@@ -78,7 +78,7 @@ def _environment() -> Any:
         "percent": _percent,
         "share": _share,
         "number": _number,
-        "count": _count,
+        "count": pluralize,
         "ticks": _ticks,
         "path": _path,
         "sentence": _sentence,
@@ -140,10 +140,6 @@ def _number(value: Any, digits: int = 4) -> str:
     if isinstance(value, float):
         return f"{value if abs(value) > _EPSILON else 0.0:.{digits}g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _count(value: int, one: str, many: str | None = None) -> str:
-    return pluralize(value, one, many)
 
 
 def _matrix_image(report: Mapping[str, Any]) -> str:

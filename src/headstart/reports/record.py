@@ -36,6 +36,7 @@ __all__ = [
     "ScoredBoxes",
     "headline_block",
     "is_detector_run",
+    "parse_number",
     "read_bundle_info",
     "read_json",
     "read_metrics",
@@ -253,6 +254,15 @@ def read_record(
 def is_detector_run(folder: Path) -> bool:
     """Return whether a run folder holds a detector."""
     return read_json(folder / "metrics.json").get("task") == "detect"
+
+
+def parse_number(text: Any) -> float | None:
+    """Return a finite number in a text; None for other texts."""
+    try:
+        value = float(text)
+    except (TypeError, ValueError):
+        return None
+    return value if np.isfinite(value) else None
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from headstart.reports.comment import comment_to_json
 from headstart.reports.image_selection import choose_cells, choose_errors, choose_samples, choose_unsure
 from headstart.reports.network import describe_network
 from headstart.reports.ood_section import coverage_section, ood_section
-from headstart.reports.record import ClassifierRecord
+from headstart.reports.record import ClassifierRecord, parse_number
 from headstart.reports.result_summary import images_by_split, summarize_result
 from headstart.reports.transfer_quadrants import find_quadrant
 from headstart.types.codes import EvaluationSetup
@@ -217,10 +217,10 @@ def _epochs(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float | None]]:
     checked = [row for row in rows if row.get("phase") != "final"] or list(rows)
     columns: dict[str, dict[float, list[float]]] = {}
     for position, row in enumerate(checked):
-        epoch = _float(row.get("epoch"))
+        epoch = parse_number(row.get("epoch"))
         at = float(position + 1) if epoch is None else epoch
         for key, text in row.items():
-            value = _float(text)
+            value = parse_number(text)
             if value is not None and key not in ("epoch", "phase"):
                 columns.setdefault(key, {}).setdefault(at, []).append(value)
     xs = sorted({at for column in columns.values() for at in column})
@@ -230,14 +230,6 @@ def _epochs(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float | None]]:
     for key, column in columns.items():
         means[key] = [float(np.mean(column[at])) if at in column else None for at in xs]
     return means
-
-
-def _float(text: Any) -> float | None:
-    try:
-        value = float(text)
-    except (TypeError, ValueError):
-        return None
-    return value if np.isfinite(value) else None
 
 
 def _per_class(record: ClassifierRecord) -> list[dict[str, Any]]:
