@@ -165,10 +165,16 @@ def test_table_keeps_order_and_reports_problems(tmp_path: Path) -> None:
     assert notes_of(samples)[ReadingKind.REPEATED_ROWS].count == 1
 
 
-def test_image_with_two_labels_is_kept_twice(tmp_path: Path) -> None:
-    put(tmp_path, "a.png")
-    (tmp_path / "t.csv").write_text("image,label\na.png,x\na.png,y\n")
-    assert [s.label for s in read(tmp_path / "t.csv")] == ["x", "y"]
+def test_rows_of_one_image_give_the_majority_label(tmp_path: Path) -> None:
+    put(tmp_path, "a.png", "b.png")
+    rows = ["a.png,x,r1", "a.png,x,r2", "a.png,y,r3", "b.png,x,r1", "b.png,y,r2"]
+    (tmp_path / "t.csv").write_text("image,label,rater\n" + "\n".join(rows))
+    samples = read(tmp_path / "t.csv")
+    assert info(samples) == {"a.png": ("x", None, None)}
+    assert samples.columns == {}  # the rater belongs to the row
+    note = notes_of(samples)[ReadingKind.LABELS_BY_MAJORITY]
+    assert (note.count, note.examples) == (2, ("b.png",))
+    assert note.evidence == {"num_rows": 5, "num_images": 2, "num_tied": 1}
 
 
 @pytest.mark.parametrize(
@@ -200,8 +206,8 @@ def test_two_label_columns(tmp_path: Path) -> None:
 
 
 def test_paths_that_leave_the_folder_are_refused_together(tmp_path: Path) -> None:
-    put(tmp_path, "in/1.png", "out/2.png")
-    outside = tmp_path / "out" / "2.png"
+    put(tmp_path, "in/1.png", "out/2.png", "out/3.png")
+    outside = tmp_path / "out" / "3.png"
     (tmp_path / "in" / "t.csv").write_text(f"image,label\n1.png,a\n../out/2.png,b\n{outside},c\n")
     with pytest.raises(UsageError) as caught:
         read(tmp_path / "in" / "t.csv")

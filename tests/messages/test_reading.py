@@ -18,6 +18,10 @@ EVIDENCE: dict[ReadingKind, dict[str, Any]] = {
         "used_description": "corners in shares", "num_failing": 2,
     },
     ReadingKind.CLASSES_ALIKE: {"groups": [["Cat", "cat"]]},
+    ReadingKind.CLASSES_MERGED: {"groups": [["Cat", "cat"]]},
+    ReadingKind.COPIES_UNUSED: {"folders": {"a/a": 2}},
+    ReadingKind.LABELS_BY_MAJORITY: {"num_rows": 6, "num_images": 2, "num_tied": 1},
+    ReadingKind.SPLITS_FROM_LISTS: {"splits": {"train": 3, "test": 1}},
     ReadingKind.ENCODING_GUESSED: {"file": "t.csv", "encoding": "Windows-1252"},
     ReadingKind.FOUND_ELSEWHERE: {"pairs": [["1.png", "images/1.png"]]},
     ReadingKind.IMAGES_ASSUMED_EMPTY: {"folders": {"images/": 2}},
@@ -66,7 +70,7 @@ def test_json_separates_assumptions_and_unused_data() -> None:
                 "message": reading_message(assumed),
             }
         ],
-        "unused": [
+        "unused_data": [
             {
                 "kind": "empty_folders",
                 "severity": Severity.INFO.value,

@@ -278,7 +278,7 @@ def test_reader_notes_are_reported_everywhere(
     assert code == 3
     value = json.loads(out)
     assert value["counts"] == {"no-image": 1}
-    kinds = {row["kind"]: row["count"] for row in (*value["assumptions"], *value["unused"])}
+    kinds = {row["kind"]: row["count"] for row in (*value["assumptions"], *value["unused_data"])}
     assert kinds == {"classes_alike": 1, "auxiliary_images": 8}
     code, _, err = command(capsys, "show", str(data), "--out", str(tmp_path / "x.png"))
     assert "`RED`" in err
@@ -286,7 +286,7 @@ def test_reader_notes_are_reported_everywhere(
     code, out, err = command(capsys, "evaluate", str(run), str(data), "--json")
     assert "gone.xml" in err
     value = json.loads(out)
-    kinds = {row["kind"]: row["count"] for row in (*value["assumptions"], *value["unused"])}
+    kinds = {row["kind"]: row["count"] for row in (*value["assumptions"], *value["unused_data"])}
     assert kinds == {"labels_matched": 5, "auxiliary_images": 8}
     assert [p["kind"] for p in value["problems"]] == ["no-image"]
     with caplog.at_level("WARNING", logger="headstart"):

@@ -340,7 +340,6 @@ def test_ambiguous_layout_names_option(
     for verb in ("check", "train"):
         done = command(verb, tmp_path / "d")
         assert done.code == 2
-        assert "two layouts" in done.err
         for flag in flags:
             assert flag in done.err
     assert command("check", tmp_path / "d", "--pixels-only", "--layout", flags[0].split("'")[1]).code in (0, 3)

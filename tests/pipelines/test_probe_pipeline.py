@@ -292,7 +292,7 @@ class TestBadInput:
         data = make_images(tmp_path / "d", {"a": 6, "b": 6, "lonely": 1})
         with pytest.raises(DataError, match="lonely") as caught:
             headstart.train(data, out=tmp_path / "run")
-        assert "--exclude" in (caught.value.hint or "")
+        assert "--exclude-classes" in (caught.value.hint or "")
         run = headstart.train(data, out=tmp_path / "run2", exclude_classes=["lonely"])
         assert run.model.class_names == ("a", "b")
 

@@ -46,15 +46,15 @@ def command(capsys: pytest.CaptureFixture[str], *arguments: str | Path) -> tuple
 
 
 def kinds(value: dict[str, Any]) -> dict[str, set[str]]:
-    return {name: {note["kind"] for note in value[name]} for name in ("assumptions", "unused")}
+    return {name: {note["kind"] for note in value[name]} for name in ("assumptions", "unused_data")}
 
 
-EXPECTED = {"assumptions": {ReadingKind.CLASSES_ALIKE}, "unused": {ReadingKind.UNLABELED_IMAGES}}
+EXPECTED = {"assumptions": {ReadingKind.CLASSES_ALIKE}, "unused_data": {ReadingKind.UNLABELED_IMAGES}}
 
 
 def test_train_reports_reading(run: headstart.Run) -> None:
     assert kinds(run.reading) == EXPECTED
-    (unused,) = run.reading["unused"]
+    (unused,) = run.reading["unused_data"]
     assert (unused["count"], unused["examples"]) == (2, ["loose1.jpg", "loose2.jpg"])
     log = (run.folder / "train.log").read_text(encoding="utf-8")
     for text in (log, repr(run), run._repr_html_()):
@@ -122,7 +122,7 @@ def test_evaluate_matches_spellings(
     value = result.to_json()
     assert kinds(value) == {
         "assumptions": {ReadingKind.LABELS_MATCHED},
-        "unused": {ReadingKind.UNLABELED_IMAGES},
+        "unused_data": {ReadingKind.UNLABELED_IMAGES},
     }
     assert "loose.jpg" in repr(result)
     code, _, err = command(capsys, "evaluate", run.folder, new)

@@ -47,7 +47,8 @@ def check(
         task: `classify`, `detect` (images with boxes), or `auto` (from the data).
         verbose, on_progress, cancel, events: See `train`.
         settings: `layout`, `label_pattern`, `first_id`, `group_from`, `backbone`, `intensity_range`, `max_pixels`,
-            `use_network`, `allow_external_paths`, `offline`.
+            `use_network`, `allow_external_paths`, `offline`, `image_column`, `label_column`, `split_column`,
+            `group_column`, `exclude`.
 
     Returns:
         The dataset check (`.dataset_report`, `.to_json()`); its text lists the most severe findings first.
@@ -63,7 +64,7 @@ def check(
     checked: ImageCheckResult | BoxCheckResult
     options = CheckOptions(num_threads=num_threads, box_format=box_format, **settings)
     if has_boxes(place, task, allow_external_paths=options.allow_external_paths):
-        names = ("layout", "label_pattern", "first_id", "intensity_range")
+        names = ("layout", "label_pattern", "first_id", "intensity_range", "label_column", "exclude")
         refuse_image_options(**{name: getattr(options, name) for name in names})
         checked = check_boxes(place, options, events)
     else:
@@ -97,7 +98,8 @@ def embed(
         out: Path of an `.npz` file (`features`, `paths`, `labels`, and one array per block).
         verbose, on_progress, cancel, events: See `train`.
         settings: `image_size`, `resize_mode`, `intensity_range`, `max_pixels`, `weights`, `layout`, `label_pattern`,
-            `first_id`, `device`, `num_threads`, `offline`, `cache`, `allow_external_paths`.
+            `first_id`, `image_column`, `label_column`, `split_column`, `group_column`, `exclude`, `device`,
+            `num_threads`, `offline`, `cache`, `allow_external_paths`.
 
     Raises:
         DataError: No image is readable.
@@ -128,6 +130,7 @@ def show(
     task: str = "auto",
     verbose: bool | None = None,
     events: EventStream | None = None,
+    **reading: Any,
 ) -> Any:
     """Draw random images of each class on one contact sheet, with boxes if available.
 
@@ -144,6 +147,8 @@ def show(
         box_format: As `detect.box_format` in `train`.
         task: `classify`, `detect` (images with boxes), or `auto` (from the data).
         verbose, events: See `train`.
+        reading: `label_pattern`, `image_column`, `label_column`, `split_column`, `group_column`, `exclude`: as in
+            `train`.
 
     Returns:
         The sheet, a PIL image, which a notebook shows.
@@ -166,6 +171,7 @@ def show(
             image_size=image_size,
             layout=layout,
             first_id=first_id,
+            **reading,
         )
         sheet = show_boxes(
             place,
@@ -187,6 +193,7 @@ def show(
             layout=layout,
             first_id=first_id,
             allow_external_paths=allow_external_paths,
+            **reading,
         )
     if out is not None:
         save_sheet(sheet, os.fspath(out), events)

@@ -189,6 +189,7 @@ def evaluate(
     on_progress: Callable[[Event], None] | None = None,
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
+    **reading: Any,
 ) -> EvaluationResult | DetectionResult:
     """Evaluate a saved model on labeled images, or a detector on annotated images.
 
@@ -203,6 +204,7 @@ def evaluate(
         box_format: As `detect.box_format` in `train`.
         positive: Positive class of a binary classifier; by default as in training.
         verbose, on_progress, cancel, events: See `train`.
+        reading: `image_column`, `label_column`, `split_column`, `group_column`, `exclude`: as in `train`.
 
     Raises:
         SettingError: `positive` is not one of exactly two classes.
@@ -214,7 +216,9 @@ def evaluate(
     if runtime.bundle.task == "detect":
         from headstart.pipelines.evaluate import evaluate_detector
 
-        refuse_image_options(layout=layout, label_pattern=label_pattern, first_id=first_id, positive=positive)
+        refuse_image_options(
+            layout=layout, label_pattern=label_pattern, first_id=first_id, positive=positive, **reading
+        )
         return evaluate_detector(
             runtime, path, events, allow_external_paths=allow_external_paths, box_format=box_format
         )
@@ -230,6 +234,7 @@ def evaluate(
         label_pattern=label_pattern,
         first_id=first_id,
         positive=positive,
+        **reading,
     )
 
 
@@ -285,6 +290,7 @@ def compare(
     layout: str | None = None,
     label_pattern: str | None = None,
     first_id: int | str | None = None,
+    **reading: Any,
 ) -> Comparison:
     """Compare run B with run A by a paired test on the same images.
 
@@ -293,6 +299,7 @@ def compare(
         data: Labeled images for both runs; by default their test images, or else their training images, out of fold.
         verbose, events: See `train`.
         allow_external_paths, layout, label_pattern, first_id: Reader options for `data`, as in `train`.
+        reading: `image_column`, `label_column`, `split_column`, `group_column`, `exclude`: as in `train`.
 
     Returns:
         The comparison: result, differences with 95 % CI, `.plot()`.
@@ -312,6 +319,7 @@ def compare(
         layout=layout,
         label_pattern=label_pattern,
         first_id=first_id,
+        **reading,
     )
 
 

@@ -215,9 +215,9 @@ class Run(Story):
 
     @cached_property
     def reading(self) -> dict[str, list[dict[str, Any]]]:
-        """Reading notes (`assumptions`, `unused`), as in `dataset_report.json`."""
+        """Reading notes (`assumptions`, `unused_data`), as in `dataset_report.json`."""
         try:
             report = json.loads((self.folder / "dataset_report.json").read_text(encoding="utf-8"))
         except (OSError, ValueError):
             report = {}
-        return {name: list(report.get(name, ())) for name in ("assumptions", "unused")}
+        return {name: list(report.get(name, ())) for name in ("assumptions", "unused_data")}

@@ -26,6 +26,13 @@ def _check(
         None, "--repair", metavar="FILE", help="Write a split.csv without leaks and divided groups."
     ),
     layout: str = typer.Option(None, "--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'."),
+    image_column: str = typer.Option(None, "--image-column", help="Column of a table with the image paths."),
+    label_column: str = typer.Option(None, "--label-column", help="Column of a table with the labels."),
+    split_column: str = typer.Option(None, "--split-column", help="Column with the splits; none ignores it."),
+    group_column: str = typer.Option(None, "--group-column", help="Column with the groups; none ignores it."),
+    exclude: list[str] = typer.Option(
+        None, "--exclude", metavar="PATTERN", help="Files or folders that are not read (repeatable)."
+    ),
     first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Regular expression for the label in a file name."),
     group_from: str = typer.Option(None, "--group-from", help="Group key: column, pattern, none or image."),
@@ -63,6 +70,11 @@ def _check(
         data,
         layout=layout,
         first_id=read_first_id(first_id),
+        image_column=image_column,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+        exclude=exclude or None,
         label_pattern=label_pattern,
         group_from=group_from,
         backbone=backbone,

@@ -22,6 +22,13 @@ def _compare(
     label_pattern: str = typer.Option(
         None, "--label-pattern", help="Regular expression for the label in a file name of --data."
     ),
+    image_column: str = typer.Option(None, "--image-column", help="Column of a table with the image paths."),
+    label_column: str = typer.Option(None, "--label-column", help="Column of a table with the labels."),
+    split_column: str = typer.Option(None, "--split-column", help="Column with the splits; none ignores it."),
+    group_column: str = typer.Option(None, "--group-column", help="Column with the groups; none ignores it."),
+    exclude: list[str] = typer.Option(
+        None, "--exclude", metavar="PATTERN", help="Files or folders that are not read (repeatable)."
+    ),
     first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
     allow_external_paths: bool = typer.Option(
         False, "--allow-external-paths", help="Allow table paths outside the folder of the table."
@@ -53,6 +60,11 @@ def _compare(
         layout=layout,
         label_pattern=label_pattern,
         first_id=read_first_id(first_id),
+        image_column=image_column,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+        exclude=exclude or None,
     )
     if out is not None:
         from headstart.pipelines.compare import write_comparison

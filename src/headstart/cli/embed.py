@@ -33,6 +33,13 @@ def _embed(
     ),
     layout: str = typer.Option(None, "--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'."),
     label_pattern: str = typer.Option(None, "--label-pattern", help="Regular expression for the label in a file name."),
+    image_column: str = typer.Option(None, "--image-column", help="Column of a table with the image paths."),
+    label_column: str = typer.Option(None, "--label-column", help="Column of a table with the labels."),
+    split_column: str = typer.Option(None, "--split-column", help="Column with the splits; none ignores it."),
+    group_column: str = typer.Option(None, "--group-column", help="Column with the groups; none ignores it."),
+    exclude: list[str] = typer.Option(
+        None, "--exclude", metavar="PATTERN", help="Files or folders that are not read (repeatable)."
+    ),
     first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
     allow_external_paths: bool = typer.Option(
@@ -60,6 +67,11 @@ def _embed(
             "layout": layout,
             "label_pattern": label_pattern,
             "first_id": read_first_id(first_id),
+            "image_column": image_column,
+            "label_column": label_column,
+            "split_column": split_column,
+            "group_column": group_column,
+            "exclude": exclude or None,
             "offline": offline or None,
             "allow_external_paths": allow_external_paths or None,
         },

@@ -30,6 +30,14 @@ def _show(
     ),
     resize_mode: str = typer.Option("crop", "--resize-mode", help="Resize mode: crop, cover, squash or pad."),
     layout: str = typer.Option(None, "--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'."),
+    label_pattern: str = typer.Option(None, "--label-pattern", help="Regular expression for the label in a file name."),
+    image_column: str = typer.Option(None, "--image-column", help="Column of a table with the image paths."),
+    label_column: str = typer.Option(None, "--label-column", help="Column of a table with the labels."),
+    split_column: str = typer.Option(None, "--split-column", help="Column with the splits; none ignores it."),
+    group_column: str = typer.Option(None, "--group-column", help="Column with the groups; none ignores it."),
+    exclude: list[str] = typer.Option(
+        None, "--exclude", metavar="PATTERN", help="Files or folders that are not read (repeatable)."
+    ),
     first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
     allow_external_paths: bool = typer.Option(
         False, "--allow-external-paths", help="Allow table paths outside the folder of the table."
@@ -55,6 +63,12 @@ def _show(
         resize_mode=resize_mode,
         layout=layout,
         first_id=read_first_id(first_id),
+        label_pattern=label_pattern,
+        image_column=image_column,
+        label_column=label_column,
+        split_column=split_column,
+        group_column=group_column,
+        exclude=exclude or None,
         allow_external_paths=allow_external_paths,
         box_format=box_format,
         task=task,

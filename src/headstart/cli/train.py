@@ -42,9 +42,12 @@ def _train(
     group_from: str = _data("--group-from", help="Group key: column, pattern, none or image."),
     split: str = _data("--split", metavar="FILE", help="Reuse the split.csv of an earlier run."),
     test_size: str = _data("--test-size", help="Fraction held out as test split, e.g. 20%."),
-    exclude_classes: list[str] = _data(
-        "--exclude", "--exclude-classes", metavar="NAME", help="Class to exclude (repeatable)."
-    ),
+    exclude: list[str] = _data("--exclude", metavar="PATTERN", help="Files or folders that are not read (repeatable)."),
+    exclude_classes: list[str] = _data("--exclude-classes", metavar="NAME", help="Class to exclude (repeatable)."),
+    image_column: str = _data("--image-column", help="Column of a table with the image paths.", hidden=True),
+    label_column: str = _data("--label-column", help="Column of a table with the labels.", hidden=True),
+    split_column: str = _data("--split-column", help="Column with the splits; none ignores it.", hidden=True),
+    group_column: str = _data("--group-column", help="Column with the groups; none ignores it.", hidden=True),
     label_corrections: str = _data(
         "--label-corrections", metavar="FILE", help="Apply the column `action` of a label_errors.csv."
     ),
@@ -125,7 +128,12 @@ def _train(
         "first_id": read_first_id(first_id),
         "split": split,
         "test_size": test_size,
+        "exclude": exclude or None,
         "exclude_classes": exclude_classes or None,
+        "image_column": image_column,
+        "label_column": label_column,
+        "split_column": split_column,
+        "group_column": group_column,
         "positive": positive,
         "label_corrections": label_corrections,
         "probe.class_weights": class_weights,

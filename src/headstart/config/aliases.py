@@ -32,7 +32,6 @@ ALIASES = {
     "project": "out",
     "from": "train_from",
     "range": "intensity_range",
-    "exclude": "exclude_classes",
     "opt": "optimizer",
     "optim": "optimizer",
     "optimiser": "optimizer",

@@ -62,8 +62,7 @@ class ProbeSettings(_Settings):
     )
     logistic: Literal["auto", "on", "off"] = Field("auto", description="Also try logistic regression.")
     flip_tta: Literal["auto", "on", "off"] = Field(
-        "auto",
-        description="Flip test-time augmentation (doubles the prediction time).",
+        "auto", description="Flip test-time augmentation (doubles the prediction time)."
     )
 
     @field_validator("class_weights", mode="before")
@@ -85,15 +84,11 @@ class FinetuneSettings(_Settings):
     head_lr: float | None = Field(None, gt=0, lt=10, description="Peak learning rate of the head.")
     layer_decay: float | None = Field(None, gt=0, le=1, description="Learning-rate factor per earlier stage.")
     warmup: float | None = Field(None, ge=0, lt=1, description="Fraction of the steps with linear warm-up.")
-    weight_decay: float | None = Field(
-        None, ge=0, lt=10, description="Weight decay towards the initial weights; from scratch towards zero."
-    )
+    weight_decay: float | None = Field(None, ge=0, lt=10, description="Weight decay towards the initial weights.")
     label_smoothing: float | None = Field(None, ge=0, lt=1, description="Label smoothing.")
     mixup: float | None = Field(None, ge=0, le=10, description="Mixup strength (alpha); 0 disables it.")
     cutmix: float | None = Field(None, ge=0, le=10, description="CutMix strength (alpha); 0 disables it.")
-    drop_path: float | None = Field(
-        None, ge=0, lt=1, description="Stochastic-depth probability of the last residual block."
-    )
+    drop_path: float | None = Field(None, ge=0, lt=1, description="Stochastic depth of the last residual block.")
     grad_accum_steps: int | None = Field(
         None, ge=1, le=10_000, description="Batches per optimizer step (gradient accumulation)."
     )
@@ -183,6 +178,11 @@ class TrainSettings(_Settings):
     layout: str | None = Field(None, description="Meaning of the folder levels, e.g. `{group}/{label}/*`.")
     label_pattern: str | None = Field(None, description="Regular expression for the label in a file name.")
     first_id: Literal[0, 1, "none"] | None = Field(None, description="Id of the first class name: 0, 1 or none.")
+    image_column: str | None = Field(None, description="Column of a table with the image paths.")
+    label_column: str | None = Field(None, description="Column of a table with the labels.")
+    split_column: str | None = Field(None, description="Column of a table with the splits; `none` ignores it.")
+    group_column: str | None = Field(None, description="Column of a table with the groups; `none` ignores it.")
+    exclude: tuple[str, ...] = Field((), description="Files and folders that are not read, e.g. `masks`.")
     split: str | None = Field(None, description="Reuse the `split.csv` of an earlier run.")
     test_size: float | None = Field(None, gt=0, lt=0.9, description="Fraction held out as test split, e.g. `20%`.")
     exclude_classes: tuple[str, ...] = Field((), description="Classes to exclude.")
@@ -227,7 +227,7 @@ class TrainSettings(_Settings):
             raise ValueError("it should be LOW,HIGH with LOW below HIGH")
         return value
 
-    @field_validator("intensity_range", "exclude_classes", mode="before")
+    @field_validator("intensity_range", "exclude", "exclude_classes", mode="before")
     @classmethod
     def _listed(cls, value: Any) -> Any:
         return [part.strip() for part in value.split(",")] if isinstance(value, str) else value

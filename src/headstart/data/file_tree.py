@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from headstart.data.formats import EXPORT_STEPS, IGNORED, IMAGES, PLAIN, TABLES, UNFINISHED
 from headstart.errors import DataError
+from headstart.types.codes import UnusedReason
 from headstart.types.records import Problem
 
 __all__ = ["FileTree", "LocatedFile", "clean_label", "looks_like_image", "printable", "resolve_path", "walk_files"]
@@ -37,13 +38,15 @@ class FileTree:
     """Files below a folder.
 
     Attributes:
-        root: Absolute path of the folder.
-        images: Image files, sorted by path.
-        tables: Text files that may contain labels, at any depth.
-        problems: Unusable files and folders.
-        empty_folders: Empty folders.
-        others: Number of ignored files by extension.
-        shown: Name of the root in messages, e.g. the file name of an archive; empty for `root`.
+        root: The folder as an absolute path.
+        images: Image files, sorted by name.
+        tables: Text files that may hold labels, at any depth.
+        problems: Files and folders that cannot be used.
+        empty_folders: Folders without entries.
+        others: Number of ignored files of other kinds, by extension.
+        other_files: These files.
+        passed_over: (name, reason code) of system files and repeated links; a folder ends with `/`.
+        shown: Name of the root in messages: the file name of an archive; empty for the root itself.
     """
 
     root: str
@@ -52,6 +55,8 @@ class FileTree:
     problems: list[Problem] = field(default_factory=list)
     empty_folders: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
+    other_files: list[LocatedFile] = field(default_factory=list)
+    passed_over: list[tuple[str, str]] = field(default_factory=list)
     shown: str = ""
 
     def shown_path(self, path: str = "") -> str:
@@ -148,8 +153,11 @@ def _add_entry(
     if name.startswith("."):
         if name.lower().endswith(".icloud"):
             _problem(tree, here, "cloud-placeholder", "stored in iCloud only; open its folder to download it")
+        else:
+            _pass_over(tree, entry, here, UnusedReason.SYSTEM_FILE)
         return
     if name.lower() in IGNORED:
+        _pass_over(tree, entry, here, UnusedReason.SYSTEM_FILE)
         return
     is_link = False
     try:
@@ -167,12 +175,14 @@ def _add_entry(
             _problem(tree, here, "broken-link", "broken or circular link")
             return
         if is_folder and inside:
-            return  # the target is listed under its own path
+            _pass_over(tree, entry, here, UnusedReason.LINK_TO_FOLDER)
+            return  # the target is walked under its own name
         if not inside and not allow_external_paths:
             _problem(tree, here, "outside", "link leaves the folder; --allow-external-paths follows it")
             return
         if is_folder:
             if target in visited:
+                _pass_over(tree, entry, here, UnusedReason.LINK_TO_FOLDER)
                 return
             visited.add(target)
     if is_folder:
@@ -199,11 +209,24 @@ def _sort_file(tree: FileTree, file: LocatedFile) -> None:
         if extension in TABLES:
             tree.tables.append(file)
         else:
-            tree.others[extension] += 1
+            _add_other(tree, file, extension)
     elif looks_like_image(file.path):
         tree.images.append(file)
     else:
-        tree.others[extension or "no extension"] += 1
+        _add_other(tree, file, extension or "no extension")
+
+
+def _add_other(tree: FileTree, file: LocatedFile, kind: str) -> None:
+    tree.others[kind] += 1
+    tree.other_files.append(file)
+
+
+def _pass_over(tree: FileTree, entry: os.DirEntry[str], names: tuple[str, ...], reason: UnusedReason) -> None:
+    try:
+        end = "/" if entry.is_dir() else ""
+    except OSError:
+        end = ""
+    tree.passed_over.append((printable("/".join(names)) + end, reason))
 
 
 def looks_like_image(path: str) -> bool:

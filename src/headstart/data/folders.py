@@ -1,83 +1,75 @@
 """Infer labels, splits and groups from folder names.
 
-A layout is used only if it is the only one that fits. If two fit, the error shows the `--layout` for each.
+Levels without meaning are removed first: wrappers, doubled folders (`train/train/`), storage folders (`images/`) and
+copies of the class folders. A layout is used only if it is the only one that fits.
 """
 
 from __future__ import annotations
 
-import re
+import os
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 
 from headstart.data.file_tree import LocatedFile, clean_label
-from headstart.errors import DataError, UsageError
+from headstart.data.reading import Reading, Row, ask, listed
+from headstart.data.split_words import split_name, split_words
+from headstart.errors import DataError
 from headstart.messages.numbers import pluralize
-from headstart.types.codes import ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote, UnusedReason
 from headstart.types.records import SplitName
 
-__all__ = ["Reading", "read_folders", "split_name", "split_words"]
+__all__ = ["is_storage_name", "read_folders"]
 
-_SPLIT_WORDS: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "trn": "train",
-    "val": "val",
-    "valid": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-    "tst": "test",
-}
-_SPLIT_SUFFIX = re.compile(r"[-_ ]?(set|data|images|imgs|split)$")
+_STORAGE = frozenset(
+    {
+        *("image", "images", "img", "imgs", "jpg", "jpgs", "jpeg", "jpegs", "png", "pngs"),
+        *("photo", "photos", "picture", "pictures", "pics"),
+    }
+)
+_AUXILIARY = frozenset(
+    {
+        *("mask", "masks", "segmentation", "segmentations", "annotation", "annotations"),
+        *("label", "labels", "thumb", "thumbs", "thumbnails"),
+    }
+)
+_EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One image with its label, split and group from its path."""
+class _Placed:
+    """An image with the positions of its meaningful folder levels."""
 
     file: LocatedFile
-    label: str
-    split: SplitName | None = None
-    group: str | None = None
+    levels: tuple[int, ...]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Return the names of the meaningful levels, outermost first."""
+        return tuple(self.file.folders[i] for i in self.levels)
 
 
 @dataclass
-class Reading:
-    """One interpretation of a dataset's layout.
+class _Folder:
+    """A folder with its own images and its subfolders."""
 
-    Attributes:
-        layout: Short name, e.g. `class folders`.
-        template: The `--layout` that selects it.
-        rows: The labeled images.
-        unlabeled: Images without a label in this layout.
-        notes: Assumptions, and what is not used.
-        has_inferred_groups: Whether a folder level was used as groups without `--layout`.
-    """
+    images: list[LocatedFile] = field(default_factory=list)
+    folders: dict[str, _Folder] = field(default_factory=dict)
 
-    layout: str
-    template: str
-    rows: list[Row] = field(default_factory=list)
-    unlabeled: list[LocatedFile] = field(default_factory=list)
-    notes: list[ReadingNote] = field(default_factory=list)
-    has_inferred_groups: bool = False
+    def walk(self) -> Iterator[LocatedFile]:
+        """Yield all images below."""
+        yield from self.images
+        for folder in self.folders.values():
+            yield from folder.walk()
 
 
-def split_name(folder: str) -> SplitName | None:
-    """Return the split that a folder or cell names, in any case (`Train`, `VAL`, `valid`, `test_set`), or None."""
-    word = _SPLIT_SUFFIX.sub("", folder.strip().lower())
-    return _SPLIT_WORDS.get(word)
+@dataclass
+class _Levels:
+    """Images with their meaningful levels, and those of auxiliary folders and copies."""
 
-
-@lru_cache(maxsize=65_536)
-def split_words(folder: str) -> frozenset[SplitName]:
-    """Return all splits named by words of a folder or file name: `test_images`, `seg_train`, `val2017`."""
-    whole = split_name(folder)
-    words = re.findall(r"[^\W\d_]+", folder.lower())
-    named = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS and word != "dev"}
-    return frozenset(named | {whole} if whole else named)
+    placed: list[_Placed] = field(default_factory=list)
+    auxiliary: list[LocatedFile] = field(default_factory=list)
+    copies: dict[str, list[LocatedFile]] = field(default_factory=dict)
 
 
 def read_folders(images: Sequence[LocatedFile]) -> Reading:
@@ -87,83 +79,267 @@ def read_folders(images: Sequence[LocatedFile]) -> Reading:
         DataError: No folder gives a label.
         UsageError: Two layouts fit.
     """
-    wrapper = 0
-    while True:
-        tops = {p.folders[wrapper] for p in images if len(p.folders) > wrapper}
-        deeper = any(len(p.folders) > wrapper + 1 for p in images)
-        if len(tops) == 1 and deeper and split_name(next(iter(tops))) is None:
-            wrapper += 1  # one folder around everything, as in unpacked archives
-            continue
-        break
-    prefix = "*/" * wrapper
-    inside = [p for p in images if len(p.folders) > wrapper]
-    stray = [p for p in images if len(p.folders) <= wrapper]
+    levels = _Levels()
+    _reduce(_folder_tree(images), 0, (), None, levels)
+    placed = sorted(levels.placed, key=lambda p: (*p.file.folders, p.file.file))
+    inside = [p for p in placed if p.levels]
     if not inside:
         raise DataError(
             f"found {pluralize(len(images), 'image')} but no class folders; expected one subfolder per class.",
             hint="sort them into class folders, pass a table (image,label), or set --label-pattern if the label is "
-            "in the file name, e.g. '{label}_*'",
+            "in the file name, e.g. --label-pattern '{label}_*'",
         )
-    splits = {top: split_name(top) for top in {p.folders[wrapper] for p in inside}}
-    named = [top for top, split in splits.items() if split]
-    if len(named) == len(splits):
-        reading = _below_splits(inside, wrapper, prefix)
-    elif len(named) >= 2 and "train" in splits.values():
-        others = sorted(set(splits) - set(named))
-        raise UsageError(
-            f"two layouts fit: the folders {_some(named)} are splits and {_some(others)} is something else, or all of "
-            "them are classes.",
-            hint=f"move {_some(others)} away, or use --layout '{prefix}{{label}}/**' to read all of them as classes",
-        )
-    else:
-        reading = _below(inside, wrapper, prefix, None)
-    reading.unlabeled.extend(stray)
+    reading = _by_top_folders(inside)
+    reading.unlabeled.extend(p.file for p in placed if not p.levels)
+    reading.option = f"--layout '{reading.template}'"
+    if levels.auxiliary:
+        reading.unused[UnusedReason.AUXILIARY] = levels.auxiliary
+    for folder, copied in levels.copies.items():
+        reading.unused.setdefault(UnusedReason.COPY, []).extend(copied)
+        evidence = {"folders": {folder: len(copied)}}
+        reading.notes.append(ReadingNote(ReadingKind.COPIES_UNUSED, len(copied), (folder,), evidence))
     return reading
 
 
-def _below_splits(images: Sequence[LocatedFile], level: int, prefix: str) -> Reading:
+def is_storage_name(name: str) -> bool:
+    """Return whether a folder name says only that images are stored there: `images`, `img`, `photos_2`."""
+    words = name.lower().replace("-", "_").split("_")
+    return any(word in _STORAGE for word in words)
+
+
+def _folder_tree(images: Sequence[LocatedFile]) -> _Folder:
+    root = _Folder()
+    known: dict[tuple[str, ...], _Folder] = {(): root}
+
+    def find(folders: tuple[str, ...]) -> _Folder:
+        found = known.get(folders)
+        if found is None:
+            found = known[folders] = find(folders[:-1]).folders.setdefault(folders[-1], _Folder())
+        return found
+
+    for image in images:
+        find(image.folders).images.append(image)
+    return root
+
+
+def _reduce(folder: _Folder, depth: int, kept: tuple[int, ...], name: str | None, levels: _Levels) -> None:
+    """Add the images of a folder with the levels that have a meaning.
+
+    Args:
+        folder: The folder.
+        depth: Its number of levels below the root.
+        kept: Meaningful levels above and including it.
+        name: Its own name; None for the root and for wrappers.
+        levels: Receives the images.
+    """
+    children = folder.folders
+    if depth and (own := _copy_in(folder, depth)) is not None:
+        copied = sorted(children[own].walk(), key=lambda f: f.name)
+        levels.copies["/".join(copied[0].folders[: depth + 1])] = copied
+        children = {n: c for n, c in children.items() if n != own}
+    levels.placed += [_Placed(image, kept) for image in folder.images]
+    storage = [n for n in children if n.lower() in _STORAGE]
+    if len(storage) == 1 and all(n.lower() in _STORAGE | _AUXILIARY for n in children):
+        for other, child in children.items():
+            if other == storage[0]:
+                _reduce(child, depth + 1, kept, name, levels)
+            else:
+                levels.auxiliary += sorted(child.walk(), key=lambda f: f.name)
+        return
+    if len(children) == 1 and not folder.images:
+        (only, child), *_ = children.items()
+        is_doubled = name is not None and only.casefold() == name.casefold()
+        is_wrapper = not kept and bool(child.folders) and split_name(only) is None
+        if is_doubled or is_wrapper:
+            _reduce(child, depth + 1, kept, name if is_doubled else None, levels)
+            return
+    if not kept and len(children) == 1 and folder.images:  # a wrapper with loose images beside it
+        (only, child), *_ = children.items()
+        if child.folders and split_name(only) is None:
+            _reduce(child, depth + 1, kept, None, levels)
+            return
+    for child_name, child in children.items():
+        _reduce(child, depth + 1, (*kept, depth), child_name, levels)
+
+
+def _copy_in(folder: _Folder, depth: int) -> str | None:
+    """Return the subfolder with the name of its parent that repeats all other files of the parent, or None."""
+    first = next(folder.walk(), None)
+    own = None if first is None else first.folders[depth - 1]
+    inner = folder.folders.get(own or "")
+    if inner is None:
+        return None
+    outside = {(image.folders[depth:], image.file): image for image in folder.images}
+    for name, child in folder.folders.items():
+        if name != own:
+            outside.update({(image.folders[depth:], image.file): image for image in child.walk()})
+    inside = {(image.folders[depth + 1 :], image.file): image for image in inner.walk()}
+    if not inside or inside.keys() != outside.keys():
+        return None
+    return own if all(_size(inside[key]) == _size(outside[key]) for key in inside) else None
+
+
+def _size(image: LocatedFile) -> int:
+    try:
+        return os.stat(image.path).st_size
+    except OSError:
+        return -1
+
+
+def _by_top_folders(images: Sequence[_Placed]) -> Reading:
+    """Read images by their outermost meaningful folders: splits, classes or both.
+
+    Raises:
+        UsageError: Two layouts fit.
+    """
+    inner: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        inner[image.names[0]].update(image.names[1:2])
+    splits = _splits_of(inner)
+    others = sorted(set(inner) - set(splits))
+    if splits and not any(inner[name] for name in others):
+        reading = _below_splits([p for p in images if p.names[0] in splits], splits)
+        reading.unlabeled.extend(p.file for p in images if p.names[0] in others)
+        return reading
+    if splits and "train" in splits.values() and len(splits) > 1:
+        chosen = _below_splits([p for p in images if p.names[0] in splits], splits)
+        exclude = " ".join(f"--exclude '{name}'" for name in others)
+        chosen.option = exclude
+        chosen.layout += f" without {listed(others)}"
+        whole = _below(images, 0, None, force_label=True)
+        outer = _template(images[0], {0: "label"}, 0).split("{label}")[0]
+        whole.option = f"--layout '{outer}{{label}}/**'"
+        raise ask([chosen, whole])
+    return _below(images, 0, None)
+
+
+def _splits_of(inner: dict[str, set[str]]) -> dict[str, SplitName]:
+    """Return the split of each top folder that names one; empty if the names mean something else.
+
+    Folders such as `seg_train` count if several name different splits and hold folders of the same names.
+    """
+    exact = {name: split for name in inner if (split := split_name(name)) is not None}
+    if exact and (len(exact) == len(inner) or len(exact) >= 2):
+        return exact
+    if exact and "train" in exact.values() and all(not inner[n] for n in inner if n not in exact):
+        return exact if any(inner[n] for n in exact) else {}
+    named: dict[str, SplitName] = {}
+    for name in inner:
+        words = split_words(name)
+        if len(words) == 1:
+            (named[name],) = words
+    deep = [inner[name] for name in named if inner[name]]
+    if len(set(named.values())) < 2 or "train" not in named.values() or not deep:
+        return {}
+    shared = set.union(*deep)
+    recurring = [n for n in shared if sum(n in names for names in deep) > 1]
+    return named if len(deep) == 1 or 2 * len(recurring) >= len(shared) else {}
+
+
+def _below_splits(images: Sequence[_Placed], splits: dict[str, SplitName]) -> Reading:
     """Read `<split>/<class>/...`, all splits alike; images directly in a split folder have no label."""
-    deep = [p for p in images if len(p.folders) > level + 1]
+    deep = [p for p in images if len(p.levels) > 1]
     if not deep:
         raise DataError(
             "the split folders hold images but no class folders; expected `train/<class>/*`.",
-            hint="sort them into class folders, or set --label-pattern if the label is in the file name",
+            hint="sort them into class folders, or set --label-pattern if the label is in the file name, e.g. "
+            "--label-pattern '{label}_*'",
         )
-    reading = _below(deep, level + 1, prefix + "{split}/", level)
-    reading.unlabeled.extend(p for p in images if len(p.folders) == level + 1)
+    reading = _below(deep, 1, splits)
+    reading.unlabeled.extend(p.file for p in images if len(p.levels) == 1)
     reading.layout = "split folders with " + reading.layout
     return reading
 
 
-def _below(images: Sequence[LocatedFile], level: int, prefix: str, split_level: int | None) -> Reading:
+def _below(
+    images: Sequence[_Placed], level: int, splits: dict[str, SplitName] | None, *, force_label: bool = False
+) -> Reading:
     """Read class folders at `level`, or one of the nested forms below them."""
-    label_level, group_level, shape = level, level + 1, "{label}/*"
-    layout = "class folders"
-    nested = [p for p in images if len(p.folders) > level + 1]
-    if nested:
-        seconds = {p.folders[level + 1] for p in nested}
-        if split_level is None and len(nested) == len(images) and all(split_name(s) for s in seconds):
-            split_level, group_level = level + 1, level + 2
-            layout, shape = "class folders with splits inside", "{label}/{split}/*"
-        elif _which_is_class(nested, images, level, prefix) == "second":
-            label_level, group_level = level + 1, level
-            layout, shape = "group folders with classes inside", "{group}/{label}/*"
+    roles = {level: "label"} if splits is None else {0: "split", level: "label"}
+    layout, split_level = "class folders", None if splits is None else 0
+    nested = [p for p in images if len(p.levels) > level + 1]
+    if nested and not force_label:
+        seconds = {p.names[level + 1] for p in nested}
+        _refuse_mixed_depth(images, level, roles)
+        if splits is None and len(nested) == len(images) and all(split_name(s) for s in seconds):
+            roles[level + 1], split_level = "split", level + 1
+            roles[level + 2] = "group"
+            layout = "class folders with splits inside"
+        elif _which_is_class(nested, images, level, roles) == "second":
+            roles |= {level: "group", level + 1: "label"}
+            layout = "group folders with classes inside"
         else:
-            layout, shape = "class folders with groups inside", "{label}/{group}/*"
-    reading = Reading(layout, prefix + shape)
+            roles[level + 1] = "group"
+            layout = "class folders with groups inside"
+    return _assign(images, roles, layout, splits, split_level)
+
+
+def _assign(
+    images: Sequence[_Placed],
+    roles: dict[int, str],
+    layout: str,
+    splits: dict[str, SplitName] | None,
+    split_level: int | None,
+) -> Reading:
+    """Return the reading in which meaningful levels have these roles."""
+    by_role = {role: level for level, role in roles.items()}
+    label_level, group_level = by_role["label"], by_role.get("group")
+    deepest = max(images, key=lambda p: len(p.levels))
+    reading = Reading(layout, _template(deepest, roles, max(by_role["label"], group_level or 0, split_level or 0)))
+    labels = {name: clean_label(name) for p in images for name in p.names[label_level : label_level + 1]}
     for image in images:
-        folders = image.folders
-        if len(folders) <= max(label_level, -1 if split_level is None else split_level):
-            reading.unlabeled.append(image)
+        names = image.names
+        if len(names) <= max(label_level, -1 if split_level is None else split_level):
+            reading.unlabeled.append(image.file)
             continue
-        split = split_name(folders[split_level]) if split_level is not None else None
-        group = clean_label(folders[group_level]) if nested and len(folders) > group_level else None
-        reading.rows.append(Row(image, clean_label(folders[label_level]), split, group))
+        split = None
+        if split_level is not None:
+            split = (splits or {}).get(names[split_level]) or split_name(names[split_level])
+        group = clean_label(names[group_level]) if group_level is not None and len(names) > group_level else None
+        reading.rows.append(Row(image.file, labels[names[label_level]], split, group))
         reading.has_inferred_groups |= group is not None
     return reading
 
 
-def _which_is_class(nested: Sequence[LocatedFile], images: Sequence[LocatedFile], level: int, prefix: str) -> str:
+def _template(image: _Placed, roles: dict[int, str], last: int) -> str:
+    """Return the `--layout` of an image for roles of its meaningful levels, up to the level `last`."""
+    position = {original: i for i, original in enumerate(image.levels)}
+    parts = []
+    for original, name in enumerate(image.file.folders):
+        i = position.get(original)
+        if i is None:
+            parts.append(name if name.lower() in _STORAGE else "*")
+        elif i <= last:
+            parts.append(f"{{{roles[i]}}}" if i in roles else "*")
+    return "/".join([*parts, "*"])
+
+
+def _refuse_mixed_depth(images: Sequence[_Placed], level: int, roles: dict[int, str]) -> None:
+    """Raise if some top folders hold images and others only subfolders that may be classes of their own.
+
+    Raises:
+        UsageError: They do.
+    """
+    inner: dict[str, set[str]] = defaultdict(set)
+    flat = set()
+    for image in images:
+        top, *rest = image.names[level:]
+        inner[top].update(rest[:1])
+        if not rest:
+            flat.add(top)
+    deep = {top for top, seconds in inner.items() if len(seconds) > 1 and top not in flat}
+    seconds = {name for top in deep for name in inner[top]}
+    if not deep or not flat or any(inner[top] for top in flat) or _look_like_ids(seconds):
+        return
+    prefix = "{split}/" if "split" in roles.values() else ""
+    outer = _assign(images, roles, "class folders", None, None)
+    outer.option = f"--layout '{prefix}{{label}}/**'"
+    rows = [Row(p.file, clean_label(p.names[-1])) for p in images]
+    innermost = Reading("innermost folders", "", f"--layout '{prefix}**/{{label}}/*'", rows)
+    raise ask([outer, innermost], f"{listed(deep)} holds the folders {listed(seconds)}")
+
+
+def _which_is_class(nested: Sequence[_Placed], images: Sequence[_Placed], level: int, roles: dict[int, str]) -> str:
     """Return whether the `first` or the `second` of two nested folder levels is the class.
 
     The same few names under every top folder (`patient07/benign`) are classes; names that look like
@@ -174,8 +350,8 @@ def _which_is_class(nested: Sequence[LocatedFile], images: Sequence[LocatedFile]
     """
     parents: dict[str, set[str]] = defaultdict(set)
     for image in nested:
-        parents[image.folders[level + 1]].add(image.folders[level])
-    tops = {p.folders[level] for p in images}
+        parents[image.names[level + 1]].add(image.names[level])
+    tops = {p.names[level] for p in images}
     seconds = set(parents)
     recurring = sum(len(v) > 1 for v in parents.values())
     top_ids, second_ids = _look_like_ids(tops), _look_like_ids(seconds)
@@ -189,16 +365,22 @@ def _which_is_class(nested: Sequence[LocatedFile], images: Sequence[LocatedFile]
         if len(tops) >= 20 and len(tops) >= 5 * len(seconds):
             return "second"
     elif recurring <= 0.1 * len(seconds):
-        sizes = Counter(p.folders[: level + 2] for p in nested)
+        sizes = Counter(p.names[: level + 2] for p in nested)
         if len(images) > len(nested) or len(seconds) == len(tops) or len(seconds) >= 5 * len(tops):
             return "first"
         if sorted(sizes.values())[len(sizes) // 2] < 10:
             return "first"
-    raise UsageError(
-        f"two layouts fit: {_some(tops)} are classes and {_some(seconds)} are groups, or {_some(seconds)} are classes.",
-        hint=f"use --layout '{prefix}{{label}}/{{group}}/*' for the first, --layout '{prefix}{{group}}/{{label}}/*' "
-        "for the second, or put `*` for a level without meaning",
-    )
+    splits: dict[str, SplitName] = {}
+    if "split" in roles.values():
+        splits = {name: s for name in {p.names[0] for p in images} if (s := next(iter(split_words(name)), None))}
+    split_level = 0 if splits else None
+    readings = []
+    for first, second in (("label", "group"), ("group", "label")):
+        both = {**roles, level: first, level + 1: second}
+        reading = _assign(nested, both, f"{first} folders outside", splits or None, split_level)
+        reading.option = f"--layout '{reading.template}'"
+        readings.append(reading)
+    raise ask(readings, "a level without meaning is `*`")
 
 
 def _look_like_ids(names: set[str]) -> bool:
@@ -211,9 +393,3 @@ def _look_like_ids(names: set[str]) -> bool:
     first, last = ordered[0], ordered[-1]
     shared = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
     return shared >= 3 and all(len(n) - shared <= 2 for n in names)
-
-
-def _some(names: Sequence[str] | set[str]) -> str:
-    ordered = sorted(names)
-    shown = ", ".join(f"`{clean_label(n)}`" for n in ordered[:4])
-    return shown if len(ordered) <= 4 else f"{shown} ... ({len(ordered)})"

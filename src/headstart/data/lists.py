@@ -5,6 +5,7 @@ The separator is chosen as the one with which the images are found.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from collections.abc import Sequence
@@ -34,6 +35,12 @@ def read_list(path: str, finder: PathFinder) -> Table:
         raise DataError(f"the list `{shown}` is empty.", hint="expected one image per line: path label")
     if os.path.basename(path).lower() in NAME_FILES and not any(_names_image(t) for _, t in numbered):
         raise DataError(f"`{shown}` lists class names, not images.", hint="pass the list of images: path label")
+    fields = [t.split() for _, t in numbered]
+    if len(fields[0]) > 2 and all(len(f) == len(fields[0]) and all(map(str.isdigit, f[1:])) for f in fields):
+        header = [f"column{i}" for i in range(1, len(fields[0]) + 1)]
+        rows = [(i, dict(zip(header, f, strict=True))) for (i, _), f in zip(numbered, fields, strict=True)]
+        heading = next((t.strip() for t in text.splitlines() if t.startswith("#")), "")
+        return Table(path, rows, "", None, notes=notes, header=header, heading=heading)
     best: list[tuple[int, dict[str, str]]] = []
     most = -1
     probe = numbered[:: max(1, len(numbered) // 50)]
@@ -102,13 +109,20 @@ def name_numbers(tables: Sequence[Table], finder: PathFinder, *, first_id: int |
     Raises:
         UsageError: Several interpretations of the numbers fit.
     """
-    lines = [cells for table in tables if table.label is not None for _, cells in table.lines]
+    tables = [table for table in tables if table.label is not None]
+    lines = [
+        {"image": cells.get(table.image, ""), "label": cells.get(table.label or "", "").strip()}
+        for table in tables
+        for _, cells in table.lines
+    ]
     numbered = [cells for cells in lines if _NUMBER.fullmatch(cells["label"])]
     if not numbered or any(finder.exists(cells["image"]) for cells in _others(lines)):
         return False
     names = {path: decode_text(path) for path in find_name_files(finder.root)}
+    stated = _json_names(finder.root, {cells["label"] for cells in numbered})
     names = {path: text for path, text in names.items() if path not in {table.path for table in tables}}
     files = {printable(os.path.basename(path)): text.splitlines() for path, (text, _) in names.items()}
+    files |= stated
     if not any(line.strip() for listed in files.values() for line in listed):
         return False
     rows = []
@@ -117,10 +131,31 @@ def name_numbers(tables: Sequence[Table], finder: PathFinder, *, first_id: int |
         rows.append((int(cells["label"]), hit.file.name if isinstance(hit, PathMatch) else cells["image"]))
     shown = printable(os.path.basename(tables[0].path))
     naming = name_classes(files, rows, shown, first_id=first_id)
-    for cells in numbered:
-        cells["label"] = naming.names.get(int(cells["label"]), cells["label"])
+    for table in tables:
+        for _, cells in table.lines:
+            number = cells.get(table.label or "", "").strip()
+            if table.label is not None and _NUMBER.fullmatch(number):
+                cells[table.label] = naming.names.get(int(number), number)
     tables[0].notes += naming.notes
     return True
+
+
+def _json_names(folder: str, numbers: set[str]) -> dict[str, list[str]]:
+    """Return lines `number name` of each JSON file in a folder that maps all numbers to names, or names to numbers."""
+    found = {}
+    for file in sorted(os.listdir(folder)):
+        path = os.path.join(folder, file)
+        if not file.lower().endswith(".json") or os.path.getsize(path) > 1 << 20:
+            continue
+        try:
+            value = json.loads(decode_text(path)[0])
+        except (ValueError, DataError):
+            continue
+        if isinstance(value, dict) and all(isinstance(v, int) for v in value.values()):
+            value = {str(number): name for name, number in value.items()}
+        if isinstance(value, dict) and numbers <= set(value) and all(isinstance(v, str) for v in value.values()):
+            found[printable(file)] = [f"{number} {name}" for number, name in value.items() if number.isdigit()]
+    return found
 
 
 def _others(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:

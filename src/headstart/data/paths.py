@@ -16,8 +16,8 @@ from pathlib import PureWindowsPath
 from typing import Literal
 
 from headstart.data.file_tree import LocatedFile, printable, walk_files
-from headstart.data.folders import split_words
 from headstart.data.name_matching import fold_name
+from headstart.data.split_words import split_words
 from headstart.errors import UsageError
 from headstart.messages.numbers import pluralize
 from headstart.types.codes import ReadingKind, ReadingNote

@@ -6,109 +6,114 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from headstart.data.archives import unpack
 from headstart.data.class_names import FIRST_IDS
+from headstart.data.columns import assign_columns, read_labeled_table
 from headstart.data.file_tree import FileTree, LocatedFile, clean_label, resolve_path, walk_files
-from headstart.data.folders import Reading, Row, read_folders, split_name, split_words
+from headstart.data.folders import is_storage_name, read_folders
 from headstart.data.formats import EXPORT_STEPS, IMAGES
+from headstart.data.inventory import exclude_files, finish_reading
 from headstart.data.layouts import Template, label_matcher
 from headstart.data.lists import first_lines, name_numbers, read_list
+from headstart.data.options import ReadOptions
 from headstart.data.paths import PathFinder, PathMatch
-from headstart.data.reading_notes import images_note, merge_notes, similar_name_notes, tree_notes
-from headstart.data.tables import Table, read_table, table_reading
+from headstart.data.reading import Reading, Row
+from headstart.data.reading_notes import images_note, tree_notes
+from headstart.data.split_lists import NUMBERED_SPLITS, apply_split_lists
+from headstart.data.split_words import split_name, split_words
+from headstart.data.tables import Table, table_reading
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.messages.numbers import pluralize
-from headstart.types.codes import ReadingKind, ReadingNote, Severity
-from headstart.types.records import Problem, Sample, Samples
+from headstart.types.codes import ReadingKind, UnusedReason
+from headstart.types.inventory import TableUse
+from headstart.types.records import Problem, Samples
 
 __all__ = ["read"]
 
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 _ARCHIVES = (".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
-_ReadResult = tuple[Reading, list[Problem], dict[str, list[str]]]
+_TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+_PREDICTION_WORDS = frozenset({"submission", "sample", "prediction", "predictions"})
 
 
-def read(
-    data: str | Path,
-    *,
-    allow_external_paths: bool = False,
-    label_pattern: str | None = None,
-    layout: str | None = None,
-    first_id: int | str | None = None,
-    task: str = "classify",
-) -> Samples:
+def read(data: str | Path, options: ReadOptions | None = None, *, task: str = "classify", **given: Any) -> Samples:
     """Read a dataset: its images and their labels.
 
     Args:
-        data: A folder, a table (.csv, .tsv, .jsonl), a list (.txt, `path label`) or a .zip.
-        allow_external_paths: Follow links and paths that leave the data folder.
-        label_pattern: Where the label is in the file name: a template such as `{label}_*` or a
-            regular expression with a capture group.
-        layout: The folder levels, e.g. `{group}/{label}/*`; fields are label, group and split.
-        first_id: For lists of numbered classes with a names file: the number of the first name, 0 or 1, or
-            `none` to keep the numbers as class names; None decides by evidence.
+        data: A folder, a table (.csv, .tsv, .jsonl, .json), a list (.txt, `path label`) or a .zip.
+        options: How it is read.
         task: `classify` needs labels; `images` takes every image, labeled or not.
+        given: Single fields of `options`.
 
     Returns:
-        The images, sorted by name or in the order of the table, with the detected layout and notes.
+        The images, sorted by name or in the order of the table, with the detected layout, notes and inventory.
         `problems` lists files that cannot be used.
 
     Raises:
         DataError: There is nothing to learn from.
         UsageError: Two layouts fit, or an option does not fit the data.
     """
+    options = replace(options or ReadOptions(), **given)
     if task not in ("classify", "images"):
         raise UsageError(f"read() expects the task `classify` or `images`, not `{task}`.")
-    if first_id not in (None, *FIRST_IDS):
-        raise UsageError(f"--first-id expects 0, 1 or none, not `{first_id}`.")
-    options = _Options(allow_external_paths, label_pattern, layout, first_id, task)
+    if options.first_id not in (None, *FIRST_IDS):
+        raise UsageError(f"--first-id expects 0, 1 or none, not `{options.first_id}`.")
     place, shown = resolve_path(data, "a folder of images, a table or a .zip")
     extension = os.path.splitext(place)[1].lower()
     if os.path.isdir(place):
-        return _read_folder(place, options, [])
+        return _read_folder(place, options, task, [])
     if extension in _SPREADSHEETS:
         raise UsageError(
             f"`{shown}` is a spreadsheet, which is not supported.", hint="save as CSV (File > Save As > CSV UTF-8)"
         )
     if extension == ".zip":
         folder, problems = unpack(place)
-        return _read_folder(folder, replace(options, allow_external_paths=False, shown=shown), problems)
+        return _read_folder(folder, replace(options, allow_external_paths=False), task, problems, shown)
     if extension in _ARCHIVES:
         raise UsageError(f"`{shown}` is an unsupported archive.", hint="unpack it, and pass the folder")
-    if extension in IMAGES or extension in EXPORT_STEPS:
+    if extension in EXPORT_STEPS:
+        raise UsageError(
+            f"`{shown}` is a {extension} file, which is not supported.", hint=f"{extension}: {EXPORT_STEPS[extension]}"
+        )
+    if extension in IMAGES:
         raise UsageError(f"`{shown}` is a single image; expected a folder of labeled images.")
-    if layout:
+    if options.layout:
         raise UsageError("--layout cannot be used with a table.", hint="remove --layout")
+    if options.exclude:
+        raise UsageError("--exclude cannot be used with a table.", hint="remove --exclude, or pass the folder")
     root = os.path.dirname(os.path.abspath(place))
-    finder = PathFinder(root, allow_external_paths=allow_external_paths)
-    is_list = extension not in (".csv", ".tsv", ".jsonl", ".ndjson")
-    table = read_list(place, finder) if is_list else read_table(place)
-    is_named = is_list and name_numbers([table], finder, first_id=first_id)
-    if first_id is not None and not is_named:
+    finder = PathFinder(root, allow_external_paths=options.allow_external_paths)
+    is_list = extension not in _TABLES
+    table = _open_list(place, finder, options) if is_list else read_labeled_table(place, finder, options)
+    is_named = name_numbers([table], finder, first_id=options.first_id)
+    if options.first_id is not None and not is_named:
         raise _without_names()
+    label_pattern = options.label_pattern
     if table.label is None and label_pattern is None and task == "images":
         label_pattern = "^()"  # no label needed
-    result = table_reading(table, finder, label_template=label_pattern)
+    reading = table_reading(table, finder, label_template=label_pattern)
+    reading.tables.append(_table_use(os.path.basename(place), table, reading))
     if extension in (".txt", ".lst"):
-        result[0].layout = "list"
-    return _finish(result, root, [], task)
+        reading.layout = "list"
+    return finish_reading(reading, root, [], task)
 
 
-@dataclass(frozen=True, slots=True)
-class _Options:
-    """Options of `read`."""
+def _open_list(path: str, finder: PathFinder, options: ReadOptions) -> Table:
+    table = read_list(path, finder)
+    return table if table.image else assign_columns(table, finder, options)
 
-    allow_external_paths: bool
-    label_pattern: str | None
-    layout: str | None
-    first_id: int | str | None
-    task: str
-    shown: str = ""  # name of the folder in messages: the file name of an archive
+
+def _table_use(name: str, table: Table, reading: Reading) -> TableUse:
+    reasons = Counter(p.kind for p in reading.problems)
+    reasons["repeated"] = max(0, len(table.lines) - len(reading.rows) - sum(reasons.values()))
+    return TableUse(name, "labels", len(table.lines), len(reading.rows), {k: n for k, n in reasons.items() if n})
 
 
 def _without_names() -> UsageError:
@@ -118,41 +123,69 @@ def _without_names() -> UsageError:
     )
 
 
-def _read_folder(place: str, options: _Options, problems: list[Problem]) -> Samples:
-    allow_external_paths, layout, label_pattern, task = (
-        options.allow_external_paths,
-        options.layout,
-        options.label_pattern,
-        options.task,
-    )
-    tree = walk_files(place, allow_external_paths=allow_external_paths, shown=options.shown)
+def _read_folder(place: str, options: ReadOptions, task: str, problems: list[Problem], shown: str = "") -> Samples:
+    tree = walk_files(place, allow_external_paths=options.allow_external_paths, shown=shown)
     tree.problems.extend(problems)
+    excluded = exclude_files(tree, options.exclude or ())
     if not tree.images:
         _refuse_empty(tree)
-    if layout or label_pattern:
+    if options.layout or options.label_pattern:
         if options.first_id is not None:
             raise _without_names()
-        reading = _by_template(tree, layout, label_pattern)
-        return _finish((reading, tree.problems, {}), tree.root, tree_notes(tree), task)
-    tables = _label_tables(tree, allow_external_paths, options.first_id)
+        reading = _by_template(tree, options.layout, options.label_pattern)
+    else:
+        reading = _choose(tree, options, task)
+    reading.problems = [*tree.problems, *reading.problems]
+    return finish_reading(reading, tree.root, tree_notes(tree), task, tree, excluded)
+
+
+def _choose(tree: FileTree, options: ReadOptions, task: str) -> Reading:
+    """Return the reading of a folder by its tables or its class folders.
+
+    Raises:
+        UsageError: They contradict each other.
+    """
     folders: Reading | None = None
     error: HeadstartError | None = None
     try:
         folders = read_folders(tree.images)
     except (DataError, UsageError) as caught:
         error = caught
-    if tables is not None:
+    table = _label_tables(tree, options, folders)
+    if table is not None:
+        added = _labels_for_rest(table, folders)
+        if added is not None:
+            return added
         if folders is not None:
-            _refuse_conflict(tables[0], folders, tree)
-        result = (tables[0], [*tree.problems, *tables[1]], tables[2])
-        return _finish(result, tree.root, tree_notes(tree), task)
-    if folders is None:
-        if task != "images":
-            assert error is not None
-            raise error
-        folders = Reading("images", "**")
-        folders.unlabeled = list(tree.images)
-    return _finish((folders, tree.problems, {}), tree.root, tree_notes(tree), task)
+            _refuse_conflict(table, folders, tree)
+        return table
+    if folders is not None:
+        apply_split_lists(folders, tree)
+        return folders
+    if task != "images":
+        assert error is not None
+        raise error
+    reading = Reading("images", "**")
+    reading.unlabeled = list(tree.images)
+    return reading
+
+
+def _labels_for_rest(table: Reading, folders: Reading | None) -> Reading | None:
+    """Return the folders with the labels of a table for the other images, if these are of the same classes."""
+    if folders is None or len({row.label for row in folders.rows}) < 2:
+        return None
+    labels = folders.labels
+    if any(row.file.path in labels for row in table.rows):
+        return None
+    if not {row.label for row in table.rows} <= set(labels.values()):
+        return None
+    tabled = table.labels
+    folders.rows += table.rows
+    folders.unlabeled = [image for image in folders.unlabeled if image.path not in tabled]
+    folders.problems += table.problems
+    folders.tables += table.tables
+    folders.notes += [note for note in table.notes if note.kind is not ReadingKind.IMAGES_NOT_IN_TABLE]
+    return folders
 
 
 def _by_template(tree: FileTree, layout: str | None, label_pattern: str | None) -> Reading:
@@ -192,48 +225,136 @@ def _by_template(tree: FileTree, layout: str | None, label_pattern: str | None) 
     return reading
 
 
-def _label_tables(tree: FileTree, allow_external_paths: bool, first_id: int | str | None) -> _ReadResult | None:
+def _label_tables(tree: FileTree, options: ReadOptions, folders: Reading | None) -> Reading | None:
     """Read the label tables inside a folder, or return None if there are none.
 
     Raises:
         UsageError: Several tables could hold the labels.
     """
-    named = [t for t in tree.tables if t.file.lower() in ("metadata.csv", "metadata.jsonl")]
-    plain = [t for t in tree.tables if not t.folders and t not in named]
-    candidates: list[tuple[LocatedFile, Table]] = []
+    names = Counter(t.file.lower() for t in tree.tables if t.folders)
+    named = [
+        t
+        for t in tree.tables
+        if t.file.lower() in ("metadata.csv", "metadata.jsonl")
+        or (t.folders and names[t.file.lower()] > 1 and split_name(t.folders[-1]) and t.file.lower().endswith(_TABLES))
+    ]
+    json_files = [f for f in tree.other_files if f.file.lower().endswith(".json") and not f.folders]
+    plain = [t for t in (*tree.tables, *json_files) if not t.folders and t not in named]
+    finder = PathFinder(tree.root, allow_external_paths=options.allow_external_paths)
+    candidates, errors = _open_tables(named or plain, options)
+    if not candidates:
+        candidates, more = _open_lists(plain, finder, options)
+        errors += more
     is_named = False
-    for file in named or [t for t in plain if t.file.lower().endswith((".csv", ".tsv", ".jsonl"))]:
+    if candidates and not named:
+        is_named = name_numbers([table for _, table in candidates], finder, first_id=options.first_id)
+    if options.first_id is not None and not is_named:
+        raise _without_names()
+    if not candidates:
+        is_labeled = folders is not None and len({row.label for row in folders.rows}) > 1
+        is_storage = folders is not None and all(is_storage_name(row.label) for row in folders.rows[:1])
+        if errors and (not is_labeled or is_storage):
+            raise errors[0]
+        return None
+    splits = [split_name(os.path.splitext(f.file)[0]) for f, _ in candidates]
+    if any(splits) and not all(splits):  # a map of the classes, such as Meta.csv beside Train.csv
+        maps = [
+            file for (file, table), split in zip(candidates, splits, strict=True) if not split and _is_class_map(table)
+        ]
+        kept = [(pair, split) for pair, split in zip(candidates, splits, strict=True) if pair[0] not in maps]
+        candidates, splits = [pair for pair, _ in kept], [split for _, split in kept]
+    if len(candidates) > 1 and not named and not all(splits):
+        candidates = _most_complete(candidates, options, tree)
+        splits = [None] * len(candidates)
+    return _join_tables(
+        candidates, [None if len(candidates) == 1 else s for s in splits], tree, options.allow_external_paths
+    )
+
+
+def _open_tables(
+    files: Sequence[LocatedFile], options: ReadOptions
+) -> tuple[list[tuple[LocatedFile, Table]], list[HeadstartError]]:
+    """Return the tables with labels, and why others cannot be used; tables of predictions are passed over."""
+    candidates: list[tuple[LocatedFile, Table]] = []
+    errors: list[HeadstartError] = []
+    for file in files:
+        if not file.file.lower().endswith(_TABLES) or set(_words_of(file)) & _PREDICTION_WORDS:
+            continue
+        finder = PathFinder(os.path.dirname(file.path), allow_external_paths=options.allow_external_paths)
         try:
-            table = read_table(file.path)
-        except (DataError, UsageError):
-            if named:
+            table = read_labeled_table(file.path, finder, options)
+        except (DataError, UsageError) as error:
+            if file.file.lower() in ("metadata.csv", "metadata.jsonl"):
                 raise
+            errors.append(error)
             continue
         if table.label is not None and "probability" not in (c.lower() for c in table.others):
             candidates.append((file, table))
-    if not candidates:
-        finder = PathFinder(tree.root, allow_external_paths=allow_external_paths)
-        for file in plain:
-            if not file.file.lower().endswith((".txt", ".lst")) or not first_lines(file.path):
-                continue
-            try:
-                table = read_list(file.path, finder)
-            except DataError:
-                continue
-            if table.label is not None:
-                candidates.append((file, table))
-        is_named = bool(candidates) and name_numbers([table for _, table in candidates], finder, first_id=first_id)
-    if first_id is not None and not is_named:
-        raise _without_names()
-    if not candidates:
-        return None
-    splits = [split_name(os.path.splitext(f.file)[0]) for f, _ in candidates]
-    if len(candidates) > 1 and not named and not all(splits):
-        raise UsageError(
-            "several tables could hold the labels: " + ", ".join(f"`{f.name}`" for f, _ in candidates[:6]) + ".",
-            hint=f"pass the right one: {tree.shown_path(_most_likely(f for f, _ in candidates).path)}",
-        )
-    return _join_tables(candidates, [None if len(candidates) == 1 else s for s in splits], tree, allow_external_paths)
+    return candidates, errors
+
+
+def _open_lists(
+    files: Sequence[LocatedFile], finder: PathFinder, options: ReadOptions
+) -> tuple[list[tuple[LocatedFile, Table]], list[HeadstartError]]:
+    """Return the lists with labels, and questions about their columns."""
+    candidates: list[tuple[LocatedFile, Table]] = []
+    errors: list[HeadstartError] = []
+    if any(file.file.lower() == NUMBERED_SPLITS for file in files):
+        return candidates, errors  # these lists are joined by number
+    for file in files:
+        if not file.file.lower().endswith((".txt", ".lst")) or not first_lines(file.path):
+            continue
+        try:
+            table = _open_list(file.path, finder, options)
+        except DataError:
+            continue
+        except UsageError as error:
+            errors.append(error)
+            continue
+        if table.label is not None:
+            candidates.append((file, table))
+    return candidates, errors
+
+
+def _words_of(file: LocatedFile) -> list[str]:
+    stem = os.path.splitext(file.file)[0]
+    return [word.lower() for word in re.findall(r"[A-Z]?[a-z]+|[A-Z]+", stem)]
+
+
+def _is_class_map(table: Table) -> bool:
+    """Return whether each label occurs once."""
+    labels = [cells.get(table.label or "", "") for _, cells in table.lines]
+    return 1 < len(labels) == len(set(labels))
+
+
+def _most_complete(
+    candidates: Sequence[tuple[LocatedFile, Table]], options: ReadOptions, tree: FileTree
+) -> list[tuple[LocatedFile, Table]]:
+    """Return the one table that says all that the others say.
+
+    Raises:
+        UsageError: There is none.
+    """
+    readings = []
+    for file, table in candidates:
+        finder = PathFinder(os.path.dirname(file.path), allow_external_paths=options.allow_external_paths)
+        reading = table_reading(table, finder)
+        reading.layout = f"table `{file.name}`"
+        reading.option = tree.shown_path(file.path)
+        readings.append((file, table, reading))
+    for file, table, reading in sorted(readings, key=lambda r: (-len(r[2].rows), not r[2].has_splits)):
+        labels = reading.labels
+        others = [r for f, _, r in readings if f is not file]
+        is_whole = all(labels.get(row.file.path) == row.label for other in others for row in other.rows)
+        if is_whole and (reading.has_splits or not any(other.has_splits for other in others)):
+            return [(file, table)]
+    likely = _most_likely(f for f, _ in candidates)
+    readings.sort(key=lambda r: r[0] is not likely)
+    shown = "; ".join(f"{reading.describe()}" for _, _, reading in readings[:4])
+    raise UsageError(
+        f"several tables could hold the labels: {shown}.",
+        hint=f"pass the right one: {tree.shown_path(likely.path)}",
+    )
 
 
 def _most_likely(tables: Iterable[LocatedFile]) -> LocatedFile:
@@ -249,17 +370,17 @@ def _most_likely(tables: Iterable[LocatedFile]) -> LocatedFile:
 
 def _join_tables(
     candidates: list[tuple[LocatedFile, Table]], splits: list[str | None], tree: FileTree, allow_external_paths: bool
-) -> _ReadResult:
+) -> Reading:
     """Combine one or several tables (one per split, or one per folder) into one reading."""
     whole = Reading("table", candidates[0][0].name)
-    problems: list[Problem] = []
-    columns: dict[str, list[str]] = {}
+    columns = whole.columns
     taken: dict[str, tuple[PathMatch, LocatedFile]] = {}
     for (table_file, table), split in zip(candidates, splits, strict=True):
         folder = os.path.dirname(table_file.path)
         inside = next((s for s in map(split_name, table_file.folders) if s), None)
         finder = PathFinder(folder, allow_external_paths=allow_external_paths)
-        part, part_problems, part_columns = table_reading(table, finder, split=split or inside)
+        part = table_reading(table, finder, split=split or inside)
+        whole.tables.append(_table_use(table_file.name, table, part))
         for path, hit in finder.matches().items():
             first, other = taken.setdefault(path, (hit, table_file))
             if first.path != hit.path and "elsewhere" in (first.how, hit.how) and not table_file.folders:
@@ -272,17 +393,23 @@ def _join_tables(
         for row in part.rows:
             file = LocatedFile(row.file.path, (*table_file.folders, *row.file.folders), row.file.file)
             whole.rows.append(replace(row, file=file))
-        problems.extend(part_problems)
-        for name, cells in part_columns.items():
+        whole.problems += part.problems
+        for reason, files in part.unused.items():
+            whole.unused.setdefault(reason, []).extend(files)
+        for name, cells in part.columns.items():
             columns.setdefault(name, [""] * before).extend(cells)
         for cells in columns.values():
             cells.extend([""] * (len(whole.rows) - len(cells)))
         whole.notes += part.notes
         whole.unlabeled += part.unlabeled
-    tabled = {r.file.path for r in whole.rows}
+    tabled = {r.file.path for r in (*whole.rows,)} | {
+        f.path for f in (*whole.unlabeled, *(file for files in whole.unused.values() for file in files))
+    }
     rest = [p for p in tree.images if p.path not in tabled]
-    whole.notes += images_note(ReadingKind.IMAGES_NOT_IN_TABLE, rest)
-    return whole, problems, columns
+    if rest:
+        whole.unused[UnusedReason.NOT_IN_TABLE] = rest
+        whole.notes += images_note(ReadingKind.IMAGES_NOT_IN_TABLE, rest)
+    return whole
 
 
 def _refuse_conflict(table: Reading, folders: Reading, tree: FileTree) -> None:
@@ -296,6 +423,8 @@ def _refuse_conflict(table: Reading, folders: Reading, tree: FileTree) -> None:
     labels = {f.label for _, f in both}
     if not both or len(labels) < 2:
         return  # a single folder of images (`images/`) is not a class
+    if _is_storage(both):
+        return
     differing = next(((t, f) for t, f in both if t.label != f.label), None)
     if differing is None and len(both) == len(by_folder):
         return
@@ -309,6 +438,16 @@ def _refuse_conflict(table: Reading, folders: Reading, tree: FileTree) -> None:
         f"two layouts fit: the table `{table.template}` and the {folders.layout}; {detail}.",
         hint=f"pass the table itself ({place}), or use --layout '{folders.template}' for the folders",
     )
+
+
+def _is_storage(both: Sequence[tuple[Row, Row]]) -> bool:
+    """Return whether the folders only store images: by their names, and most hold several classes of the table."""
+    inside: dict[str, Counter[str]] = defaultdict(Counter)
+    for tabled, placed in both:
+        inside[placed.label][tabled.label] += 1
+    mixed = [counts for counts in inside.values() if counts.most_common(1)[0][1] < 0.8 * counts.total()]
+    is_named = all(is_storage_name(name) or any(c.isdigit() for c in name) for name in inside)
+    return is_named and 2 * len(mixed) > len(inside)
 
 
 def _refuse_empty(tree: FileTree) -> None:
@@ -330,39 +469,4 @@ def _refuse_empty(tree: FileTree) -> None:
     raise DataError(
         f"`{shown}` contains no images (found: {kinds}).",
         hint="expected one subfolder per class with its images inside",
-    )
-
-
-def _finish(result: _ReadResult, root: str, notes: list[ReadingNote], task: str) -> Samples:
-    """Return samples in a fixed order, with the layout and the notes, warnings first."""
-    reading, problems, columns = result
-    if task == "images":
-        problems = [p for p in problems if p.kind != "no-label"]  # such images are used, too
-    rows = [(r.file, r.label, r.split, r.group) for r in reading.rows]
-    if task == "images":
-        rows = [(f, label or None, s, g) for f, label, s, g in rows]  # type: ignore[misc]
-        has_splits = any(s for _, _, s, _ in rows)
-        for file in reading.unlabeled:
-            split = next((s for s in map(split_name, file.folders) if s), None) if has_splits else None
-            rows.append((file, None, split, None))  # type: ignore[arg-type]
-        columns = {c: v + [""] * (len(rows) - len(v)) for c, v in columns.items()}
-    if not rows:
-        raise DataError("no image has a label.", hint="expected one subfolder per class with its images inside")
-    order = list(range(len(rows)))
-    is_tabled = reading.layout in ("table", "list")
-    if not is_tabled:  # rows without a label are among the problems
-        order.sort(key=lambda i: rows[i][0].name)
-    items = tuple(Sample(rows[i][0].path, rows[i][0].name, *rows[i][1:]) for i in order)
-    class_names = tuple(sorted({s.label for s in items if s.label}))
-    unlabeled = images_note(ReadingKind.UNLABELED_IMAGES, [] if is_tabled or task == "images" else reading.unlabeled)
-    notes = merge_notes([*reading.notes, *unlabeled, *notes, *similar_name_notes(class_names)])
-    return Samples(
-        items=items,
-        class_names=class_names,
-        root=root,
-        layout=reading.layout,
-        notes=tuple(sorted(notes, key=lambda n: n.severity is Severity.INFO)),
-        problems=tuple(problems),
-        columns={c: tuple(v[i] for i in order) for c, v in columns.items()},
-        has_inferred_groups=reading.has_inferred_groups,
     )

@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.folders import split_name
 from headstart.data.grouping import group_ids, number_groups
+from headstart.data.split_words import split_name
 from headstart.errors import DataError, UsageError
 from headstart.messages.numbers import pluralize
 from headstart.types.codes import EvaluationProtocol, EvaluationSetup, Evidence, SplitReason, SplitSource

@@ -14,26 +14,42 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from headstart.data.file_tree import LocatedFile, clean_label, printable
-from headstart.data.folders import Reading, Row, split_name, split_words
 from headstart.data.layouts import label_matcher
 from headstart.data.name_matching import fold_name
 from headstart.data.paths import Claim, PathFinder, PathMatch, contested
+from headstart.data.reading import Reading, Row
+from headstart.data.split_words import split_name, split_words
 from headstart.errors import DataError, UsageError
 from headstart.messages.numbers import pluralize
-from headstart.types.codes import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote, UnusedReason
 from headstart.types.records import Problem
 
-__all__ = ["Table", "decode_text", "read_table", "table_reading"]
+__all__ = [
+    "GROUP_NAMES",
+    "IMAGE_NAMES",
+    "LABEL_NAMES",
+    "SPLIT_NAMES",
+    "Table",
+    "decode_text",
+    "load_table",
+    "plain_name",
+    "read_table",
+    "table_reading",
+]
 
-_IMAGE = (
+IMAGE_NAMES = (
     *("image", "file_name", "filename", "path", "file", "image_path", "image_name", "image_file"),
     *("file_path", "filepath", "img", "img_path", "picture", "photo", "image_id"),
 )
-_LABEL = ("label", "class", "labels", "class_name", "label_name", "category", "target")
-_SPLIT = ("split", "subset", "partition", "set")
-_GROUP = ("group", "group_id")
+LABEL_NAMES = (
+    *("label", "class", "labels", "class_name", "label_name", "category", "target"),
+    *("classname", "labelname", "classid", "class_id", "label_id", "labelid"),
+)
+SPLIT_NAMES = ("split", "subset", "partition", "set")
+GROUP_NAMES = ("group", "group_id")
 
 
 @dataclass
@@ -45,6 +61,8 @@ class Table:
         lines: (line number, cells by column) of each row.
         image, label, split, group: Names of the columns, None where there is none.
         notes: Assumptions made by the reader.
+        header: All columns.
+        heading: A comment line above the rows, which may name the columns.
     """
 
     path: str
@@ -54,6 +72,8 @@ class Table:
     split: str | None = None
     group: str | None = None
     notes: list[ReadingNote] = field(default_factory=list)
+    header: list[str] = field(default_factory=list)
+    heading: str = ""
 
     @property
     def others(self) -> list[str]:
@@ -70,30 +90,44 @@ def read_table(path: str) -> Table:
         UsageError: Two columns could be the label.
     """
     shown = printable(os.path.basename(path))
-    text, notes = decode_text(path)
-    if path.lower().endswith((".jsonl", ".ndjson")):
-        header, lines = _json_lines(text, shown)
-    else:
-        header, lines = _separated(text, shown, path)
+    loaded = load_table(path)
+    header, lines, notes = loaded.header, loaded.lines, loaded.notes
     if not lines:
         raise DataError(
             f"the table `{shown}` has no rows.", hint="expected a header and one row per image: image,label"
         )
-    image = _first(header, _IMAGE)
+    image = _first(header, IMAGE_NAMES)
     if image is None:
         raise DataError(
             f"the table `{shown}` has no image column; its columns are {_listed(header)}.",
             hint="name the columns image,label (and optionally split,group)",
         )
-    label_columns = [c for c in header if _plain(c) in _LABEL and c != image]
-    table = Table(path, lines, image, None, _first(header, _SPLIT), _first(header, _GROUP), notes)
+    label_columns = [c for c in header if plain_name(c) in LABEL_NAMES and c != image]
+    table = Table(path, lines, image, None, _first(header, SPLIT_NAMES), _first(header, GROUP_NAMES), notes, header)
     table.label = _one_label(table, label_columns, shown)
     return table
 
 
+def load_table(path: str) -> Table:
+    """Read header and rows of a CSV, TSV, JSON or JSON-lines table, without looking for its columns.
+
+    Raises:
+        DataError: The table is unreadable or empty.
+    """
+    shown = printable(os.path.basename(path))
+    text, notes = decode_text(path)
+    if path.lower().endswith((".jsonl", ".ndjson")):
+        header, lines = _json_lines(text, shown)
+    elif path.lower().endswith(".json"):
+        header, lines = _json_array(text, shown)
+    else:
+        header, lines = _separated(text, shown, path)
+    return Table(path, lines, "", None, notes=notes, header=header)
+
+
 def table_reading(
     table: Table, finder: PathFinder, *, split: str | None = None, label_template: str | None = None
-) -> tuple[Reading, list[Problem], dict[str, list[str]]]:
+) -> Reading:
     """Look up the images of a table.
 
     Args:
@@ -103,7 +137,7 @@ def table_reading(
         label_template: Reads the label from the image's name instead of a column.
 
     Returns:
-        The labeled rows, the rows that cannot be used, and the other columns aligned with the rows.
+        The labeled rows, with the rows that cannot be used and the other columns.
 
     Raises:
         DataError: No image of the table exists, a split is unknown, or there is no label.
@@ -115,12 +149,13 @@ def table_reading(
             hint="name the columns image,label (and optionally split,group)",
         )
     template = label_matcher(label_template) if label_template else None
+    if table.label is not None and template is None:
+        _refuse_other_tasks([cells.get(table.label, "").strip() for _, cells in table.lines], table.label, shown)
     reading = Reading("table", table.path)
-    problems: list[Problem] = []
+    problems = reading.problems
     others = table.others
-    columns: dict[str, list[str]] = {c: [] for c in others}
-    used: set[tuple[str, str]] = set()
-    repeated: list[str] = []
+    columns = reading.columns
+    columns.update({c: [] for c in others})
     files = _find_files(table, finder, split, problems)
     for line, cells in table.lines:
         file = files.get(line)
@@ -129,20 +164,16 @@ def table_reading(
         where = f"line {line} of {shown}"
         text = template(file.name) if template else cells.get(table.label or "", "")
         label = clean_label(text or "")
-        if not label:
+        if not label or label.casefold() == "nan":
             problems.append(Problem(file.name, "no-label", f"{where} has no label"))
             reading.unlabeled.append(file)
             continue
-        if (file.path, label) in used:
-            repeated.append(file.name)
-            continue
-        used.add((file.path, label))
         word = cells.get(table.split, "") if table.split else (split or "")
         named = split_name(word) if word.strip() else None
         if word.strip() and named is None:
             raise DataError(
                 f"line {line} of `{shown}` has the {table.split} `{word}`; expected train, val or test.",
-                hint=f"correct it, or rename the column `{table.split}` to ignore it",
+                hint="correct it, or use --split-column none to ignore the column",
             )
         group = cells.get(table.group, "").strip() if table.group else ""
         reading.rows.append(Row(file, label, named, clean_label(group) or None))
@@ -153,12 +184,89 @@ def table_reading(
         raise DataError(
             _none_usable(table, shown, problems), hint="paths in a table are relative to the table's folder"
         )
+    _take_majority(reading)
     reading.notes += [*table.notes, *finder.notes()]
     if table.split is None and split is None:
         _splits_from_folders(reading)
-    if repeated:
-        reading.notes.append(ReadingNote(ReadingKind.REPEATED_ROWS, len(repeated), tuple(repeated[:5])))
-    return reading, problems, columns
+    return reading
+
+
+def _refuse_other_tasks(cells: Sequence[str], column: str, shown: str) -> None:
+    """Raise if cells hold several labels each, or measured numbers.
+
+    Raises:
+        DataError: They do.
+    """
+    filled = [cell for cell in cells if cell]
+    different = set(filled)
+    for separator in ("|", ";", ",", " "):
+        several = [cell for cell in filled if len([p for p in cell.split(separator) if p.strip()]) > 1]
+        parts = {part.strip() for cell in filled for part in cell.split(separator)} - {""}
+        whole = [cell for cell in several if any(p.strip() in different for p in cell.split(separator))]
+        if several and len(parts) <= 0.6 * len(different) and 2 * len(whole) >= len(several):
+            raise DataError(
+                f"the column `{column}` of `{shown}` has several labels in a cell, e.g. "
+                f"`{max(several, key=len)}`: multi-label data are not supported; expected one label per image.",
+                hint="keep one label per image",
+            )
+    numbers = []
+    for cell in different:
+        try:
+            numbers.append(float(cell))
+        except ValueError:
+            return
+    counts = Counter(filled)
+    is_measured = len(numbers) > 10 and any(not number.is_integer() for number in numbers)
+    num_single = sum(count == 1 for count in counts.values())
+    if is_measured or (len(numbers) > 50 and num_single >= 0.2 * len(numbers)):
+        raise DataError(
+            f"the column `{column}` of `{shown}` has {len(numbers):,} different numbers: regression is not supported; "
+            "expected class names.",
+            hint="write class names, e.g. by ranges, or name another column with --label-column",
+        )
+
+
+def _take_majority(reading: Reading) -> None:
+    """Keep one row per image: the most frequent label of its rows; images with a tie are not used."""
+    columns = reading.columns
+    by_image: dict[str, list[int]] = defaultdict(list)
+    for i, row in enumerate(reading.rows):
+        by_image[row.file.path].append(i)
+    several = {path: rows for path, rows in by_image.items() if len(rows) > 1}
+    for rows in several.values():
+        if len({reading.rows[i].split for i in rows}) > 1:
+            raise DataError(
+                f"`{reading.rows[rows[0]].file.name}` is in two splits; expected each image in one split.",
+                hint="correct the rows, or use --split-column none to ignore the column",
+            )
+    chosen: list[int] = []
+    num_disagreeing = num_repeated = 0
+    repeated: list[str] = []
+    tied: list[LocatedFile] = []
+    for rows in by_image.values():
+        (label, most), *others = Counter(reading.rows[i].label for i in rows).most_common()
+        num_disagreeing += bool(others)
+        if not others and len(rows) > 1:
+            num_repeated += len(rows) - 1
+            repeated.append(reading.rows[rows[0]].file.name)
+        if others and others[0][1] == most:
+            tied.append(reading.rows[rows[0]].file)
+        else:
+            chosen.append(next(i for i in rows if reading.rows[i].label == label))
+    for name in list(columns):
+        if any(len({columns[name][i] for i in rows}) > 1 for rows in several.values()):
+            del columns[name]  # a property of the row, such as the rater
+        else:
+            columns[name] = [columns[name][i] for i in chosen]
+    if num_disagreeing:
+        examples = tuple(f.name for f in tied[:5])
+        evidence = {"num_rows": len(reading.rows), "num_images": len(by_image), "num_tied": len(tied)}
+        reading.notes.append(ReadingNote(ReadingKind.LABELS_BY_MAJORITY, num_disagreeing, examples, evidence))
+    elif num_repeated:
+        reading.notes.append(ReadingNote(ReadingKind.REPEATED_ROWS, num_repeated, tuple(repeated[:5])))
+    reading.rows = [reading.rows[i] for i in chosen]
+    if tied:
+        reading.unused[UnusedReason.TIED_LABELS] = tied
 
 
 def _find_files(table: Table, finder: PathFinder, split: str | None, problems: list[Problem]) -> dict[int, LocatedFile]:
@@ -259,7 +367,7 @@ def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[
         raise DataError(f"the table `{shown}` is empty.", hint="expected a header and a row per image: image,label")
     header = [c.strip() for c in rows[0][1]]
     start = 1
-    if _first(header, _IMAGE) is None and len(header) >= 2:
+    if _first(header, IMAGE_NAMES) is None and len(header) >= 2:
         first_path = os.path.join(os.path.dirname(path), header[0])
         if os.path.isfile(first_path):  # no header
             header, start = ["image", "label", *(f"column{i}" for i in range(3, len(header) + 1))], 0
@@ -292,6 +400,38 @@ def _json_lines(text: str, shown: str) -> tuple[list[str], list[tuple[int, dict[
     return list(header), lines
 
 
+def _json_array(text: str, shown: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Return header and rows of a JSON list of objects; a task of Label Studio gives `image` and `label`."""
+    try:
+        values = json.loads(text)
+    except ValueError as error:
+        raise DataError(f"`{shown}` is not JSON ({error}).") from error
+    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
+        raise DataError(f"`{shown}` is not a JSON list of objects with an image and a label.")
+    header: dict[str, None] = {}
+    lines = []
+    for number, value in enumerate(values, start=1):
+        cells = _label_studio_cells(value) or {str(k): _cell(v) for k, v in value.items()}
+        header.update(dict.fromkeys(cells))
+        lines.append((number, cells))
+    return list(header), lines
+
+
+def _label_studio_cells(task: dict[str, Any]) -> dict[str, str] | None:
+    """Return image and label of a task exported by Label Studio; None for other objects."""
+    data, annotations = task.get("data"), task.get("annotations")
+    if not isinstance(data, dict) or not isinstance(annotations, list):
+        return None
+    choices: list[str] = []
+    for annotation in annotations:
+        for result in annotation.get("result", []) if isinstance(annotation, dict) else []:
+            value = result.get("value") if isinstance(result, dict) else None
+            if isinstance(value, dict) and isinstance(value.get("choices"), list):
+                choices += [str(choice) for choice in value["choices"]]
+    image = next((v for v in data.values() if isinstance(v, str)), "")
+    return {"image": image, "label": _cell(list(dict.fromkeys(choices)) or None)}
+
+
 def _cell(value: object) -> str:
     if value is None:
         return ""
@@ -304,7 +444,7 @@ def _one_label(table: Table, label_columns: list[str], shown: str) -> str | None
     """Return the label column; two columns count as one if they map one-to-one."""
     if len(label_columns) < 2:
         return label_columns[0] if label_columns else None
-    first, *rest = sorted(label_columns, key=lambda c: _LABEL.index(_plain(c)))
+    first, *rest = sorted(label_columns, key=lambda c: LABEL_NAMES.index(plain_name(c)))
     for other in rest:
         pairs = {(cells.get(first, ""), cells.get(other, "")) for _, cells in table.lines}
         if len(pairs) != len({a for a, _ in pairs}) or len(pairs) != len({b for _, b in pairs}):
@@ -318,11 +458,11 @@ def _one_label(table: Table, label_columns: list[str], shown: str) -> str | None
 
 
 def _first(header: Iterable[str], wanted: Sequence[str]) -> str | None:
-    plain = {_plain(c): c for c in reversed(list(header))}
+    plain = {plain_name(c): c for c in reversed(list(header))}
     return next((plain[w] for w in wanted if w in plain), None)
 
 
-def _plain(column: str) -> str:
+def plain_name(column: str) -> str:
     return re.sub(r"[\s\-]+", "_", column.strip().lower())
 
 

@@ -59,7 +59,7 @@ def _class_too_small(e: Mapping[str, Any]) -> str:
 
 
 def _class_with_one_image(e: Mapping[str, Any]) -> str:
-    return f"class `{e['class']}` has 1 training image and cannot be learned: add images or exclude it with --exclude"
+    return f"class `{e['class']}` has 1 training image and cannot be learned: add images or use --exclude-classes"
 
 
 def _duplicates_at_baseline(e: Mapping[str, Any]) -> str:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import Any
 
 from headstart.messages.numbers import pluralize, pluralize_is
 from headstart.types.codes import ReadingKind, ReadingNote
+from headstart.types.inventory import Inventory
 
 __all__ = ["reading_message", "reading_to_json"]
 
@@ -18,11 +20,16 @@ def reading_message(note: ReadingNote) -> str:
     return _MESSAGES[note.kind](note)
 
 
-def reading_to_json(notes: Iterable[ReadingNote]) -> dict[str, list[dict[str, Any]]]:
-    """Return `assumptions` and `unused`: kind, count, examples, evidence and message of each note."""
-    lists: dict[str, list[dict[str, Any]]] = {"assumptions": [], "unused": []}
+def reading_to_json(
+    notes: Iterable[ReadingNote], inventory: Inventory | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """Return `assumptions` and `unused_data`: kind, count, examples, evidence and message of each note.
+
+    With an inventory also `unused`, path and reason of each file, and `tables`, their used and unused rows.
+    """
+    lists: dict[str, list[dict[str, Any]]] = {"assumptions": [], "unused_data": []}
     for note in notes:
-        lists["unused" if note.is_unused else "assumptions"].append(
+        lists["unused_data" if note.is_unused else "assumptions"].append(
             {
                 "kind": note.kind.value,
                 "severity": note.severity.value,
@@ -32,6 +39,9 @@ def reading_to_json(notes: Iterable[ReadingNote]) -> dict[str, list[dict[str, An
                 "message": reading_message(note),
             }
         )
+    if inventory is not None:
+        lists["unused"] = [{"path": file.path, "reason": file.reason} for file in inventory.unused]
+        lists["tables"] = [asdict(table) for table in inventory.tables]
     return lists
 
 
@@ -136,6 +146,21 @@ def _outlines_boxed(note: ReadingNote) -> str:
     return f"{outlines}{mixed}: the bounding box is used"
 
 
+def _classes_merged(note: ReadingNote) -> str:
+    groups = [", ".join(f"`{name}`" for name in group) for group in note.evidence["groups"]]
+    more = f" ... ({note.count:,} in all)" if note.count > _SHOWN else ""
+    return f"labels merged: {'; '.join(groups[:_SHOWN])}{more}"
+
+
+def _labels_by_majority(note: ReadingNote) -> str:
+    e = note.evidence
+    tied = f"; {pluralize_is(e['num_tied'], 'image')} tied and not used{_example(note)}" if e["num_tied"] else ""
+    rows = pluralize(e["num_rows"], "row labels", "rows label")
+    images = pluralize(e["num_images"], "image")
+    agreeing = pluralize(note.count, "image")
+    return f"{rows} {images}: the most frequent label is used; labels of {agreeing} differ{tied}"
+
+
 _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
     ReadingKind.AUXILIARY_IMAGES: _auxiliary_images,
     ReadingKind.BOX_FORMAT_ASSUMED: _box_format_assumed,
@@ -143,6 +168,19 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
         f"{pluralize(n.count, 'line ends', 'lines end')} in a score, as in predictions; the score is ignored"
     ),
     ReadingKind.CLASSES_ALIKE: _classes_alike,
+    ReadingKind.CLASSES_MERGED: _classes_merged,
+    ReadingKind.COPIES_UNUSED: lambda n: (
+        f"{_images(n.count)} in a copy of the other folders and not used: {_listed(n.evidence['folders'])}"
+    ),
+    ReadingKind.FILES_EXCLUDED: lambda n: f"{pluralize(n.count, 'file')} excluded as requested{_example(n)}",
+    ReadingKind.LABELS_BY_MAJORITY: _labels_by_majority,
+    ReadingKind.SPLITS_FROM_LISTS: lambda n: (
+        f"splits come from {_listed(n.examples)}: "
+        + ", ".join(f"{count:,} {split}" for split, count in n.evidence["splits"].items())
+    ),
+    ReadingKind.TABLES_UNUSED: lambda n: (
+        f"{pluralize_is(n.count, 'table or text file', 'tables or text files')} not used: {_listed(n.examples)}"
+    ),
     ReadingKind.FILE_NAMES_STALE: lambda n: (
         f"{pluralize(n.count, 'XML file names', 'XML files name')} another image; the image with the name of the XML "
         f"is used{_example(n)}"

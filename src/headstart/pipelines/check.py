@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from abc import abstractmethod
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.split import as_samples
+from headstart.data.options import read_options
 from headstart.data.sources import read
 from headstart.data.split import write_split
 from headstart.errors import HeadstartError, UsageError
@@ -61,6 +63,7 @@ class CheckOptions:
     Attributes:
         backbone: Backbone whose features confirm near-duplicates and measure the effect of groups on the score.
         layout, label_pattern, first_id, group_from, intensity_range: As in `train`.
+        image_column, label_column, split_column, group_column, exclude: As in `train`.
         allow_external_paths, num_threads, offline: As in `train`.
         max_pixels: Larger images are rejected.
         box_format: As `detect.box_format` in `train`.
@@ -72,6 +75,11 @@ class CheckOptions:
     layout: str | None = None
     label_pattern: str | None = None
     first_id: int | str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    group_column: str | None = None
+    exclude: Sequence[str] | None = None
     group_from: str | None = None
     intensity_range: tuple[float, float] | None = None
     allow_external_paths: bool = False
@@ -172,7 +180,7 @@ class ImageCheckResult(DatasetCheck):
 
     def to_json(self) -> dict[str, Any]:
         """See `DatasetCheck`."""
-        return {**report_to_json(self.dataset_report), **reading_to_json(self.samples.notes)}
+        return {**report_to_json(self.dataset_report), **reading_to_json(self.samples.notes, self.samples.inventory)}
 
     def to_pandas(self) -> Any:
         """Return the pairs of near-duplicates as a DataFrame."""
@@ -249,13 +257,7 @@ class BoxCheckResult(DatasetCheck):
 
 def check_images(data: str, options: CheckOptions, events: EventStream) -> ImageCheckResult:
     """Read and check labeled images; no file is changed."""
-    samples = read(
-        data,
-        layout=options.layout,
-        label_pattern=options.label_pattern,
-        first_id=options.first_id,
-        allow_external_paths=options.allow_external_paths,
-    )
+    samples = read(data, read_options(options))
     report_reading(samples, events, is_checked=True)
     inspector = DatasetInspector(
         samples,

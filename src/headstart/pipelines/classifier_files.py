@@ -58,7 +58,7 @@ def write_run(
     label_errors = None
     if reference is None:
         label_errors = write_label_errors(folder / "label_errors.csv", samples, features, split, probe.fit, evaluation)
-    dataset_report = {**report_to_json(report), **reading_to_json(samples.notes)}
+    dataset_report = {**report_to_json(report), **reading_to_json(samples.notes, samples.inventory)}
     settings, environment = run.write_settings(), run.write_environment()
     run.duration_s["total"] = time.monotonic() - run.started
     metrics: dict[str, Any] = {

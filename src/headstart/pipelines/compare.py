@@ -67,7 +67,7 @@ def compare_runs(
     class_names = _same_classes(records, names)
     if data is None:
         for name, value in reading.items():
-            if value not in (None, False):
+            if value not in (None, False, ()):
                 option = "--" + name.replace("_", "-")
                 raise UsageError(f"{option} has no effect without --data.", hint=f"remove {option}")
         common = _from_scores(records[0], records[1], names)
@@ -113,7 +113,7 @@ def _same_classes(records: Sequence[ClassifierRecord], names: Sequence[str]) -> 
         only = [f"only {run} has {', '.join(f'`{n}`' for n in sorted(own)[:5])}" for run, own in pairs if own]
         raise DataError(
             f"the runs have different classes: {'; '.join(only)}.",
-            hint="train both on the same classes (see --exclude)",
+            hint="train both on the same classes (see --exclude-classes)",
         )
     return a
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from headstart.config.settings import ResolvedConfig
+from headstart.data.options import read_options
 from headstart.data.sources import read
 from headstart.errors import SettingError
 from headstart.events import EventStream, FileWritten, RunFinished, Stage, StageFinished
@@ -26,6 +27,11 @@ _USED = {
         "layout",
         "label_pattern",
         "first_id",
+        "image_column",
+        "label_column",
+        "split_column",
+        "group_column",
+        "exclude",
         "allow_external_paths",
         "backbone",
         "weights",
@@ -60,10 +66,7 @@ def extract(resolved: ResolvedConfig, events: EventStream, out: str | os.PathLik
     check_device(settings.device)
     samples = read(
         settings.data,
-        allow_external_paths=settings.allow_external_paths,
-        label_pattern=settings.label_pattern,
-        layout=settings.layout,
-        first_id=settings.first_id,
+        read_options(settings),
         task="images",
     )
     report_reading(samples, events)

@@ -81,13 +81,10 @@ def evaluate_model(
     data: str,
     events: EventStream,
     *,
-    allow_external_paths: bool = False,
-    layout: str | None = None,
-    label_pattern: str | None = None,
-    first_id: int | str | None = None,
     positive: str | None = None,
+    **reading: Any,
 ) -> EvaluationResult:
-    """Score a saved model; see `api.evaluate`.
+    """Score a saved model; see `api.evaluate`. `reading` are fields of `ReadOptions`.
 
     Raises:
         SettingError: The model does not have two classes, or `positive` is neither of them.
@@ -95,9 +92,7 @@ def evaluate_model(
     """
     names = runtime.class_names
     positive = _positive(positive, runtime, events)
-    samples = read(
-        data, allow_external_paths=allow_external_paths, layout=layout, label_pattern=label_pattern, first_id=first_id
-    )
+    samples = read(data, **reading)
     started, num_earlier = time.monotonic(), len(events.history)
     images = match_images(samples, names, events)
     paths, truth = images.scored.paths, images.scored.class_ids

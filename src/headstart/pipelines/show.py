@@ -41,12 +41,10 @@ def show_images(
     per_class: int,
     seed: int,
     view: NetworkView | None,
-    layout: str | None,
-    first_id: int | str | None = None,
-    allow_external_paths: bool,
+    **reading: Any,
 ) -> Any:
-    """Draw images per class; see `api.show`."""
-    samples = read(data, layout=layout, first_id=first_id, allow_external_paths=allow_external_paths, task="images")
+    """Draw images per class; see `api.show`. `reading` are fields of `ReadOptions`."""
+    samples = read(data, task="images", **reading)
     report_reading(samples, events)
     if not len(samples):
         raise DataError("there are no images to show.")

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.config.settings import TrainSettings
+from headstart.data.options import read_options
 from headstart.data.sources import read
 from headstart.data.split import make_split, read_split
 from headstart.errors import DataError
@@ -81,10 +82,7 @@ def read_samples(settings: TrainSettings) -> ReadSamples:
     """Read the images of the settings; with `--split` only those in the split file."""
     samples = read(
         settings.data,
-        allow_external_paths=settings.allow_external_paths,
-        label_pattern=settings.label_pattern,
-        layout=settings.layout,
-        first_id=settings.first_id,
+        read_options(settings),
     )
     if settings.split is None:
         return ReadSamples(samples)
@@ -198,7 +196,7 @@ def check_classes(samples: Samples, split: Split) -> None:
     if small:
         raise DataError(
             f"too few training images of {_shown(small)}; each class needs at least {_MIN_PER_CLASS}.",
-            hint="add images, or exclude the class: " + " ".join(f'--exclude "{n}"' for n in small[:3]),
+            hint="add images, or exclude the class: " + " ".join(f'--exclude-classes "{n}"' for n in small[:3]),
         )
 
 

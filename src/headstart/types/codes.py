@@ -28,6 +28,7 @@ __all__ = [
     "Severity",
     "SplitReason",
     "SplitSource",
+    "UnusedReason",
 ]
 
 JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping[str, JsonValue] | None"
@@ -265,6 +266,9 @@ class ReadingKind(StrEnum):
     # assumptions
     BOX_FORMAT_ASSUMED = "box_format_assumed"
     CLASSES_ALIKE = "classes_alike"
+    CLASSES_MERGED = "classes_merged"
+    LABELS_BY_MAJORITY = "labels_by_majority"
+    SPLITS_FROM_LISTS = "splits_from_lists"
     ENCODING_GUESSED = "encoding_guessed"
     FOUND_ELSEWHERE = "found_elsewhere"
     LABELS_MATCHED = "labels_matched"
@@ -278,7 +282,9 @@ class ReadingKind(StrEnum):
     # unused
     AUXILIARY_IMAGES = "auxiliary_images"
     BOX_SCORES = "box_scores"
+    COPIES_UNUSED = "copies_unused"
     EMPTY_FOLDERS = "empty_folders"
+    FILES_EXCLUDED = "files_excluded"
     IMAGES_IN_NO_SPLIT = "images_in_no_split"
     IMAGES_NOT_ANNOTATED = "images_not_annotated"
     IMAGES_NOT_IN_TABLE = "images_not_in_table"
@@ -286,6 +292,7 @@ class ReadingKind(StrEnum):
     NAMES_FILE_UNUSED = "names_file_unused"
     OTHER_FILES = "other_files"
     REPEATED_ROWS = "repeated_rows"
+    TABLES_UNUSED = "tables_unused"
     UNLABELED_IMAGES = "unlabeled_images"
 
 
@@ -295,6 +302,7 @@ _UNUSED = frozenset(
         *(ReadingKind.OTHER_FILES, ReadingKind.REPEATED_ROWS, ReadingKind.UNLABELED_IMAGES),
         *(ReadingKind.AUXILIARY_IMAGES, ReadingKind.BOX_SCORES, ReadingKind.KEYPOINTS),
         *(ReadingKind.IMAGES_IN_NO_SPLIT, ReadingKind.IMAGES_NOT_ANNOTATED),
+        *(ReadingKind.COPIES_UNUSED, ReadingKind.FILES_EXCLUDED, ReadingKind.TABLES_UNUSED),
     }
 )
 _INFO = frozenset(
@@ -303,6 +311,7 @@ _INFO = frozenset(
         *(ReadingKind.REPEATED_ROWS, ReadingKind.SPLITS_FROM_FOLDERS),
         *(ReadingKind.AUXILIARY_IMAGES, ReadingKind.KEYPOINTS, ReadingKind.OUTLINES_BOXED),
         *(ReadingKind.FILE_NAMES_STALE, ReadingKind.IMAGES_ASSUMED_EMPTY, ReadingKind.PLACES_MOVED),
+        ReadingKind.FILES_EXCLUDED,
     }
 )
 
@@ -332,6 +341,22 @@ class ReadingNote:
     def severity(self) -> Severity:
         """WARNING if labels or splits may be wrong or images are unused, otherwise INFO."""
         return Severity.INFO if self.kind in _INFO else Severity.WARNING
+
+
+class UnusedReason(StrEnum):
+    """Stable codes of why a file is not used; unusable files have the kind of their `Problem` instead."""
+
+    AUXILIARY = "auxiliary"
+    COPY = "copy"
+    EXCLUDED = "excluded"
+    IN_NO_SPLIT = "in_no_split"
+    LINK_TO_FOLDER = "link_to_folder"
+    NO_LABEL = "no_label"
+    NOT_AN_IMAGE = "not_an_image"
+    NOT_IN_TABLE = "not_in_table"
+    SYSTEM_FILE = "system_file"
+    TABLE_NOT_UNDERSTOOD = "table_not_understood"
+    TIED_LABELS = "tied_labels"
 
 
 class EvaluationProtocol(StrEnum):

@@ -24,6 +24,7 @@ from headstart.types.codes import (
     ReadingNote,
     SplitReason,
 )
+from headstart.types.inventory import Inventory
 
 __all__ = [
     "ClassScore",
@@ -80,6 +81,7 @@ class Samples(Sequence[Sample]):
         problems: Unusable files (missing, unsupported format ...).
         columns: Other columns of a table, one value per sample, for `--group-from`.
         has_inferred_groups: Whether groups were inferred from nested folders.
+        inventory: Every file below the data folder, used or not.
     """
 
     items: tuple[Sample, ...]
@@ -90,6 +92,7 @@ class Samples(Sequence[Sample]):
     problems: tuple[Problem, ...] = ()
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
     has_inferred_groups: bool = False
+    inventory: Inventory = field(default_factory=Inventory)
 
     def __len__(self) -> int:
         return len(self.items)

@@ -80,7 +80,7 @@ def test_masks_next_to_yolo_images_are_excluded_with_note(tmp_path: Path, mask: 
     report = inspect_box_dataset(samples)
     assert report.num_empty == 1
     assert not report.is_misleading
-    assert ReadingKind.AUXILIARY_IMAGES.value in [n["kind"] for n in box_report_to_json(report)["unused"]]
+    assert ReadingKind.AUXILIARY_IMAGES.value in [n["kind"] for n in box_report_to_json(report)["unused_data"]]
 
 
 @pytest.mark.parametrize("preview", ["labels_vis/{}.jpg", "images/{}_overlay.jpg", "runs/{}.png"])

@@ -10,8 +10,8 @@ import unicodedata
 from collections.abc import Collection, Sequence
 
 from headstart.data.file_tree import LocatedFile
-from headstart.data.folders import split_name
 from headstart.data.formats import IGNORED, IMAGES
+from headstart.data.split_words import split_name
 
 __all__ = ["ImageIndex", "has_images", "list_files", "split_of_folders", "split_of_name"]
 

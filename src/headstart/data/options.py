@@ -1,0 +1,39 @@
+"""Define the options of dataset reading, shared by all commands."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+
+__all__ = ["ReadOptions", "read_options"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOptions:
+    """How a dataset is read; None decides by evidence.
+
+    Attributes:
+        layout: Meaning of the folder levels, e.g. `{group}/{label}/*`; fields are label, group and split.
+        label_pattern: Where the label is in the file name: a template such as `{label}_*` or a regular expression
+            with a capture group.
+        first_id: For numbered classes with a names file: the number of the first name, 0 or 1, or `none` to keep the
+            numbers as class names.
+        image_column, label_column, split_column, group_column: Columns of a table; `none` ignores a split or group.
+        exclude: Patterns of files and folders that are not read, e.g. `masks` or `train/*_mask.png`.
+        allow_external_paths: Follow links and paths that leave the data folder.
+    """
+
+    layout: str | None = None
+    label_pattern: str | None = None
+    first_id: int | str | None = None
+    image_column: str | None = None
+    label_column: str | None = None
+    split_column: str | None = None
+    group_column: str | None = None
+    exclude: Sequence[str] | None = None
+    allow_external_paths: bool = False
+
+
+def read_options(settings: object) -> ReadOptions:
+    """Return the attributes of settings that say how a dataset is read."""
+    return ReadOptions(**{field.name: getattr(settings, field.name) for field in fields(ReadOptions)})
