@@ -360,7 +360,8 @@ def _find_images(
     if not source:
         problems.append(Note(NoteKind.RUN_WITHOUT_DATA_PATH, Severity.WARNING))
         return {}
-    keys = ("label_pattern", "layout", "first_id")
+    columns = ("image_column", "label_column", "split_column", "group_column")
+    keys = ("label_pattern", "layout", "first_id", "exclude", *columns)
     try:
         samples = read(
             source, allow_external_paths=bool(value("allow_external_paths")), **{key: value(key) for key in keys}
