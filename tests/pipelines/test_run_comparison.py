@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from headstart.errors import DataError
-from headstart.evaluation.metrics import evaluate, evaluation_to_json, softmax
+from headstart.evaluation.metrics import evaluate, evaluation_to_json
 from headstart.evaluation.paired_comparison import ComparisonVerdict
 from headstart.pipelines.compare import compare_runs, write_comparison
 from headstart.types.codes import USER_TEST_SPLIT, FindingKind
@@ -49,14 +49,15 @@ def write_run(
         "headline": {"metric": "accuracy", **block["accuracy"], "protocol": "test_split"},
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    lines = ["file,split,label,prediction,probability,is_correct,how"]
-    confidence = softmax(logits).max(axis=1)
-    lines += [
-        f"{files[i]},{split},{names[truth[i]]},{names[chosen[i]]},{confidence[i]:.4f},{str(hits[i]).lower()},given"
-        for i in order
-    ]
-    (folder / "predictions.csv").write_text("\n".join(lines) + "\n")
-    np.savez(folder / "scores.npz", paths=np.array(files), logits=logits, digests=np.array(digests))
+    arrays: dict[str, Any] = {
+        "paths": np.array(files)[order],
+        "split": np.full(num, split),
+        "label": truth[order],
+        "logits": logits[order],
+        "digests": np.array(digests)[order],
+        "ood_score": np.zeros(num, np.float32),
+    }
+    np.savez(folder / "scores.npz", **arrays)
     return folder
 
 
