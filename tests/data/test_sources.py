@@ -375,6 +375,14 @@ def test_zip_members_never_escape(tmp_path: Path, cache: Path, name: str) -> Non
     assert not list(tmp_path.rglob("evil.png"))
 
 
+def test_archives_in_a_zip_are_named(tmp_path: Path, cache: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "z.zip", "w") as file:
+        file.writestr("train.zip", b"x")
+        file.writestr("labels.csv", "id,label\n1,a\n")
+    with pytest.raises(DataError, match=r"`train\.zip`"):
+        read(tmp_path / "z.zip")
+
+
 def test_damaged_zip_and_zip_bomb(tmp_path: Path, cache: Path) -> None:
     (tmp_path / "z.zip").write_bytes(b"PK\x03\x04 no more")
     with pytest.raises(DataError, match="unpack"):

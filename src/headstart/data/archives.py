@@ -29,6 +29,7 @@ MAX_UNPACKED_BYTES = 20 << 30
 """Larger archives are refused."""
 
 _MAX_RATIO = 200  # images barely compress; text and zip bombs do
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 _MAX_MEMBERS = 2_000_000
 _NAME_ERRORS = (errno.ENAMETOOLONG, errno.EINVAL, errno.EILSEQ, errno.ENOTDIR, errno.EISDIR)
 
@@ -103,6 +104,10 @@ def _members(archive: zipfile.ZipFile, shown: str) -> list[zipfile.ZipInfo]:
         extension = os.path.splitext(name)[1].lower()
         if extension in IMAGES or extension in TABLES or extension in EXPORT_STEPS or extension not in PLAIN:
             chosen.append(info)
+    inner = [i.filename for i in infos if os.path.splitext(i.filename)[1].lower() in _ARCHIVES]
+    if inner and not any(os.path.splitext(i.filename)[1].lower() in IMAGES for i in chosen):
+        names = ", ".join(f"`{printable(name)}`" for name in inner[:4])
+        raise DataError(f"`{shown}` contains archives and no images: {names}.", hint="unpack them, and pass the folder")
     return chosen
 
 
