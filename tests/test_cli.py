@@ -171,7 +171,7 @@ def test_interrupted_run_is_repeated_exactly(
     command = [sys.executable, "-m", "headstart", "train", str(data), "--out", str(tmp_path / "one")]
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
-    while not any((tmp_path / "cache" / "features").rglob("*.npz")):  # until the first few images are embedded
+    while not any((tmp_path / "cache" / "features").rglob("*.rows")):  # until the first few images are embedded
         assert process.poll() is None
         assert time.monotonic() < deadline, "no features were written"
         time.sleep(0.01)
