@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
 
+from headstart.cli._reading import with_reading_options
 from headstart.utils.limits import MAX_PIXELS
 
 __all__ = ["register"]
@@ -13,10 +16,11 @@ _DATA_PROBLEM = 3
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("check")(_check)
+    app.command("check")(with_reading_options(_check))
 
 
 def _check(
+    *,
     data: str = typer.Argument(..., help="Folder, CSV or TSV table, metadata file, list or zip of images."),
     json_file: str = typer.Option(None, "--json", metavar="FILE", help="Write the report as JSON (- for stdout)."),
     sheet: str = typer.Option(
@@ -25,16 +29,7 @@ def _check(
     repair: str = typer.Option(
         None, "--repair", metavar="FILE", help="Write a split.csv without leaks and divided groups."
     ),
-    layout: str = typer.Option(None, "--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'."),
-    image_column: str = typer.Option(None, "--image-column", help="Column of a table with the image paths."),
-    label_column: str = typer.Option(None, "--label-column", help="Column of a table with the labels."),
-    split_column: str = typer.Option(None, "--split-column", help="Column with the splits; none ignores it."),
-    group_column: str = typer.Option(None, "--group-column", help="Column with the groups; none ignores it."),
-    exclude: list[str] = typer.Option(
-        None, "--exclude", metavar="PATTERN", help="Files or folders that are not read (repeatable)."
-    ),
-    first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
-    label_pattern: str = typer.Option(None, "--label-pattern", help="Regular expression for the label in a file name."),
+    reading: dict[str, Any],
     group_from: str = typer.Option(None, "--group-from", help="Group key: column, pattern, none or image."),
     backbone: str = typer.Option(
         "efficientnet_lite0", "--backbone", "--model", "--arch", help="Backbone whose features are used."
@@ -44,9 +39,6 @@ def _check(
     ),
     max_pixels: int = typer.Option(MAX_PIXELS, "--max-pixels", help="Reject images with more pixels."),
     no_network: bool = typer.Option(False, "--pixels-only", help="Compare pixels only, without a backbone."),
-    allow_external_paths: bool = typer.Option(
-        False, "--allow-external-paths", help="Allow table paths outside the folder of the table."
-    ),
     offline: bool = typer.Option(False, "--offline", help="Never use the network."),
     num_threads: int = typer.Option(
         None, "--num-threads", "--workers", "--threads", help="Number of threads (default: one per core)."
@@ -62,26 +54,16 @@ def _check(
     Exit code 3 if a finding would bias a score, or a file cannot be used.
     """
     from headstart.api.data import check
-    from headstart.cli._shared import read_first_id
     from headstart.console import open_console
     from headstart.quality.intensity_range import parse_range
 
     result = check(
         data,
-        layout=layout,
-        first_id=read_first_id(first_id),
-        image_column=image_column,
-        label_column=label_column,
-        split_column=split_column,
-        group_column=group_column,
-        exclude=exclude or None,
-        label_pattern=label_pattern,
         group_from=group_from,
         backbone=backbone,
         intensity_range=parse_range(intensity_range) if intensity_range else None,
         max_pixels=max_pixels,
         use_network=not no_network,
-        allow_external_paths=allow_external_paths,
         offline=offline,
         num_threads=num_threads,
         box_format=box_format,
@@ -89,6 +71,7 @@ def _check(
         json_file=None if json_file == "-" else json_file,
         sheet=sheet,
         repair=repair,
+        **reading,
         events=open_console(verbose=verbose, quiet=quiet, progress=progress, details="-v or --json -"),
     )
     if json_file == "-":

@@ -2,37 +2,26 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
+
+from headstart.cli._reading import with_reading_options
 
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("compare")(_compare)
+    app.command("compare")(with_reading_options(_compare))
 
 
 def _compare(
+    *,
     run_a: str = typer.Argument(..., metavar="RUN_A", help="A run folder."),
     run_b: str = typer.Argument(..., metavar="RUN_B", help="The run to compare with RUN_A."),
     data: str = typer.Option(None, "--data", help="Labeled images to evaluate both on (default: their test images)."),
-    layout: str = typer.Option(
-        None, "--layout", help="Meaning of the folder levels of --data, e.g. '{group}/{label}/*'."
-    ),
-    label_pattern: str = typer.Option(
-        None, "--label-pattern", help="Regular expression for the label in a file name of --data."
-    ),
-    image_column: str = typer.Option(None, "--image-column", help="Column of a table with the image paths."),
-    label_column: str = typer.Option(None, "--label-column", help="Column of a table with the labels."),
-    split_column: str = typer.Option(None, "--split-column", help="Column with the splits; none ignores it."),
-    group_column: str = typer.Option(None, "--group-column", help="Column with the groups; none ignores it."),
-    exclude: list[str] = typer.Option(
-        None, "--exclude", metavar="PATTERN", help="Files or folders that are not read (repeatable)."
-    ),
-    first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
-    allow_external_paths: bool = typer.Option(
-        False, "--allow-external-paths", help="Allow table paths outside the folder of the table."
-    ),
+    reading: dict[str, Any],
     out: str = typer.Option(None, "--out", help="Folder for compare.json and compare.png (training curves)."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON on stdout."),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
@@ -45,7 +34,6 @@ def _compare(
     from pathlib import Path
 
     from headstart.api.functions import compare
-    from headstart.cli._shared import read_first_id
     from headstart.console import open_console
     from headstart.events import FileWritten, RunFinished
 
@@ -55,16 +43,8 @@ def _compare(
         run_a,
         run_b,
         data=data,
+        **reading,
         events=events,
-        allow_external_paths=allow_external_paths,
-        layout=layout,
-        label_pattern=label_pattern,
-        first_id=read_first_id(first_id),
-        image_column=image_column,
-        label_column=label_column,
-        split_column=split_column,
-        group_column=group_column,
-        exclude=exclude or None,
     )
     if out is not None:
         from headstart.pipelines.compare import write_comparison

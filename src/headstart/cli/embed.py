@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
+
+from headstart.cli._reading import with_reading_options
 
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("embed")(_embed)
+    app.command("embed")(with_reading_options(_embed))
 
 
 def _embed(
+    *,
     data: str = typer.Argument(..., help="Images, labeled or not."),
     out: str = typer.Option(..., "--out", help="The .npz file to write."),
     backbone: str = typer.Option(
@@ -31,26 +36,14 @@ def _embed(
     num_threads: int = typer.Option(
         None, "--num-threads", "--workers", "--threads", help="Number of threads (default: one per core)."
     ),
-    layout: str = typer.Option(None, "--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'."),
-    label_pattern: str = typer.Option(None, "--label-pattern", help="Regular expression for the label in a file name."),
-    image_column: str = typer.Option(None, "--image-column", help="Column of a table with the image paths."),
-    label_column: str = typer.Option(None, "--label-column", help="Column of a table with the labels."),
-    split_column: str = typer.Option(None, "--split-column", help="Column with the splits; none ignores it."),
-    group_column: str = typer.Option(None, "--group-column", help="Column with the groups; none ignores it."),
-    exclude: list[str] = typer.Option(
-        None, "--exclude", metavar="PATTERN", help="Files or folders that are not read (repeatable)."
-    ),
-    first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
+    reading: dict[str, Any],
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),
-    allow_external_paths: bool = typer.Option(
-        None, "--allow-external-paths", help="Allow table paths outside the folder of the table."
-    ),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only errors."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
 ) -> None:
     """Extract features of images with a pretrained backbone, without training."""
-    from headstart.cli._shared import merged_settings, read_first_id
+    from headstart.cli._shared import merged_settings
     from headstart.console import open_console
 
     merged = merged_settings(
@@ -64,16 +57,8 @@ def _embed(
             "max_pixels": max_pixels,
             "device": device,
             "num_threads": num_threads,
-            "layout": layout,
-            "label_pattern": label_pattern,
-            "first_id": read_first_id(first_id),
-            "image_column": image_column,
-            "label_column": label_column,
-            "split_column": split_column,
-            "group_column": group_column,
-            "exclude": exclude or None,
+            **reading,
             "offline": offline or None,
-            "allow_external_paths": allow_external_paths or None,
         },
         None,
         [],

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import typer
+
+from headstart.cli._reading import with_reading_options
 
 __all__ = ["register"]
 
 
 def register(app: typer.Typer) -> None:
     """Add the command."""
-    app.command("show")(_show)
+    app.command("show")(with_reading_options(_show))
 
 
 def _show(
+    *,
     data: str = typer.Argument(..., help="Images, labeled or not."),
     out: str = typer.Option("samples.png", "--out", help="Image file to write, .png or .jpg."),
     per_class: int = typer.Option(8, "--per-class", metavar="N", min=1, max=50, help="Images per class."),
@@ -29,25 +34,12 @@ def _show(
         None, "--image-size", "--size", "--imgsz", "--img-size", help="Input image size in pixels."
     ),
     resize_mode: str = typer.Option("crop", "--resize-mode", help="Resize mode: crop, cover, squash or pad."),
-    layout: str = typer.Option(None, "--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'."),
-    label_pattern: str = typer.Option(None, "--label-pattern", help="Regular expression for the label in a file name."),
-    image_column: str = typer.Option(None, "--image-column", help="Column of a table with the image paths."),
-    label_column: str = typer.Option(None, "--label-column", help="Column of a table with the labels."),
-    split_column: str = typer.Option(None, "--split-column", help="Column with the splits; none ignores it."),
-    group_column: str = typer.Option(None, "--group-column", help="Column with the groups; none ignores it."),
-    exclude: list[str] = typer.Option(
-        None, "--exclude", metavar="PATTERN", help="Files or folders that are not read (repeatable)."
-    ),
-    first_id: str = typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none."),
-    allow_external_paths: bool = typer.Option(
-        False, "--allow-external-paths", help="Allow table paths outside the folder of the table."
-    ),
+    reading: dict[str, Any],
     box_format: str = typer.Option(None, "--box-format", help="Format of box coordinates, e.g. rel_xyxy."),
     task: str = typer.Option("auto", "--task", help="Task: classify, detect or auto (from the data)."),
 ) -> None:
     """Draw random images of each class, with their boxes, on a contact sheet."""
     from headstart.api.data import show
-    from headstart.cli._shared import read_first_id
     from headstart.console import open_console
 
     show(
@@ -61,16 +53,8 @@ def _show(
         backbone=backbone,
         image_size=image_size,
         resize_mode=resize_mode,
-        layout=layout,
-        first_id=read_first_id(first_id),
-        label_pattern=label_pattern,
-        image_column=image_column,
-        label_column=label_column,
-        split_column=split_column,
-        group_column=group_column,
-        exclude=exclude or None,
-        allow_external_paths=allow_external_paths,
         box_format=box_format,
         task=task,
+        **reading,
         events=open_console(),
     )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import os
 from abc import abstractmethod
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.split import as_samples
-from headstart.data.options import read_options
+from headstart.data.options import ReadOptions
 from headstart.data.sources import read
 from headstart.data.split import write_split
 from headstart.errors import HeadstartError, UsageError
@@ -57,14 +56,12 @@ _MAX_PAIRS = 60
 
 
 @dataclass(frozen=True, kw_only=True)
-class CheckOptions:
-    """Options of a check.
+class CheckOptions(ReadOptions):
+    """Options of a check, with those for reading the dataset.
 
     Attributes:
         backbone: Backbone whose features confirm near-duplicates and measure the effect of groups on the score.
-        layout, label_pattern, first_id, group_from, intensity_range: As in `train`.
-        image_column, label_column, split_column, group_column, exclude: As in `train`.
-        allow_external_paths, num_threads, offline: As in `train`.
+        group_from, intensity_range, num_threads, offline: As in `train`.
         max_pixels: Larger images are rejected.
         box_format: As `detect.box_format` in `train`.
         use_network: Whether to extract features; never without the training extra.
@@ -72,17 +69,8 @@ class CheckOptions:
     """
 
     backbone: str = "efficientnet_lite0"
-    layout: str | None = None
-    label_pattern: str | None = None
-    first_id: int | str | None = None
-    image_column: str | None = None
-    label_column: str | None = None
-    split_column: str | None = None
-    group_column: str | None = None
-    exclude: Sequence[str] | None = None
     group_from: str | None = None
     intensity_range: tuple[float, float] | None = None
-    allow_external_paths: bool = False
     max_pixels: int = MAX_PIXELS
     num_threads: int | None = None
     box_format: str | None = None
@@ -257,7 +245,7 @@ class BoxCheckResult(DatasetCheck):
 
 def check_images(data: str, options: CheckOptions, events: EventStream) -> ImageCheckResult:
     """Read and check labeled images; no file is changed."""
-    samples = read(data, read_options(options))
+    samples = read(data, options)
     report_reading(samples, events, is_checked=True)
     inspector = DatasetInspector(
         samples,
