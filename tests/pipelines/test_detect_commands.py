@@ -7,6 +7,8 @@ import io
 import json
 import os
 import shutil
+from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,8 @@ from PIL import Image
 import headstart
 from headstart.cli.main import main
 from headstart.data.boxes.reader import read_boxes
-from headstart.errors import SettingError
+from headstart.data.options import ReadOptions
+from headstart.errors import SettingError, UsageError
 from headstart.reports.detection_report import summarize_detection, without_box_images
 from headstart.reports.record import DetectorRecord, read_record
 from headstart.reports.writer import make_report, write_report
@@ -152,6 +155,13 @@ def test_ambiguous_box_format_needs_option(
     assert code == 3
     assert "--box-format xywh" in err
     assert command(capsys, *arguments, "--box-format", "xywh")[0] == 0
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(ReadOptions) if f.name != "allow_external_paths"])
+@pytest.mark.parametrize("check", [headstart.check, headstart.show])
+def test_options_of_images_are_refused_for_boxes(check: Callable[..., Any], name: str, squares: Path) -> None:
+    with pytest.raises(UsageError, match=name.replace("_", "-")):
+        check(squares, **{name: "none"})
 
 
 def test_box_format_without_boxes_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str], squares: Path) -> None:

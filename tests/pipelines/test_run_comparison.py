@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from headstart.errors import DataError
+from headstart.errors import DataError, UsageError
 from headstart.evaluation.metrics import evaluate, evaluation_to_json
 from headstart.evaluation.paired_comparison import ComparisonVerdict
 from headstart.pipelines.compare import compare_runs, write_comparison
@@ -105,6 +105,14 @@ def test_classes_are_matched_by_name(tmp_path: Path) -> None:
     b = write_run(tmp_path / "b", hits, names=swapped, truth=truth)
     comparison = compare_runs(a, b)
     assert comparison.numbers["accuracy"]["value"] == 0.0
+
+
+def test_reading_options_need_data(tmp_path: Path) -> None:
+    hits = np.ones(12, dtype=bool)
+    a, b = write_run(tmp_path / "a", hits), write_run(tmp_path / "b", hits)
+    for name, value in {"first_id": 0, "layout": "{label}/*", "exclude": ["masks"]}.items():
+        with pytest.raises(UsageError, match=name.replace("_", "-")):
+            compare_runs(a, b, **{name: value})
 
 
 def test_different_test_sets_are_refused(tmp_path: Path) -> None:

@@ -64,8 +64,7 @@ def check(
     checked: ImageCheckResult | BoxCheckResult
     options = CheckOptions(num_threads=num_threads, box_format=box_format, **settings)
     if has_boxes(place, task, allow_external_paths=options.allow_external_paths):
-        names = ("layout", "label_pattern", "first_id", "intensity_range", "label_column", "exclude")
-        refuse_image_options(**{name: getattr(options, name) for name in names})
+        refuse_image_options(**options.of_images(), intensity_range=options.intensity_range)
         checked = check_boxes(place, options, events)
     else:
         refuse_box_format(box_format)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 __all__ = ["ReadOptions", "read_options"]
 
@@ -32,6 +33,10 @@ class ReadOptions:
     group_column: str | None = None
     exclude: Sequence[str] | None = None
     allow_external_paths: bool = False
+
+    def of_images(self) -> dict[str, Any]:
+        """Return the options that have no effect on images with boxes, by name."""
+        return {f.name: getattr(self, f.name) for f in fields(ReadOptions) if f.name != "allow_external_paths"}
 
 
 def read_options(settings: object) -> ReadOptions:

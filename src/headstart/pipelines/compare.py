@@ -67,7 +67,7 @@ def compare_runs(
     class_names = _same_classes(records, names)
     if data is None:
         for name, value in reading.items():
-            if value not in (None, False, ()):
+            if value is not None and value is not False and value != ():
                 option = "--" + name.replace("_", "-")
                 raise UsageError(f"{option} has no effect without --data.", hint=f"remove {option}")
         common = _from_scores(records[0], records[1], names)
