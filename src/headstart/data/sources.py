@@ -350,7 +350,7 @@ def _most_complete(
             return [(file, table)]
     likely = _most_likely(f for f, _ in candidates)
     readings.sort(key=lambda r: r[0] is not likely)
-    shown = "; ".join(f"{reading.describe()}" for _, _, reading in readings[:4])
+    shown = "; ".join(reading.describe() for _, _, reading in readings[:4])
     raise UsageError(
         f"several tables could hold the labels: {shown}.",
         hint=f"pass the right one: {tree.shown_path(likely.path)}",
@@ -402,7 +402,7 @@ def _join_tables(
             cells.extend([""] * (len(whole.rows) - len(cells)))
         whole.notes += part.notes
         whole.unlabeled += part.unlabeled
-    tabled = {r.file.path for r in (*whole.rows,)} | {
+    tabled = {r.file.path for r in whole.rows} | {
         f.path for f in (*whole.unlabeled, *(file for files in whole.unused.values() for file in files))
     }
     rest = [p for p in tree.images if p.path not in tabled]
