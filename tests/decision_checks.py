@@ -44,12 +44,12 @@ PHASES: Evidence = {
         {"start": 0.0, "cut": "stage7", "needed_bytes": 100_000_000},
         {"start": 0.3, "cut": "stage6", "needed_bytes": 200_000_000},
     ],
-    "room_bytes": 900_000_000,
+    "free_bytes": 900_000_000,
     "cut": "stage6",
 }
 VERDICT: Evidence = {
-    "gain": 0.02, "low": 0.01, "high": 0.03, "accuracy_gain": 0.015, "accuracy_error": 0.01, "share": 0.5,
-    "multiplier": 1.0, "is_better": True, "num_samples": 120, "best_gain": 0.03, "is_worse": False,
+    "gain": 0.02, "low": 0.01, "high": 0.03, "accuracy_gain": 0.015, "accuracy_error": 0.01, "alpha": 0.5,
+    "inverse_temperature": 1.0, "is_better": True, "num_samples": 120, "best_gain": 0.03, "is_worse": False,
 }  # fmt: skip
 BLOCKS: Evidence = {
     "log_loss": {"all_stages": 0.31, "all_stages_earlier_half": 0.29, "last_stage": 0.4}, "num_compared": 512, **LOO,
@@ -62,11 +62,11 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.BLOCKS_COMPARED_ON_SUBSET: BLOCKS,
     DecisionReason.BOXES_FOUND: {"layout": "VOC XML"},
     DecisionReason.BOXES_PER_CLASS: {"num_boxes_rarest": 20, "threshold": 50},
-    DecisionReason.BOX_SIZES: {"share_smaller": 0.02, "side_pixels": 31.2, "image_size": 320},
+    DecisionReason.BOX_SIZES: {"smaller_fraction": 0.02, "side_pixels": 31.2, "image_size": 320},
     DecisionReason.BUDGET_SPENT: {"budget_seconds": 20.0, "spent_seconds": 18.0, "reserved_seconds": 8.0},
     DecisionReason.BUDGET_TOO_SHORT_FOR_EPOCH: EPOCHS,
     DecisionReason.BUDGET_TOO_SHORT_FOR_TRIAL: {"left_seconds": 4.0, "reserved_seconds": 8.0},
-    DecisionReason.CACHE_TOO_SMALL: {"needed_bytes": 360_000_000, "room_bytes": 200_000_000},
+    DecisionReason.CACHE_TOO_SMALL: {"needed_bytes": 360_000_000, "free_bytes": 200_000_000},
     DecisionReason.CALIBRATIONS_COMPARED: {
         "log_loss": {"none": 0.41, "temperature": 0.4, "vector": 0.38}, "num_samples": 2527,
     },

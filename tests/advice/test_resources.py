@@ -56,7 +56,7 @@ ROWS = {"stage6": 40_000, "stage7": 10_000}
 
 
 def trainer_with(room: int, checkpoints: FakeJournal | None = None) -> Any:
-    cache = SimpleNamespace(room_bytes=lambda: room)
+    cache = SimpleNamespace(free_bytes=lambda: room)
     sources = SimpleNamespace(cache=cache, row_bytes=lambda plan: ROWS[plan.train_from])
     backbone = SimpleNamespace(cut=lambda text: {"last-2": "stage6"}.get(text, "stage7"))
     journal = checkpoints or FakeJournal()
@@ -179,7 +179,7 @@ def test_training_without_cache_is_equal(few: Path, tmp_path: Path) -> None:
     settings |= {"augment": "flip,crop=0.6"}
     stored = headstart.train(few, out=tmp_path / "stored", **settings)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Cache, "room_bytes", lambda self: 0)
+        patch.setattr(Cache, "free_bytes", lambda self: 0)
         direct = headstart.train(few, out=tmp_path / "direct", **settings)
     assert decisions_of(direct.folder)["finetune.is_cached"]["value"] is False
     assert "finetune.is_cached" not in decisions_of(stored.folder)

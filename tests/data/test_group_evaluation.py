@@ -293,7 +293,7 @@ def test_supported_groups_across_splits_are_reported(
     (finding,) = [f for f in report.findings if f.kind is FindingKind.GROUPS_ACROSS_SPLITS]
     assert finding.severity is Severity.ERROR
     assert finding.evidence["num_groups"] == NUM_ORIGINALS
-    assert finding.evidence["share_of_scored"] == 1.0
+    assert finding.evidence["scored_fraction"] == 1.0
     assert report.is_misleading
 
 

@@ -71,7 +71,7 @@ def test_groups_are_redrawn_if_one_side_would_be_empty(scored: str) -> None:
     groups = np.arange(20) % 5  # each with three in training and one that is scored
     out = np.arange(20) == 7
     repaired = repair_split(samples, split, groups, out)
-    assert (repaired.reason, repaired.evidence["test_share"]) == (SplitReason.REPAIR_REDRAWN, 0.25)
+    assert (repaired.reason, repaired.evidence["test_fraction"]) == (SplitReason.REPAIR_REDRAWN, 0.25)
     assert repaired.assignment[7] == ""
     sides = [set(repaired.assignment[(groups == g) & ~out]) for g in range(5)]
     assert sorted(map(sorted, sides)) == [["test"]] + [["train"]] * 4

@@ -140,7 +140,7 @@ def test_unscorable_class_counts_as_wrong() -> None:
     )
     assert e.accuracy.raw_value == 0.5
     assert e.per_class[2].recall.value == 0.0
-    assert FindingKind.UNMEASURABLE_IMAGES in [f.kind for f in e.findings]
+    assert FindingKind.UNSCORABLE_IMAGES in [f.kind for f in e.findings]
 
 
 def test_group_metrics_and_few_groups() -> None:

@@ -137,7 +137,7 @@ def train() -> list[Event]:
             Stage.PROBE, 3.0,
             {"methods": ["ridge", "lda"], "num_blocks": 4, "log_loss": 0.276, "protocol": "leave_one_out"},
         ),
-        finding(FindingKind.UNMEASURABLE_IMAGES, Severity.WARNING, count=40),
+        finding(FindingKind.UNSCORABLE_IMAGES, Severity.WARNING, count=40),
         ScoreMeasured(SCORE),
         FileWritten("report", "runs/train1/report.html", {"num_images": 24}),
         RunFinished(

@@ -62,7 +62,7 @@ EXAMPLES: dict[FindingKind, Evidence] = {
     FindingKind.DUPLICATE_IMAGES: {"pair_kind": "bytes", "count": 5, "pairs": [["a.png", "b.png"]] * 5},
     FindingKind.FILES_HANDLED: {"what": "rotated", "count": 4, "detail": "turned upright", "examples": ["a.jpg"]},
     FindingKind.FILES_NOT_USED: {"problem": "missing", "count": 1, "examples": ["a.jpg"], "detail": "no such file"},
-    FindingKind.GROUPS_ACROSS_SPLITS: {"num_groups": 2, "grouping": NAME_PART, "share_of_scored": 0.5},
+    FindingKind.GROUPS_ACROSS_SPLITS: {"num_groups": 2, "grouping": NAME_PART, "scored_fraction": 0.5},
     FindingKind.GROUPS_APPLIED: group(GroupStatus.APPLIED),
     FindingKind.GROUPS_IN_QUESTION: QUESTION,
     FindingKind.GROUPS_NOT_APPLIED: group(GroupStatus.ALTERNATIVE),
@@ -84,7 +84,7 @@ EXAMPLES: dict[FindingKind, Evidence] = {
     },
     FindingKind.SCORES_OF_TRAINING_IMAGES: {"num_samples": 431},
     FindingKind.SCORES_OUT_OF_FOLD: {},
-    FindingKind.UNMEASURABLE_IMAGES: {"count": 40},
+    FindingKind.UNSCORABLE_IMAGES: {"count": 40},
     FindingKind.SHORTCUT: dict(plain(asdict(Shortcut("camera", 0.9, 0.33, "a", 0.6, ("a",), ("a.jpg",))))),
     FindingKind.SINGLE_CLASS: {"class": "a"},
     FindingKind.UNREADABLE_FILES: {

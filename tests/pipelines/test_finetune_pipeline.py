@@ -93,7 +93,7 @@ def test_finetuned_run_has_all_files(tuned: headstart.Run) -> None:
     }  # fmt: skip
     assert metrics["probe"]["cv"]["protocol"] == "leave_one_out"
     assert metrics["finetune"]["plan"]["train_from"] == "stage7"
-    assert set(metrics["finetune"]["verdict"]) >= {"gain", "low", "share", "is_better"}
+    assert set(metrics["finetune"]["verdict"]) >= {"gain", "low", "alpha", "is_better"}
     with open(tuned.folder / "results.csv", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["epoch", "train_loss", "train_accuracy", "val_loss", "val_accuracy", "val_f1_macro", "lr",

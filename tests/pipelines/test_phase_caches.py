@@ -50,7 +50,7 @@ class FakeSources:
 
     def __init__(self, room: int, checkpoints: Checkpoints) -> None:
         self.checkpoints = checkpoints
-        cache = SimpleNamespace(room_bytes=lambda: room)
+        cache = SimpleNamespace(free_bytes=lambda: room)
         self.sources = SimpleNamespace(cache=cache, phases=phase_rows(), phase_bytes=self.phase_bytes)
         self.sources.row_bytes = lambda plan: sum(self.phase_bytes(plan))
 
@@ -79,7 +79,7 @@ def test_large_phases_use_earliest_cut(tmp_path: Path) -> None:
     plan, decision, rows = fitted(299_000_000, tmp_path)
     assert (plan, rows.is_on) == (PLAN, False)  # as many views as before
     assert (decision.value, decision.reason) == ("one", DecisionReason.PHASES_TOO_LARGE)
-    assert (decision.evidence["room_bytes"], decision.evidence["cut"]) == (299_000_000, "stage6")
+    assert (decision.evidence["free_bytes"], decision.evidence["cut"]) == (299_000_000, "stage6")
     plan, _, rows = fitted(120_000_000, tmp_path / "less")
     assert (plan.num_views, plan.is_cached, rows.is_on) == (2, True, False)
 

@@ -313,7 +313,7 @@ def test_one_folder_fills_at_most_half(tmp_path: Path) -> None:
 def test_at_most_half_of_free_space_is_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache_module, "free_bytes", lambda folder: 1000)
     cache = Cache(tmp_path)
-    assert cache.room_bytes() == 500
+    assert cache.free_bytes() == 500
     assert RowStore(cache.folder("decoded"), cache).put(rows_of(500))
     assert not RowStore(cache.folder("decoded"), cache).put(rows_of(501, start=1))
 

@@ -20,7 +20,7 @@ from headstart.training.loop import Training, predict_logits
 from headstart.training.network import interpolate
 from headstart.training.optim import OPTIMIZERS, SCHEDULES, factor_at
 from headstart.training.plan import parse_unfreeze
-from headstart.training.probe_comparison import SHARES, PairedLogits, compare_to_probe
+from headstart.training.probe_comparison import ALPHAS, PairedLogits, compare_to_probe
 
 
 def make_training(**changes: Any) -> Training:
@@ -267,20 +267,20 @@ class TestComparison:
             base = rng.normal(size=(120, 3)) + 1.5 * np.eye(3)[ids]
             one = base + 0.3 * rng.normal(size=base.shape)
             two = base + 0.3 * rng.normal(size=base.shape)
-            tuned = np.stack([one + s * (two - one) for s in SHARES])
+            tuned = np.stack([one + s * (two - one) for s in ALPHAS])
             folds = make_folds(ids, 3, seed=trial)
             # Interpolation averages the noise of two probes, a real gain; compare without it.
-            accepted += compare_to_probe(PairedLogits(one, tuned[-1:], ids, folds, shares=(1.0,)), seed=trial).is_better
+            accepted += compare_to_probe(PairedLogits(one, tuned[-1:], ids, folds, alphas=(1.0,)), seed=trial).is_better
         assert accepted <= 40
 
     def test_real_gain_is_accepted(self) -> None:
         rng = np.random.default_rng(0)
         ids = rng.integers(0, 3, 150)
         probe = rng.normal(size=(150, 3)) + np.eye(3)[ids]
-        tuned = np.stack([probe + s * 1.5 * np.eye(3)[ids] for s in SHARES])
+        tuned = np.stack([probe + s * 1.5 * np.eye(3)[ids] for s in ALPHAS])
         verdict = compare_to_probe(PairedLogits(probe, tuned, ids, np.zeros(150, dtype=np.int64)))
         assert verdict.is_better
-        assert verdict.share == 1.0
+        assert verdict.alpha == 1.0
         assert verdict.accuracy_gain > 0
         assert 0 < verdict.low < verdict.gain < verdict.high
         assert not verdict.is_worse
@@ -289,13 +289,13 @@ class TestComparison:
         rng = np.random.default_rng(0)
         ids = rng.integers(0, 3, 150)
         probe = rng.normal(size=(150, 3)) + 3 * np.eye(3)[ids]
-        tuned = np.stack([probe - s * 4 * np.eye(3)[ids] for s in SHARES])
+        tuned = np.stack([probe - s * 4 * np.eye(3)[ids] for s in ALPHAS])
         verdict = compare_to_probe(PairedLogits(probe, tuned, ids, make_folds(ids, 3)))
-        assert (verdict.is_better, verdict.share, verdict.gain) == (False, 0.0, 0.0)
+        assert (verdict.is_better, verdict.alpha, verdict.gain) == (False, 0.0, 0.0)
         np.testing.assert_allclose(verdict.logits, probe, rtol=1e-6)
         comparison = compare_to_probe(PairedLogits(probe, tuned, ids, make_folds(ids, 3)), is_probe_allowed=False)
         assert not comparison.is_better
-        assert comparison.share > 0
+        assert comparison.alpha > 0
         assert comparison.gain < comparison.high < 0
         assert comparison.is_worse
         assert comparison.to_json()["is_worse"] is True
@@ -305,7 +305,7 @@ class TestComparison:
         rng = np.random.default_rng(0)
         ids = rng.integers(0, 3, 150)
         probe = rng.normal(size=(150, 3)) + np.eye(3)[ids]
-        tuned = np.stack([probe] * len(SHARES))
+        tuned = np.stack([probe] * len(ALPHAS))
         verdict = compare_to_probe(PairedLogits(probe, tuned, ids, make_folds(ids, 3)))
         assert not verdict.is_better
         assert not verdict.is_worse
@@ -316,10 +316,10 @@ class TestComparison:
             ids = rng.integers(0, 3, 40)
             probe = rng.normal(size=(40, 3)) + np.eye(3)[ids]
             end = probe + rng.normal(0, 1.0, size=probe.shape)
-            tuned = np.stack([probe + s * (end - probe) for s in SHARES])
+            tuned = np.stack([probe + s * (end - probe) for s in ALPHAS])
             verdict = compare_to_probe(PairedLogits(probe, tuned, ids, make_folds(ids, 3)), seed=seed)
             assert verdict.best_gain >= max(0.0, verdict.gain) - 1e-12
-            assert (verdict.best_gain > 0) == (verdict.share > 0)
+            assert (verdict.best_gain > 0) == (verdict.alpha > 0)
 
     def test_groups_widen_the_interval(self) -> None:
         rng = np.random.default_rng(0)
@@ -328,8 +328,8 @@ class TestComparison:
         effect = rng.normal(0.3, 1.0, 10)[groups]
         probe = rng.normal(size=(200, 2)) + np.eye(2)[ids]
         tuned = (probe + (effect[:, None] * np.eye(2)[ids]))[None]
-        plain = compare_to_probe(PairedLogits(probe, tuned, ids, np.zeros(200), shares=(1.0,)))
-        grouped = compare_to_probe(PairedLogits(probe, tuned, ids, np.zeros(200), groups=groups, shares=(1.0,)))
+        plain = compare_to_probe(PairedLogits(probe, tuned, ids, np.zeros(200), alphas=(1.0,)))
+        grouped = compare_to_probe(PairedLogits(probe, tuned, ids, np.zeros(200), groups=groups, alphas=(1.0,)))
         assert grouped.low < plain.low
         assert grouped.accuracy_error > plain.accuracy_error
 
@@ -353,7 +353,7 @@ class TestComparison:
             order.append(held)
         index = np.concatenate(order)
         verdict = compare_to_probe(
-            PairedLogits(np.concatenate(probe), np.concatenate(tuned)[None], ids[index], folds[index], shares=(1.0,))
+            PairedLogits(np.concatenate(probe), np.concatenate(tuned)[None], ids[index], folds[index], alphas=(1.0,))
         )
         accuracy = float((np.concatenate(tuned).argmax(1) == ids[index]).mean())
         assert abs(accuracy - 1 / 3) < 3.5 * np.sqrt(2 / 9 / 90)

@@ -12,7 +12,7 @@ from tiny_networks import PLAN, MemorySource, Owner, make_net, make_task
 
 from headstart.training.batch_sources import SizedSource
 from headstart.training.loop import Training, normalized_rows
-from headstart.training.probe_comparison import SHARES, PairedLogits, compare_to_probe
+from headstart.training.probe_comparison import ALPHAS, PairedLogits, compare_to_probe
 
 
 class Recording:
@@ -76,7 +76,7 @@ def test_best_of_several_plans_is_rarely_accepted_by_chance(arms: int) -> None:
         ids = (p.cumsum(axis=1) < rng.random((60, 1))).sum(axis=1).clip(max=2)
         folds = np.arange(60) % 3
         ends = truth + 0.2 * rng.normal(size=(arms, 60, 3))
-        ways = [np.stack([truth + s * (end - truth) for s in SHARES]) for end in ends]
+        ways = [np.stack([truth + s * (end - truth) for s in ALPHAS]) for end in ends]
         first = folds == 0
         gains = [
             compare_to_probe(PairedLogits(truth[first], w[:, first], ids[first], folds[first]), seed=trial).best_gain

@@ -56,14 +56,14 @@ class PlanChoice:
         num_folds: Number of folds.
         num_used: Number of these folds that are trained before the final training.
         decisions: Decisions to show and record.
-        unshown: Decisions to record only, after the others.
+        hidden_decisions: Decisions to record only, after the others.
     """
 
     plan: FinetunePlan | None
     num_folds: int = 0
     num_used: int = 0
     decisions: tuple[Decision, ...] = ()
-    unshown: tuple[Decision, ...] = ()
+    hidden_decisions: tuple[Decision, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -137,9 +137,9 @@ def select_candidate(resolved: ResolvedConfig, trials: HeldOutTrainer, deadline:
     decisions.append(Decision("finetune.candidate", candidate, DecisionReason.PILOTS_COMPARED, evidence=evidence))
     chosen = [Decision(n, v, DecisionReason.PILOTS_COMPARED, evidence=evidence) for n, v in candidate.items()]
     chosen.append(Decision("epochs", best.plan.epochs, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
-    unshown = [d for d in chosen if not resolved.is_explicit(d.setting)]
+    hidden_decisions = [d for d in chosen if not resolved.is_explicit(d.setting)]
     if not len(trials.val) and resolved.settings.folds is None:
-        unshown.append(Decision("folds", NUM_FOLDS, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
+        hidden_decisions.append(Decision("folds", NUM_FOLDS, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
     left = journal.once("seconds_left_after_pilots", lambda: deadline - time.monotonic())
     num_used = trial.num_folds
     if not len(trials.val):
@@ -147,7 +147,7 @@ def select_candidate(resolved: ResolvedConfig, trials: HeldOutTrainer, deadline:
     if num_used != trial.num_folds:
         times = {"left_seconds": left, "image_seconds": best.image_s, "num_folds": NUM_FOLDS}
         decisions.append(Decision("finetune.folds", num_used, DecisionReason.FOLDS_FIT_BUDGET, evidence=times))
-    return PlanChoice(best.plan, NUM_FOLDS, num_used, tuple(decisions), tuple(unshown))
+    return PlanChoice(best.plan, NUM_FOLDS, num_used, tuple(decisions), tuple(hidden_decisions))
 
 
 def keep_probe(
@@ -279,7 +279,7 @@ def _with_more_views(
         cuts = {p.train_from: s["view_s"] for p, s in zip(plans, speeds, strict=True)}
         more = int(0.5 * spare_s / max(SAFETY * num * sum(cuts.values()), 1e-9))
         row = max(trainer.sources.row_bytes(p) for p in plans) * num * len(cuts)
-        return min(plans[0].epochs, now + min(more, trainer.sources.cache.room_bytes() // max(row, 1) - now - 1))
+        return min(plans[0].epochs, now + min(more, trainer.sources.cache.free_bytes() // max(row, 1) - now - 1))
 
     views = trainer.checkpoints.once("num_views", number)  # journaled: free space differs when a run is resumed
     if views <= now or not all(p.is_cached for p in plans):

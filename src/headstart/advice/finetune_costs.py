@@ -15,7 +15,7 @@ import numpy as np
 from headstart.preprocessing.augmentation import parse_augment
 from headstart.training.loop import EpochRecord, Training
 from headstart.training.plan import FinetunePlan
-from headstart.training.probe_comparison import SHARES
+from headstart.training.probe_comparison import ALPHAS
 
 if TYPE_CHECKING:
     from headstart.probe.linear import LinearHead
@@ -93,7 +93,7 @@ def training_s(plan: FinetunePlan, image_s: float, num_train: int, num_held: int
         num_held: Images scored after every epoch, and at every interpolation factor at the end.
     """
     passes = plan.epochs + (_FORWARD if plan.refit_head else 0.0)
-    scored = _FORWARD * (plan.epochs + (len(SHARES) if plan.starts_as_probe else 1))
+    scored = _FORWARD * (plan.epochs + (len(ALPHAS) if plan.starts_as_probe else 1))
     return image_s * (passes * num_train + scored * num_held)
 
 

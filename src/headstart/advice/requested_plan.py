@@ -33,7 +33,7 @@ def requested_plan(resolved: ResolvedConfig, trials: HeldOutTrainer, deadline: f
         resolved, trainer, make_plan(resolved, strategy, trainer.backbone.cut_for(), num, trials.num_classes)
     )
     plan, decisions = adapted.plan, list(adapted.decisions)
-    unshown: list[Decision] = []
+    hidden_decisions: list[Decision] = []
     journal, head = trainer.checkpoints, trials.start_head(plan)
     if settings.finetune.precision == "auto":
         precision, speedup = journal.once("precision", lambda: measure_precision(trainer, plan, head, num))
@@ -41,7 +41,7 @@ def requested_plan(resolved: ResolvedConfig, trials: HeldOutTrainer, deadline: f
         if speedup is None:
             reason = DecisionReason.TRAINING_TOO_SHORT_TO_MEASURE
         decision = Decision("finetune.precision", precision, reason, evidence={"speedup": speedup})
-        (unshown if precision == "float32" else decisions).append(decision)
+        (hidden_decisions if precision == "float32" else decisions).append(decision)
         plan = plan.with_(precision=precision)
     folds, num_used = settings.folds or _HELD_OUT, settings.folds or 1
     if settings.time_budget is not None:
@@ -60,7 +60,7 @@ def requested_plan(resolved: ResolvedConfig, trials: HeldOutTrainer, deadline: f
             return keep_probe(trials, reason, evidence, decisions, why="budget", left_seconds=max(left, 0.0))
         decisions.append(Decision("epochs", epochs, DecisionReason.EPOCHS_FIT_BUDGET, evidence=evidence))
         plan = plan.with_(epochs=epochs, num_views=epochs if plan.is_from_pixels else min(plan.num_views, epochs))
-    return PlanChoice(plan, folds, num_used, tuple(decisions), tuple(unshown))
+    return PlanChoice(plan, folds, num_used, tuple(decisions), tuple(hidden_decisions))
 
 
 def _parts(trials: HeldOutTrainer, plan: FinetunePlan) -> list[tuple[int, int]]:

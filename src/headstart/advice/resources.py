@@ -79,7 +79,7 @@ def _decide_phases(trainer: FinetuneTrainer, plan: FinetunePlan, num: int) -> tu
         rows.is_on = False
         problem: Evidence = {"cut": plan.train_from, "wanted_cuts": [cut for _, cut in cuts]}
         return (Decision("finetune.phases", "one", DecisionReason.PHASES_CANNOT_BE_CUT, evidence=problem),)
-    room = sources.cache.room_bytes()
+    room = sources.cache.free_bytes()
     # Decided once: a resumed run must use the same rows.
     rows.is_on = trainer.checkpoints.once("phases", lambda: sum(sizes) <= room)
     evidence: Evidence = {
@@ -87,7 +87,7 @@ def _decide_phases(trainer: FinetuneTrainer, plan: FinetunePlan, num: int) -> tu
             {"start": share, "cut": cut, "needed_bytes": int(size)}
             for (share, cut), size in zip(cuts, sizes, strict=True)
         ],
-        "room_bytes": int(room),
+        "free_bytes": int(room),
         "cut": plan.train_from,
     }
     value, reason = (
@@ -100,11 +100,11 @@ def _fit_changes(
     resolved: ResolvedConfig, trainer: FinetuneTrainer, plan: FinetunePlan, num: int
 ) -> tuple[dict[str, Any], Evidence]:
     """Return the changes of a plan that does not fit the disk, and the sizes."""
-    room = trainer.sources.cache.room_bytes()
+    room = trainer.sources.cache.free_bytes()
     wanted = trainer.sources.row_bytes(plan) * num * (plan.num_views + 1)
     if wanted <= room:
         return {}, {}
-    sizes: Evidence = {"needed_bytes": int(wanted), "room_bytes": int(room)}
+    sizes: Evidence = {"needed_bytes": int(wanted), "free_bytes": int(room)}
     candidates = [plan]
     if plan.strategy == "finetune" and not (resolved.is_explicit("train_from") or resolved.is_explicit("unfreeze")):
         candidates.append(plan.with_(train_from=trainer.backbone.cut("last-1")))

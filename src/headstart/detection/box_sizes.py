@@ -105,12 +105,12 @@ def choose_size(boxes: Sequence[Boxes], sizes_hw: NDArray[np.int64], spec: Image
     """
     sides = short_sides(boxes, sizes_hw, spec.with_(size_hw=(320, 320)))
     small = float(np.quantile(sides, _SMALL_FRACTION)) if len(sides) else 320.0
-    return 416 if small < 32.0 else 320, {"share_smaller": _SMALL_FRACTION, "side_pixels": small, "image_size": 320}
+    return 416 if small < 32.0 else 320, {"smaller_fraction": _SMALL_FRACTION, "side_pixels": small, "image_size": 320}
 
 
 def choose_finest(boxes: Sequence[Boxes], sizes_hw: NDArray[np.int64], spec: ImageSpec) -> tuple[int, Evidence]:
     """Return the stride of the finest pyramid level (a box spans three anchor points), and the box sizes behind it."""
     sides = short_sides(boxes, sizes_hw, spec)
     small = float(np.quantile(sides, _SMALL_FRACTION)) if len(sides) else float(max(spec.size_hw))
-    evidence: Evidence = {"share_smaller": _SMALL_FRACTION, "side_pixels": small, "image_size": max(spec.size_hw)}
+    evidence: Evidence = {"smaller_fraction": _SMALL_FRACTION, "side_pixels": small, "image_size": max(spec.size_hw)}
     return 16 if small >= 48.0 else 8, evidence

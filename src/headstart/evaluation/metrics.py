@@ -97,7 +97,7 @@ def evaluate(
         findings.append(Finding(FindingKind.INTERVAL_NOT_MEASURABLE, Severity.WARNING, evidence))
     if unscorable is not None and unscorable.any():
         evidence = {"count": int(unscorable.sum())}
-        findings.append(Finding(FindingKind.UNMEASURABLE_IMAGES, Severity.WARNING, evidence))
+        findings.append(Finding(FindingKind.UNSCORABLE_IMAGES, Severity.WARNING, evidence))
     class_weight = np.where(support > 0, 1.0 / np.maximum(support, 1), 0.0)[truth]  # (N,)
     bias, bias_balanced = 0.0, 0.0
     if candidates is not None:

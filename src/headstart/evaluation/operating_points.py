@@ -36,14 +36,14 @@ class OperatingPoint:
 
     Attributes:
         threshold: On the probability of the predicted class.
-        share_accepted: Coverage: fraction of images accepted, in [0, 1].
+        coverage: Fraction of images accepted, in [0, 1].
         num_accepted: Accepted scored images.
         error: Error rate of the accepted images.
         error_bound: Simultaneous 95 % upper bound of the error rate; None with too few groups.
     """
 
     threshold: float
-    share_accepted: float
+    coverage: float
     num_accepted: int
     error: float
     error_bound: float | None

@@ -173,8 +173,8 @@ def _pair(e: E) -> str:
             "more variety or more images."
         )
     return (
-        f"{e['count']} of the {e['num_errors']} errors are between these two, {percent(e['share'])} of their images. "
-        f"{why} If the distinction is not needed, merge the classes."
+        f"{e['count']} of the {e['num_errors']} errors are between these two, {percent(e['fraction'])} of their "
+        f"images. {why} If the distinction is not needed, merge the classes."
     )
 
 

@@ -63,8 +63,8 @@ TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = 
         f"more than {e['threshold']}"
     ),
     DecisionReason.BOX_SIZES: lambda e: (
-        f"{percent(1 - e['share_smaller'], 0)} of the boxes measure at least {e['side_pixels']:.0f} pixels each way at "
-        f"{e['image_size']} pixels"
+        f"{percent(1 - e['smaller_fraction'], 0)} of the boxes measure at least {e['side_pixels']:.0f} pixels each way "
+        f"at {e['image_size']} pixels"
     ),
     DecisionReason.BUDGET_SPENT: lambda e: (
         f"{duration(e['spent_seconds'])} of {duration(e['budget_seconds'])} spent on the probe, {_reserved(e)}"
@@ -76,7 +76,7 @@ TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = 
         f"{duration(e['left_seconds'])} left, too short for a trial; {_reserved(e)}"
     ),
     DecisionReason.CACHE_TOO_SMALL: lambda e: (
-        f"stored views need {_megabytes(e['needed_bytes'])}, {_megabytes(e['room_bytes'])} of the cache are free"
+        f"stored views need {_megabytes(e['needed_bytes'])}, {_megabytes(e['free_bytes'])} of the cache are free"
     ),
     DecisionReason.EPOCHS_FIT_BUDGET: lambda e: (
         f"{duration(e['left_seconds'])} left, {_milliseconds(e['image_seconds'])} per image and epoch"
@@ -98,7 +98,7 @@ TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = 
     ),
     DecisionReason.PHASES_FIT_CACHE: lambda e: f"each phase trains from its own cached activations: {_phase_sizes(e)}",
     DecisionReason.PHASES_TOO_LARGE: lambda e: (
-        f"all phases train from {e['cut']}: {_megabytes(e['room_bytes'])} free, needed: {_phase_sizes(e)}"
+        f"all phases train from {e['cut']}: {_megabytes(e['free_bytes'])} free, needed: {_phase_sizes(e)}"
     ),
     DecisionReason.PILOTS_COMPARED: lambda e: f"log-loss of the pilots against the probe: {_pilots(e)}",
     DecisionReason.PRECISIONS_COMPARED: lambda e: f"bfloat16 is {e['speedup']:.2f} times as fast as float32",

@@ -60,10 +60,10 @@ def _weak(e: E) -> str:
     if e["num_boxes"] is not None:
         boxes = pluralize(e["num_boxes"], "training box", "training boxes")
         text += f" It has only {boxes}: add images of this class first."
-    if e["share_small"] is not None:
+    if e["small_fraction"] is not None:
         text += (
-            f" {percent(e['share_small'], 0)} of its boxes have a side under 16 pixels at the input size: try a larger "
-            "--image-size."
+            f" {percent(e['small_fraction'], 0)} of its boxes have a side under 16 pixels at the input size: try a "
+            "larger --image-size."
         )
     return text
 
@@ -81,7 +81,7 @@ def _loose(e: E) -> str:
 
 def _tiny(e: E) -> str:
     return (
-        f"{percent(e['share'], 0)} of the boxes have a side under 8 pixels at the input size; --image-size "
+        f"{percent(e['fraction'], 0)} of the boxes have a side under 8 pixels at the input size; --image-size "
         f"{e['better_size']} is recommended."
     )
 

@@ -96,7 +96,7 @@ EVALUATION_MESSAGES: dict[FindingKind, Render] = {
     FindingKind.SCORES_OUT_OF_FOLD: lambda e: (
         "predictions are cross-validated on the data of model selection: weaker than a test split"
     ),
-    FindingKind.UNMEASURABLE_IMAGES: lambda e: (
+    FindingKind.UNSCORABLE_IMAGES: lambda e: (
         f"{pluralize(e['count'], 'image')} of single-group classes cannot be predicted without their group and "
         f"{'counts' if e['count'] == 1 else 'count'} as wrong"
     ),
@@ -110,7 +110,7 @@ EVALUATION_SUMMARIES: dict[FindingKind, Callable[[Sequence[Mapping[str, Any]]], 
     ),
     FindingKind.DETECTION_LIMIT_REACHED: lambda es: (_detection_limit(es[0]), _detection_limit(es[0], False)),
     FindingKind.OOD_RATES: lambda es: (_ood_rates(es[0]), _ood_rates(es[0], has_interval=False)),
-    FindingKind.UNMEASURABLE_IMAGES: lambda es: (
+    FindingKind.UNSCORABLE_IMAGES: lambda es: (
         f"{pluralize(es[0]['count'], 'image')} of single-group classes count as wrong"
     ),
 }

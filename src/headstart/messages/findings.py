@@ -90,7 +90,7 @@ def _files_not_used(e: Mapping[str, Any]) -> str:
 def _groups_across_splits(e: Mapping[str, Any]) -> str:
     return (
         f"{pluralize(e['num_groups'], 'group')} ({grouping_message(e['grouping'])}) in several splits, with "
-        f"{percent(e['share_of_scored'], 0)} of the scored images: the score is not valid for new groups"
+        f"{percent(e['scored_fraction'], 0)} of the scored images: the score is not valid for new groups"
     )
 
 

@@ -76,7 +76,7 @@ SECTION_TEXTS: Mapping[ReportKind, str | Callable[[E], str]] = {
     ReportKind.CURVE_NOT_MEASURED: f"{_GAIN} was not measured in this run; `headstart report` measures it.",
     ReportKind.NO_EPOCHS_KEPT: "The run has no record of its epochs.",
     ReportKind.NO_SCORES_KEPT: "No reliability diagram: the run has no saved scores.",
-    ReportKind.NOVELTY_NOT_MEASURED: _not_measured("OOD detection was"),
+    ReportKind.OOD_NOT_MEASURED: _not_measured("OOD detection was"),
     ReportKind.LABEL_ERRORS_NOT_CHECKED: "Labels were not checked in this run.",
     ReportKind.TOO_FEW_FOR_DIAGRAM: _diagram,
     ReportKind.TOO_FEW_FOR_OPERATING_POINT: _operating,

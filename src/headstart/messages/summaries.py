@@ -226,7 +226,7 @@ _SUMMARIES: dict[FindingKind | ReadingKind, Callable[[Sequence[Mapping[str, Any]
     ),
     FindingKind.GROUPS_ACROSS_SPLITS: lambda es: (
         f"{count(es[0]['num_groups'], 'group')} on both sides of your split "
-        f"({es[0]['share_of_scored']:.0%} of the scored images)"
+        f"({es[0]['scored_fraction']:.0%} of the scored images)"
     ),
     FindingKind.GROUPS_APPLIED: lambda es: (
         f"{count(es[0]['num_groups'], 'group')} kept together ({grouping_message(es[0]['grouping'])})"

@@ -123,7 +123,7 @@ def _train(run: RunContext, trials: HeldOutTrainer) -> FinetuneOutcome:
     deadline = run.started + 60.0 * (settings.time_budget or 0.0) - FINAL_STEPS_S
     choice: PlanChoice = (requested_plan if is_requested else select_candidate)(run.resolved, trials, deadline)
     run.decide(choice.decisions)
-    run.decide(choice.unshown, is_shown=False)
+    run.decide(choice.hidden_decisions, is_shown=False)
     plan = choice.plan
     if plan is None:
         return FinetuneOutcome()
@@ -188,9 +188,9 @@ def _export(
     data, embedder, plan = probe.data, probe.embedder, trainings.plan
     net = trainer.network(plan, final.head)
     trainer.move_to_cpu(net)
-    net.load_trained(interpolate(final.result.start, final.result.end, comparison.share))
+    net.load_trained(interpolate(final.result.start, final.result.end, comparison.alpha))
     net.set_training(False)
-    temperature = 1.0 / comparison.multiplier
+    temperature = 1.0 / comparison.inverse_temperature
     head = replace(net.head.to_linear(final.head), temperature=temperature) if plan.is_linear else None
     if head is not None and plan.strategy == "head":
         path, features = str(embedder.graph.path), data.features

@@ -328,7 +328,7 @@ def _straddling(patterns: Sequence[tuple[NDArray[np.int64], GroupPattern]]) -> l
             {
                 "num_groups": p.evidence.num_straddling,
                 "grouping": p.grouping,
-                "share_of_scored": p.evidence.straddling_fraction,
+                "scored_fraction": p.evidence.straddling_fraction,
             },
         )
         for _, p in patterns

@@ -54,7 +54,7 @@ def repair_split(
     if len(needed) == 2 and not needed <= set(assignment.tolist()):
         fraction = float((split.assignment == scored).sum() / (split.assignment != "").sum())
         assignment = _redraw(samples, groups, before == "", fraction, split.seed)
-        evidence: dict[str, JsonValue] = {"num_moved": int((assignment != before).sum()), "test_share": fraction}
+        evidence: dict[str, JsonValue] = {"num_moved": int((assignment != before).sum()), "test_fraction": fraction}
         return Split(assignment, groups, "made", split.setup, split.seed, SplitReason.REPAIR_REDRAWN, evidence)
     lost: dict[str, JsonValue] = {
         side: sorted(_classes(samples, before == side) - _classes(samples, assignment == side))

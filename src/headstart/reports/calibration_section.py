@@ -86,10 +86,10 @@ def label_errors_section(record: ClassifierRecord) -> dict[str, Any]:
     if rows is None:
         return empty_section(ReportKind.LABEL_ERRORS_NOT_CHECKED)
     position = {name: i for i, name in enumerate(record.scored.names)}
-    suspects = [r for r in rows if r.get("is_label_error") == "true"]
-    held_out = sum(r.get("split") in ("val", "test") for r in suspects)
+    label_errors = [r for r in rows if r.get("is_label_error") == "true"]
+    held_out = sum(r.get("split") in ("val", "test") for r in label_errors)
     shown = []
-    for row in suspects[:_SHOWN] or list(rows)[:_LEAST_FITTING]:
+    for row in label_errors[:_SHOWN] or list(rows)[:_LEAST_FITTING]:
         image = position.get(row.get("image", ""))
         if image is None:
             continue
@@ -104,8 +104,8 @@ def label_errors_section(record: ClassifierRecord) -> dict[str, Any]:
                 "neighbors": [i for i in neighbors if i is not None],
             }
         )
-    counts = {"num_ranked": len(rows), "num_label_errors": len(suspects), "num_held_out": held_out}
-    named = [{"image": r.get("image", "")} for r in suspects]
+    counts = {"num_ranked": len(rows), "num_label_errors": len(label_errors), "num_held_out": held_out}
+    named = [{"image": r.get("image", "")} for r in label_errors]
     return {**counts, "text": label_errors_message(counts), "rows": named, "shown": shown}
 
 

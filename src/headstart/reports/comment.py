@@ -150,7 +150,12 @@ def _pair(s: ResultSummary) -> ReportFinding | None:
     if min(forward, back) < _ONE_WAY * max(forward, back):
         mostly = names if forward > back else names[::-1]
     return _problem(
-        ReportKind.TWO_CONFUSED_CLASSES, classes=names, count=num_pair, num_errors=errors, share=fraction, mostly=mostly
+        ReportKind.TWO_CONFUSED_CLASSES,
+        classes=names,
+        count=num_pair,
+        num_errors=errors,
+        fraction=fraction,
+        mostly=mostly,
     )
 
 

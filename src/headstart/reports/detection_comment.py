@@ -62,7 +62,7 @@ def _weak_classes(report: Mapping[str, Any]) -> list[ReportFinding]:
             "ap50": value,
             "best_ap50": best,
             "num_boxes": num_boxes if num_boxes is not None and num_boxes < _FEW else None,
-            "share_small": _share_small(report, name),
+            "small_fraction": _share_small(report, name),
         }
         findings.append(_problem(ReportKind.WEAK_CLASS, **evidence))
     return findings
@@ -102,4 +102,4 @@ def _tiny(report: Mapping[str, Any]) -> list[ReportFinding]:
     fraction, better = sizes.get("tiny_fraction") or 0.0, sizes.get("better_size")
     if fraction <= 0.2 or not better:
         return []
-    return [_problem(ReportKind.TINY_BOXES, share=fraction, better_size=better)]
+    return [_problem(ReportKind.TINY_BOXES, fraction=fraction, better_size=better)]

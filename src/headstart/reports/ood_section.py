@@ -26,7 +26,7 @@ def ood_section(record: ClassifierRecord, where: NDArray[np.int64]) -> dict[str,
     """
     section = _measured(record, "ood")
     if section is None:
-        return empty_section(ReportKind.NOVELTY_NOT_MEASURED)
+        return empty_section(ReportKind.OOD_NOT_MEASURED)
     section["text"] = false_alarms_message(section)
     section["noticed"] = new_class_message(section, len(record.class_names))
     ood_score = record.scored.ood_score

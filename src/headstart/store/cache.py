@@ -54,7 +54,7 @@ class Cache:
         text = "/".join(str(value) for value in identity)
         return self.root / part / hashlib.sha256(text.encode()).hexdigest()[:32]
 
-    def room_bytes(self) -> int:
+    def free_bytes(self) -> int:
         """Return how many bytes one folder may use: half of the size limit, but at most half of the free disk space."""
         return min(self.limit_bytes // _SHARE, free_bytes(self.root) // 2)
 

@@ -151,7 +151,7 @@ class HeldOutTrainer:
             self.data.labels(trainings.samples),
             trainings.folds,
             self.data.split.groups_of(trainings.samples),
-            trainings.results[0].shares,
+            trainings.results[0].alphas,
             self._sample_weights(trainings.samples),
         )
         return compare_to_probe(paired, is_probe_allowed=is_probe_allowed, seed=self.settings.seed)

@@ -40,7 +40,7 @@ class TrainingResult:
 
     Attributes:
         logits: (A, M, K) of the validation images at each interpolation factor; None without any.
-        shares: The A interpolation factors.
+        alphas: The A interpolation factors.
         start, end: Trained tensors before and after.
         records: One per epoch.
         is_diverged: Whether the loss diverged; `end` is then the last good state.
@@ -49,7 +49,7 @@ class TrainingResult:
     """
 
     logits: NDArray[np.float32] | None
-    shares: tuple[float, ...]
+    alphas: tuple[float, ...]
     start: dict[str, Any]
     end: dict[str, Any]
     records: tuple[EpochRecord, ...]
@@ -112,7 +112,7 @@ def write_result(result: TrainingResult) -> TrainingState:
     if result.logits is not None:
         tensors["logits"] = torch.from_numpy(result.logits)
     values = {
-        "shares": list(result.shares),
+        "alphas": list(result.alphas),
         "records": [asdict(r) for r in result.records],
         "is_diverged": result.is_diverged,
         "best_epoch": result.best_epoch,
@@ -132,7 +132,7 @@ def read_result(snapshot: TrainingState) -> TrainingResult:
     logits = snapshot.tensors.get("logits")
     return TrainingResult(
         None if logits is None else logits.numpy(),
-        tuple(values["shares"]),
+        tuple(values["alphas"]),
         part("start"),
         part("end"),
         tuple(EpochRecord(**r) for r in values["records"]),

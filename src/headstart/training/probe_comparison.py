@@ -16,12 +16,19 @@ from headstart.errors import InvalidEvaluationError
 from headstart.types.codes import JsonValue
 from headstart.types.records import Features
 
-__all__ = ["MULTIPLIERS", "SHARES", "PairedLogits", "ProbeComparison", "compare_to_probe", "refuse_finetuned_features"]
+__all__ = [
+    "ALPHAS",
+    "INVERSE_TEMPERATURES",
+    "PairedLogits",
+    "ProbeComparison",
+    "compare_to_probe",
+    "refuse_finetuned_features",
+]
 
-SHARES = (0.25, 0.5, 0.75, 1.0)
+ALPHAS = (0.25, 0.5, 0.75, 1.0)
 """Candidate interpolation factors between the probe (0) and the fine-tuned network (1)."""
 
-MULTIPLIERS = (0.35, 0.5, 0.7, 0.85, 1.0, 1.2)
+INVERSE_TEMPERATURES = (0.35, 0.5, 0.7, 0.85, 1.0, 1.2)
 """Candidate factors on the fine-tuned logits (inverse temperatures)."""
 
 _CONFIDENCE = 0.8  # one-sided
@@ -38,8 +45,8 @@ class ProbeComparison:
         low, high: Lower and upper end of the one-sided 80 % intervals of the gain.
         accuracy_gain: Difference of accuracy, in [-1, 1].
         accuracy_error: Its standard error.
-        share: The interpolation factor that is best on all images, 0 for the probe.
-        multiplier: The factor on the logits selected with it.
+        alpha: The interpolation factor that is best on all images, 0 for the probe.
+        inverse_temperature: The factor on the logits selected with it.
         is_better: Whether the fine-tuned network is significantly better.
         num_samples: Images compared.
         best_gain: The gain at that factor and temperature on the same images. Selection biases it, but it is less noisy
@@ -52,8 +59,8 @@ class ProbeComparison:
     high: float
     accuracy_gain: float
     accuracy_error: float
-    share: float
-    multiplier: float
+    alpha: float
+    inverse_temperature: float
     is_better: bool
     num_samples: int
     best_gain: float
@@ -76,11 +83,11 @@ class PairedLogits:
 
     Attributes:
         probe: (N, K) of the fold's own probe, temperature applied.
-        tuned: (A, N, K) of the network at each of `shares`.
+        tuned: (A, N, K) of the network at each of `alphas`.
         class_ids: (N,) labels.
         folds: (N,) fold of each image; one fold is split into halves (groups kept whole).
         groups: (N,) group ids; groups are resampled as a whole.
-        shares: The A interpolation factors; (1,) without interpolation.
+        alphas: The A interpolation factors; (1,) without interpolation.
         sample_weights: (N,) weights, where classes are weighted.
     """
 
@@ -89,7 +96,7 @@ class PairedLogits:
     class_ids: Ids
     folds: Ids
     groups: Ids | None = None
-    shares: Sequence[float] = SHARES
+    alphas: Sequence[float] = ALPHAS
     sample_weights: NDArray[np.floating] | None = None
 
 
@@ -101,7 +108,7 @@ def compare_to_probe(paired: PairedLogits, *, is_probe_allowed: bool = True, see
         is_probe_allowed: Whether factor 0 is a candidate; False for a requested model.
         seed: Random seed of halves and bootstrap.
     """
-    class_ids, shares, num = paired.class_ids, paired.shares, len(paired.class_ids)
+    class_ids, alphas, num = paired.class_ids, paired.alphas, len(paired.class_ids)
     rng = np.random.default_rng(seed)
     units = np.arange(num) if paired.groups is None else np.unique(paired.groups, return_inverse=True)[1]
     weights = np.ones(num) if paired.sample_weights is None else np.asarray(paired.sample_weights, dtype=np.float64)
@@ -109,7 +116,7 @@ def compare_to_probe(paired: PairedLogits, *, is_probe_allowed: bool = True, see
     if parts.max() == 0:  # one fold: two halves
         side = rng.permutation(np.arange(units.max() + 1) % 2)
         parts = side[units]
-    candidates = [(0, 1.0), *((a + 1, m) for a in range(len(shares)) for m in MULTIPLIERS)]
+    candidates = [(0, 1.0), *((a + 1, m) for a in range(len(alphas)) for m in INVERSE_TEMPERATURES)]
     every = [np.asarray(paired.probe, dtype=np.float64), *np.asarray(paired.tuned, dtype=np.float64)]
     losses = np.stack([_losses(m * every[a], class_ids) for a, m in candidates])  # (C, N)
     hits = np.stack([z.argmax(axis=1) == class_ids for z in every])  # (A + 1, N)
@@ -135,8 +142,8 @@ def compare_to_probe(paired: PairedLogits, *, is_probe_allowed: bool = True, see
         high=float(high),
         accuracy_gain=accuracy_gain,
         accuracy_error=error,
-        share=0.0 if candidates[best][0] == 0 else float(shares[candidates[best][0] - 1]),
-        multiplier=candidates[best][1],
+        alpha=0.0 if candidates[best][0] == 0 else float(alphas[candidates[best][0] - 1]),
+        inverse_temperature=candidates[best][1],
         is_better=bool(low > 0.0 and accuracy_gain >= -error and candidates[best][0] > 0),
         num_samples=num,
         best_gain=float((pooled[0] - pooled[best]) / max(float(weights.sum()), 1e-12)),

@@ -27,7 +27,7 @@ from headstart.training.jobs import (
 from headstart.training.loop import EpochRecord, Training, normalized_rows, predict_logits
 from headstart.training.network import FinetunedNetwork, HeadModule, RandomHead, SelfContainedNetwork, interpolate
 from headstart.training.plan import FinetunePlan
-from headstart.training.probe_comparison import SHARES
+from headstart.training.probe_comparison import ALPHAS
 from headstart.types.codes import NoteKind
 
 __all__ = ["FinetuneTrainer", "Refit"]
@@ -223,7 +223,7 @@ class FinetuneTrainer:
     def _result(self, training: Training, frozen_before: str, refit: Refit | None) -> TrainingResult:
         net, val, source = training.net, training.val, training.source
         end = net.copy_trained()
-        fractions = SHARES if training.plan.starts_as_probe else (1.0,)
+        alphas = ALPHAS if training.plan.starts_as_probe else (1.0,)
         if refit is not None:
             rows = normalized_rows(net, source, training.train, device=self.device)
             net.head.move_to(*refit(rows, training.train), fraction=_REFIT_FRACTION)
@@ -231,8 +231,8 @@ class FinetuneTrainer:
         logits = None
         if val is not None and len(val):
             parts = []
-            for fraction in fractions:
-                net.load_trained(interpolate(training.start, end, fraction))
+            for alpha in alphas:
+                net.load_trained(interpolate(training.start, end, alpha))
                 parts.append(predict_logits(net, source, val, device=self.device))
             net.load_trained(end)
             logits = np.stack(parts)
@@ -242,7 +242,7 @@ class FinetuneTrainer:
             values = [sign * (getattr(r, training.plan.monitor) or 0.0) for r in training.records]
             best = int(np.argmin(values)) + 1
         return TrainingResult(
-logits, fractions, training.start, end, tuple(training.records), training.is_diverged, best,
+logits, alphas, training.start, end, tuple(training.records), training.is_diverged, best,
             frozen_before, net.frozen_digest(),
         )  # fmt: skip
 

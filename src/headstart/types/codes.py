@@ -186,7 +186,7 @@ class FindingKind(StrEnum):
     SCORES_OF_TRAINING_IMAGES = "scores_of_training_images"
     SHORTCUT = "shortcut"
     SINGLE_CLASS = "single_class"
-    UNMEASURABLE_IMAGES = "unmeasurable_images"
+    UNSCORABLE_IMAGES = "unscorable_images"
     UNREADABLE_FILES = "unreadable_files"
 
 

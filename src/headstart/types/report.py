@@ -71,7 +71,7 @@ class ReportKind(StrEnum):
     IMAGES_LEFT_OUT = "images_left_out"
     NO_EPOCHS_KEPT = "no_epochs_kept"
     NO_SCORES_KEPT = "no_scores_kept"
-    NOVELTY_NOT_MEASURED = "novelty_not_measured"
+    OOD_NOT_MEASURED = "ood_not_measured"
     LABEL_ERRORS_NOT_CHECKED = "label_errors_not_checked"
     TOO_FEW_FOR_DIAGRAM = "too_few_for_diagram"
     TOO_FEW_FOR_OPERATING_POINT = "too_few_for_operating_point"

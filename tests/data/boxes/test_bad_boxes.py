@@ -310,7 +310,7 @@ def test_problems_are_counted_by_kind_with_losses_first() -> None:
 
 def test_findings_about_files_with_any_name_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     voc_folder(tmp_path, a=[GOOD], b=[("dog", (1, 1, 30, 30))])
-    evidence = {"num_groups": 2, "grouping": {"grouped_by": "folder", "name": "folder"}, "share_of_scored": 0.5}
+    evidence = {"num_groups": 2, "grouping": {"grouped_by": "folder", "name": "folder"}, "scored_fraction": 0.5}
     across = Finding(FindingKind.GROUPS_ACROSS_SPLITS, Severity.ERROR, evidence)
     image_report = DatasetReport(2, "VOC XML", {}, {}, findings=(across,))
     monkeypatch.setattr("headstart.quality.box_inspection.inspect_dataset", lambda *_, **__: image_report)
