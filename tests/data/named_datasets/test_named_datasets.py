@@ -1,0 +1,111 @@
+"""Test published datasets by name: `check` reads them right, or asks and its first suggestion does."""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+from pathlib import Path
+
+import competition_datasets
+import medical_datasets
+import object_datasets
+import pytest
+from dataset_files import DATASETS, Counts, Files, NamedDataset
+from typer.testing import CliRunner
+
+from headstart.cli.main import app
+from headstart.errors import HeadstartError
+
+assert competition_datasets
+assert medical_datasets
+assert object_datasets
+
+WRONG: dict[str, str] = {
+    "imagenet_kaggle": "cells `n01440764 1 1 7 7` are taken for class names",
+    "cifar10_kaggle": "`1` of trainLabels.csv is found in train/ and test/, though the table names train",
+    "mnist_npz": "arrays are not read",
+    "fashion_mnist_csv": "tables of pixels are not recognized",
+    "flowers102": "MATLAB files beside images are not read, and the first suggestion gives one class `image`",
+    "oxford_pets": "annotations/list.txt is not looked for",
+    "stanford_cars": "folders that only store images become classes; MATLAB files beside images are not read",
+    "dtd": "numbered lists of splits (labels/train1.txt) are not used and not named",
+    "eurosat_kaggle": "EuroSAT and EuroSATallBands become classes in the first suggestion",
+    "resisc45": "lists with a prefix (resisc45-train.txt) are not used and not named",
+    "gtsrb": "the table of the test split is used and the training folders are not",
+    "svhn": "arrays are not read",
+    "tiny_imagenet": "val/val_annotations.txt is not looked for",
+    "places365": "categories_places365.txt is taken for a list of images",
+    "sun397": "initial letters become classes, though ClassName.txt names the paths of the classes",
+    "dogs_vs_cats": "train and test1 become classes",
+    "dogs_vs_cats_zip": "archives in an archive are not read",
+    "plantvillage": "color, grayscale and segmented become classes in the first suggestion",
+    "plant_pathology_2021": "cells with several labels become classes if few rows have them",
+    "isic2018": "folders that only store images become classes; tables in folders of their own are not looked for",
+    "nih_chest_xray": "Patient ID becomes the class; the column `Finding Labels` is not recognized",
+    "kermany_oct": "a copy in a folder with another name becomes a class",
+}
+"""Datasets that are read wrong today, with the reason."""
+
+_VALUE = r"(?:'[^']*'|(?!(?:if|for|to|or|and)\b)[^\s',;]+)"
+_SUGGESTION = re.compile(rf"--[a-z][a-z-]* {_VALUE}(?: --[a-z][a-z-]* {_VALUE})*")
+_IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".tif")
+
+
+def is_image(name: str) -> bool:
+    """Return whether a path is that of an image, and not of a file of an operating system."""
+    return name.lower().endswith(_IMAGES) and not Path(name).name.startswith("._")
+
+
+def check(data: Path, *options: str) -> Counts | HeadstartError:
+    """Return the classes and splits that `headstart check --json` reports, or its error."""
+    result = CliRunner().invoke(
+        app, ["check", str(data), "--pixels-only", "--json", "-", *options], standalone_mode=False
+    )
+    if isinstance(result.exception, HeadstartError):
+        return result.exception
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    value = json.loads(result.stdout)
+    if data.is_dir():  # no image is lost without a reason
+        unused = [u["path"] for u in value["unused"]]
+        closed = tuple(name for name in unused if name.endswith("/"))
+        listed = [name for name in (str(p.relative_to(data)) for p in data.rglob("*") if p.is_file()) if is_image(name)]
+        num_labeled = sum(n for splits in value["classes"].values() for n in splits.values())
+        num_open = sum(not name.startswith(closed or "\0") for name in listed)
+        assert num_open == num_labeled + sum(map(is_image, unused))
+    return dict(value["classes"])
+
+
+def first_suggestion(error: HeadstartError, data: Path) -> tuple[Path, list[str]]:
+    """Return what the user pastes: the path and options of the first suggestion of an error."""
+    hint = error.hint or ""
+    for word in re.findall(r"'[^']*'|[^\s,;]+", hint):
+        path = Path(word.strip("'()"))
+        if path.is_absolute() and path.exists():
+            return path, []
+    found = _SUGGESTION.search(hint)
+    assert found, f"no suggestion in: {error}"
+    return data, shlex.split(found.group())
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        pytest.param(d, id=n, marks=pytest.mark.xfail(strict=True, reason=WRONG[n]) if n in WRONG else ())
+        for n, d in DATASETS.items()
+    ],
+)
+def test_published_datasets_are_read(named: NamedDataset, tmp_path: Path) -> None:
+    assert named.source.startswith("http")
+    named.build(Files(tmp_path))
+    data = tmp_path / named.path
+    found = check(data, *named.options)
+    if isinstance(found, HeadstartError) and named.refused and all(text in str(found) for text in named.refused):
+        return
+    if isinstance(found, HeadstartError):
+        question = found
+        place, options = first_suggestion(found, data)
+        found = check(place, *named.options, *options)
+        assert not isinstance(found, HeadstartError), f"{question}\nthen {options}: {found}"
+    assert found in named.expected
