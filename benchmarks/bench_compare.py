@@ -34,7 +34,7 @@ def main() -> None:
         ]
         data_of_runs = [read_record(run.folder, has_paths=False) for run in runs]
     at = data_of_runs[0].scored.split == "test"
-    truth, names = data_of_runs[0].scored.truth[at], data_of_runs[0].class_names
+    truth, names = data_of_runs[0].scored.class_ids[at], data_of_runs[0].class_names
     a, b = (softmax(f.scored.logits[at].astype(np.float64)) for f in data_of_runs)
     rng = np.random.default_rng(0)
     alone = np.arange(len(truth))

@@ -56,8 +56,8 @@ BLOCKS: Evidence = {
 }  # fmt: skip
 
 EXAMPLES: Mapping[DecisionReason, Evidence] = {
-    DecisionReason.ADAPTED_FROM_ASKED: {"asked": "last-2", "num_train": 40},
-    DecisionReason.BATCH_LIMITED_BY_DATA: {"asked": 64, "num_train": 40},
+    DecisionReason.REQUESTED_VALUE_ADAPTED: {"requested": "last-2", "num_train": 40},
+    DecisionReason.BATCH_LIMITED_BY_DATA: {"requested": 64, "num_train": 40},
     DecisionReason.BLOCKS_COMPARED: BLOCKS,
     DecisionReason.BLOCKS_COMPARED_ON_SUBSET: BLOCKS,
     DecisionReason.BOXES_FOUND: {"layout": "VOC XML"},
@@ -89,7 +89,7 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.RESIZE_MODES_NOT_COMPARABLE: {},
     DecisionReason.FLIP_LOWERS_ACCURACY: {"accuracy": 0.91, "accuracy_flipped": 0.6, "standard_error": 0.03},
     DecisionReason.FOLDS_FIT_BUDGET: {"left_seconds": 41.0, "image_seconds": 0.012, "num_folds": 5},
-    DecisionReason.GROUPS_ASKED_FOR: {
+    DecisionReason.GROUPS_REQUESTED: {
         "grouped_by": "column", "name": "patient", "num_groups": 12, "num_without_group": 1,
     },
     DecisionReason.GROUPS_GIVEN_BY_DATA: {"num_groups": 12, "layout": "table"},
@@ -134,7 +134,7 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.PRECISIONS_COMPARED: {"speedup": 1.42},
     DecisionReason.SET_BY_USER: {},
     DecisionReason.SINGLE_BLOCK: {},
-    DecisionReason.SIZE_ROUNDED_UP: {"asked": 300, "multiple": 32},
+    DecisionReason.SIZE_ROUNDED_UP: {"requested": 300, "multiple": 32},
     DecisionReason.STEPS_FIT_BUDGET: STEPS,
     DecisionReason.STRATEGY_FITS_BUDGET: STEPS,
     DecisionReason.TEMPERATURE_FITTED: {"log_loss": 0.0197, **LOO},
@@ -218,7 +218,7 @@ def check_resolved(folder: Path) -> dict[str, dict[str, Any]]:
     assert set(known_names()) <= set(rows)
     chosen = {name: row for name, row in rows.items() if row["reason"] is not None}
     decisions = [
-        {"setting": name, **{k: v for k, v in row.items() if k not in ("text", "asked")}}
+        {"setting": name, **{k: v for k, v in row.items() if k not in ("text", "requested")}}
         for name, row in chosen.items()
     ]
     _check(decisions)

@@ -193,7 +193,8 @@ def test_reasons_are_not_descriptions() -> None:
     )
     rows = yaml.safe_load(resolved.to_yaml())
     assert rows["resize_mode"] == {
-        "value": "squash", "source": "auto", "reason": "resize_modes_compared", "asked": "auto", "evidence": evidence,
+        "value": "squash", "source": "auto", "reason": "resize_modes_compared", "requested": "auto",
+        "evidence": evidence,
         "text": rows["resize_mode"]["text"],
     }  # fmt: skip
     assert (rows["lr"]["value"], rows["lr"]["source"]) == (0.001, "default")

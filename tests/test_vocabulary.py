@@ -15,6 +15,7 @@ SUFFIXES = {".py", ".md", ".html", ".txt", ".toml", ".yaml", ".json"}
 
 # Old identifier, setting or key -> standard term. Only names without another legitimate use.
 RENAMED = {
+    "ADAPTED_FROM_ASKED": "REQUESTED_VALUE_ADAPTED",
     "Arm": "Candidate",
     "Bench": "DetectorTrainer",
     "BoundaryCache": "ArrayRows",
@@ -25,6 +26,7 @@ RENAMED = {
     "DishonestError": "InvalidEvaluationError",
     "Facts": "RunData",
     "FoundProbe": "FittedProbe",
+    "GROUPS_ASKED_FOR": "GROUPS_REQUESTED",
     "HeadSettings": "ProbeConfig",
     "Health": "DatasetReport",
     "IMAGINED_SAMPLES": "PSEUDO_SAMPLES",
@@ -77,6 +79,7 @@ RENAMED = {
     "find_probe": "fit_training_probe",
     "fit_mode": "resize_mode",
     "given_share": "given_class_fraction",
+    "groups_asked_for": "groups_requested",
     "guard_cell": "escape_formula",
     "has_rest": "has_residual_norm",
     "head_first": "head_only_fraction",

@@ -213,7 +213,7 @@ def test_harmful_flip_is_disabled(tmp_path: Path) -> None:
     run = headstart.train(tmp_path / "data", out=tmp_path / "run", **settings)
     assert "flip" not in decisions_of(run.folder)["augment"]["value"]
     assert "flip" not in run.metrics["finetune"]["plan"]["augment"]
-    explicit = headstart.train(tmp_path / "data", out=tmp_path / "asked", augment="flip", **settings)
+    explicit = headstart.train(tmp_path / "data", out=tmp_path / "requested", augment="flip", **settings)
     assert explicit.metrics["finetune"]["plan"]["augment"] == "flip=0.5"
 
 

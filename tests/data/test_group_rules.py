@@ -62,7 +62,7 @@ def status(evidence: GroupEvidence, **changes: object) -> GroupStatus:
         ({"num_independent": 2}, {"source": "inferred"}, GroupStatus.APPLIED),
         ({}, {"source": "inferred", "grouped": 0.27}, GroupStatus.QUESTION_SCORE_AT_BASELINE),
         ({"num_independent": 2}, {"source": "given", "grouped": 0.1, "is_near": False}, GroupStatus.APPLIED),
-        ({"num_independent": 2}, {"source": "asked", "grouped": 0.1, "is_near": False}, GroupStatus.APPLIED),
+        ({"num_independent": 2}, {"source": "requested", "grouped": 0.1, "is_near": False}, GroupStatus.APPLIED),
         ({}, {"is_counter": True}, GroupStatus.REJECTED_COUNTER_PREFIX),
         ({}, {"is_near": False}, GroupStatus.REJECTED_NO_SIMILARITY),
         ({"duplicates_across": 5}, {}, GroupStatus.QUESTION_CONTRADICTED_BY_DUPLICATES),
@@ -200,7 +200,7 @@ def test_few_groups_are_a_question() -> None:
     (finding,) = [f for f in report.findings if f.kind is FindingKind.GROUPS_IN_QUESTION]
     assert finding.severity is Severity.WARNING
     requested = inspect_dataset(samples, scan=scan, num_threads=1, group_from=str(finding.evidence["pattern"]))
-    assert [(p.source, p.is_used) for p in requested.group_patterns] == [("asked", True)]
+    assert [(p.source, p.is_used) for p in requested.group_patterns] == [("requested", True)]
     assert len(np.unique(apply_report(samples, requested, group_from=pattern.pattern).groups)) == 4
     silent = inspect_dataset(samples, scan=scan, num_threads=1, group_from="none")
     assert silent.group_patterns == ()

@@ -100,7 +100,7 @@ def test_every_kind_has_a_message(kind: FindingKind) -> None:
     assert not text.removesuffix(" ...").endswith(".")
 
 
-@pytest.mark.parametrize("source", ["guessed", "inferred", "given", "asked"])
+@pytest.mark.parametrize("source", ["guessed", "inferred", "given", "requested"])
 @pytest.mark.parametrize("is_measured", [True, False])
 def test_measured_groups_have_numbers(source: str, is_measured: bool) -> None:
     evidence = group(GroupStatus.APPLIED, source=source)
@@ -110,7 +110,7 @@ def test_measured_groups_have_numbers(source: str, is_measured: bool) -> None:
     assert "28" in text
     assert ("97 %" in text) == ("11 %" in text) == is_measured
     assert ("0.001" in text) == (source == "guessed")
-    assert ("--group-from none" in text) == (source != "asked")
+    assert ("--group-from none" in text) == (source != "requested")
     assert "None" not in text
 
 

@@ -14,7 +14,7 @@ from headstart.messages.screen import LABEL_WIDTH, LINE_WIDTH, Screen, Verbosity
 from headstart.types.codes import Evidence, NoteKind, Severity
 
 EXAMPLES: dict[NoteKind, Evidence] = {
-    NoteKind.COVERAGE_NOT_KEPT: {"asked": 0.93, "used": 0.95},
+    NoteKind.COVERAGE_NOT_KEPT: {"requested": 0.93, "used": 0.95},
     NoteKind.DATA_MOVED: {},
     NoteKind.IMAGES_MISSING: {"count": 3, "total": 40},
     NoteKind.LABELS_CHANGED: {},

@@ -293,7 +293,9 @@ class TestGroupsInQuestion:
     def test_suggested_options_work(self, exposures: Path, exposed: headstart.Run) -> None:
         (pattern,) = read_json(exposed.folder / "dataset_report.json")["group_patterns"]
         checked = headstart.check(exposures, group_from=pattern["pattern"])
-        assert [(p.status, p.source) for p in checked.dataset_report.group_patterns] == [(GroupStatus.APPLIED, "asked")]
+        assert [(p.status, p.source) for p in checked.dataset_report.group_patterns] == [
+            (GroupStatus.APPLIED, "requested")
+        ]
         assert checked.dataset_report.group_patterns[0].accuracy_grouped == pattern["accuracy_grouped"]
         silent = headstart.check(exposures, group_from="none")
         assert silent.dataset_report.group_patterns == ()

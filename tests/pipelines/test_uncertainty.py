@@ -182,7 +182,7 @@ def test_probabilities_are_calibrated(run: Run, data: Path) -> None:
     report = headstart.report(run.folder, figures=False, attributions=False, curve=False).data
     before, after = report["calibration"]["log_loss_before"], report["calibration"]["log_loss"]
     uncalibrated = softmax(facts.scored.logits[at].astype(np.float64) * info["temperature"])
-    truth = facts.scored.truth[at]
+    truth = facts.scored.class_ids[at]
     assert before == pytest.approx(-np.log(uncalibrated[np.arange(len(at)), truth]).mean(), rel=1e-6)
     assert after == pytest.approx(-np.log(predicted[np.arange(len(at)), truth]).mean(), rel=1e-2)
     assert {"error", "error_before", "brier", "brier_before"} <= set(report["calibration"])

@@ -70,7 +70,7 @@ def build_facts(
         scored=ScoredImages(
             names=names,
             split=split,
-            truth=truth,
+            class_ids=truth,
             logits=logits,
         ),
         paths=paths or {},

@@ -41,7 +41,7 @@ def held_out(make_facts: Callable[..., ClassifierRecord]) -> ClassifierRecord:
     some = np.arange(0, 60, 4)
     scored = replace(
         whole.scored,
-        **{n: getattr(whole.scored, n)[some] for n in ("split", "truth", "logits")},
+        **{n: getattr(whole.scored, n)[some] for n in ("split", "class_ids", "logits")},
         names=tuple(whole.scored.names[i] for i in some),
     )
     cv = {**whole.metrics["cv"], "protocol": "validation_split", "num_samples": 15}
@@ -59,7 +59,7 @@ def test_unscored_training_images_are_counted(held_out: ClassifierRecord) -> Non
 
 
 def test_held_out_images_are_counted(held_out: ClassifierRecord) -> None:
-    left = np.diag(20 - np.bincount(held_out.scored.truth)).tolist()
+    left = np.diag(20 - np.bincount(held_out.scored.class_ids)).tolist()
     train = {**held_out.metrics["train"], "confusion": left, "num_samples": 45}
     facts = replace(held_out, metrics={**held_out.metrics, "train": train})
     assert summarize(facts)["data"]["counts"] == {"train": [20, 20, 20]}

@@ -22,7 +22,7 @@ def test_classification_report_matches_scikit_learn(
     facts = make_facts(names)
     at = facts.scored.split == "test"
     expected = metrics.classification_report(
-        facts.scored.truth[at], facts.scored.predicted[at], target_names=list(names), zero_division=0
+        facts.scored.class_ids[at], facts.scored.predicted[at], target_names=list(names), zero_division=0
     )
     assert classification_text(summarize(facts)) == expected
 

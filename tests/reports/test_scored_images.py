@@ -11,7 +11,7 @@ from headstart.runs.scores import ScoredImages
 SCORED = ScoredImages(
     names=("a", "b", "c", "d", "e"),
     split=np.array(["train"] * 5),
-    truth=np.zeros(5, dtype=np.int64),
+    class_ids=np.zeros(5, dtype=np.int64),
     logits=np.eye(2, dtype=np.float32)[[0, 1, 0, 0, 1]],
     groups=np.array([4, -1, 2, -1, 4]),
 )

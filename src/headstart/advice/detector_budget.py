@@ -282,7 +282,7 @@ class BudgetPlanner:
     def _fold_scoring_s(self) -> float:
         return self._budget.fold_scoring_s(self._final, len(self._order))
 
-    def _decisions(self, pace: DetectPace, asked: DetectPlan, plan: DetectPlan, full_steps: int) -> list[Decision]:
+    def _decisions(self, pace: DetectPace, requested: DetectPlan, plan: DetectPlan, full_steps: int) -> list[Decision]:
         num_train, fit = len(self._images.train), pace.fit
         evidence: Evidence = {
             **asdict(fit),
@@ -299,7 +299,7 @@ class BudgetPlanner:
             chosen.insert(0, ("strategy", plan.strategy, DecisionReason.STRATEGY_FITS_BUDGET))
         if fit.num_images < num_train:
             chosen.append(("budget.num_images", fit.num_images, DecisionReason.IMAGES_FIT_BUDGET))
-        if plan.batch_size < asked.batch_size:
+        if plan.batch_size < requested.batch_size:
             chosen.append(("batch_size", plan.batch_size, DecisionReason.IMAGES_FIT_BUDGET))
         return [Decision(setting, value, reason, evidence=evidence) for setting, value, reason in chosen]
 

@@ -134,7 +134,7 @@ def _predict_classes(
     runtime = Runtime(bundle, num_threads)
     decoder = OutputDecoder(runtime.bundle, ood_fpr, coverage)
     if decoder.coverage is not None and (coverage or decoder.coverage) != decoder.coverage:
-        events.warn(NoteKind.COVERAGE_NOT_KEPT, asked=coverage, used=decoder.coverage)
+        events.warn(NoteKind.COVERAGE_NOT_KEPT, requested=coverage, used=decoder.coverage)
     inputs = expand_inputs(paths, allow_external_paths=allow_external_paths)
     events.report(*inputs.notes)
     top = min(top, len(runtime.class_names))

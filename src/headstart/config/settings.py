@@ -47,7 +47,7 @@ __all__ = [
 
 
 _ROW = frozenset(("value", "source", "reason"))
-_ROW_DETAILS = frozenset(("evidence", "text", "asked"))
+_ROW_DETAILS = frozenset(("evidence", "text", "requested"))
 
 
 class _Settings(BaseModel):
@@ -258,7 +258,7 @@ class ResolvedConfig:
     def rows(self) -> dict[str, dict[str, Any]]:
         """Return the rows of `config.resolved.yaml`: the value that was used for every setting, its source and reason.
 
-        `reason` is null for plain defaults and explicit values; `asked` is the user's value if another one was used.
+        `reason` is null for plain defaults and explicit values; `requested` is the user's value if another was used.
         """
         chosen = {d.setting: d for d in self.decisions}
         rows: dict[str, dict[str, Any]] = {}
@@ -268,7 +268,7 @@ class ResolvedConfig:
                 rows[name] = _row(decision)
                 if self.is_explicit(name):
                     is_same = plain(value) == plain(decision.value)
-                    rows[name] |= {"source": self.sources[name]} if is_same else {"asked": value}
+                    rows[name] |= {"source": self.sources[name]} if is_same else {"requested": value}
         return dict(plain(rows | {name: _row(decision) for name, decision in chosen.items()}))
 
     def to_yaml(self) -> str:
@@ -454,8 +454,8 @@ def _read_file(path: Path) -> dict[str, Any]:
         raise SettingError(f"the settings file `{path}` has no `name: value` lines.")
     resolved = {k: v for k, v in content.items() if isinstance(v, dict) and _ROW <= set(v) <= _ROW | _ROW_DETAILS}
     if len(resolved) == len(content):  # config.resolved.yaml: use its explicit values
-        explicit = {k: v for k, v in resolved.items() if "asked" in v or v["source"] in ("config", "cli", "python")}
-        return {str(k): v.get("asked", v["value"]) for k, v in explicit.items()}
+        explicit = {k: v for k, v in resolved.items() if "requested" in v or v["source"] in ("config", "cli", "python")}
+        return {str(k): v.get("requested", v["value"]) for k, v in explicit.items()}
     return {str(k): _interpolate(v) for k, v in _flat(content).items()}
 
 

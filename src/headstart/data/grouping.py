@@ -76,7 +76,7 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
         "num_groups": num_groups,
         "num_without_group": sum(not k for k in keys),
     }
-    return number_groups(keys), Decision("group_from", group_from, DecisionReason.GROUPS_ASKED_FOR, source, evidence)
+    return number_groups(keys), Decision("group_from", group_from, DecisionReason.GROUPS_REQUESTED, source, evidence)
 
 
 def _capture_keys(samples: Samples, pause: float) -> list[str | None]:

@@ -1,4 +1,4 @@
-"""Define one interpretation of a dataset, and the question that is asked if two fit."""
+"""Define one interpretation of a dataset, and the question to the user if two fit."""
 
 from __future__ import annotations
 

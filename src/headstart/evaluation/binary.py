@@ -75,8 +75,8 @@ def choose_positive(
 
 def binary_scores(
     score: Float,
-    truth: NDArray[np.int64],
-    predicted: NDArray[np.int64],
+    y_true: NDArray[np.int64],
+    y_pred: NDArray[np.int64],
     positive: int,
     *,
     groups: NDArray[np.int64] | None = None,
@@ -91,21 +91,21 @@ def binary_scores(
 
     Args:
         score: (N,) probability of the positive class.
-        truth: (N,) true class, 0 or 1.
-        predicted: (N,) predicted class, 0 or 1.
+        y_true: (N,) true class, 0 or 1.
+        y_pred: (N,) predicted class, 0 or 1.
         positive: The positive class, 0 or 1.
         groups: (N,) group of each sample, or None.
         is_out_of_fold: Whether the scored samples also trained one another's models.
         is_scorable: (N,) False for unscorable samples (class in a single group).
         has_interval: Whether to compute intervals; scores on training images have none.
     """
-    ranked = np.ones(len(truth), dtype=np.bool_) if is_scorable is None else is_scorable
+    ranked = np.ones(len(y_true), dtype=np.bool_) if is_scorable is None else is_scorable
     kept = None if groups is None else groups[ranked]
     estimates = {
-        "roc_auc": roc_auc(score[ranked], truth[ranked] == positive, groups=kept, is_out_of_fold=is_out_of_fold)
+        "roc_auc": roc_auc(score[ranked], y_true[ranked] == positive, groups=kept, is_out_of_fold=is_out_of_fold)
     }
-    for name, members in (("sensitivity", truth == positive), ("specificity", truth != positive)):
-        hits = predicted[members] == truth[members]
+    for name, members in (("sensitivity", y_true == positive), ("specificity", y_true != positive)):
+        hits = y_pred[members] == y_true[members]
         effective = effective_sample_size(
             hits, None if groups is None else groups[members], is_out_of_fold=is_out_of_fold
         )

@@ -93,8 +93,8 @@ class Calibration:
 
 def brier(probabilities: Float, class_ids: NDArray[np.int64]) -> float:
     """Compute the Brier score, in [0, 2] (Brier 1950)."""
-    truth = np.eye(probabilities.shape[1])[class_ids]
-    return float(((probabilities - truth) ** 2).sum(axis=1).mean())
+    one_hot = np.eye(probabilities.shape[1])[class_ids]
+    return float(((probabilities - one_hot) ** 2).sum(axis=1).mean())
 
 
 def calibration_error(probabilities: Float, class_ids: NDArray[np.int64], *, effect: float = 1.0) -> CalibrationError:
@@ -172,18 +172,18 @@ def fit_vector_scaling(logits: NDArray[np.floating[Any]], class_ids: NDArray[np.
     num, num_classes = z.shape
     start = 1.0 / fit_temperature(z, class_ids)
     scale, shift = np.full(num_classes, start), np.zeros(num_classes)
-    truth = np.eye(num_classes)[class_ids]
+    one_hot = np.eye(num_classes)[class_ids]
     ridge = np.repeat([1.0 / start**2, 1.0], num_classes)
 
     def objective(scale: Float, shift: Float) -> float:
-        fit = -float((log_softmax(z * scale + shift) * truth).sum())
+        fit = -float((log_softmax(z * scale + shift) * one_hot).sum())
         away = np.concatenate([scale - start, shift])
         return fit + 0.5 * float((ridge * away**2).sum())
 
     value = objective(scale, shift)
     for _ in range(30):
         p = softmax(z * scale + shift)
-        residual = p - truth
+        residual = p - one_hot
         gradient = np.concatenate([(residual * z).sum(axis=0), residual.sum(axis=0)])
         gradient += ridge * np.concatenate([scale - start, shift])
         pz = p * z

@@ -225,9 +225,9 @@ def with_leaking(
     return replace(evaluation, test_including_leaks=scored)
 
 
-def _accuracies(hits: NDArray[np.bool_], truth: NDArray[np.int64]) -> dict[str, float]:
+def _accuracies(hits: NDArray[np.bool_], class_ids: NDArray[np.int64]) -> dict[str, float]:
     """Return accuracy and balanced accuracy."""
-    recalls = [float(hits[truth == k].mean()) for k in np.unique(truth)]
+    recalls = [float(hits[class_ids == k].mean()) for k in np.unique(class_ids)]
     return {"accuracy": float(hits.mean()), "balanced_accuracy": float(np.mean(recalls))}
 
 

@@ -119,10 +119,10 @@ def _score(kernel: Float, ids: Ids, fit: Ids, known: Ids, new: Ids, penalty: flo
     along = vectors.T @ (targets - targets.mean(axis=0))
     ridge = inner @ (along / (values + penalty * float(values.sum()))[:, None]) + targets.mean(axis=0)
     end = len(known)
-    truth = np.searchsorted(classes, ids[known])
+    class_ids = np.searchsorted(classes, ids[known])
     has_class = np.isin(ids[known], classes)
-    truth[~has_class] = 0
-    temperature = fit_temperature(ridge[:end][has_class], truth[has_class])
+    class_ids[~has_class] = 0
+    temperature = fit_temperature(ridge[:end][has_class], class_ids[has_class])
     uncertainty = log_ood_score(softmax(ridge / temperature).max(axis=1))
     off = np.log(np.maximum(rest, _LEAST))
     u, v = ((x - x[:end].mean()) / max(float(x[:end].std()), _LEAST) for x in (uncertainty, off))

@@ -22,7 +22,7 @@ def balanced_accuracy(counts: NDArray[np.int64]) -> tuple[float, float]:
     """Return balanced accuracy over present classes and its effective sample size.
 
     Args:
-        counts: (K, K) rows truth, columns prediction.
+        counts: (K, K) rows: true class, columns: predicted class.
     """
     present = counts.sum(axis=1) > 0
     value = float(np.mean(np.diag(counts)[present] / counts.sum(axis=1)[present]))
@@ -37,7 +37,7 @@ def f1_macro(counts: NDArray[np.int64]) -> tuple[float, float]:
     """Return macro F1 over present classes and its effective sample size.
 
     Args:
-        counts: (K, K) rows truth, columns prediction.
+        counts: (K, K) rows: true class, columns: predicted class.
 
     Source: Takahashi et al. (2022), confidence intervals of macro-averaged F1 by the delta method.
     """
@@ -47,7 +47,7 @@ def f1_macro(counts: NDArray[np.int64]) -> tuple[float, float]:
     smooth_f1, total = _f1(smooth)
     per_sample = np.where((total > 0) & present, 1.0 / np.maximum(total, 1e-300), 0.0)  # (K,)
     pull = smooth_f1 * per_sample
-    # Influence of one sample of truth i predicted as j: 2 / total if correct, less the change of both totals.
+    # Influence of one sample of class i predicted as j: 2 / total if correct, less the change of both totals.
     influence = (np.diag(2.0 * per_sample) - pull[:, None] - pull[None, :]) / int(present.sum())
     variance = float((smooth * influence**2).sum())
     return float(f1[present].mean()), _equal_n(float(smooth_f1[present].mean()), variance)

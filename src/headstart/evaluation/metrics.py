@@ -30,9 +30,9 @@ def is_skewed(counts: NDArray[np.int64]) -> bool:
     return int(counts.max()) > _SKEW * int(counts[counts > 0].min())
 
 
-def confusion_matrix(truth: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
-    """Return (K, K) counts, rows truth, columns prediction."""
-    counts = np.bincount(truth * num_classes + predicted, minlength=num_classes * num_classes)
+def confusion_matrix(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    """Return (K, K) counts, rows: true class, columns: predicted class."""
+    counts = np.bincount(y_true * num_classes + y_pred, minlength=num_classes * num_classes)
     return counts.reshape(num_classes, num_classes).astype(np.int64)
 
 
@@ -75,16 +75,16 @@ def evaluate(
     Raises:
         ValueError: The shapes do not fit, a class id is out of range or `scores` are not probabilities.
     """
-    truth = np.asarray(class_ids, dtype=np.int64)
-    num, num_classes = len(truth), len(class_names)
-    probabilities = _probabilities(scores, truth, num_classes, is_logits)
-    predicted = probabilities.argmax(axis=1)
+    y_true = np.asarray(class_ids, dtype=np.int64)
+    num, num_classes = len(y_true), len(class_names)
+    probabilities = _probabilities(scores, y_true, num_classes, is_logits)
+    y_pred = probabilities.argmax(axis=1)
     if unscorable is not None and unscorable.any():
         other = probabilities.copy()
-        other[np.arange(num), truth] = -1.0
-        predicted = np.where(unscorable, other.argmax(axis=1), predicted)
-    hits = predicted == truth
-    counts = confusion_matrix(truth, predicted, num_classes)
+        other[np.arange(num), y_true] = -1.0
+        y_pred = np.where(unscorable, other.argmax(axis=1), y_pred)
+    hits = y_pred == y_true
+    counts = confusion_matrix(y_true, y_pred, num_classes)
     support = counts.sum(axis=1)
 
     findings: list[Finding] = []
@@ -98,7 +98,7 @@ def evaluate(
     if unscorable is not None and unscorable.any():
         evidence = {"count": int(unscorable.sum())}
         findings.append(Finding(FindingKind.UNSCORABLE_IMAGES, Severity.WARNING, evidence))
-    class_weight = np.where(support > 0, 1.0 / np.maximum(support, 1), 0.0)[truth]  # (N,)
+    class_weight = np.where(support > 0, 1.0 / np.maximum(support, 1), 0.0)[y_true]  # (N,)
     bias, bias_balanced = 0.0, 0.0
     if candidates is not None:
         bias = selection_bias(*candidates, groups=groups, seed=seed)
@@ -111,8 +111,8 @@ def evaluate(
             "positive": positive,
             **binary_scores(
                 probabilities[:, positive_id],
-                truth,
-                predicted,
+                y_true,
+                y_pred,
                 positive_id,
                 groups=groups,
                 is_out_of_fold=setup.protocol.is_out_of_fold,
@@ -121,7 +121,7 @@ def evaluate(
             ),
         }
     effect = 1.0 if effective.ratio is None else 1.0 / effective.ratio
-    error = calibration_error(probabilities, truth, effect=effect)
+    error = calibration_error(probabilities, y_true, effect=effect)
     per_class = tuple(_class_score(name, k, counts, effective) for k, name in enumerate(class_names))
     return Evaluation(
         setup=setup,
@@ -131,7 +131,7 @@ def evaluate(
         balanced_accuracy=estimate_proportion(*balanced_accuracy(counts), effective, bias=bias_balanced),
         # F1 is not a mean over samples; its selection bias is about that of balanced accuracy.
         f1_macro=estimate_proportion(*f1_macro(counts), effective, bias=bias_balanced),
-        log_loss=log_loss(probabilities, truth),
+        log_loss=log_loss(probabilities, y_true),
         ece=error.value,
         per_class=per_class,
         confusion=counts,
@@ -140,7 +140,7 @@ def evaluate(
         extra={
             "selection_bias": bias,
             "confidence": 0.95,
-            "brier": brier(probabilities, truth),
+            "brier": brier(probabilities, y_true),
             "ece_low": error.low,
             "ece_high": error.high,
             "ece_plain": error.plain,
@@ -151,19 +151,19 @@ def evaluate(
 
 
 def _probabilities(
-    scores: NDArray[np.floating[Any]], truth: NDArray[np.int64], num_classes: int, is_logits: bool
+    scores: NDArray[np.floating[Any]], y_true: NDArray[np.int64], num_classes: int, is_logits: bool
 ) -> NDArray[np.float64]:
     """Validate scores and return (N, K) probabilities.
 
     Raises:
         ValueError: Scores or class ids are invalid.
     """
-    num = len(truth)
+    num = len(y_true)
     if scores.shape != (num, num_classes):
         raise ValueError(f"expected scores of shape {(num, num_classes)}, got {scores.shape}")
     if num == 0:
         raise ValueError("there is nothing to evaluate: 0 samples")
-    if truth.min() < 0 or truth.max() >= num_classes:
+    if y_true.min() < 0 or y_true.max() >= num_classes:
         raise ValueError(f"class ids must lie in 0..{num_classes - 1}; samples without a label cannot be scored")
     probabilities = softmax(scores) if is_logits else np.asarray(scores, dtype=np.float64)
     if not is_logits and (probabilities.min() < -1e-6 or abs(probabilities.sum(axis=1) - 1).max() > 1e-3):
@@ -205,8 +205,8 @@ def _short(estimate: Estimate) -> dict[str, float | None]:
 
 def _class_score(name: str, k: int, counts: NDArray[np.int64], effective: EffectiveSampleSize) -> ClassScore:
     hit = int(counts[k, k])
-    truth, predicted = int(counts[k].sum()), int(counts[:, k].sum())
-    union = truth + predicted - hit
+    support, num_predicted = int(counts[k].sum()), int(counts[:, k].sum())
+    union = support + num_predicted - hit
     jaccard = estimate_proportion(hit / union if union else None, union, effective)
     # F1 = 2 J / (1 + J) with J = TP / (TP + FP + FN), a proportion, so the interval of J is mapped.
     f1 = Estimate(
@@ -218,10 +218,10 @@ def _class_score(name: str, k: int, counts: NDArray[np.int64], effective: Effect
     )
     return ClassScore(
         name=name,
-        precision=estimate_proportion(hit / predicted if predicted else None, predicted, effective),
-        recall=estimate_proportion(hit / truth if truth else None, truth, effective),
+        precision=estimate_proportion(hit / num_predicted if num_predicted else None, num_predicted, effective),
+        recall=estimate_proportion(hit / support if support else None, support, effective),
         f1=f1,
-        support=truth,
+        support=support,
     )
 
 

@@ -76,7 +76,7 @@ def _threads_measured(e: Mapping[str, Any]) -> str:
 
 
 DATA_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
-    DecisionReason.ADAPTED_FROM_ASKED: lambda e: f"adapted from the given {e['asked']}",
+    DecisionReason.REQUESTED_VALUE_ADAPTED: lambda e: f"adapted from the given {e['requested']}",
     DecisionReason.BOXES_FOUND: lambda e: f"the data have boxes ({e['layout']})",
     DecisionReason.CONFLICTING_LABELS: lambda e: (
         f"{pluralize(e['num_images'], 'training image')} with duplicates under another label"
@@ -92,7 +92,7 @@ DATA_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
     DecisionReason.DEFAULT_WEIGHTS: lambda e: "default weights of the backbone",
     DecisionReason.DEVICE_OF_TRAINING: lambda e: "device of the training",
     DecisionReason.FEATURES_ON_CPU: lambda e: "features are computed on the CPU",
-    DecisionReason.GROUPS_ASKED_FOR: _requested_groups,
+    DecisionReason.GROUPS_REQUESTED: _requested_groups,
     DecisionReason.GROUPS_GIVEN_BY_DATA: lambda e: (
         f"{pluralize(e['num_groups'], 'group')} given by the {e['layout'] or 'data'}"
     ),

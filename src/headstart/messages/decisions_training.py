@@ -56,7 +56,7 @@ def _strategy_fits_budget(e: Mapping[str, Any]) -> str:
 
 TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
     DecisionReason.BATCH_LIMITED_BY_DATA: lambda e: (
-        f"{e['asked']:,} requested, {pluralize(e['num_train'], 'training image')} available"
+        f"{e['requested']:,} requested, {pluralize(e['num_train'], 'training image')} available"
     ),
     DecisionReason.BOXES_PER_CLASS: lambda e: (
         f"{pluralize(e['num_boxes_rarest'], 'training box', 'training boxes')} of the rarest class, fine-tuning needs "
@@ -102,7 +102,9 @@ TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = 
     ),
     DecisionReason.PILOTS_COMPARED: lambda e: f"log-loss of the pilots against the probe: {_pilots(e)}",
     DecisionReason.PRECISIONS_COMPARED: lambda e: f"bfloat16 is {e['speedup']:.2f} times as fast as float32",
-    DecisionReason.SIZE_ROUNDED_UP: lambda e: f"{e['asked']} requested, rounded up to a multiple of {e['multiple']}",
+    DecisionReason.SIZE_ROUNDED_UP: lambda e: (
+        f"{e['requested']} requested, rounded up to a multiple of {e['multiple']}"
+    ),
     DecisionReason.STEPS_FIT_BUDGET: lambda e: (
         f"{pluralize(e['num_steps'], 'step')} fit, {_milliseconds(e['step_seconds'])} per step; {_reserved(e)}"
     ),

@@ -71,7 +71,7 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
     NoteKind.BOX_SIZES: _box_sizes,
     NoteKind.CACHE_NOT_WRITTEN: lambda e: f"{e['what']} could not be cached ({e['reason']}); results are unaffected",
     NoteKind.COVERAGE_NOT_KEPT: lambda e: (
-        f"the model has no prediction sets at {percent(e['asked'], 0)}; those at {percent(e['used'], 0)} are used"
+        f"the model has no prediction sets at {percent(e['requested'], 0)}; those at {percent(e['used'], 0)} are used"
     ),
     NoteKind.DATASET_SPLIT: _split,
     NoteKind.DATA_MOVED: lambda e: (

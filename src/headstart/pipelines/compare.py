@@ -40,7 +40,7 @@ class _Common:
     """Predictions of both runs on the same images; classes in the order of run A."""
 
     probabilities: tuple[NDArray[np.float64], NDArray[np.float64]]
-    truth: NDArray[np.int64]
+    class_ids: NDArray[np.int64]
     groups: NDArray[np.int64] | None
     protocol: EvaluationProtocol
 
@@ -73,11 +73,11 @@ def compare_runs(
         common = _from_scores(records[0], records[1], names)
     else:
         common = _from_data(folders, records[0], os.fspath(data), events, reading)
-    counts = np.bincount(common.truth, minlength=len(class_names))
+    counts = np.bincount(common.class_ids, minlength=len(class_names))
     metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy" if is_skewed(counts) else "accuracy"
     result = compare_paired(
         *common.probabilities,
-        common.truth,
+        common.class_ids,
         class_names,
         metric=metric,
         groups=common.groups,
@@ -134,17 +134,18 @@ def _from_scores(a: ClassifierRecord, b: ClassifierRecord, names: Sequence[str])
             )
     rows_a, rows_b = _match(a, b, splits[0], names)
     order = [b.class_names.index(n) for n in a.class_names]
-    truth = a.scored.truth[rows_a]
-    labels_b = np.array([a.class_names.index(n) for n in b.class_names], dtype=np.int64)[b.scored.truth[rows_b]]
-    if (truth != labels_b).any():
+    class_ids = a.scored.class_ids[rows_a]
+    labels_b = np.array([a.class_names.index(n) for n in b.class_names], dtype=np.int64)[b.scored.class_ids[rows_b]]
+    if (class_ids != labels_b).any():
         raise DataError(
-            f"the labels in {names[1]} and {names[0]} differ for {pluralize(int((truth != labels_b).sum()), 'image')}.",
+            f"the labels in {names[1]} and {names[0]} differ for "
+            f"{pluralize(int((class_ids != labels_b).sum()), 'image')}.",
             hint="score both on the same labels: --data LABELED_IMAGES",
         )
     is_test = splits[0] == "test"
     probabilities = softmax(_logits(a)[rows_a]), softmax(_logits(b)[rows_b][:, order])
     protocol = EvaluationProtocol.TEST_SPLIT if is_test else _out_of_fold_protocol(a)
-    return _Common(probabilities, truth, a.scored.groups_of(rows_a), protocol)
+    return _Common(probabilities, class_ids, a.scored.groups_of(rows_a), protocol)
 
 
 def _match(

@@ -95,7 +95,7 @@ def evaluate_model(
     samples = read(data, **reading)
     started, num_earlier = time.monotonic(), len(events.history)
     images = match_images(samples, names, events)
-    paths, truth = images.scored.paths, images.scored.class_ids
+    paths, class_ids = images.scored.paths, images.scored.class_ids
     probabilities, ood_score = runtime.predict_proba_and_ood([*paths, *images.others.paths])
     probabilities, new_class_scores = probabilities[: len(paths)], ood_score[len(paths) :]
     ood_score = ood_score[: len(paths)]
@@ -105,12 +105,12 @@ def evaluate_model(
     is_trained_on = is_training_image(paths, runtime.bundle.trained_on())
 
     def score(index: NDArray[np.int64], setup: EvaluationSetup) -> Evaluation:
-        return evaluate(probabilities[index], truth[index], names, setup=setup, positive=positive)
+        return evaluate(probabilities[index], class_ids[index], names, setup=setup, positive=positive)
 
     evaluation, known = _score_parts(score, is_read, is_trained_on, events)
     is_new = is_read & ~is_trained_on
-    ood = _ood_section(runtime, probabilities[is_new], truth[is_new], ood_score[is_new], new_class_scores)
-    missing = tuple(name for k, name in enumerate(names) if not (truth == k).any())
+    ood = _ood_section(runtime, probabilities[is_new], class_ids[is_new], ood_score[is_new], new_class_scores)
+    missing = tuple(name for k, name in enumerate(names) if not (class_ids == k).any())
     if known is not None:
         events.report(_trained_on(known.num_samples, is_read, accuracy=known.accuracy.value))
     events.report(*_class_findings(images.new_classes, len(images.others), missing, "image"), *_ood_findings(ood))
@@ -346,7 +346,7 @@ def read_problem(name: str, path: str, runtime: Runtime) -> Problem:
 def _ood_section(
     runtime: Runtime,
     probabilities: NDArray[np.float64],
-    truth: NDArray[np.int64],
+    class_ids: NDArray[np.int64],
     known: NDArray[np.float64],
     new_class_scores: NDArray[np.float64],
 ) -> dict[str, Any]:
@@ -361,11 +361,11 @@ def _ood_section(
         ):
             if len(values):
                 rates[name] = _proportion(values > rule.threshold())
-    if sets is not None and len(truth):
+    if sets is not None and len(class_ids):
         inside = sets.sets(probabilities)
         rates["coverage"] = sets.coverage
         rates["empirical"] = {
-            **_proportion(inside[np.arange(len(truth)), truth]),
+            **_proportion(inside[np.arange(len(class_ids)), class_ids]),
             "mean_size": float(inside.sum(axis=1).mean()),
             "empty_fraction": float((~inside.any(axis=1)).mean()),
         }

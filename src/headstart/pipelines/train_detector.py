@@ -201,7 +201,7 @@ def _choose_spec(
     else:
         size = -(-settings.image_size // 32) * 32
         if size != settings.image_size:
-            evidence: Evidence = {"asked": settings.image_size, "multiple": 32}
+            evidence: Evidence = {"requested": settings.image_size, "multiple": 32}
             decisions.append(Decision("image_size", size, DecisionReason.SIZE_ROUNDED_UP, evidence=evidence))
     return card.image_spec(size).with_(**own), decisions
 

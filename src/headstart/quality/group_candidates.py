@@ -50,7 +50,7 @@ class GroupCandidate:
             class folder.
         keys: (N,) group key of each sample, None without one.
         source: `name`, `column`, `time`, `inferred` (from nested folders), `given` (by a table or `--layout`) or
-            `asked` (by `--group-from`).
+            `requested` (by `--group-from`).
         is_counter: Whether the key is only the prefix of a file counter, e.g. `IMG`.
     """
 
@@ -61,12 +61,12 @@ class GroupCandidate:
     is_counter: bool = False
 
     @property
-    def origin(self) -> Literal["guessed", "inferred", "given", "asked"]:
+    def origin(self) -> Literal["guessed", "inferred", "given", "requested"]:
         """Origin of the grouping: guessed from names, columns or times, or defined by the data or the user."""
-        origins: dict[str, Literal["inferred", "given", "asked"]] = {
+        origins: dict[str, Literal["inferred", "given", "requested"]] = {
             "inferred": "inferred",
             "given": "given",
-            "asked": "asked",
+            "requested": "requested",
         }
         return origins.get(self.source, "guessed")
 

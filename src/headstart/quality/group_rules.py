@@ -1,7 +1,7 @@
 """Rules that decide whether a proposed grouping is applied.
 
 Groups change the score, so a proposal is applied only if it passes every rule. If it fails one but images within groups
-are similar, the user is asked. The rules are the same for classification and detection.
+are similar, headstart asks the user. The rules are the same for classification and detection.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def collect_evidence(
 def decide_status(
     evidence: GroupEvidence,
     *,
-    source: Literal["guessed", "inferred", "given", "asked"],
+    source: Literal["guessed", "inferred", "given", "requested"],
     is_counter: bool,
     is_near: bool,
     independent: float | None,
@@ -192,7 +192,7 @@ def decide_status(
 
     Args:
         evidence: Evidence about the grouping.
-        source: Groups that the user gave or requested (`asked`) are always applied, and groups inferred from nested
+        source: Groups that the user gave or requested are always applied, and groups inferred from nested
             folders unless accuracy drops to the baseline.
         is_counter: Whether the key is the prefix of a file counter.
         is_near: Whether images within groups are more similar than by chance.
@@ -202,7 +202,7 @@ def decide_status(
     Returns:
         `ALTERNATIVE` if all rules pass and the grouping may be applied.
     """
-    if source in ("given", "asked"):
+    if source in ("given", "requested"):
         return GroupStatus.APPLIED
     is_dropped = is_at_baseline(independent, grouped, evidence.accuracy_baseline, standard_error)
     if source == "inferred":

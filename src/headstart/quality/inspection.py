@@ -204,7 +204,7 @@ def _requested_groups(samples: Samples, group_from: str | None) -> GroupCandidat
     if groups is None:
         return None
     grouping = {key: decision.evidence[key] for key in ("grouped_by", "name")}
-    return GroupCandidate(group_from, grouping, tuple(map(str, groups.tolist())), "asked")
+    return GroupCandidate(group_from, grouping, tuple(map(str, groups.tolist())), "requested")
 
 
 def _chosen_groups(

@@ -34,14 +34,14 @@ def calibration_section(record: ClassifierRecord, where: NDArray[np.int64]) -> d
         return {**value, **empty_section(ReportKind.NO_SCORES_KEPT)}
     if len(where) < _FEWEST:
         return {**value, **empty_section(ReportKind.TOO_FEW_FOR_DIAGRAM, num_scored=len(where))}
-    truth, logits = scored.truth[where], scored.logits[where].astype(np.float64)
+    class_ids, logits = scored.class_ids[where], scored.logits[where].astype(np.float64)
     after = scored.probabilities[where]
     value |= {
         "estimator": ESTIMATOR,
-        "error": asdict(calibration_error(after, truth)),
-        "brier": brier(after, truth),
-        "log_loss": log_loss(after, truth),
-        "after": _bins(after, truth),
+        "error": asdict(calibration_error(after, class_ids)),
+        "brier": brier(after, class_ids),
+        "log_loss": log_loss(after, class_ids),
+        "after": _bins(after, class_ids),
     }
     chosen = dict(record.settings.get("probe.calibration") or {})
     if chosen:
@@ -50,10 +50,10 @@ def calibration_section(record: ClassifierRecord, where: NDArray[np.int64]) -> d
     if isinstance(temperature, (int, float)) and temperature > 0 and not is_by_class:
         before = softmax(logits * temperature)
         value |= {
-            "before": _bins(before, truth),
-            "error_before": asdict(calibration_error(before, truth)),
-            "log_loss_before": log_loss(before, truth),
-            "brier_before": brier(before, truth),
+            "before": _bins(before, class_ids),
+            "error_before": asdict(calibration_error(before, class_ids)),
+            "log_loss_before": log_loss(before, class_ids),
+            "brier_before": brier(before, class_ids),
         }
     return value
 
@@ -72,7 +72,7 @@ def operating_section(record: ClassifierRecord, where: NDArray[np.int64]) -> dic
     names = record.class_names
     if len(names) == 2:
         positive = list(names).index(record.metrics["positive"])
-        is_positive = scored.truth[where] == positive
+        is_positive = scored.class_ids[where] == positive
         if is_positive.any() and not is_positive.all():
             score = scored.probabilities[where, positive]
             alarms = recall_at_false_positive_rates(score, is_positive, groups=groups, is_out_of_fold=out_of_fold)
@@ -109,8 +109,8 @@ def label_errors_section(record: ClassifierRecord) -> dict[str, Any]:
     return {**counts, "text": label_errors_message(counts), "rows": named, "shown": shown}
 
 
-def _bins(probabilities: NDArray[np.float64], truth: NDArray[np.int64]) -> list[dict[str, Any]]:
+def _bins(probabilities: NDArray[np.float64], class_ids: NDArray[np.int64]) -> list[dict[str, Any]]:
     return [
         {"confidence": b.confidence, "right": b.accuracy, "low": b.low, "high": b.high, "count": b.num_samples}
-        for b in reliability_diagram(probabilities, truth)
+        for b in reliability_diagram(probabilities, class_ids)
     ]

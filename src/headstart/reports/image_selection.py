@@ -23,7 +23,7 @@ def choose_samples(scored: ScoredImages, num_classes: int, seed: int = 0) -> lis
     chosen: list[list[int]] = []
     left = _SAMPLES
     for k in range(num_classes):
-        members = np.flatnonzero(scored.truth == k)
+        members = np.flatnonzero(scored.class_ids == k)
         take = min(each, len(members), left)
         chosen.append(sorted(int(i) for i in rng.choice(members, size=take, replace=False)) if take else [])
         left -= take
@@ -47,7 +47,7 @@ def choose_cells(scored: ScoredImages, where: NDArray[np.int64]) -> dict[tuple[i
     wrong = where[~scored.is_correct[where]]
     cells: dict[tuple[int, int], list[int]] = {}
     for i in wrong[np.argsort(-scored.confidence[wrong], kind="stable")]:
-        cells.setdefault((int(scored.truth[i]), int(scored.predicted[i])), []).append(int(i))
+        cells.setdefault((int(scored.class_ids[i]), int(scored.predicted[i])), []).append(int(i))
     left = _CELLS
     chosen: dict[tuple[int, int], list[int]] = {}
     for cell, members in sorted(cells.items(), key=lambda item: (-len(item[1]), item[0])):

@@ -32,7 +32,7 @@ def measure_curve(record: ClassifierRecord) -> dict[str, Any]:
     """Return the `learning_curve` section: points, forecast and gains, or the reason why there are none."""
     scored = record.scored
     train = np.flatnonzero(scored.split == "train")
-    counts = np.bincount(scored.truth[train], minlength=len(record.class_names))
+    counts = np.bincount(scored.class_ids[train], minlength=len(record.class_names))
     if not len(scored):
         return empty_section(ReportKind.CURVE_NEEDS_SCORES)
     if record.metrics.get("strategy") != "probe":
@@ -46,12 +46,12 @@ def measure_curve(record: ClassifierRecord) -> dict[str, Any]:
         blocks = _features(record, train)
         if blocks is None:
             return empty_section(ReportKind.CURVE_IMAGES_GONE)
-        sizes, hits = _measure(blocks, scored.truth[train], len(record.class_names), groups)
+        sizes, hits = _measure(blocks, scored.class_ids[train], len(record.class_names), groups)
         hits.append(scored.is_correct[train].astype(np.float64))
         curve = forecast_curve(
             np.array([*sizes, len(train)]),
             np.array(hits),
-            scored.truth[train],
+            scored.class_ids[train],
             len(record.class_names),
             groups=groups,
             bias=float((record.metrics.get("cv") or {}).get("selection_bias") or 0.0),

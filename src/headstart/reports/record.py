@@ -167,16 +167,16 @@ class DetectorRecord(RunRecord):
         """The images of the headline's block, in the order of the splits, without leaks."""
         headline = headline_block(self.metrics)
         part = None if headline is None else "train" if headline[0] == "cv" else headline[0]
-        leaking, truth = frozenset(self.dataset_report.get("leaking") or ()), self._truth()
+        leaking, ground_truth = frozenset(self.dataset_report.get("leaking") or ()), self._ground_truth()
         scored = []
         for name, split in self.splits.items():
             found = self.detections.get((split, name))
             if split != part or name in leaking or found is None:
                 continue
-            if self.samples is None or name not in truth:
+            if self.samples is None or name not in ground_truth:
                 scored.append(ScoredBoxes(name, None, None, None, found))
                 continue
-            i, boxes = truth[name]
+            i, boxes = ground_truth[name]
             height, width = (int(v) for v in self.samples.sizes_hw[i])
             scored.append(ScoredBoxes(name, str(self.samples.paths[i]), (height, width), boxes, found))
         return scored
@@ -184,9 +184,11 @@ class DetectorRecord(RunRecord):
     @property
     def training(self) -> list[tuple[str, Boxes]]:
         """(split, true boxes) of every image of the data; empty if the data are missing."""
-        return [(self.splits[name], boxes) for name, (_, boxes) in self._truth().items() if self.splits.get(name)]
+        return [
+            (self.splits[name], boxes) for name, (_, boxes) in self._ground_truth().items() if self.splits.get(name)
+        ]
 
-    def _truth(self) -> dict[str, tuple[int, Boxes]]:
+    def _ground_truth(self) -> dict[str, tuple[int, Boxes]]:
         """Return position and true boxes by name, with the run's class ids; unknown classes are dropped."""
         if self.samples is None:
             return {}
@@ -354,7 +356,7 @@ def _find_images(
         """Return an explicit setting; a recognized layout is not a pattern to read with."""
         row = settings.get(name) or {}
         is_explicit = row.get("source") in ("config", "cli", "python")
-        return row["asked"] if "asked" in row else row.get("value") if is_explicit else None
+        return row["requested"] if "requested" in row else row.get("value") if is_explicit else None
 
     source = os.fspath(data) if data is not None else (settings.get("data") or {}).get("value")
     if not source:

@@ -147,7 +147,7 @@ def summarize_result(record: ClassifierRecord, curve: Mapping[str, Any] | None =
 def images_by_split(record: ClassifierRecord) -> dict[str, list[int]]:
     """Count the images of each class in each split, including unscored training images."""
     scored, metrics, num = record.scored, record.metrics, len(record.class_names)
-    counts = {s: np.bincount(scored.truth[scored.split == s], minlength=num) for s in ("train", "val", "test")}
+    counts = {s: np.bincount(scored.class_ids[scored.split == s], minlength=num) for s in ("train", "val", "test")}
     trained_on = np.asarray((metrics.get("train") or {}).get("confusion") or np.zeros((num, num))).sum(axis=1)
     num_train = int(metrics.get("num_samples") or 0) - int(counts["val"].sum() + counts["test"].sum())
     for total in (trained_on, trained_on + counts["train"]):  # with or without held-out images in `trained_on`

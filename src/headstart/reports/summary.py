@@ -247,9 +247,9 @@ def _confusion(record: ClassifierRecord, cells: Mapping[tuple[int, int], list[in
     return {
         "counts": counts.tolist(),
         "rates": np.round(rates, 4).tolist(),
-        "cells": [{"truth": t, "predicted": p, "images": members} for (t, p), members in cells.items()],
+        "cells": [{"label": t, "predicted": p, "images": members} for (t, p), members in cells.items()],
         "pairs": [
-            {"truth": t, "predicted": p, "count": int(counts[t, p]), "rate": float(rates[t, p])} for t, p in pairs
+            {"label": t, "predicted": p, "count": int(counts[t, p]), "rate": float(rates[t, p])} for t, p in pairs
         ],
     }
 
@@ -261,7 +261,7 @@ def _image(record: ClassifierRecord, i: int) -> dict[str, Any]:
         return {"name": name, "label": label, "prediction": None, "confidence": None, "split": "excluded"}
     return {
         "name": scored.names[i],
-        "label": names[scored.truth[i]],
+        "label": names[scored.class_ids[i]],
         "prediction": names[scored.predicted[i]],
         "confidence": round(float(scored.confidence[i]), 4),
         **(

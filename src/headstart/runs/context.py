@@ -40,8 +40,8 @@ def planned_decision(resolved: ResolvedConfig, setting: str, value: Any, num_tra
     requested = plain(attrgetter(setting)(resolved.settings))
     if requested == value:
         return []
-    reason = DecisionReason.BATCH_LIMITED_BY_DATA if setting == "batch_size" else DecisionReason.ADAPTED_FROM_ASKED
-    return [Decision(setting, value, reason, evidence={"asked": requested, **evidence})]
+    reason = DecisionReason.BATCH_LIMITED_BY_DATA if setting == "batch_size" else DecisionReason.REQUESTED_VALUE_ADAPTED
+    return [Decision(setting, value, reason, evidence={"requested": requested, **evidence})]
 
 
 @dataclass

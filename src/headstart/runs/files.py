@@ -136,7 +136,7 @@ def write_scores(
     scored = ScoredImages(
         names=tuple(samples.names[i] for i in kept),
         split=split.assignment[kept].astype(str),
-        truth=samples.class_ids[kept],
+        class_ids=samples.class_ids[kept],
         logits=evaluation.logits.held_out(split)[kept].astype(np.float32),
         groups=split.groups_of(kept),
         digests=tuple(features.digests[i][:16] for i in kept),
@@ -146,7 +146,7 @@ def write_scores(
         path,
         paths=_texts(scored.names),
         split=scored.split,
-        label=scored.truth,
+        label=scored.class_ids,
         logits=scored.logits,
         ood_score=ood_score,
         digests=np.array(scored.digests, dtype=str),

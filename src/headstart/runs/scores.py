@@ -22,7 +22,7 @@ class ScoredImages:
     Attributes:
         names: Relative names.
         split: (N,) `train`, `val` or `test`.
-        truth: (N,) class ids.
+        class_ids: (N,) class ids.
         logits: (N, K) with the temperature applied.
         groups: (N,) group numbers, negative without a group, or None.
         digests: (N,) leading 16 hex digits of each file's SHA-256, or empty.
@@ -31,7 +31,7 @@ class ScoredImages:
 
     names: tuple[str, ...]
     split: NDArray[np.str_]
-    truth: NDArray[np.int64]
+    class_ids: NDArray[np.int64]
     logits: NDArray[np.float32]
     groups: NDArray[np.int64] | None = None
     digests: tuple[str, ...] = ()
@@ -58,7 +58,7 @@ class ScoredImages:
     @property
     def is_correct(self) -> NDArray[np.bool_]:
         """(N,) whether the prediction equals the label."""
-        return np.asarray(self.truth == self.predicted)
+        return np.asarray(self.class_ids == self.predicted)
 
     def groups_of(self, rows: NDArray[np.int64]) -> NDArray[np.int64] | None:
         """Return (M,) groups of the given rows, images without a group in their own; None without groups."""
@@ -85,7 +85,7 @@ def read_scores(path: Path, names: dict[str, str], groups: dict[str, int], num_c
             scored = ScoredImages(
                 names=tuple(names.get(p, p) for p in stored),
                 split=np.asarray(file["split"], dtype=str),
-                truth=np.asarray(file["label"], dtype=np.int64),
+                class_ids=np.asarray(file["label"], dtype=np.int64),
                 logits=np.asarray(file["logits"], dtype=np.float32),
                 groups=np.array([groups.get(names.get(p, p), -1) for p in stored], np.int64) if groups else None,
                 digests=tuple(str(d) for d in file["digests"]),
@@ -93,9 +93,9 @@ def read_scores(path: Path, names: dict[str, str], groups: dict[str, int], num_c
             )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
-    lengths = {len(scored), len(scored.split), len(scored.truth), len(scored.digests), len(scored.logits)}
+    lengths = {len(scored), len(scored.split), len(scored.class_ids), len(scored.digests), len(scored.logits)}
     is_whole = len(lengths) == 1 and scored.logits.shape == (len(scored), num_classes)
-    return scored if is_whole and ((scored.truth >= 0) & (scored.truth < num_classes)).all() else None
+    return scored if is_whole and ((scored.class_ids >= 0) & (scored.class_ids < num_classes)).all() else None
 
 
 def stored_name(name: str) -> str:

@@ -45,7 +45,7 @@ class DecisionReason(StrEnum):
     CONFLICTING_LABELS = "conflicting_labels"
     DUPLICATES_KEPT_TOGETHER = "duplicates_kept_together"
     DUPLICATE_THRESHOLD_FROM_DATA = "duplicate_threshold_from_data"
-    GROUPS_ASKED_FOR = "groups_asked_for"
+    GROUPS_REQUESTED = "groups_requested"
     GROUPS_GIVEN_BY_DATA = "groups_given_by_data"
     GROUPS_IN_QUESTION = "groups_in_question"
     GROUPS_PER_IMAGE = "groups_per_image"
@@ -62,7 +62,7 @@ class DecisionReason(StrEnum):
     VALUE_RANGE_OF_FLOATS = "value_range_of_floats"
     VALUE_RANGE_OF_PERCENTILES = "value_range_of_percentiles"
     # defaults and given values
-    ADAPTED_FROM_ASKED = "adapted_from_asked"
+    REQUESTED_VALUE_ADAPTED = "requested_value_adapted"
     DEFAULT_FOR_NUM_TRAIN = "default_for_num_train"
     DEFAULT_INPUT_SIZE = "default_input_size"
     DEFAULT_WEIGHTS = "default_weights"

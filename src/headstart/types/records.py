@@ -231,7 +231,8 @@ class GroupPattern:
         accuracy_grouped: Leave-one-group-out accuracy, or None.
         evidence: Other numbers behind `status`.
         source: `guessed` (from names, columns or times), `inferred` (from nested folders), `given` (by a table or
-            `--layout`) or `asked` (with `--group-from`). Guesses have to pass all rules, inferred groups the last one.
+            `--layout`) or `requested` (with `--group-from`). Guesses have to pass all rules, inferred groups
+            the last one.
     """
 
     pattern: str
@@ -243,7 +244,7 @@ class GroupPattern:
     accuracy_independent: float | None
     accuracy_grouped: float | None
     evidence: GroupEvidence = field(default_factory=GroupEvidence)
-    source: Literal["guessed", "inferred", "given", "asked"] = "guessed"
+    source: Literal["guessed", "inferred", "given", "requested"] = "guessed"
 
     @property
     def accepted(self) -> bool:
@@ -444,7 +445,7 @@ class Evaluation:
         log_loss: Mean negative log-probability of the true class, nats.
         ece: Expected calibration error, in [0, 1].
         per_class: Metrics per class, in order of class ids.
-        confusion: (K, K) counts, rows truth, columns prediction.
+        confusion: (K, K) counts, rows: true class, columns: predicted class.
         per_group: Accuracy and size of each group, or None.
         findings: Limitations of these numbers.
     """
