@@ -1,15 +1,20 @@
-"""Read splits from lists of image paths beside class folders: `train.txt`, `meta/test.txt`, `train_test_split.txt`."""
+"""Read splits from lists of image paths beside class folders: `train.txt`, `meta/test.txt`, `train_test_split.txt`.
+
+Numbered lists (`train1.txt`, `train2.txt`) are several partitions of the same images; the first is used.
+"""
 
 from __future__ import annotations
 
 import os
-from collections import Counter
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
 from dataclasses import replace
 
 from headstart.data.file_tree import FileTree, LocatedFile
 from headstart.data.paths import PathFinder, PathMatch
 from headstart.data.reading import Reading
-from headstart.data.split_words import split_name
+from headstart.data.split_words import split_name, split_words
 from headstart.data.tables import decode_text
 from headstart.errors import DataError, UsageError
 from headstart.messages.numbers import pluralize
@@ -33,12 +38,7 @@ def apply_split_lists(reading: Reading, tree: FileTree) -> None:
     splits: dict[str, SplitName] = {}
     used: list[TableUse] = []
     numbered = next((f for f in tree.tables if f.file.lower() == NUMBERED_SPLITS), None)
-    lists = [
-        (file, split)
-        for file in tree.tables
-        if file.file.lower().endswith((".txt", ".lst")) and len(file.folders) <= 1
-        if (split := split_name(os.path.splitext(file.file)[0])) is not None
-    ]
+    lists = _first_partition([(f, split) for f in tree.tables if (split := _split_of(f)) is not None])
     if numbered is not None:
         splits, used = _read_numbered(numbered, tree, finder)
     else:
@@ -83,6 +83,25 @@ def apply_split_lists(reading: Reading, tree: FileTree) -> None:
         ReadingNote(ReadingKind.SPLITS_FROM_LISTS, len(reading.rows), tuple(files), {"splits": ordered})
     )
     reading.tables += used
+
+
+def _split_of(file: LocatedFile) -> SplitName | None:
+    """Return the split that the name of a list states: as a whole, or by its only split word."""
+    stem, extension = os.path.splitext(file.file)
+    if extension.lower() not in (".txt", ".lst"):
+        return None
+    words = split_words(stem)
+    return split_name(stem) or (next(iter(words)) if len(words) == 1 else None)
+
+
+def _first_partition(lists: Sequence[tuple[LocatedFile, SplitName]]) -> list[tuple[LocatedFile, SplitName]]:
+    """Return the lists without those that repeat a split with a higher number: `train2.txt` beside `train1.txt`."""
+    numbered: dict[tuple[object, ...], list[tuple[int, LocatedFile, SplitName]]] = defaultdict(list)
+    for file, split in lists:
+        digits = re.findall(r"\d+", os.path.splitext(file.file)[0])
+        key = (file.folders, split, re.sub(r"\d+", "#", file.file))
+        numbered[key].append((int(digits[-1]) if digits else 0, file, split))
+    return [min(same, key=lambda entry: entry[0])[1:] for same in numbered.values()]
 
 
 def _lines(file: LocatedFile) -> list[str]:

@@ -3,38 +3,40 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from functools import lru_cache
 
 from headstart.types.records import SplitName
 
 __all__ = ["split_name", "split_words"]
 
-_SPLIT_WORDS: dict[str, SplitName] = {
-    "train": "train",
-    "training": "train",
-    "trn": "train",
-    "val": "val",
-    "valid": "val",
-    "validate": "val",
-    "validation": "val",
-    "dev": "val",
-    "test": "test",
-    "testing": "test",
-    "tst": "test",
+_NAMES: dict[SplitName, str] = {
+    "train": "train training trn trainval entrenamiento treino treinamento entrainement apprentissage addestramento "
+    "обучение 训练 訓練 学習 훈련",
+    "val": "val valid validate validation dev validierung validacion validacao validazione валидация 验证 検証 검증",
+    "test": "test testing tst holdout eval evaluation prueba pruebas teste тест 测试 テスト 테스트",
 }
-_SPLIT_SUFFIX = re.compile(r"[-_ ]?(set|data|images|imgs|split)$")
+_SPLIT_WORDS: dict[str, SplitName] = {word: split for split, words in _NAMES.items() for word in words.split()}
+_SPLIT_SUFFIX = re.compile(r"([-_ ]?(set|data|daten|sdaten|images|imgs|split)|集|データ)$")
+_TRAIN_AND_VAL = re.compile(r"\btrain(ing)?[-_ ]?(and|und)?[-_ ]?val(id|idation)?(?![a-z])")
 
 
 def split_name(folder: str) -> SplitName | None:
     """Return the split that a folder or cell names, in any case (`Train`, `VAL`, `valid`, `test_set`), or None."""
-    word = _SPLIT_SUFFIX.sub("", folder.strip().lower())
-    return _SPLIT_WORDS.get(word)
+    return _SPLIT_WORDS.get(_SPLIT_SUFFIX.sub("", _fold(folder)))
 
 
 @lru_cache(maxsize=65_536)
 def split_words(folder: str) -> frozenset[SplitName]:
     """Return all splits named by words of a folder or file name: `test_images`, `seg_train`, `val2017`."""
     whole = split_name(folder)
-    words = re.findall(r"[^\W\d_]+", folder.lower())
+    words = re.findall(r"[^\W\d_]+", _fold(folder))
     named = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS and word != "dev"}
     return frozenset(named | {whole} if whole else named)
+
+
+def _fold(text: str) -> str:
+    """Return a text in lower case, without accents, and with `train_val` as one word."""
+    plain = unicodedata.normalize("NFKD", text.strip().casefold())
+    plain = unicodedata.normalize("NFC", "".join(c for c in plain if not "\u0300" <= c <= "\u036f"))
+    return _TRAIN_AND_VAL.sub("trainval", plain)
