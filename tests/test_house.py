@@ -124,7 +124,6 @@ LONG_FUNCTIONS = {
     "api/data.py:show",
     "evaluation/metrics.py:evaluate",
     "quality/inspection.py:inspect_dataset",
-    "reports/svg_charts.py:curves",
 }
 
 # Functions outside the command line with more than `MAX_PARAMETERS` parameters; the list may only shrink.

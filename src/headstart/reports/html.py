@@ -18,7 +18,7 @@ from typing import Any
 from headstart.errors import MissingExtraError
 from headstart.messages.decisions_data import grouping_message
 from headstart.messages.numbers import percent, pluralize
-from headstart.reports import svg_charts
+from headstart.reports.figures import draw_svgs
 from headstart.reports.thumbs import data_uri
 
 __all__ = ["render"]
@@ -52,8 +52,8 @@ def render(
         images=report.get("images") if thumbs is not None else None,
         uris={i: data_uri(t) for i, t in (thumbs or {}).items() if t is not None},
         maps={i: data_uri(t) for i, t in (maps or {}).items()},
-        draw=svg_charts,
-        matrix=_matrix_image(report) if len(report["class_names"]) > _FULL_MATRIX else None,
+        figures=lambda name: [(alt, data_uri(svg, "svg+xml")) for alt, svg in draw_svgs(name, report)],
+        has_matrix=len(report["class_names"]) <= _FULL_MATRIX,
         style=Markup(style),
         script=Markup(script),
         policy=f"default-src 'none'; img-src data:; style-src '{_digest(style)}'; script-src '{_digest(script)}'; "
@@ -81,6 +81,7 @@ def _environment() -> Any:
         "count": pluralize,
         "ticks": _ticks,
         "path": _path,
+        "level": _level,
         "sentence": _sentence,
         "grouping": grouping_message,
     }
@@ -132,6 +133,11 @@ def _path(name: str) -> Any:
     return Markup('<span class="quiet" title="{}">{}</span>').format(name, short)
 
 
+def _level(rate: float) -> int:
+    """Return the color level of a cell of the confusion matrix, 0-10."""
+    return 0 if rate <= 0 else max(1, min(10, round(10 * rate)))
+
+
 def _number(value: Any, digits: int = 4) -> str:
     if value is None:
         return "–"
@@ -140,18 +146,3 @@ def _number(value: Any, digits: int = 4) -> str:
     if isinstance(value, float):
         return f"{value if abs(value) > _EPSILON else 0.0:.{digits}g}"
     return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def _matrix_image(report: Mapping[str, Any]) -> str:
-    """Draw the rates of a large confusion matrix as a small PNG; dark means high."""
-    import io
-
-    import numpy as np
-    from PIL import Image
-
-    rates = np.asarray(report["confusion"]["rates"], dtype=np.float64)
-    side = max(2, 640 // len(rates))
-    shade = (255 * (1 - np.sqrt(np.clip(rates, 0, 1)))).astype(np.uint8)
-    out = io.BytesIO()
-    Image.fromarray(np.kron(shade, np.ones((side, side), dtype=np.uint8))).save(out, "PNG", optimize=True)
-    return data_uri(out.getvalue(), "png")

@@ -217,8 +217,8 @@ def _explain(
 
 def write_figures(folder: Path, report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> None:
     """Write `figures/*.png`; figures without data are skipped, and their old files removed."""
+    from headstart.reports.drawing import numbered_names
     from headstart.reports.figures import FIGURES, draw_figure, figure_png
-    from headstart.reports.fonts import drawable, names_text
 
     folder.mkdir(parents=True, exist_ok=True)
     for name in FIGURES[report["task"]]:
@@ -228,8 +228,10 @@ def write_figures(folder: Path, report: Mapping[str, Any], thumbs: Mapping[int, 
             continue
         with atomic_file(path) as temporary:
             temporary.write_bytes(figure_png(figure))
-    if drawable(report)[1]:
-        _write_text(folder / "class_names.txt", names_text(report))
+    numbers = numbered_names(report["class_names"])
+    if numbers:
+        rows = [f"{number}\t{' '.join(name.split())}\n" for name, number in numbers.items()]
+        _write_text(folder / "class_names.txt", "".join(rows))
     else:
         (folder / "class_names.txt").unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""Test that figures show names in every script, or number and list them."""
+"""Test that figures show names in every script, or number and list them, and that their labels are legible."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from headstart.reports import fonts
-from headstart.reports.figures import draw_figure, figure_png
+from headstart.reports import drawing
+from headstart.reports.drawing import draw_lines, draw_row, numbered_names
+from headstart.reports.figures import draw_figure, draw_svgs, figure_png
 from headstart.reports.record import ClassifierRecord
 from headstart.reports.summary import summarize
 from headstart.reports.writer import write_figures
@@ -57,17 +58,16 @@ def png_without_a_warning(figure: object) -> bytes:
 def test_missing_glyphs_are_numbered_and_listed(
     make_facts: Callable[..., ClassifierRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fonts, "_others", lambda: ())
+    monkeypatch.setattr(drawing, "_other_fonts", lambda: ())
     report = summarize(make_facts(NAMES))
-    shown, is_numbered = fonts.drawable(report)
-    assert is_numbered
-    assert shown["class_names"] == ["Käse Ω", "class 2", "class 3"]
-    assert [row["name"] for row in shown["per_class"]] == ["Käse Ω", "class 2", "class 3"]
+    assert numbered_names(NAMES) == {"猫": "class 2", "犬 dog": "class 3"}
     figure = draw_figure("confusion", report)
-    assert fonts.NOTE in [t.get_text() for t in figure.texts]
+    assert [t.get_text() for t in figure.axes[0].get_yticklabels()] == ["Käse Ω", "class 2", "class 3"]
+    assert len(figure.texts) == 1, "a note explains the numbers"
+    assert not draw_figure("ood", report)
     assert png_without_a_warning(figure)[:4] == figure_png(figure)[:4] == b"\x89PNG"
     write_figures(tmp_path, report, {})
-    assert (tmp_path / "class_names.txt").read_text(encoding="utf-8").splitlines()[1] == "class 2\t猫"
+    assert (tmp_path / "class_names.txt").read_text(encoding="utf-8").splitlines()[0] == "class 2\t猫"
 
 
 def test_fallback_fonts_are_used(
@@ -79,9 +79,9 @@ def test_fallback_fonts_are_used(
     before = list(font_manager.fontManager.ttflist)
     font_manager.fontManager.addfont(str(path))
     try:
-        monkeypatch.setattr(fonts, "_others", lambda: (("Headstart Test", str(path)),))
+        monkeypatch.setattr(drawing, "_other_fonts", lambda: (("Headstart Test", str(path)),))
         report = summarize(make_facts(NAMES))
-        assert fonts.drawable(report)[1] is False
+        assert not numbered_names(NAMES)
         figure = draw_figure("confusion", report)
         labels = [t.get_text() for t in figure.axes[0].get_yticklabels()]
         assert labels == list(NAMES)
@@ -95,7 +95,29 @@ def test_fallback_fonts_are_used(
 def test_ascii_names_open_no_fallback_font(
     make_facts: Callable[..., ClassifierRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fonts, "_others", lambda: pytest.fail("other fonts were looked for"))
+    monkeypatch.setattr(drawing, "_other_fonts", lambda: pytest.fail("other fonts were looked for"))
     report = summarize(make_facts(("cat", "Öl", "<b>&", "$x$")))
-    assert fonts.drawable(report) == (dict(report), False)
+    assert not numbered_names(report["class_names"])
     png_without_a_warning(draw_figure("classes", report))
+
+
+def test_mark_labels_do_not_overlap() -> None:
+    series = [{"name": "a", "x": [1, 10], "y": [0.1, 0.9]}]
+    for epochs, names in (((3, 6), ["stage6", "stage5"]), ((3, 3.2), ["stage6"])):
+        marks = [{"stage": s, "epoch": e} for s, e in zip(("stage6", "stage5"), epochs, strict=True)]
+        axis = draw_row([drawing.Panel("x", draw_lines(series, "x", "y", marks=marks))]).axes[0]
+        assert [t.get_text() for t in axis.texts] == names
+        assert len(axis.lines) == 3
+
+
+def test_images_of_the_page_are_the_same_bytes_with_any_matplotlib_settings(
+    make_facts: Callable[..., ClassifierRecord],
+) -> None:
+    import matplotlib as mpl
+
+    report = summarize(make_facts(("a", "<b>&"), skill=1.0, per_class=40))
+    first = draw_svgs("reliability", report)
+    with mpl.rc_context({"axes.facecolor": "black", "text.usetex": True, "font.size": 30}):
+        assert draw_svgs("reliability", report) == first
+    assert first
+    assert all(data.startswith(b"<?xml") and b"<script" not in data for _, data in first)
