@@ -6,12 +6,12 @@ copies of the class folders. A layout is used only if it is the only one that fi
 
 from __future__ import annotations
 
-import os
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from headstart.data.file_tree import LocatedFile, clean_label
+from headstart.data.folder_copies import Folder, find_copies, folder_tree
 from headstart.data.reading import Reading, Row, ask, listed
 from headstart.data.split_words import split_name, split_words
 from headstart.errors import DataError
@@ -50,20 +50,6 @@ class _Placed:
 
 
 @dataclass
-class _Folder:
-    """A folder with its own images and its subfolders."""
-
-    images: list[LocatedFile] = field(default_factory=list)
-    folders: dict[str, _Folder] = field(default_factory=dict)
-
-    def walk(self) -> Iterator[LocatedFile]:
-        """Yield all images below."""
-        yield from self.images
-        for folder in self.folders.values():
-            yield from folder.walk()
-
-
-@dataclass
 class _Levels:
     """Images with their meaningful levels, and those of auxiliary folders and copies."""
 
@@ -80,7 +66,7 @@ def read_folders(images: Sequence[LocatedFile]) -> Reading:
         UsageError: Two layouts fit.
     """
     levels = _Levels()
-    _reduce(_folder_tree(images), 0, (), None, levels)
+    _reduce(folder_tree(images), 0, (), None, levels)
     placed = sorted(levels.placed, key=lambda p: (*p.file.folders, p.file.file))
     inside = [p for p in placed if p.levels]
     if not inside:
@@ -107,22 +93,7 @@ def is_storage_name(name: str) -> bool:
     return any(word in _STORAGE for word in words)
 
 
-def _folder_tree(images: Sequence[LocatedFile]) -> _Folder:
-    root = _Folder()
-    known: dict[tuple[str, ...], _Folder] = {(): root}
-
-    def find(folders: tuple[str, ...]) -> _Folder:
-        found = known.get(folders)
-        if found is None:
-            found = known[folders] = find(folders[:-1]).folders.setdefault(folders[-1], _Folder())
-        return found
-
-    for image in images:
-        find(image.folders).images.append(image)
-    return root
-
-
-def _reduce(folder: _Folder, depth: int, kept: tuple[int, ...], name: str | None, levels: _Levels) -> None:
+def _reduce(folder: Folder, depth: int, kept: tuple[int, ...], name: str | None, levels: _Levels) -> None:
     """Add the images of a folder with the levels that have a meaning.
 
     Args:
@@ -133,10 +104,10 @@ def _reduce(folder: _Folder, depth: int, kept: tuple[int, ...], name: str | None
         levels: Receives the images.
     """
     children = folder.folders
-    if depth and (own := _copy_in(folder, depth)) is not None:
-        copied = sorted(children[own].walk(), key=lambda f: f.name)
+    for copy in find_copies(folder, depth, name):
+        copied = sorted(children[copy].walk(), key=lambda f: f.name)
         levels.copies["/".join(copied[0].folders[: depth + 1])] = copied
-        children = {n: c for n, c in children.items() if n != own}
+        children = {n: c for n, c in children.items() if n != copy}
     levels.placed += [_Placed(image, kept) for image in folder.images]
     storage = [n for n in children if n.lower() in _STORAGE]
     if len(storage) == 1 and all(n.lower() in _STORAGE | _AUXILIARY for n in children):
@@ -160,30 +131,6 @@ def _reduce(folder: _Folder, depth: int, kept: tuple[int, ...], name: str | None
             return
     for child_name, child in children.items():
         _reduce(child, depth + 1, (*kept, depth), child_name, levels)
-
-
-def _copy_in(folder: _Folder, depth: int) -> str | None:
-    """Return the subfolder with the name of its parent that repeats all other files of the parent, or None."""
-    first = next(folder.walk(), None)
-    own = None if first is None else first.folders[depth - 1]
-    inner = folder.folders.get(own or "")
-    if inner is None:
-        return None
-    outside = {(image.folders[depth:], image.file): image for image in folder.images}
-    for name, child in folder.folders.items():
-        if name != own:
-            outside.update({(image.folders[depth:], image.file): image for image in child.walk()})
-    inside = {(image.folders[depth + 1 :], image.file): image for image in inner.walk()}
-    if not inside or inside.keys() != outside.keys():
-        return None
-    return own if all(_size(inside[key]) == _size(outside[key]) for key in inside) else None
-
-
-def _size(image: LocatedFile) -> int:
-    try:
-        return os.stat(image.path).st_size
-    except OSError:
-        return -1
 
 
 def _by_top_folders(images: Sequence[_Placed]) -> Reading:

@@ -48,10 +48,8 @@ WRONG: dict[str, str] = {
     "json_of_names": "JSON objects of names are not read",
     "json_of_lists": "JSON objects of lists are not read",
     "json_below_a_key": "lists below a key are not read",
-    "copy_below_another_name": "a copy in a folder with another name becomes a class",
     "patients_with_numbered_classes": "patients become classes in the first suggestion",
     "augmented_copies": "original and augmented become classes in the first suggestion",
-    "kermany_oct": "a copy in a folder with another name becomes a class",
 }
 """Datasets that are read wrong today, with the reason."""
 
