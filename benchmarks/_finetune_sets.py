@@ -18,7 +18,7 @@ from benchmarks._common import bench_data
 from headstart.api.demo import write_solar_csv
 
 SETS = ("digits", "elpv", "blood_cells", "hand_drawn_shapes", "clothing", "covid_xray")
-MOST_TEST = 400  # test images of a set: enough for a mean over cells, and predicted in seconds
+MAX_TEST = 400  # test images of a set: enough for a mean over cells, and predicted in seconds
 _SUFFIXES = {".jpg", ".jpeg", ".png"}
 
 Pair = tuple[Path, str]
@@ -35,7 +35,7 @@ def load_set(name: str, scratch: Path) -> tuple[list[Pair], list[Pair]]:
         train, test = (_folder(bench_data() / name / part) for part in ("train", "test"))
     if name == "covid_xray":
         test = _without_copies(train, test)
-    order = np.random.default_rng(17).permutation(len(test))[:MOST_TEST]
+    order = np.random.default_rng(17).permutation(len(test))[:MAX_TEST]
     return train, [test[i] for i in sorted(order)]
 
 

@@ -121,7 +121,7 @@ def _clean_pairs(samples: Samples, scan: Any, planted: list[Planted]) -> set[fro
     part = type(scan)(
         tuple(scan.info[i] for i in rows),
         {},
-        scan.thumbs[rows],
+        scan.thumbnails[rows],
         scan.colors[rows],
         scan.histograms[rows],
         scan.borders[rows],
@@ -396,22 +396,22 @@ def search_50000() -> None:
     from headstart.quality.duplicates import Pair
 
     files, _ = images_of("clothing")
-    base = scan_images(_plain_samples(files)).thumbs
+    base = scan_images(_plain_samples(files)).thumbnails
     rng = np.random.default_rng(0)
     count = 50_000
-    thumbs = np.empty((count, *base.shape[1:]), dtype=np.uint8)
+    thumbnails = np.empty((count, *base.shape[1:]), dtype=np.uint8)
     for start in range(0, count, 1000):
         a, b = base[rng.integers(0, len(base), 1000)], base[rng.integers(0, len(base), 1000)]
         weight = rng.uniform(0.35, 0.65, (1000, 1, 1))
-        thumbs[start : start + 1000] = weight * a + (1 - weight) * b[:, :, ::-1]
+        thumbnails[start : start + 1000] = weight * a + (1 - weight) * b[:, :, ::-1]
     for k in range(500):
-        noisy = thumbs[k].astype(np.int64) + rng.integers(-3, 4, thumbs[k].shape)
-        thumbs[count - 1 - k] = np.clip(noisy, 0, 255)
+        noisy = thumbnails[k].astype(np.int64) + rng.integers(-3, 4, thumbnails[k].shape)
+        thumbnails[count - 1 - k] = np.clip(noisy, 0, 255)
     infos = tuple(
         ImageInfo(str(i), str(i), 1, "JPEG", "RGB", (96, 96), None, Exif(), 1.0, None, ()) for i in range(count)
     )
     small = np.zeros((count, 1), dtype=np.uint8)
-    scan = ScanResult(infos, {}, thumbs, small, small, small)
+    scan = ScanResult(infos, {}, thumbnails, small, small, small)
     started, cpu = time.monotonic(), time.process_time()
     _, near, _ = find_duplicates(scan)
     seconds, cpu = time.monotonic() - started, time.process_time() - cpu

@@ -111,7 +111,7 @@ def natural_sets(source: str, scratch: Path) -> list[tuple[str, tuple[GroupPatte
     """Return (kind, patterns) of sets whose name parts do not identify objects."""
     samples, scan, blocks = _drawn(source)
     rng = np.random.default_rng([3, SOURCES.index(source)])
-    gray = scan.thumbs.reshape(len(samples), -1).mean(axis=1)
+    gray = scan.thumbnails.reshape(len(samples), -1).mean(axis=1)
     rank = np.argsort(np.argsort(gray))
     count, labels = len(samples), samples.class_ids
     number = rng.permutation(count)

@@ -23,8 +23,8 @@ RANGE: Evidence = {
     "num_images": 12, "is_from_training": True, "smallest_value": 3.0, "largest_value": 4001.0,
 }  # fmt: skip
 LOGISTIC: Evidence = {
-    "is_tried": False, "num_samples": 90, "num_features": 1904, "num_classes": 6, "least_per_feature": 8,
-    "least_per_class": 20,
+    "is_tried": False, "num_samples": 90, "num_features": 1904, "num_classes": 6, "min_per_feature": 8,
+    "min_per_class": 20,
 }  # fmt: skip
 EPOCHS: Evidence = {
     "left_seconds": 41.0, "reserved_seconds": 8.0, "image_seconds": 0.012, "epoch_seconds": 12.0,
@@ -74,7 +74,7 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.CLASS_WEIGHTS_FROM_FILE: {"factors": {"cat": 0.5, "dog": 2.0}},
     DecisionReason.CONFLICTING_LABELS: {"num_images": 2},
     DecisionReason.DUPLICATES_KEPT_TOGETHER: {"num_pairs": 5, "num_joined": 3},
-    DecisionReason.DUPLICATE_THRESHOLD_FROM_DATA: {"num_pairs": 5, "least_agreement": 0.992},
+    DecisionReason.DUPLICATE_THRESHOLD_FROM_DATA: {"num_pairs": 5, "min_agreement": 0.992},
     DecisionReason.BOX_FORMAT_OF_FILES: {},
     DecisionReason.OFF_BY_DEFAULT: {},
     DecisionReason.DEFAULT_FOR_NUM_TRAIN: {"num_train": 40},

@@ -116,7 +116,7 @@ class BudgetError(SettingError):
 
     Args:
         message, hint: As in `HeadstartError`.
-        least_s: Smallest sufficient budget in seconds.
+        min_s: Smallest sufficient budget in seconds.
         measured: Seconds before (`spent_s`), in (`training_s`) and after (`ending_s`) the shortest training.
     """
 
@@ -124,15 +124,15 @@ class BudgetError(SettingError):
         self,
         message: str,
         hint: str | None = None,
-        least_s: float = 0.0,
+        min_s: float = 0.0,
         measured: Mapping[str, float] | None = None,
     ) -> None:
         super().__init__(message, hint)
-        self.least_s = least_s
+        self.min_s = min_s
         self.measured = dict(measured or {})
 
     def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
-        return type(self), (self.message, self.hint, self.least_s, self.measured)
+        return type(self), (self.message, self.hint, self.min_s, self.measured)
 
 
 class DataError(HeadstartError):

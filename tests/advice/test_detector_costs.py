@@ -5,13 +5,13 @@ from __future__ import annotations
 import pytest
 
 from headstart.advice.detector_costs import (
-    LEAST_STEPS,
+    MIN_STEPS,
     AffordableTraining,
     FinalSteps,
     MeasuredCosts,
     fit_training,
-    least_budget_s,
-    least_training_s,
+    min_budget_s,
+    min_training_s,
 )
 
 PRICES = MeasuredCosts(view_s=0.02, step_s=0.1)
@@ -33,7 +33,7 @@ def fit(
         num_images=num_images,
         batch_size=8,
         full_steps=full_steps,
-        least_images=8,
+        min_images=8,
         missing=[max(0, views - made) * num_images for views in range(9)],
         num_trainings=num_trainings,
     )
@@ -53,7 +53,7 @@ def test_fit_uses_time_left(num_images: int, left_s: float) -> None:
     trainings = fit(left_s, num_images, full_steps=full_steps)
     assert trainings is not None
     assert price(trainings, num_images) <= left_s
-    assert trainings.num_steps >= LEAST_STEPS
+    assert trainings.num_steps >= MIN_STEPS
     if trainings.num_steps < full_steps:
         assert price(trainings, num_images) >= left_s - 0.2
 
@@ -92,9 +92,9 @@ def test_folds_share_time() -> None:
 
 
 def test_too_little_time_fits_nothing() -> None:
-    least_s = least_training_s(PRICES, 8)
-    assert fit(least_s - 0.2) is None
-    assert fit(least_s + 0.2) is not None
+    min_s = min_training_s(PRICES, 8)
+    assert fit(min_s - 0.2) is None
+    assert fit(min_s + 0.2) is not None
 
 
 def test_final_steps_grow_with_images_and_contention() -> None:
@@ -116,5 +116,5 @@ def test_parity_check_uses_time_left() -> None:
 
 
 def test_least_budget_has_reserve() -> None:
-    assert least_budget_s(20.0, 5.0, 15.0) == 50.0
-    assert least_budget_s(20.0, 5.0, 25.0) % 10 == 0
+    assert min_budget_s(20.0, 5.0, 15.0) == 50.0
+    assert min_budget_s(20.0, 5.0, 25.0) % 10 == 0

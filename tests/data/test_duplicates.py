@@ -60,7 +60,7 @@ def subset(scan: ScanResult, rows: NDArray[np.int64] | list[int]) -> ScanResult:
     return ScanResult(
         tuple(scan.info[i] for i in rows),
         {},
-        scan.thumbs[rows],
+        scan.thumbnails[rows],
         scan.colors[rows],
         scan.histograms[rows],
         scan.borders[rows],
@@ -143,8 +143,8 @@ def test_threshold_rises_with_similarity_of_different_images() -> None:
     files = [encode(image, quality=95) for image in images]
     files += [encode(image, quality=75) for image in images[:32:4]]
     scan = scan_of(samples_of([str(i) for i in range(88)]), files)
-    candidates = find_candidates(scan.thumbs, None)
-    scores, _ = duplicate_candidates.compare_candidates(scan.thumbs, candidates, 1)
+    candidates = find_candidates(scan.thumbnails, None)
+    scores, _ = duplicate_candidates.compare_candidates(scan.thumbnails, candidates, 1)
     assert (scores > 1.9).sum() > 60  # a fixed threshold would accept these
     _, near, _ = find_duplicates(scan, num_threads=1)
     assert {(p.first, p.second) for p in near} == {(4 * k, 80 + k) for k in range(8)}
@@ -313,8 +313,8 @@ def test_number_of_registered_pairs_is_linear_in_images(monkeypatch: pytest.Monk
         rng = np.random.default_rng(num)
         families = rng.integers(0, 256, (num // 10, 12, 12)).repeat(10, 0)  # ten similar ones
         coarse = 0.7 * families + 0.3 * rng.integers(0, 256, (num, 12, 12))
-        thumbs = coarse.astype(np.uint8).repeat(8, 1).repeat(8, 2)
-        candidates = find_candidates(thumbs, None)
+        thumbnails = coarse.astype(np.uint8).repeat(8, 1).repeat(8, 2)
+        candidates = find_candidates(thumbnails, None)
         compared = 0
 
         def count_them(first: object, second: object) -> NDArray[np.float32]:
@@ -324,7 +324,7 @@ def test_number_of_registered_pairs_is_linear_in_images(monkeypatch: pytest.Monk
 
         with monkeypatch.context() as patch:
             patch.setattr(duplicate_candidates, "correlate_details", count_them)
-            duplicate_candidates.compare_candidates(thumbs, candidates, 1)
+            duplicate_candidates.compare_candidates(thumbnails, candidates, 1)
         counts.append((len(candidates.part), compared))
     for num, (pairs, compared) in zip((200, 400, 800), counts, strict=True):
         assert num <= pairs <= 12 * num  # few partners per image
@@ -417,8 +417,8 @@ def test_crops_of_similar_drawings_are_registered() -> None:
         left, top, right, bottom = rng.integers(0, 3, 4)
         files.append(encode(drawing(7 * s).crop((left, top, 70 - right, 70 - bottom - 1))))
     scan = scan_of(samples_of([str(i) for i in range(len(files))]), files)
-    candidates = find_candidates(scan.thumbs, None)
-    scores, _ = duplicate_candidates.compare_candidates(scan.thumbs, candidates, 1)
+    candidates = find_candidates(scan.thumbnails, None)
+    scores, _ = duplicate_candidates.compare_candidates(scan.thumbnails, candidates, 1)
     best: dict[frozenset[int], float] = {}
     for a, b, score in zip(candidates.part.tolist(), candidates.whole.tolist(), scores.tolist(), strict=True):
         best[frozenset((a, b))] = max(best.get(frozenset((a, b)), 0.0), score)

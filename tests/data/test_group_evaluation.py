@@ -103,7 +103,7 @@ def test_few_similar_images_are_not_accepted() -> None:
     accepted, near = 0, 0
     for seed in range(30):
         rng = np.random.default_rng(seed)
-        rows = [a[rng.permutation(16)] for a in (scan.thumbs, scan.colors, scan.histograms)]
+        rows = [a[rng.permutation(16)] for a in (scan.thumbnails, scan.colors, scan.histograms)]
         mixed = ScanResult(scan.info, {}, *rows, scan.borders)
         patterns = evaluate(samples, mixed, embeddings=rng.normal(size=(16, 6)).astype(np.float32))
         accepted += any(p.accepted for _, p in patterns)

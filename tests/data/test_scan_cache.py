@@ -55,7 +55,7 @@ def open_cache(root: Path) -> ScanCache:
 
 def assert_equal(one: ScanResult, two: ScanResult) -> None:
     assert one.info == two.info
-    for name in ("thumbs", "colors", "histograms", "borders"):
+    for name in ("thumbnails", "colors", "histograms", "borders"):
         np.testing.assert_array_equal(getattr(one, name), getattr(two, name))
 
 
@@ -87,7 +87,7 @@ def test_cache_ignores_order_subset_and_names(tmp_path: Path, request: pytest.Fi
     renamed = samples_of([f"x/new{i}.jpg" for i in range(4)])
     again = scanned(renamed, [files[i] for i in order], open_cache(tmp_path))
     assert again.info == tuple(fresh.info[i] for i in order)
-    np.testing.assert_array_equal(again.thumbs, fresh.thumbs[order])
+    np.testing.assert_array_equal(again.thumbnails, fresh.thumbnails[order])
 
 
 def test_renamed_file_may_have_wrong_extension(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def opened(tmp_path: Path) -> tuple[Samples, ScanResult, ScanCache, ImageScanner
     samples = read(tmp_path / "photos", task="images")
     fresh = scanned(samples, files, None)
     open_cache(tmp_path).save(fresh)
-    spoil_rows(tmp_path, fresh.thumbs[3].tobytes()[:64])
+    spoil_rows(tmp_path, fresh.thumbnails[3].tobytes()[:64])
     cache = open_cache(tmp_path)
     scanner = ImageScanner(samples, cache=cache)
     for i, data in enumerate(files):
@@ -185,7 +185,7 @@ def test_file_and_its_thumbnail_are_gone(tmp_path: Path) -> None:
     scan = scanner.result()
     rest = [0, 1, 2, 4, 5]
     assert [scan.info[i] for i in rest] == [fresh.info[i] for i in rest]
-    np.testing.assert_array_equal(scan.thumbs[rest], fresh.thumbs[rest])
+    np.testing.assert_array_equal(scan.thumbnails[rest], fresh.thumbnails[rest])
     assert scan.info[3] is None
     assert scan.problems[3].kind == "missing"
     assert scanner.digests()[3] == ""

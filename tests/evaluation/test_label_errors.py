@@ -41,12 +41,12 @@ def test_conflicting_duplicates_rank_first() -> None:
     p, given, _ = draw(flips=0)
     a, b = np.flatnonzero(given == 0)[0], np.flatnonzero(given == 1)[0]
     same = np.flatnonzero(given == 2)[:2]
-    label_errors = find_label_errors_or_pairs(p, given, twins=np.array([[a, b], same]))
+    label_errors = find_label_errors_or_pairs(p, given, duplicate_pairs=np.array([[a, b], same]))
     assert {s.index for s in label_errors.items[:2]} == {a, b}
-    assert label_errors.items[0].twins
+    assert label_errors.items[0].conflicting_duplicates
     assert label_errors.num_called >= 2
     assert {s.suggested for s in label_errors.items[:2]} == {0, 1}
-    assert not any(s.twins for s in label_errors.items[2:])
+    assert not any(s.conflicting_duplicates for s in label_errors.items[2:])
 
 
 def test_unscorable_samples_are_not_listed() -> None:

@@ -34,8 +34,8 @@ ONLY = {"parity": frozenset({"label_agreement", "num_unreadable"})}
 TEXT_KEYS = frozenset(
     {"notes", "reason", "detail", "sentence", "warnings", "message", "ece_estimator", "meaning", "weights_reason"}
 )
-_MOST_SPACES = 2  # "out of fold" is a value, more words are a sentence
-_MOST_VALUES = 400  # longer arrays are summarized
+_MAX_SPACES = 2  # "out of fold" is a value, more words are a sentence
+_MAX_VALUES = 400  # longer arrays are summarized
 
 
 def collect(folder: Path, *, is_exact: bool = False) -> dict[str, Any]:
@@ -85,7 +85,7 @@ def clean(value: Any, *, is_exact: bool = False) -> Any:
 
 
 def _is_sentence(text: str) -> bool:
-    return text.count(" ") > _MOST_SPACES
+    return text.count(" ") > _MAX_SPACES
 
 
 def _clean_list(value: Sequence[Any], is_exact: bool) -> Any:
@@ -152,7 +152,7 @@ def record_array(array: NDArray[Any], *, is_exact: bool = False) -> Any:
     if array.dtype.kind == "b":
         array = array.astype(np.int64)
     if array.dtype.kind in "iu":
-        if array.size <= _MOST_VALUES:
+        if array.size <= _MAX_VALUES:
             return [int(v) for v in array.ravel()]
         return {"shape": list(array.shape), "sum": int(array.sum()), "bytes": digest(array.astype("<i8").tobytes())}
     flat = array.astype(np.float64).ravel()
@@ -160,7 +160,7 @@ def record_array(array: NDArray[Any], *, is_exact: bool = False) -> Any:
     flat = np.nan_to_num(flat)
     if is_exact:
         found["bytes"] = digest(np.ascontiguousarray(array).tobytes())
-    if flat.size <= _MOST_VALUES:
+    if flat.size <= _MAX_VALUES:
         columns = flat.reshape(-1, array.shape[-1]).T if array.ndim > 1 else flat[None]
         return found | {
             f"column{i}": [round_float(float(v), is_exact) for v in column] for i, column in enumerate(columns)

@@ -33,7 +33,7 @@ EXAMPLES: dict[NoteKind, Evidence] = {
     },
     NoteKind.FINE_TUNING_SKIPPED: {"why": "budget", "left_seconds": 12.3},
     NoteKind.RESIZE_MODE_NOT_MEASURED: {"resize_mode": "crop"},
-    NoteKind.OVERFITTING: {"phase": "fold1", "epoch": 3, "least_val_loss": 0.21, "last_val_loss": 0.9},
+    NoteKind.OVERFITTING: {"phase": "fold1", "epoch": 3, "min_val_loss": 0.21, "last_val_loss": 0.9},
     NoteKind.PROBE_NOT_WORSE: {"is_probe_better": False, "probe": "a/very/long/path/to/runs/train12/probe"},
     NoteKind.REPORT_NOT_WRITTEN: {"reason": "a long reason " * 9, "run": "a/very/long/path/to/runs/train12"},
     NoteKind.RUN_RESUMABLE: {"run": "runs/train12"},

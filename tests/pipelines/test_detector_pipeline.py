@@ -360,5 +360,5 @@ def test_run_keeps_budget_on_slow_clock(squares: Path, tmp_path: Path, factor: f
 def test_too_small_budget_is_refused_early(squares: Path, tmp_path: Path) -> None:
     with pytest.raises(BudgetError) as refused:
         budgeted(squares, tmp_path / "run", "2s")
-    assert refused.value.least_s >= 10.0
+    assert refused.value.min_s >= 10.0
     assert not (tmp_path / "run").exists()

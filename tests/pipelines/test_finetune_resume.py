@@ -165,12 +165,12 @@ def test_locked_run_is_not_resumed(stopped: Path, tmp_path: Path) -> None:
 
 def test_second_ctrl_c_uses_previous_handler() -> None:
     events, signals = EventStream(), []
-    stopper = InterruptHandler(events)
+    interrupt_handler = InterruptHandler(events)
     before = signal.signal(signal.SIGINT, lambda number, frame: signals.append(number))
     try:
-        with stopper.listening():
+        with interrupt_handler.listening():
             signal.raise_signal(signal.SIGINT)
-            assert (stopper.is_requested, signals) == (True, [])
+            assert (interrupt_handler.is_requested, signals) == (True, [])
             for thread in [t for t in threading.enumerate() if t.name == "stopping"]:
                 thread.join()
             assert [note.kind for note in notes_of(events)] == [NoteKind.STOP_REQUESTED]

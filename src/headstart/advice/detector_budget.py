@@ -20,8 +20,8 @@ from headstart.advice.detector_costs import (
     FinalSteps,
     MeasuredCosts,
     fit_training,
-    least_budget_s,
-    least_training_s,
+    min_budget_s,
+    min_training_s,
 )
 from headstart.advice.detector_pace import DetectPace, TimeBudget
 from headstart.advice.detector_timing import DetectTimer
@@ -164,7 +164,7 @@ class BudgetPlanner:
         """Raise BudgetError if too little time is left to measure anything."""
         spent = self._journal.once("spent_s", lambda: self._budget.clock() - self._budget.started)
         if spent + 2 * _MIN_START_S > self._budget.budget_s:
-            raise self._budget_error(spent, least_training_s(MeasuredCosts(0.0, 0.1), 1), 2 * _MIN_START_S)
+            raise self._budget_error(spent, min_training_s(MeasuredCosts(0.0, 0.1), 1), 2 * _MIN_START_S)
 
     def _choose_threads(self) -> list[Decision]:
         most = self._trainer.num_threads
@@ -183,8 +183,8 @@ class BudgetPlanner:
         costs = self._measure_costs(plan)
         fitting = self._fit(plan, costs, turn, is_needed=True)
         if fitting["fit"] is None:
-            least_s = self._least_s(costs) + self._fold_scoring_s()
-            raise self._budget_error(fitting["spent_s"], least_s, self._final.seconds())
+            min_s = self._least_s(costs) + self._fold_scoring_s()
+            raise self._budget_error(fitting["spent_s"], min_s, self._final.seconds())
         return _Choice(plan, decisions, costs, AffordableTraining(**fitting["fit"]), fitting["safety"])
 
     def _try(self, plan: DetectPlan, decisions: list[Decision]) -> _Choice | None:
@@ -192,8 +192,8 @@ class BudgetPlanner:
         costs = self._measure_costs(plan)
         fitting = self._fit(plan, costs, "first", is_needed=False)
         fit = None if fitting["fit"] is None else AffordableTraining(**fitting["fit"])
-        least_steps = _FINETUNE_FRACTION * self._full_steps(plan)
-        if fit is None or fit.num_images < len(self._order) or fit.num_steps < least_steps:
+        min_steps = _FINETUNE_FRACTION * self._full_steps(plan)
+        if fit is None or fit.num_images < len(self._order) or fit.num_steps < min_steps:
             return None
         return _Choice(plan, decisions, costs, fit, fitting["safety"])
 
@@ -222,7 +222,7 @@ class BudgetPlanner:
                     num_images=len(self._order),
                     batch_size=plan.batch_size,
                     full_steps=self._full_steps(plan),
-                    least_images=self._least_images,
+                    min_images=self._least_images,
                     missing=np.cumsum([0, *by_view])[: None if plan.is_cached else 2].tolist(),
                     num_trainings=self._budget.num_trainings,
                 )
@@ -236,8 +236,8 @@ class BudgetPlanner:
 
     def _is_affordable(self, choice: _Choice) -> bool:
         """Estimate from the measured costs whether fine-tuning would have enough steps."""
-        least_steps = _FINETUNE_FRACTION * self._full_steps(choice.plan)
-        steps_s = least_steps * _FINETUNE_COST * choice.costs.step_s * self._budget.num_trainings
+        min_steps = _FINETUNE_FRACTION * self._full_steps(choice.plan)
+        steps_s = min_steps * _FINETUNE_COST * choice.costs.step_s * self._budget.num_trainings
         views_s = choice.costs.view_s * len(self._order)
         reserve_s = self._final.seconds(choice.safety) + self._fold_scoring_s()
         left_s = self._journal.once("left_s", lambda: self._budget.left_s() - reserve_s)
@@ -277,7 +277,7 @@ class BudgetPlanner:
         return max(1, len(self._order) // plan.batch_size) * plan.epochs
 
     def _least_s(self, costs: MeasuredCosts) -> float:
-        return least_training_s(costs, self._least_images, self._budget.num_trainings)
+        return min_training_s(costs, self._least_images, self._budget.num_trainings)
 
     def _fold_scoring_s(self) -> float:
         return self._budget.fold_scoring_s(self._final, len(self._order))
@@ -304,12 +304,12 @@ class BudgetPlanner:
         return [Decision(setting, value, reason, evidence=evidence) for setting, value, reason in chosen]
 
     def _budget_error(self, spent_s: float, training_s: float, ending_s: float) -> BudgetError:
-        least_s = least_budget_s(spent_s, training_s, ending_s)
+        min_s = min_budget_s(spent_s, training_s, ending_s)
         return BudgetError(
             f"the budget of {self._budget.budget_s:.0f} s is too small: preparation took {spent_s:.0f} s, the shortest "
             f"training takes {training_s:.0f} s, and export, scoring and report take {ending_s:.0f} s.",
-            hint=f"use --budget {least_s:.0f}s or more",
-            least_s=least_s,
+            hint=f"use --budget {min_s:.0f}s or more",
+            min_s=min_s,
             measured={"spent_s": spent_s, "training_s": training_s, "ending_s": ending_s},
         )
 

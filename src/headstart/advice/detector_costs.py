@@ -10,17 +10,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 __all__ = [
-    "LEAST_STEPS",
+    "MIN_STEPS",
     "SAFETY",
     "AffordableTraining",
     "FinalSteps",
     "MeasuredCosts",
     "fit_training",
-    "least_budget_s",
-    "least_training_s",
+    "min_budget_s",
+    "min_training_s",
 ]
 
-LEAST_STEPS = 24
+MIN_STEPS = 24
 """Least number of training steps of a usable detector."""
 
 SAFETY = 1.15
@@ -122,7 +122,7 @@ def fit_training(
     num_images: int,
     batch_size: int,
     full_steps: int,
-    least_images: int,
+    min_images: int,
     missing: Sequence[int],
     num_trainings: int = 1,
 ) -> AffordableTraining | None:
@@ -134,19 +134,19 @@ def fit_training(
         num_images: Training images.
         batch_size: Images per step.
         full_steps: Largest number of steps.
-        least_images: Least number of images of a subset.
+        min_images: Least number of images of a subset.
         missing: Number of views not yet cached, for 0, 1, ... views per image up to the largest number.
         num_trainings: Trainings that share the views: the folds and the final one.
 
     Returns:
-        None where `LEAST_STEPS` steps on `least_images` images do not fit.
+        None where `MIN_STEPS` steps on `min_images` images do not fit.
     """
     steps_per_epoch = max(1, num_images // batch_size)
     step_s = costs.step_s * num_trainings
     for views in range(len(missing) - 1, 0, -1):
         num_steps = min(int((left_s - costs.view_s * missing[views]) / step_s), full_steps)
         epochs = num_steps / steps_per_epoch
-        if num_steps >= min(LEAST_STEPS, full_steps) and epochs >= _EPOCHS_PER_VIEW * views:
+        if num_steps >= min(MIN_STEPS, full_steps) and epochs >= _EPOCHS_PER_VIEW * views:
             return AffordableTraining(num_images, views, num_steps)
     # One view and three epochs over all images take too long: use fewer images.
     missing_fraction = missing[1] / max(num_images, 1)
@@ -156,16 +156,16 @@ def fit_training(
     if _EPOCHS_PER_VIEW * num_used / batch_size < _GOOD_STEPS:
         spare_s = left_s - _GOOD_STEPS * step_s
         num_used = int(spare_s / view_s) if view_s > 0 else num_images
-    num_used = max(min(least_images, num_images), min(num_used, num_images))
+    num_used = max(min(min_images, num_images), min(num_used, num_images))
     num_steps = min(int((left_s - view_s * num_used) / step_s), full_steps)
-    return AffordableTraining(num_used, 1, num_steps) if num_steps >= min(LEAST_STEPS, full_steps) else None
+    return AffordableTraining(num_used, 1, num_steps) if num_steps >= min(MIN_STEPS, full_steps) else None
 
 
-def least_training_s(costs: MeasuredCosts, least_images: int, num_trainings: int = 1) -> float:
+def min_training_s(costs: MeasuredCosts, min_images: int, num_trainings: int = 1) -> float:
     """Return the seconds of the shortest usable training."""
-    return costs.view_s * least_images + costs.step_s * LEAST_STEPS * num_trainings
+    return costs.view_s * min_images + costs.step_s * MIN_STEPS * num_trainings
 
 
-def least_budget_s(spent_s: float, training_s: float, ending_s: float) -> float:
+def min_budget_s(spent_s: float, training_s: float, ending_s: float) -> float:
     """Return the smallest budget that fits plus 10 %, rounded up to 10 s."""
     return 10.0 * math.ceil(1.1 * (spent_s + training_s + ending_s) / 10.0)

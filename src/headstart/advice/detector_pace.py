@@ -56,7 +56,7 @@ class DetectPace:
         fit: The training that fits.
         final: Costs of the steps after training.
         reserve_s: Seconds reserved for them.
-        most_steps: Steps of a training without a budget.
+        max_steps: Steps of a training without a budget.
         schedules: Schedules of the trainings so far.
     """
 
@@ -66,7 +66,7 @@ class DetectPace:
     fit: AffordableTraining
     final: FinalSteps
     reserve_s: float
-    most_steps: int
+    max_steps: int
     schedules: list[StepSchedule] = field(default_factory=list)
 
     def make_schedule(self, phase: str, num_held: int) -> StepSchedule:
@@ -84,7 +84,7 @@ class DetectPace:
             at=budget.deadline,
             reserve_s=self.reserve_s + held_s + left_s * after / (after + 1),
             step_s=self.costs.step_s,
-            most_steps=max(self.most_steps, self.fit.num_steps),
+            max_steps=max(self.max_steps, self.fit.num_steps),
         )
         schedule = StepSchedule(
             self.fit.num_steps, deadline=deadline, clock=budget.clock, journal=self.journal, name=f"pace-{phase}"

@@ -58,7 +58,7 @@ def fit_to_disk(resolved: ResolvedConfig, trainer: FinetuneTrainer, plan: Finetu
     """
     phases = _decide_phases(trainer, plan, num) if plan.unfreeze else ()
     # Decided once: cached rows take space, and a resumed run must keep its plan.
-    key = f"room-{plan.strategy}-{plan.train_from}"
+    key = f"free-{plan.strategy}-{plan.train_from}"
     changes, evidence = trainer.checkpoints.once(key, lambda: _fit_changes(resolved, trainer, plan, num))
     shown = {"finetune.is_cached": False} if "is_cached" in changes else changes
     reason = DecisionReason.CACHE_TOO_SMALL
@@ -79,15 +79,15 @@ def _decide_phases(trainer: FinetuneTrainer, plan: FinetunePlan, num: int) -> tu
         rows.is_on = False
         problem: Evidence = {"cut": plan.train_from, "wanted_cuts": [cut for _, cut in cuts]}
         return (Decision("finetune.phases", "one", DecisionReason.PHASES_CANNOT_BE_CUT, evidence=problem),)
-    room = sources.cache.free_bytes()
+    free = sources.cache.free_bytes()
     # Decided once: a resumed run must use the same rows.
-    rows.is_on = trainer.checkpoints.once("phases", lambda: sum(sizes) <= room)
+    rows.is_on = trainer.checkpoints.once("phases", lambda: sum(sizes) <= free)
     evidence: Evidence = {
         "phases": [
             {"start": share, "cut": cut, "needed_bytes": int(size)}
             for (share, cut), size in zip(cuts, sizes, strict=True)
         ],
-        "free_bytes": int(room),
+        "free_bytes": int(free),
         "cut": plan.train_from,
     }
     value, reason = (
@@ -100,18 +100,18 @@ def _fit_changes(
     resolved: ResolvedConfig, trainer: FinetuneTrainer, plan: FinetunePlan, num: int
 ) -> tuple[dict[str, Any], Evidence]:
     """Return the changes of a plan that does not fit the disk, and the sizes."""
-    room = trainer.sources.cache.free_bytes()
-    wanted = trainer.sources.row_bytes(plan) * num * (plan.num_views + 1)
-    if wanted <= room:
+    free = trainer.sources.cache.free_bytes()
+    needed = trainer.sources.row_bytes(plan) * num * (plan.num_views + 1)
+    if needed <= free:
         return {}, {}
-    sizes: Evidence = {"needed_bytes": int(wanted), "free_bytes": int(room)}
+    sizes: Evidence = {"needed_bytes": int(needed), "free_bytes": int(free)}
     candidates = [plan]
     if plan.strategy == "finetune" and not (resolved.is_explicit("train_from") or resolved.is_explicit("unfreeze")):
         candidates.append(plan.with_(train_from=trainer.backbone.cut("last-1")))
     for candidate in candidates:
         each = trainer.sources.row_bytes(candidate) * num
-        views = plan.num_views if resolved.is_explicit("num_views") else min(plan.num_views, room // max(each, 1) - 1)
-        if views >= min(_FEWEST_VIEWS, plan.num_views) and each * (views + 1) <= room:
+        views = plan.num_views if resolved.is_explicit("num_views") else min(plan.num_views, free // max(each, 1) - 1)
+        if views >= min(_FEWEST_VIEWS, plan.num_views) and each * (views + 1) <= free:
             moved = {"train_from": candidate.train_from} if candidate.train_from != plan.train_from else {}
             return {**moved, "num_views": int(views)}, sizes
     if plan.strategy != "finetune":

@@ -32,7 +32,7 @@ LICENSE = "images: elpv-dataset, CC BY-NC-SA 4.0 (not for commercial use)"
 _CELLS_PER_MODULE = 60
 _DEFECTIVE_ABOVE = 0.5
 _KINDS, _CLASSES = ("mono", "poly"), ("monocrystalline", "polycrystalline")
-_MOST_OVERLAP = 0.15  # maximum fraction of a cell covered by another one
+_MAX_OVERLAP = 0.15  # maximum fraction of a cell covered by another one
 
 
 def load_solar_cells() -> Path:
@@ -149,7 +149,7 @@ def _paste_cells(
         for _ in range(20):
             x, y = (int(v) for v in rng.integers(0, side - size, 2))
             box = (x, y, x + size, y + size)
-            if all(_overlap(box, other) < _MOST_OVERLAP for other, _ in boxes):
+            if all(_overlap(box, other) < _MAX_OVERLAP for other, _ in boxes):
                 gain = float(rng.uniform(0.8, 1.2))
                 image.paste(cell.point([min(255, int(gain * v)) for v in range(256)]), (x, y))
                 boxes.append((box, kind))

@@ -81,7 +81,7 @@ class ScanResult:
     Attributes:
         info: Properties of each image, None where it is unreadable.
         problems: Reason by position, for unreadable images.
-        thumbs: (N, 96, 96) uint8 gray.
+        thumbnails: (N, 96, 96) uint8 gray.
         colors: (N, 8, 8, 3) uint8.
         histograms: (N, 64) uint8, fractions of 4 x 4 x 4 colors times 255.
         borders: (N, 96) uint8, mean colors along the edges: 4 edges x 8 parts x RGB.
@@ -89,7 +89,7 @@ class ScanResult:
 
     info: tuple[ImageInfo | None, ...]
     problems: dict[int, Problem]
-    thumbs: NDArray[np.uint8]
+    thumbnails: NDArray[np.uint8]
     colors: NDArray[np.uint8]
     histograms: NDArray[np.uint8]
     borders: NDArray[np.uint8]
@@ -127,7 +127,9 @@ class ImageScanner:
         self._info: list[ImageInfo | None] = [None] * count
         self._problems: dict[int, Problem] = {}
         self._unfetched: dict[int, str] = {}
-        self._thumbs = np.zeros((count, THUMB, THUMB), dtype=np.uint8)  # memory is allocated only where it is written
+        self._thumbnails = np.zeros(
+            (count, THUMB, THUMB), dtype=np.uint8
+        )  # memory is allocated only where it is written
         self._colors = np.zeros((count, 8, 8, 3), dtype=np.uint8)
         self._histograms = np.zeros((count, 64), dtype=np.uint8)
         self._borders = np.zeros((count, 96), dtype=np.uint8)
@@ -182,7 +184,7 @@ class ImageScanner:
         return ScanResult(
             info=tuple(self._info),
             problems=dict(sorted(self._problems.items())),
-            thumbs=self._thumbs,
+            thumbnails=self._thumbnails,
             colors=self._colors,
             histograms=self._histograms,
             borders=self._borders,
@@ -201,7 +203,7 @@ class ImageScanner:
         self._store(i, reduced, digest, len(data))
 
     def _store(self, i: int, reduced: ReducedImage, digest: str, size_bytes: int) -> None:
-        self._info[i], self._thumbs[i], self._colors[i], self._histograms[i], self._borders[i] = _describe(
+        self._info[i], self._thumbnails[i], self._colors[i], self._histograms[i], self._borders[i] = _describe(
             reduced, digest, size_bytes
         )
 

@@ -24,7 +24,7 @@ _VERSION = 6  # of the rows; those of other versions are ignored
 _CHUNK = 1024  # images whose properties stand together in a shard: they are read without their thumbnails
 _INFO_FIELDS = tuple(f.name for f in fields(ImageInfo) if f.name != "exif")
 _EXIF_FIELDS = tuple(f.name for f in fields(Exif))
-_ARRAYS = ("thumbs", "colors", "histograms", "borders")
+_ARRAYS = ("thumbnails", "colors", "histograms", "borders")
 
 
 class ScanCache:

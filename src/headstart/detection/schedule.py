@@ -43,13 +43,13 @@ class Deadline:
         at: Clock time by which the run must be finished.
         reserve_s: Seconds reserved for the final steps, estimated when a step took `step_s`.
         step_s: Planned seconds per step.
-        most_steps: Maximum number of steps.
+        max_steps: Maximum number of steps.
     """
 
     at: float
     reserve_s: float
     step_s: float
-    most_steps: int
+    max_steps: int
 
     def left_s(self, now: float, step_s: float) -> float:
         """Return the seconds left for training when a step takes `step_s`; the reserve grows with slower steps."""
@@ -131,7 +131,7 @@ class StepSchedule:
         left = int(max(left_s, 0.0) / max(step_s, 1e-9))
         planned = self.num_steps - step
         self._next_check = step + max(_FIRST_CHECK // 2, left // _CHECKS)
-        num_steps = max(step, min(step + left, self.deadline.most_steps))
+        num_steps = max(step, min(step + left, self.deadline.max_steps))
         if abs(num_steps - self.num_steps) > _SLACK * planned:
             change = ScheduleChange(step, num_steps)
             self._record(change)

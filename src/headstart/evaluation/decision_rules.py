@@ -24,8 +24,8 @@ OOD_FPRS = (0.001, 0.002, 0.005, *(i / 100 for i in range(1, 21)), 0.25, 0.3, 0.
 COVERAGES = (0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 0.98, 0.99)
 """Coverages with stored thresholds."""
 
-_TINY = 1e-12
-_SUREST = 1.0 - 1e-5  # limit of float32 resolution in a runtime
+_EPS = 1e-12
+_MAX_PROBABILITY = 1.0 - 1e-5  # limit of float32 resolution in a runtime
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class OodRule:
         u = (log_ood_score(largest_probability) - self.ood_center) / self.ood_scale
         if self.residual_center is None or self.residual_scale is None or residual_norm is None:
             return u
-        off = np.log(np.maximum(np.asarray(residual_norm, dtype=np.float64), _TINY))
+        off = np.log(np.maximum(np.asarray(residual_norm, dtype=np.float64), _EPS))
         return add_up(u, (off - self.residual_center) / self.residual_scale)
 
     def threshold(self, ood_fpr: float | None = None) -> float:
@@ -171,7 +171,7 @@ class PredictionSetRule:
 
 def log_ood_score(largest_probability: Float) -> Float:
     """Return log(-log p), which spreads out probabilities close to 1."""
-    largest = np.clip(largest_probability, _TINY, _SUREST)
+    largest = np.clip(largest_probability, _EPS, _MAX_PROBABILITY)
     return np.asarray(np.log(-np.log(largest)), dtype=np.float64)
 
 

@@ -29,7 +29,7 @@ Ids = NDArray[np.int64]
 _MAX_IMAGES = 500  # maximum number of images
 _BOTH_HALVES = 300  # up to this number of images, each half is used for fitting once
 _MIN_KNOWN = 20  # known images per half for a threshold at 5 %
-_LEAST = 1e-6
+_EPS = 1e-6
 
 
 @dataclass(frozen=True)
@@ -110,7 +110,7 @@ def _score(kernel: Float, ids: Ids, fit: Ids, known: Ids, new: Ids, penalty: flo
     scored = np.concatenate([known, new])
     within, across, own = centered_products(kernel, fit, scored)
     values, vectors = np.linalg.eigh(within)
-    values = np.maximum(values, _LEAST)
+    values = np.maximum(values, _EPS)
     inner = across @ vectors  # (n, m): along each direction, times the root of its value
     leading = slice(max(0, len(fit) - min(MAX_DIRECTIONS, max(1, len(fit) // 2))), None)
     rest = own - inner[:, leading] ** 2 @ (1.0 / values[leading])
@@ -124,8 +124,8 @@ def _score(kernel: Float, ids: Ids, fit: Ids, known: Ids, new: Ids, penalty: flo
     class_ids[~has_class] = 0
     temperature = fit_temperature(ridge[:end][has_class], class_ids[has_class])
     uncertainty = log_ood_score(softmax(ridge / temperature).max(axis=1))
-    off = np.log(np.maximum(rest, _LEAST))
-    u, v = ((x - x[:end].mean()) / max(float(x[:end].std()), _LEAST) for x in (uncertainty, off))
+    off = np.log(np.maximum(rest, _EPS))
+    u, v = ((x - x[:end].mean()) / max(float(x[:end].std()), _EPS) for x in (uncertainty, off))
     total = add_up(u, v)
     return _Scores(total[:end], total[end:], u[:end], u[end:])
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 __all__ = ["LabelError", "LabelErrorList", "find_label_errors_or_pairs"]
 
 Float = NDArray[np.float64]
-_TINY = 1e-12
+_EPS = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class LabelError:
         suggested: Most probable other class id.
         error_probability: Probability of the suggested class relative to the given one, in [0, 1].
         probability_given, probability_suggested: Out of fold.
-        twins: Positions of near-duplicates with another label.
+        conflicting_duplicates: Positions of near-duplicates with another label.
     """
 
     index: int
@@ -35,7 +35,7 @@ class LabelError:
     error_probability: float
     probability_given: float
     probability_suggested: float
-    twins: tuple[int, ...] = ()
+    conflicting_duplicates: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def find_label_errors_or_pairs(
     class_ids: NDArray[np.int64],
     *,
     unscorable: NDArray[np.bool_] | None = None,
-    twins: NDArray[np.int64] | None = None,
+    duplicate_pairs: NDArray[np.int64] | None = None,
     limit: int | None = None,
 ) -> LabelErrorList:
     """Rank label errors by out-of-fold probabilities and near-duplicates.
@@ -67,7 +67,7 @@ def find_label_errors_or_pairs(
         probabilities: (N, K) out of fold (whole groups held out).
         class_ids: (N,) given labels.
         unscorable: (N,) samples whose class is in a single group; excluded.
-        twins: (P, 2) positions of near-duplicate pairs; pairs with different labels come first, since at least
+        duplicate_pairs: (P, 2) positions of near-duplicates; pairs with different labels come first, since at least
             one of the two labels is wrong.
         limit: Length of the list; by default twice the number of suspected errors (at least 20).
 
@@ -81,14 +81,14 @@ def find_label_errors_or_pairs(
     others[rows, class_ids] = -1.0
     suggested = others.argmax(axis=1)
     best_other = others[rows, suggested]
-    error_probability = (best_other + _TINY) / (best_other + given + 2 * _TINY)
+    error_probability = (best_other + _EPS) / (best_other + given + 2 * _EPS)
 
     threshold = np.full(num_classes, np.inf)  # mean probability of a class among those labeled so
     for k in range(num_classes):
         if (class_ids == k).any():
             threshold[k] = given[class_ids == k].mean()
-    sure = np.where(probabilities >= threshold, probabilities, -1.0)
-    predicted = np.where(sure.max(axis=1) >= 0.0, sure.argmax(axis=1), -1)
+    confident = np.where(probabilities >= threshold, probabilities, -1.0)
+    predicted = np.where(confident.max(axis=1) >= 0.0, confident.argmax(axis=1), -1)
     joint = np.zeros((num_classes, num_classes), dtype=np.int64)
     is_counted = predicted >= 0
     if unscorable is not None:
@@ -97,7 +97,7 @@ def find_label_errors_or_pairs(
     num_called = int(joint.sum() - np.trace(joint))
 
     partners: dict[int, list[int]] = {}
-    for a, b in np.empty((0, 2), dtype=np.int64) if twins is None else twins:
+    for a, b in np.empty((0, 2), dtype=np.int64) if duplicate_pairs is None else duplicate_pairs:
         if class_ids[a] != class_ids[b]:
             partners.setdefault(int(a), []).append(int(b))
             partners.setdefault(int(b), []).append(int(a))
@@ -117,7 +117,7 @@ def find_label_errors_or_pairs(
             error_probability=float(error_probability[i]),
             probability_given=float(given[i]),
             probability_suggested=float(best_other[i]),
-            twins=tuple(sorted(partners.get(int(i), ()))),
+            conflicting_duplicates=tuple(sorted(partners.get(int(i), ()))),
         )
         for i in order[:length]
     )

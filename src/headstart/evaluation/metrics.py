@@ -21,7 +21,7 @@ from headstart.types.records import ClassScore, Estimate, Evaluation
 
 __all__ = ["confusion_matrix", "evaluate", "evaluation_to_json", "is_skewed", "log_loss", "softmax"]
 
-_FLOOR = 1e-12
+_EPS = 1e-12
 _SKEW = 3
 
 
@@ -39,7 +39,7 @@ def confusion_matrix(y_true: NDArray[np.int64], y_pred: NDArray[np.int64], num_c
 def log_loss(probabilities: NDArray[np.float64], class_ids: NDArray[np.int64]) -> float:
     """Return mean negative log-probability of the true class, in nats (probabilities floored at 1e-12)."""
     p = probabilities[np.arange(len(class_ids)), class_ids]
-    return float(-np.log(np.maximum(p, _FLOOR)).mean()) + 0.0  # never -0.0
+    return float(-np.log(np.maximum(p, _EPS)).mean()) + 0.0  # never -0.0
 
 
 def evaluate(

@@ -83,10 +83,10 @@ def risk_coverage(confidence: Float, hits: NDArray[np.bool_]) -> tuple[Float, Fl
     Images with equal confidence are accepted together, so every point has a threshold.
     """
     order = np.argsort(-confidence, kind="stable")
-    sure = confidence[order]
+    ordered = confidence[order]
     wrong = np.cumsum(~hits[order])
-    last = np.flatnonzero(np.append(sure[1:] != sure[:-1], True))
-    return (last + 1) / len(sure), wrong[last] / (last + 1), sure[last]
+    last = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True))
+    return (last + 1) / len(ordered), wrong[last] / (last + 1), ordered[last]
 
 
 def accept_above(

@@ -33,7 +33,7 @@ class ComparisonVerdict(StrEnum):
 
 LEVEL = 0.05
 _POWER = 0.8
-_FLOOR = 1e-12
+_EPS = 1e-12
 _CHUNK = 250
 
 
@@ -136,7 +136,7 @@ def compare_paired(
         raise ValueError("there are no images to compare on")
     rows = np.arange(num)
     hits_a, hits_b = (p.argmax(axis=1) == class_ids for p in (probabilities_a, probabilities_b))
-    loss_a, loss_b = (-np.log(np.maximum(p[rows, class_ids], _FLOOR)) for p in (probabilities_a, probabilities_b))
+    loss_a, loss_b = (-np.log(np.maximum(p[rows, class_ids], _EPS)) for p in (probabilities_a, probabilities_b))
     support = np.bincount(class_ids, minlength=len(class_names))
     even = np.full(num, 1.0 / num)
     balanced = (1.0 / (np.maximum(support, 1) * (support > 0).sum()))[class_ids]

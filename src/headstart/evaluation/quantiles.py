@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 __all__ = ["beta_cdf", "beta_quantile", "normal_cdf", "normal_quantile", "t_quantile"]
 
-_TINY = 1e-300
+_EPS = 1e-300
 _MAX_STEPS = 10_000
 
 
@@ -95,7 +95,7 @@ def _bisect(cdf: Callable[[float], float], p: float, low: float, high: float) ->
 def _continued_fraction(x: float, a: float, b: float) -> float:
     c = 1.0
     d = 1.0 - (a + b) * x / (a + 1.0)
-    d = 1.0 / (d if abs(d) > _TINY else _TINY)
+    d = 1.0 / (d if abs(d) > _EPS else _EPS)
     value = d
     for m in range(1, _MAX_STEPS):
         for numerator in (
@@ -103,9 +103,9 @@ def _continued_fraction(x: float, a: float, b: float) -> float:
             -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1.0)),
         ):
             d = 1.0 + numerator * d
-            d = 1.0 / (d if abs(d) > _TINY else _TINY)
+            d = 1.0 / (d if abs(d) > _EPS else _EPS)
             c = 1.0 + numerator / c
-            c = c if abs(c) > _TINY else _TINY
+            c = c if abs(c) > _EPS else _EPS
             value *= d * c
         if abs(d * c - 1.0) < 1e-15:
             break

@@ -59,14 +59,14 @@ class UncertaintyModel:
     Attributes:
         ood: The OOD model, stored in the bundle.
         sets: The prediction sets, stored in the bundle.
-        shipped: (N,) OOD scores of the final model, for the parity check.
+        final: (N,) OOD scores of the final model, for the parity check.
         held_out: (N,) OOD scores, out-of-fold for training images; NaN where unknown.
         json: The sections `ood` and `coverage` of `metrics.json`.
     """
 
     ood: OodModel
     sets: PredictionSets
-    shipped: Float
+    final: Float
     held_out: Float
     json: dict[str, dict[str, Any]]
 
@@ -122,8 +122,8 @@ def fit_probe_uncertainty(
         held_out_class = evaluate_held_out_classes(
             rows[train], ids, ood_fpr=ood_fpr, groups=groups, penalty=fit.ridge_penalty, seed=seed
         )
-        shipped = ood.score(rows, softmax(logits.final))
-    return _summarize(samples, split, logits, ood, shipped, held_out_class, targets, is_val_kept=True)
+        final = ood.score(rows, softmax(logits.final))
+    return _summarize(samples, split, logits, ood, final, held_out_class, targets, is_val_kept=True)
 
 
 def fit_finetuned_uncertainty(
@@ -172,8 +172,8 @@ def fit_finetuned_uncertainty(
             space = leading_directions(rows[logits.trained_on], seed=seed)
             rest = squared_residual(rows[scored], *space)
             ood = fit_ood_model(None, probabilities, ids, space=space, rest=rest, **options)
-        shipped = ood.score(rows, softmax(logits.final))
-    return _summarize(samples, split, logits, ood, shipped, held_out_class, targets, is_val_kept=False)
+        final = ood.score(rows, softmax(logits.final))
+    return _summarize(samples, split, logits, ood, final, held_out_class, targets, is_val_kept=False)
 
 
 def _summarize(
@@ -181,7 +181,7 @@ def _summarize(
     split: Split,
     logits: ModelLogits,
     ood: OodModel,
-    shipped: Float,
+    final: Float,
     held_out_class: HeldOutClassResult | None,
     targets: UncertaintyTargets,
     *,
@@ -193,7 +193,7 @@ def _summarize(
         samples, split: N samples.
         logits: Logits of the model.
         ood: The OOD model.
-        shipped: (N,) OOD scores of the final model.
+        final: (N,) OOD scores of the final model.
         held_out_class: OOD detection of held-out classes; None if not measured.
         targets: What to aim at.
         is_val_kept: Whether nothing was selected on the validation split.
@@ -201,7 +201,7 @@ def _summarize(
     scored, coverage = logits.scored, targets.coverage
     ids, groups = samples.class_ids, split.groups
     val, test = split.where("val"), split.where("test")
-    held_out = shipped.copy()
+    held_out = final.copy()
     held_out[split.where("train")] = np.nan
     held_out[scored] = ood.scores
     is_separate = is_val_kept and _num_units(groups, val) >= _ENOUGH / (1.0 - coverage)
@@ -216,18 +216,18 @@ def _summarize(
             seed=targets.seed,
         )
     sections = {
-        "ood": _ood_json(ood, held_out, shipped, scored, test, groups, held_out_class, samples.class_names),
+        "ood": _ood_json(ood, held_out, final, scored, test, groups, held_out_class, samples.class_names),
         "coverage": _coverage_json(
             sets, softmax(logits.final[test]), ids[test], test, groups, len(where), samples.class_names
         ),
     }
-    return UncertaintyModel(ood, sets, shipped, held_out, sections)
+    return UncertaintyModel(ood, sets, final, held_out, sections)
 
 
 def _ood_json(
     ood: OodModel,
     held_out: Float,
-    shipped: Float,
+    final: Float,
     scored: Ids,
     test: Ids,
     groups: Ids | None,
@@ -248,7 +248,7 @@ def _ood_json(
         "histogram": _histogram(known, threshold),
     }
     if len(test) and math.isfinite(threshold):
-        rate = _proportion(shipped[test] > threshold, test, groups)
+        rate = _proportion(final[test] > threshold, test, groups)
         section["test"] = {"false_positive_rate": rate, "num_samples": len(test)}
     if held_out_class is not None:
         section["held_out_classes"] = {

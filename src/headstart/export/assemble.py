@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["assemble_direct", "assemble_model", "graph_weights"]
 
 INPUT = "pixels"
-_NORM_FLOOR = 1e-12  # keeps a row of zeros at zero
+_NORM_EPS = 1e-12  # keeps a row of zeros at zero
 _MIN_OPSET = 13  # ReduceSum takes its axes as an input from here on
 
 
@@ -163,7 +163,7 @@ def _add_block(parts: _Parts, head: LinearHead, index: int, source: str) -> str:
     ones = parts.constant(f"{prefix}.ones", np.ones(shape))
     total = parts.node("Conv", [squares, ones], f"{prefix}.total")  # (B, 1, 1, 1)
     length = parts.node("Sqrt", [total], f"{prefix}.length")
-    floored = parts.node("Max", [length, parts.constant(f"{prefix}.floor", np.array(_NORM_FLOOR))], f"{prefix}.floored")
+    floored = parts.node("Max", [length, parts.constant(f"{prefix}.floor", np.array(_NORM_EPS))], f"{prefix}.floored")
     weight = parts.constant(f"{prefix}.block_weight", np.array(norm.weights[index]))
     factor = parts.node("Div", [weight, floored], f"{prefix}.factor")
     return parts.node("Mul", [z, factor], f"{prefix}.weighted")

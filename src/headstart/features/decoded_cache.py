@@ -23,7 +23,7 @@ from headstart.store.rows import RowStore
 
 __all__ = ["DecodedCache", "DecodedImages"]
 
-_MOST_ROW = 16 << 20
+_MAX_ROW = 16 << 20
 _READ_RATE = 500e6  # bytes per second of an ordinary SSD; small JPEGs decode as fast (bench_decoded_cache.py)
 _VERSION = 1  # of the row format
 _HEAD = 16  # bytes of a row before the pixels: height, width, and both before reduction
@@ -59,7 +59,7 @@ class DecodedCache:
         """
         width, height = decoded.image.size
         size = _HEAD + 3 * width * height
-        if size > _MOST_ROW or cost_s * self._read_rate < size or self.rows.is_behind:
+        if size > _MAX_ROW or cost_s * self._read_rate < size or self.rows.is_behind:
             return
         head = np.array([height, width, *decoded.full_hw], dtype="<i4")
         row = np.concatenate([head.view(np.uint8), decoded.pixels.reshape(-1)])

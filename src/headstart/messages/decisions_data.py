@@ -83,7 +83,7 @@ DATA_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
     ),
     DecisionReason.DUPLICATES_KEPT_TOGETHER: _duplicates_kept_together,
     DecisionReason.DUPLICATE_THRESHOLD_FROM_DATA: lambda e: (
-        f"{pluralize(e['num_pairs'], 'pair')} agree in at least {percent(e['least_agreement'])}, distinct images do not"
+        f"{pluralize(e['num_pairs'], 'pair')} agree in at least {percent(e['min_agreement'])}, distinct images do not"
     ),
     DecisionReason.BOX_FORMAT_OF_FILES: lambda e: "format of the boxes in the annotation files",
     DecisionReason.OFF_BY_DEFAULT: lambda e: "off unless it is set",

@@ -75,11 +75,11 @@ HEAD_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
         f"too slow for {pluralize(e['num_samples'], 'image')} and {pluralize(e['num_classes'], 'class', 'classes')}"
     ),
     DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_CLASS: lambda e: (
-        f"{e['num_samples'] / e['num_classes']:.1f} images per class, at least {e['least_per_class']} are needed"
+        f"{e['num_samples'] / e['num_classes']:.1f} images per class, at least {e['min_per_class']} are needed"
     ),
     DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_FEATURE: lambda e: (
         f"{pluralize(e['num_samples'], 'image')} for {pluralize(e['num_features'], 'feature')}, at least "
-        f"{e['least_per_feature']} per feature are needed"
+        f"{e['min_per_feature']} per feature are needed"
     ),
     DecisionReason.FLIP_COMPARED: lambda e: (
         f"{_log_loss(e)} {signed(e['log_loss_change'], 4)} with flipped images (SE {e['standard_error']:.4f})"

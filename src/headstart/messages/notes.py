@@ -90,7 +90,7 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
     ),
     NoteKind.NO_DUPLICATES_TO_DRAW: lambda e: f"no duplicates found: {quote(e['path'])} is not drawn",
     NoteKind.OVERFITTING: lambda e: (
-        f"overfitting in {e['phase']}: val loss {e['least_val_loss']:.3f} after epoch {e['epoch']}, "
+        f"overfitting in {e['phase']}: val loss {e['min_val_loss']:.3f} after epoch {e['epoch']}, "
         f"{e['last_val_loss']:.3f} at the end"
     ),
     NoteKind.PROBE_NOT_WORSE: lambda e: (

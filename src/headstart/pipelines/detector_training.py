@@ -73,8 +73,8 @@ def train_phases(
     most = scoring_limit(max(len(boxes) for boxes in data.samples.boxes))
     decoding = DecodingSettings(nms_iou=settings.detect.nms_iou)
     decoding = decoding.limited(min(settings.detect.max_detections, most))
-    stopper = InterruptHandler(run.events)
-    phases = _Phases(trainer, planned, decoding, EpochLog(run.folder / "results.csv", run.events), stopper)
+    interrupt_handler = InterruptHandler(run.events)
+    phases = _Phases(trainer, planned, decoding, EpochLog(run.folder / "results.csv", run.events), interrupt_handler)
     row_bytes = trainer.backbone.row_bytes(plan.train_from, plan.min_stride) if plan.is_cached else 0
     stage = run.events.stage(
         Stage.TRAIN,
@@ -89,7 +89,7 @@ def train_phases(
         num_views=plan.num_views,
         cache_bytes=row_bytes * len(planned.train) * (plan.num_views + 1),
     )
-    with stage as evidence, run.timed("train"), stopper.listening():
+    with stage as evidence, run.timed("train"), interrupt_handler.listening():
         oof = phases.cross_validate(settings.folds, data.split) if settings.folds else None
         trained = phases.train("final", planned.train, data.split.where("val"))
         evidence["num_epochs"] = trained.num_epochs
@@ -105,14 +105,14 @@ class _Phases:
         planned: The plan of every training.
         decoding: How candidates become detections, with limits for scoring.
         log: Records the epochs.
-        stopper: Says whether Ctrl-C was pressed.
+        interrupt_handler: Says whether Ctrl-C was pressed.
     """
 
     trainer: DetectorTrainer
     planned: PlannedDetector
     decoding: DecodingSettings
     log: EpochLog
-    stopper: InterruptHandler
+    interrupt_handler: InterruptHandler
 
     def cross_validate(self, num_folds: int, split: Split) -> HeldOut:
         """Train without each fold in turn and detect objects in it, from files as the bundle does.
@@ -161,10 +161,10 @@ class _Phases:
         schedule = None if pace is None else pace.make_schedule(phase, len(held))
         training = self.trainer.training(plan, train, schedule)
         frozen, num_steps = training.net.frozen_digest(), 0
-        for record in training.run(stop=lambda: self.stopper.is_requested):
+        for record in training.run(stop=lambda: self.interrupt_handler.is_requested):
             num_epochs = -(-training.schedule.num_steps // training.steps_per_epoch)
             is_turn = bool(every) and (record.epoch % every == 0 or record.epoch == num_epochs)
-            map50 = self._validate(training, held) if is_turn and not self.stopper.is_requested else None
+            map50 = self._validate(training, held) if is_turn and not self.interrupt_handler.is_requested else None
             self.log.add(phase, num_epochs, record, map50)
             num_steps = training.step
         num_epochs = len(training.records)
@@ -172,13 +172,13 @@ class _Phases:
             evidence: Evidence = {"epoch": num_epochs + 1, "setting": "lr", "lr": plan.lr / 3}
             events.warn(NoteKind.TRAINING_DIVERGED, phase="training", **evidence)
         check_frozen(frozen, training.net.frozen_digest())
-        if self.stopper.is_requested:
+        if self.interrupt_handler.is_requested:
             events.warn(NoteKind.TRAINING_STOPPED, epoch=num_epochs, num_epochs=plan.epochs)
         if not num_epochs:
             raise HeadstartError(
                 "training diverged in the first epoch: the loss is not finite.", hint="use a smaller --lr"
             )
-        return TrainedDetector(training.net, self.decoding, num_epochs, num_steps, self.stopper.is_requested)
+        return TrainedDetector(training.net, self.decoding, num_epochs, num_steps, self.interrupt_handler.is_requested)
 
     def _validate(self, training: DetectTraining, held: Ids) -> float | None:
         """Return the mAP50 of the averaged weights on held-out images."""

@@ -61,7 +61,7 @@ from headstart.utils.system import Clock, available_cores, file_digest
 __all__ = ["train_detector"]
 
 _TEMPORARY = ".detector.tmp"  # folder of temporary files; removed when the run is complete or resumed
-_MOST_COMPARED = 40  # images of the parity check
+_MAX_COMPARED = 40  # images of the parity check
 _SHOWN_OF_BUDGET = ("epochs", "num_views", "budget.num_images")  # settings
 
 
@@ -305,7 +305,7 @@ def _verify(
     settings: TrainSettings,
 ) -> dict[str, Any]:
     """Compare the bundle with torch on images from their files, and record the result in the bundle."""
-    count = _MOST_COMPARED if planned.pace is None else planned.pace.num_compared(_MOST_COMPARED)
+    count = _MAX_COMPARED if planned.pace is None else planned.pace.num_compared(_MAX_COMPARED)
     index = np.random.default_rng(settings.seed).permutation(len(data.samples))[:count]
     runtime = DetectorRuntime(str(bundle), num_threads=_num_threads(settings))
     expected = detect_from_pixels(detector, data.samples, index, data.spec, decoding)

@@ -204,7 +204,7 @@ def verify_bundle(
         Runtime(read_bundle(folder), num_threads=num_threads),
         [paths[i] for i in order],
         scored.model.logits.final[order],
-        expected_ood_scores=scored.uncertainty.shipped[order],
+        expected_ood_scores=scored.uncertainty.final[order],
     ).to_json()
     amend_bundle(folder / "bundle", parity=parity)
     return parity

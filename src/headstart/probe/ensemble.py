@@ -20,7 +20,7 @@ from headstart.probe.ridge import ridge_coefficients
 from headstart.probe.spectrum import Float, Spectrum
 
 __all__ = [
-    "SURE_LOSS",
+    "UNSCORABLE_LOSS",
     "PenaltyChoice",
     "PenaltyPaths",
     "ScoredChoice",
@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 Ids = NDArray[np.int64]
-SURE_LOSS = 5.0
+UNSCORABLE_LOSS = 5.0
 """Minimum loss, in nats, of a sample whose class has no other sample to learn from."""
 
 
@@ -139,7 +139,7 @@ def score_choice(paths: PenaltyPaths, choice: PenaltyChoice) -> ScoredChoice:
     mixed = mixed + choice.mix[2] * paths.log_frequencies
     logits = np.concatenate([ridge, lda + paths.log_frequencies, mixed[None]])  # (2 L + 1, n, K)
     unscorable = np.flatnonzero(paths.weights == 0.0)
-    logits[:, unscorable, paths.class_ids[unscorable]] = logits[:, unscorable].min(axis=2) - SURE_LOSS
+    logits[:, unscorable, paths.class_ids[unscorable]] = logits[:, unscorable].min(axis=2) - UNSCORABLE_LOSS
     return ScoredChoice(log_losses(logits, paths.class_ids), logits.argmax(axis=2) == paths.class_ids, logits[-1])
 
 

@@ -58,8 +58,8 @@ def why_not_tried(num_samples: int, num_features: int, num_classes: int) -> tupl
         "num_samples": num_samples,
         "num_features": num_features,
         "num_classes": num_classes,
-        "least_per_feature": _SAMPLES_PER_FEATURE,
-        "least_per_class": _SAMPLES_PER_CLASS,
+        "min_per_feature": _SAMPLES_PER_FEATURE,
+        "min_per_class": _SAMPLES_PER_CLASS,
     }
     if num_samples < _SAMPLES_PER_FEATURE * num_features:
         return DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_FEATURE, evidence

@@ -21,7 +21,7 @@ __all__ = ["Blocks", "Normalizer", "fit_normalizer"]
 
 Blocks: TypeAlias = Mapping[str, NDArray[np.float32]]
 
-_TINY = 1e-12
+_EPS = 1e-12
 _CHUNK = 2048  # rows normalized at once: bounds the temporary memory
 
 
@@ -81,7 +81,7 @@ class Normalizer:
                 z /= scale
                 np.clip(z, -self.clip, self.clip, out=z)
                 norm = np.sqrt(np.einsum("nd,nd->n", z, z))[:, None]
-                z *= weight / np.maximum(norm, _TINY)
+                z *= weight / np.maximum(norm, _EPS)
                 out[row : row + _CHUNK, start:stop] = z
             start = stop
         return out

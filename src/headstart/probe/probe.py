@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from headstart.errors import MissingExtraError
 from headstart.probe.baseline import nearest_neighbor_hits
 from headstart.probe.blas_threads import one_blas_thread
-from headstart.probe.ensemble import SURE_LOSS, PenaltyChoice, mixed_coefficients
+from headstart.probe.ensemble import UNSCORABLE_LOSS, PenaltyChoice, mixed_coefficients
 from headstart.probe.feature_sets import PENALTIES, FeatureSetFit, fit_feature_sets
 from headstart.probe.labels import Labels, check_labels
 from headstart.probe.linear import LinearHead
@@ -74,7 +74,7 @@ class ProbeFit:
 
 
 @dataclass(frozen=True)
-class _Mixed:
+class _EnsembleFit:
     """Ensemble of the closed forms and, if it helps, logistic regression."""
 
     weight: Float
@@ -115,7 +115,7 @@ def fit_probe(
         rng = np.random.default_rng(seed)
         normalizer = fit_normalizer(blocks)
         chosen, fits, of_blocks = fit_feature_sets(normalizer, normalizer(blocks), labels, rng)
-        mixed = _mix(chosen, labels, logistic, rng)
+        ensemble = _fit_ensemble(chosen, labels, logistic, rng)
         hits = nearest_neighbor_hits(chosen.leading, labels.class_ids, labels.groups)
         num_rows, width = chosen.space.rows.shape
         directions = chosen.space.leading(min(_DIRECTIONS, max(1, num_rows // 2), max(1, width // 4)))
@@ -123,22 +123,22 @@ def fit_probe(
     losses = [fit.score.losses for fit in fits]
     candidate_hits = [fit.score.hits for fit in fits]
     names = [f"{fit.name}: {name}" for fit in fits for name in _path_names()]
-    if mixed.tried is not None:
-        losses.append(mixed.tried.losses)
-        candidate_hits.append(mixed.tried.hits)
-        names += [f"{chosen.name}: logistic regression {i}" for i in range(len(mixed.tried.losses))]
-    losses.append(log_losses(mixed.logits, labels.class_ids)[None])
-    candidate_hits.append((mixed.logits.argmax(axis=1) == labels.class_ids)[None])
+    if ensemble.tried is not None:
+        losses.append(ensemble.tried.losses)
+        candidate_hits.append(ensemble.tried.hits)
+        names += [f"{chosen.name}: logistic regression {i}" for i in range(len(ensemble.tried.losses))]
+    losses.append(log_losses(ensemble.logits, labels.class_ids)[None])
+    candidate_hits.append((ensemble.logits.argmax(axis=1) == labels.class_ids)[None])
 
     head_weight = float(chosen.choice.mix[:2].sum())
     temperature = 1.0 / head_weight if head_weight > 1e-3 else 1.0  # 1 if neither head has weight
-    logits = np.full((len(labels), num_classes), mixed.logits.min() - _ABSENT, dtype=np.float32)
-    logits[:, present] = mixed.logits
+    logits = np.full((len(labels), num_classes), ensemble.logits.min() - _ABSENT, dtype=np.float32)
+    logits[:, present] = ensemble.logits
     return ProbeFit(
-        head=_head(chosen.space.normalizer, mixed, temperature, present, num_classes),
+        head=_head(chosen.space.normalizer, ensemble, temperature, present, num_classes),
         oof_logits=logits,
         setup=EvaluationSetup(labels.protocol),
-        decisions=(of_blocks, *_decisions(chosen, temperature), mixed.decision),
+        decisions=(of_blocks, *_decisions(chosen, temperature), ensemble.decision),
         candidate_names=(*names, "final"),
         candidate_losses=np.concatenate(losses, dtype=np.float32),
         candidate_hits=np.concatenate(candidate_hits),
@@ -150,7 +150,9 @@ def fit_probe(
     )
 
 
-def _mix(chosen: FeatureSetFit, labels: Labels, logistic: Literal["auto"] | bool, rng: np.random.Generator) -> _Mixed:
+def _fit_ensemble(
+    chosen: FeatureSetFit, labels: Labels, logistic: Literal["auto"] | bool, rng: np.random.Generator
+) -> _EnsembleFit:
     """Fit the final head; include logistic regression if it clearly lowers the log-loss."""
     space, choice, logits = chosen.space, chosen.choice, np.asarray(chosen.score.logits, dtype=np.float64)
     weight, bias = space.lift(*mixed_coefficients(space.totals, PENALTIES, choice))
@@ -159,7 +161,7 @@ def _mix(chosen: FeatureSetFit, labels: Labels, logistic: Literal["auto"] | bool
         why_not = why_not_tried(len(labels), space.rows.shape[1], labels.num_classes)
     if why_not is not None:
         decision = Decision("probe.logistic", "off", why_not[0], evidence={"is_tried": False, **why_not[1]})
-        return _Mixed(weight, bias, logits, decision, None)
+        return _EnsembleFit(weight, bias, logits, decision, None)
     try:
         fitted = fit_logistic(space.rows, labels, space.totals.trace, rng)
     except MissingExtraError:
@@ -167,9 +169,9 @@ def _mix(chosen: FeatureSetFit, labels: Labels, logistic: Literal["auto"] | bool
             raise
         reason = DecisionReason.LOGISTIC_NEEDS_SCIKIT_LEARN
         decision = Decision("probe.logistic", "off", reason, evidence={"is_tried": False})
-        return _Mixed(weight, bias, logits, decision, None)
+        return _EnsembleFit(weight, bias, logits, decision, None)
     unscorable = labels.unscorable()
-    _make_wrong(fitted, labels, unscorable)
+    _penalize_unscorable(fitted, labels, unscorable)
     fraction = np.where(unscorable, 0.0, labels.weights)
     fraction /= fraction.sum()
     parts = np.stack([logits, fitted.logits])
@@ -184,24 +186,24 @@ def _mix(chosen: FeatureSetFit, labels: Labels, logistic: Literal["auto"] | bool
     is_better, reason = gain > error, DecisionReason.LOGISTIC_COMPARED
     decision = Decision("probe.logistic", "on" if is_better else "off", reason, evidence=evidence)
     if not is_better:
-        return _Mixed(weight, bias, logits, decision, fitted)
+        return _EnsembleFit(weight, bias, logits, decision, fitted)
     weight, bias = mix[0] * weight + mix[1] * fitted.weight, mix[0] * bias + mix[1] * fitted.bias
-    return _Mixed(weight, bias, both, decision, fitted)
+    return _EnsembleFit(weight, bias, both, decision, fitted)
 
 
-def _make_wrong(fitted: LogisticFit, labels: Labels, unscorable: NDArray[np.bool_]) -> None:
+def _penalize_unscorable(fitted: LogisticFit, labels: Labels, unscorable: NDArray[np.bool_]) -> None:
     """Count unscorable samples as wrong for every penalty."""
     fitted.hits[:, unscorable] = False
-    least = fitted.logits[unscorable].min(axis=1, initial=np.inf) - SURE_LOSS
+    least = fitted.logits[unscorable].min(axis=1, initial=np.inf) - UNSCORABLE_LOSS
     fitted.logits[unscorable, labels.class_ids[unscorable]] = least
-    fitted.losses[:, unscorable] = np.maximum(fitted.losses[:, unscorable], SURE_LOSS)
+    fitted.losses[:, unscorable] = np.maximum(fitted.losses[:, unscorable], UNSCORABLE_LOSS)
 
 
 def _head(
-    normalizer: Normalizer, mixed: _Mixed, temperature: float, present: NDArray[np.int64], num_classes: int
+    normalizer: Normalizer, ensemble: _EnsembleFit, temperature: float, present: NDArray[np.int64], num_classes: int
 ) -> LinearHead:
     """Return the head over all classes; classes without samples are never predicted."""
-    weight, bias = mixed.weight * temperature, mixed.bias * temperature
+    weight, bias = ensemble.weight * temperature, ensemble.bias * temperature
     reach = np.linalg.norm(weight, axis=1) * np.linalg.norm(normalizer.weights)
     all_weight = np.zeros((num_classes, weight.shape[1]), dtype=np.float32)
     all_bias = np.full(num_classes, (bias - reach).min() - _ABSENT * temperature, dtype=np.float32)

@@ -23,9 +23,9 @@ from headstart.types.records import ImagePair
 __all__ = ["box_tile", "draw_box_sheet"]
 
 _GREY = (150, 150, 150)
-_MOST_CLASSES = 40
-_MOST_ODD = 24
-_MOST_PAIRS = 12
+_MAX_CLASSES = 40
+_MAX_ODD = 24
+_MAX_PAIRS = 12
 _CAPTIONED = 6  # number of boxes up to which each has a caption
 
 
@@ -59,7 +59,7 @@ def draw_box_sheet(
     if has_problems:
         rows += _odd_rows(samples, per_class, tile)
     inside = [set(b.class_ids.tolist()) for b in samples.boxes]
-    for k, name in enumerate(samples.class_names[:_MOST_CLASSES]):
+    for k, name in enumerate(samples.class_names[:_MAX_CLASSES]):
         members = np.array([i for i, ids in enumerate(inside) if k in ids], dtype=np.int64)
         count = sum(int((samples.boxes[i].class_ids == k).sum()) for i in members)
         chosen = np.sort(rng.permutation(members)[:per_class])
@@ -69,13 +69,13 @@ def draw_box_sheet(
     if len(empty):
         chosen = np.sort(rng.permutation(empty)[:per_class])
         rows.append((f"no objects: {pluralize(len(empty), 'image')}", [tile(int(i)) for i in chosen]))
-    for pair in pairs[:_MOST_PAIRS]:
+    for pair in pairs[:_MAX_PAIRS]:
         heading = f"duplicates ({pair.kind}, similarity {pair.similarity:.3f})"
         heading += f", leak: {pair.split_a} / {pair.split_b}" if pair.split_a != pair.split_b else ""
         rows.append((heading, [tile(pair.index_a), tile(pair.index_b)]))
     boxes = pluralize(samples.num_boxes, "box", "boxes")
     title = f"Annotations of {pluralize(len(samples), 'image')}, {boxes}, drawn with seed {seed}"
-    left = len(samples.class_names) - _MOST_CLASSES
+    left = len(samples.class_names) - _MAX_CLASSES
     return draw_sheet(
         rows, title=title + (f"; {pluralize_is(left, 'class', 'classes')} not shown" if left > 0 else ""), side=side
     )
@@ -131,6 +131,6 @@ def _odd_rows(samples: DetectionSamples, per_row: int, tile: object) -> list[tup
             by_kind[problem.kind].append(i)
     rows: list[tuple[str, Sequence[Tile]]] = []
     for kind, members in by_kind.items():
-        shown = members[: min(per_row, _MOST_ODD)]
+        shown = members[: min(per_row, _MAX_ODD)]
         rows.append((f"problem: {kind}, {pluralize(len(members), 'image')}", [tile(i) for i in shown]))
     return rows

@@ -24,7 +24,7 @@ __all__ = ["Tile", "draw_by_class", "draw_pairs", "draw_sheet", "draw_views", "i
 
 _INK, _PAPER, _FAINT, _WARNING = (20, 20, 20), (255, 255, 255), (110, 110, 110), (170, 30, 30)
 _GAP, _TEXT, _HEADING = 8, 13, 17
-_MOST_TILES = 2000
+_MAX_TILES = 2000
 
 
 @dataclass(frozen=True)
@@ -135,7 +135,7 @@ def draw_pairs(
         title: Title of the sheet.
     """
     rows = []
-    for first, second, heading in pairs[: _MOST_TILES // 2]:
+    for first, second, heading in pairs[: _MAX_TILES // 2]:
         rows.append((heading, [_sample_tile(samples, i, side, None) for i in (first, second)]))
     return draw_sheet(rows, title=title, side=side)
 

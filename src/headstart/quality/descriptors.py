@@ -36,21 +36,21 @@ FLIP: NDArray[np.float32] = _signs.reshape(-1)[1:]
 """(63,) factor that turns a descriptor into that of the horizontally flipped image."""
 
 
-def describe_thumbnails(thumbs: NDArray[np.uint8], window: Box = WINDOWS[0]) -> NDArray[np.float32]:
+def describe_thumbnails(thumbnails: NDArray[np.uint8], window: Box = WINDOWS[0]) -> NDArray[np.float32]:
     """Compute low-frequency DCT coefficients of one window of each thumbnail, without the mean.
 
     Args:
-        thumbs: (N, S, S) gray.
+        thumbnails: (N, S, S) gray.
         window: (top, left, height, width) as fractions of the image.
 
     Returns:
         (N, 63), rows of length 1, or 0 for a uniform window.
     """
     top, left, height, width = window
-    rows, columns = _cosines(thumbs.shape[1], top, height), _cosines(thumbs.shape[2], left, width)
-    out = np.empty((len(thumbs), _SIZE * _SIZE - 1), dtype=np.float32)
-    for start in range(0, len(thumbs), _BATCH):
-        part = thumbs[start : start + _BATCH].astype(np.float32)
+    rows, columns = _cosines(thumbnails.shape[1], top, height), _cosines(thumbnails.shape[2], left, width)
+    out = np.empty((len(thumbnails), _SIZE * _SIZE - 1), dtype=np.float32)
+    for start in range(0, len(thumbnails), _BATCH):
+        part = thumbnails[start : start + _BATCH].astype(np.float32)
         coefficients = np.matmul(np.matmul(rows, part), columns.T)  # (n, 8, 8)
         out[start : start + _BATCH] = coefficients.reshape(len(part), -1)[:, 1:]
     return _unit(out, 40.0)

@@ -21,9 +21,9 @@ from headstart.quality.nearest_neighbors import nearest
 
 __all__ = ["CERTAIN", "Candidates", "compare_candidates", "find_candidates"]
 
-_LEAST_COSINE = 0.6  # of descriptors of whole images; a watermark lowers it
-_LEAST_HALF = 0.9  # of descriptors of one half
-_LEAST_MOVED = 0.8  # through a window or flipped, where more pairs pass by chance
+_MIN_COSINE = 0.6  # of descriptors of whole images; a watermark lowers it
+_MIN_HALF = 0.9  # of descriptors of one half
+_MIN_MOVED = 0.8  # through a window or flipped, where more pairs pass by chance
 _CANDIDATES = 3  # neighbors per image, and as many flipped ones
 _MIN_TO_ALIGN = 0.5  # agreement from which a pair is registered, and ...
 _MIN_TO_REFINE = 1.2  # ... from which it is registered on the finest grid
@@ -48,30 +48,32 @@ class Candidates:
 
 
 def find_candidates(
-    thumbs: NDArray[np.uint8], embeddings: NDArray[np.float32] | None, num_threads: int = 1
+    thumbnails: NDArray[np.uint8], embeddings: NDArray[np.float32] | None, num_threads: int = 1
 ) -> Candidates:
     """Return the nearest images of each image: whole or through a window, flipped or not."""
-    count = len(thumbs)
-    plain = describe_thumbnails(thumbs)
+    count = len(thumbnails)
+    plain = describe_thumbnails(thumbnails)
     whiten = Whitener(plain)
     every = np.arange(count)
     with ThreadPoolExecutor(max(1, num_threads)) as pool:
-        windows = np.concatenate(list(pool.map(lambda window: whiten(describe_thumbnails(thumbs, window)), WINDOWS)))
+        windows = np.concatenate(
+            list(pool.map(lambda window: whiten(describe_thumbnails(thumbnails, window)), WINDOWS))
+        )
     batches: list[tuple[NDArray[np.generic], ...]] = []
     part, entry, cosine = nearest(
-        whiten(plain), every, windows, np.tile(every, len(WINDOWS)), count=4 * _CANDIDATES, least=_LEAST_COSINE
+        whiten(plain), every, windows, np.tile(every, len(WINDOWS)), count=4 * _CANDIDATES, least=_MIN_COSINE
     )
-    likely = (entry < count) | (cosine >= _LEAST_MOVED)
+    likely = (entry < count) | (cosine >= _MIN_MOVED)
     part, entry, cosine = part[likely], entry[likely], cosine[likely]
     batches.append((part, entry % count, entry // count, np.zeros(len(part), dtype=bool), cosine))
     part, entry, cosine = nearest(
-        whiten(plain * FLIP), every, windows[:count], every, count=_CANDIDATES, least=_LEAST_MOVED
+        whiten(plain * FLIP), every, windows[:count], every, count=_CANDIDATES, least=_MIN_MOVED
     )
     batches.append((part, entry, np.zeros(len(part), dtype=np.int64), np.ones(len(part), dtype=bool), cosine))
     for half in HALVES:
-        described = describe_thumbnails(thumbs, half)
+        described = describe_thumbnails(thumbnails, half)
         described = Whitener(described)(described)
-        part, entry, cosine = nearest(described, every, described, every, count=2, least=_LEAST_HALF)
+        part, entry, cosine = nearest(described, every, described, every, count=2, least=_MIN_HALF)
         zeros = np.zeros(len(part), dtype=np.int64)
         batches.append((part, entry, zeros, zeros.astype(bool), cosine - 1))
     if embeddings is not None:
@@ -101,26 +103,26 @@ def find_candidates(
 
 
 def compare_candidates(
-    thumbs: NDArray[np.uint8], candidates: Candidates, num_threads: int
+    thumbnails: NDArray[np.uint8], candidates: Candidates, num_threads: int
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
     """Return (M,) agreement of each pair's details, and whether one image is a crop of the other."""
-    pairs = _Pairs(thumbs, candidates)
+    pairs = _Pairs(thumbnails, candidates)
     with _one_blas_thread() as is_single, ThreadPoolExecutor(max(1, num_threads if is_single else 1)) as pool:
         is_part = candidates.window > 0
         pairs.compare_whole(np.flatnonzero(~is_part), pool)
         list(pool.map(pairs.compare_parts, _chunks(np.flatnonzero(is_part))))
         for rows in (is_part, ~is_part):
             undecided = pairs.undecided(rows, _MIN_TO_ALIGN)
-            undecided = _highest(undecided, pairs.scores[undecided], _LAID_OVER * len(thumbs))
+            undecided = _highest(undecided, pairs.scores[undecided], _LAID_OVER * len(thumbnails))
             list(pool.map(pairs.register, _chunks(undecided)))
             # A crop agrees in no details until it is registered; then its gray values agree too.
             likely = np.union1d(
-                _highest(undecided, pairs.scores[undecided], _BY_DETAILS * len(thumbs)),
-                _highest(undecided, -pairs.residual[undecided], _BY_GREY * len(thumbs)),
+                _highest(undecided, pairs.scores[undecided], _BY_DETAILS * len(thumbnails)),
+                _highest(undecided, -pairs.residual[undecided], _BY_GREY * len(thumbnails)),
             )
             list(pool.map(partial(pairs.fit, level=1), _chunks(likely)))
         undecided = pairs.undecided(pairs.is_moved(), _MIN_TO_REFINE)
-        undecided = _highest(undecided, pairs.scores[undecided], _REFINED * len(thumbs))
+        undecided = _highest(undecided, pairs.scores[undecided], _REFINED * len(thumbnails))
         list(pool.map(partial(pairs.fit, level=2), _chunks(undecided)))
     return pairs.scores, pairs.is_moved()
 
@@ -128,8 +130,8 @@ def compare_candidates(
 class _Pairs:
     """Pairs under comparison, each with its score and the position of its part in its whole."""
 
-    def __init__(self, thumbs: NDArray[np.uint8], candidates: Candidates) -> None:
-        self.thumbs, self.candidates = thumbs, candidates
+    def __init__(self, thumbnails: NDArray[np.uint8], candidates: Candidates) -> None:
+        self.thumbnails, self.candidates = thumbnails, candidates
         self.scores = np.zeros(len(candidates.part), dtype=np.float32)
         self.boxes = np.array(WINDOWS)[candidates.window]
         self.proposals = self.boxes.copy()  # positions before the details confirm them
@@ -173,13 +175,13 @@ class _Pairs:
         self.scores[rows[gains]], self.boxes[rows[gains]] = better[gains], self.proposals[rows[gains]]
 
     def _images(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-        part = self.thumbs[self.candidates.part[rows]]
+        part = self.thumbnails[self.candidates.part[rows]]
         flipped = self.candidates.is_flipped[rows]
         part[flipped] = part[flipped][:, :, ::-1]
-        return self.thumbs[self.candidates.whole[rows]], part
+        return self.thumbnails[self.candidates.whole[rows]], part
 
     def _details_of(self, numbers: NDArray[np.int64]) -> ImageDetails:
-        images = self.thumbs[numbers // 2]
+        images = self.thumbnails[numbers // 2]
         turned = numbers % 2 == 1
         images[turned] = images[turned][:, :, ::-1]
         return details(images)

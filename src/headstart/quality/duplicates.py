@@ -21,7 +21,7 @@ from headstart.utils.system import available_cores
 
 __all__ = ["Pair", "components", "find_duplicates"]
 
-_BAR = (1.8, 3.15)  # lowest and highest threshold, in -log10(1 - correlation)
+_THRESHOLD_RANGE = (1.8, 3.15)  # lowest and highest threshold, in -log10(1 - correlation)
 _GAP = 0.25
 _CROPPED = (0.5, 3.2)  # extra margin for crops, up to a threshold of its own: registration inflates their agreement
 _ALL_PAIRS_UP_TO = 8  # larger sets of equal files are listed as pairs with the first one
@@ -64,21 +64,23 @@ def find_duplicates(
     exact, unique = _equal(scan, same_pixels)
     usable = unique[[_has_content(scan, i) for i in unique]] if len(unique) else unique
     if len(usable) < 2:
-        return exact, [], _BAR[0]
-    thumbs = scan.thumbs if len(usable) == len(scan.thumbs) else scan.thumbs[usable]
+        return exact, [], _THRESHOLD_RANGE[0]
+    thumbnails = scan.thumbnails if len(usable) == len(scan.thumbnails) else scan.thumbnails[usable]
     num_threads = num_threads or available_cores()
-    candidates = find_candidates(thumbs, None if embeddings is None else embeddings[usable], num_threads)
-    scores, is_cropped = compare_candidates(thumbs, candidates, num_threads)
-    bar = _similarity_threshold(np.where(is_cropped, 0, scores), candidates, len(usable))
-    crop_bar = max(min(bar + _CROPPED[0], _CROPPED[1]), _similarity_threshold(scores, candidates, len(usable)))
+    candidates = find_candidates(thumbnails, None if embeddings is None else embeddings[usable], num_threads)
+    scores, is_cropped = compare_candidates(thumbnails, candidates, num_threads)
+    threshold = _similarity_threshold(np.where(is_cropped, 0, scores), candidates, len(usable))
+    crop_threshold = max(
+        min(threshold + _CROPPED[0], _CROPPED[1]), _similarity_threshold(scores, candidates, len(usable))
+    )
     best: dict[tuple[int, int], tuple[float, str]] = {}
-    for k in np.flatnonzero(scores >= np.where(is_cropped, crop_bar, bar)):
+    for k in np.flatnonzero(scores >= np.where(is_cropped, crop_threshold, threshold)):
         a, b = sorted((int(usable[candidates.part[k]]), int(usable[candidates.whole[k]])))
         kind = "flipped" if candidates.is_flipped[k] else "cropped" if is_cropped[k] else "near"
         if scores[k] > best.get((a, b), (0.0, ""))[0]:
             best[a, b] = (float(scores[k]), kind)
     near = [Pair(a, b, kind, 1 - 10**-score) for (a, b), (score, kind) in best.items()]
-    return exact, _with_equal_images(near, exact), bar
+    return exact, _with_equal_images(near, exact), threshold
 
 
 def _with_equal_images(near: list[Pair], exact: list[Pair]) -> list[Pair]:
@@ -158,17 +160,17 @@ def _similarity_threshold(scores: NDArray[np.float32], candidates: Candidates, c
     top = np.zeros(count)
     np.maximum.at(top, candidates.part, scores)
     np.maximum.at(top, candidates.whole, scores)
-    top = top[(top > 0) & (top < _BAR[1])]  # pairs above it are duplicates
+    top = top[(top > 0) & (top < _THRESHOLD_RANGE[1])]  # pairs above it are duplicates
     if not len(top):
-        return _BAR[0]
-    tail_end = _BAR[1]
+        return _THRESHOLD_RANGE[0]
+    tail_end = _THRESHOLD_RANGE[1]
     for _ in range(3):  # duplicates raise the quantiles; excluding the likely ones lowers them again
         median, upper = np.quantile(top[top < tail_end], (0.5, 0.75))
         tail_end = min(tail_end, float(median + 3.5 * (upper - median) + 0.3))
     ordered = np.sort(scores)
-    bars = np.arange(_BAR[0], _BAR[1] + 1e-9, 0.05)
-    above = len(ordered) - np.searchsorted(ordered, bars)
-    below = len(ordered) - np.searchsorted(ordered, bars - _GAP) - above
+    thresholds = np.arange(_THRESHOLD_RANGE[0], _THRESHOLD_RANGE[1] + 1e-9, 0.05)
+    above = len(ordered) - np.searchsorted(ordered, thresholds)
+    below = len(ordered) - np.searchsorted(ordered, thresholds - _GAP) - above
     is_gap = below <= 0.01 * above + 0.5
-    gap = bars[is_gap.argmax()] if is_gap.any() else _BAR[1]
-    return float(np.clip(min(tail_end, gap), *_BAR))
+    gap = thresholds[is_gap.argmax()] if is_gap.any() else _THRESHOLD_RANGE[1]
+    return float(np.clip(min(tail_end, gap), *_THRESHOLD_RANGE))

@@ -27,7 +27,7 @@ from headstart.quality.group_rules import (
     merge_duplicates,
 )
 from headstart.quality.group_tests import (
-    LEAST_NEARNESS,
+    MIN_NEARNESS,
     image_vectors,
     number_keys,
     off_axis_fraction,
@@ -78,7 +78,7 @@ def evaluate_groupings(
     rows = np.flatnonzero(is_training & (class_ids >= 0))
     if not proposals or len(rows) < 4:
         return []
-    views = [image_vectors(scan.colors, scan.histograms, describe_thumbnails(scan.thumbs))[rows]]
+    views = [image_vectors(scan.colors, scan.histograms, describe_thumbnails(scan.thumbnails))[rows]]
     if embeddings is not None:
         views.append(np.nan_to_num(np.asarray(embeddings[rows], dtype=np.float32)))
     tester = _GroupTester(
@@ -229,7 +229,7 @@ class _GroupTester:
         return bool(significant) and all(across <= MAX_ACROSS * within.nearness for within, across in significant)
 
     def _is_significant(self, evidence: Likeness) -> bool:
-        return evidence.p_value <= self.level and evidence.nearness >= LEAST_NEARNESS
+        return evidence.p_value <= self.level and evidence.nearness >= MIN_NEARNESS
 
 
 class _Effects:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 __all__ = [
-    "LEAST_NEARNESS",
+    "MIN_NEARNESS",
     "Evidence",
     "image_vectors",
     "number_keys",
@@ -24,8 +24,8 @@ __all__ = [
 ]
 
 _ROUNDS = 999
-_MOST_IMAGES = 4000
-LEAST_NEARNESS = 0.03
+_MAX_IMAGES = 4000
+MIN_NEARNESS = 0.03
 """Minimum gain in mean cosine; smaller gains are rejected whatever their p-value."""
 
 _ENOUGH = 12  # permutations that are as tight; then the grouping is rejected anyway and the test stops
@@ -159,11 +159,11 @@ def _unit_rows(
 ) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.int64]]:
     """Return unit vectors around their class mean, their classes and positions; whole groups, at most 4,000 samples."""
     use = np.flatnonzero(groups >= 0)
-    if len(use) > _MOST_IMAGES:  # whole groups are kept
+    if len(use) > _MAX_IMAGES:  # whole groups are kept
         shuffled = rng.permutation(np.unique(groups[use]))
         rank = np.empty(int(groups.max()) + 1, dtype=np.int64)
         rank[shuffled] = np.arange(len(shuffled))
-        use = np.sort(use[np.argsort(rank[groups[use]], kind="stable")][:_MOST_IMAGES])
+        use = np.sort(use[np.argsort(rank[groups[use]], kind="stable")][:_MAX_IMAGES])
     centered = np.asarray(vectors[use], dtype=np.float32).copy()
     classes = class_ids[use]
     for k in np.unique(classes):

@@ -92,7 +92,7 @@ def inspect_dataset(
         scan = scan_images(samples, max_pixels=max_pixels, num_threads=num_threads, progress=progress)
     is_ok = scan.is_ok
     same = SamePixels(samples.paths, max_pixels)
-    exact, near, bar = find_duplicates(scan, embeddings=embeddings, same_pixels=same, num_threads=num_threads)
+    exact, near, threshold = find_duplicates(scan, embeddings=embeddings, same_pixels=same, num_threads=num_threads)
     pairs = [*exact, *near]
     duplicates = components(len(samples), [(p.first, p.second) for p in pairs]) if pairs else None
     is_training = is_ok & np.array([s.split in (None, "train") for s in samples], dtype=bool)
@@ -128,9 +128,9 @@ def inspect_dataset(
     is_misleading = any(f.severity is Severity.ERROR for f in findings)
     decisions = []
     if near:
-        shared: Evidence = {"num_pairs": len(near), "least_agreement": 1 - 10**-bar}
+        shared: Evidence = {"num_pairs": len(near), "min_agreement": 1 - 10**-threshold}
         reason = DecisionReason.DUPLICATE_THRESHOLD_FROM_DATA
-        decisions.append(Decision("near_duplicates.threshold", round(bar, 2), reason, evidence=shared))
+        decisions.append(Decision("near_duplicates.threshold", round(threshold, 2), reason, evidence=shared))
     decisions += [range_decision] if range_decision else []
     return DatasetReport(
         num_samples=len(samples),

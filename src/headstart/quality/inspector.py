@@ -30,7 +30,7 @@ from headstart.utils.system import cache_root
 __all__ = ["DatasetInspector"]
 
 _VERSION = 8  # of the cached report; other versions are recomputed
-_MOST_SCORED = 1500  # more images make the group effect slower to measure, not clearer
+_MAX_SCORED = 1500  # more images make the group effect slower to measure, not clearer
 
 
 class DatasetInspector:
@@ -145,8 +145,8 @@ def _score(samples: Samples, features: Features) -> Callable[[NDArray[np.int64] 
     """Return a function that maps a grouping to the out-of-fold accuracy of a probe on the training images."""
     in_training = np.array([s.split in (None, "train") for s in samples], dtype=bool)
     usable = np.flatnonzero(in_training & features.is_ok & (samples.class_ids >= 0))
-    if len(usable) > _MOST_SCORED:
-        usable = np.sort(np.random.default_rng(0).choice(usable, _MOST_SCORED, replace=False))
+    if len(usable) > _MAX_SCORED:
+        usable = np.sort(np.random.default_rng(0).choice(usable, _MAX_SCORED, replace=False))
     counts = np.bincount(samples.class_ids[usable], minlength=len(samples.class_names))
     usable = usable[counts[samples.class_ids[usable]] >= 2]
     classes, class_ids = np.unique(samples.class_ids[usable], return_inverse=True)

@@ -54,7 +54,7 @@ def write_label_errors(
             softmax(logits),
             samples.class_ids[index],
             unscorable=fit.unscorable if is_train else None,
-            twins=_identical_pairs([features.digests[i] for i in index]),
+            duplicate_pairs=_identical_pairs([features.digests[i] for i in index]),
         )
         positions = np.array([index[s.index] for s in errors.items], dtype=np.int64)
         neighbors = _neighbors(fit.head.normalizer, features, split.where("train"), positions)

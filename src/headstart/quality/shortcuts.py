@@ -160,12 +160,12 @@ def _evaluate(
     chance = float(np.mean([a for a, _ in null]))
     expected = {k: float(np.mean([g[k] for _, g in null])) for k in given}
     p_value = (1 + sum(a >= accuracy for a, _ in null)) / (1 + len(null))
-    least_accuracy, least_fraction = _LIMITS[cue]
+    min_accuracy, min_fraction = _LIMITS[cue]
     excess = {k: (given[k] - expected[k]) / max(1 - expected[k], 1e-9) for k in given}
     worst = max(excess, key=lambda k: excess[k])
     most = max(g for _, gs in null for g in gs.values())
-    predicts_all = (accuracy - chance) / max(1 - chance, 1e-9) >= least_accuracy and p_value <= _MAX_P
-    predicts_one = excess[worst] >= least_fraction and given[worst] > most
+    predicts_all = (accuracy - chance) / max(1 - chance, 1e-9) >= min_accuracy and p_value <= _MAX_P
+    predicts_one = excess[worst] >= min_fraction and given[worst] > most
     is_given = given[worst] > max(g[worst] for _, g in null)
     examples = chosen[(labels == worst) & away][:6] if is_given else chosen[:0]
     return Shortcut(

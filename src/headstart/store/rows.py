@@ -34,10 +34,10 @@ _MAGIC = b"HSROWS01"
 _INDEX = np.dtype([("key", "V16"), ("end", "<u8"), ("checksum", "<u4")])
 _ALIGN = 64
 _SMALL_BYTES = 2 << 20  # smaller shards are read instead of mapped, and merged
-_MOST_SMALL = 8
+_MAX_SMALL = 8
 _SHARD_BYTES = 64 << 20
 _SHARD_SECONDS = 10.0  # maximum work lost when a run is killed
-_MOST_WAITING = 192 << 20  # in memory, if the disk is slower than what makes the rows
+_MAX_WAITING = 192 << 20  # in memory, if the disk is slower than what makes the rows
 
 
 @dataclass(eq=False, slots=True)
@@ -116,7 +116,7 @@ class RowStore:
     @property
     def is_behind(self) -> bool:
         """Return whether the disk is slower than the rows that are added."""
-        return self._added_bytes > _MOST_WAITING
+        return self._added_bytes > _MAX_WAITING
 
     def get(self, key: bytes) -> Row | None:
         """Return memory-mapped (n,) bytes, or None if the row is missing or damaged."""
@@ -223,14 +223,14 @@ class RowStore:
     def _merge(self) -> None:
         """Write many small shards as one; safe to interrupt."""
         small = [s for s in self._shards.values() if len(s.content) <= _SMALL_BYTES]
-        if len(small) <= _MOST_SMALL:
+        if len(small) <= _MAX_SMALL:
             return
         with self._cache.locked() if self._cache is not None else contextlib.nullcontext(True) as is_locked:
             if not is_locked:
                 return
             small = [s for s in small if s.path.exists()]  # another process may have merged them
             rows = {key: row for s in small for i, key in enumerate(s.keys) if (row := s.row(i)) is not None}
-            if len(small) > _MOST_SMALL and self._write(rows):
+            if len(small) > _MAX_SMALL and self._write(rows):
                 for shard in small:
                     with contextlib.suppress(OSError):
                         shard.path.unlink()

@@ -162,7 +162,7 @@ class BatchSources:
             prefix = self.backbone.model.prefix(cut)
             pooled = pooled_outputs(self.backbone.model, early) if early else None
 
-            class Front(nn.Module):  # type: ignore[misc]
+            class Prefix(nn.Module):  # type: ignore[misc]
                 def __init__(self) -> None:
                     super().__init__()
                     self.prefix, self.pooled = prefix, pooled
@@ -175,7 +175,7 @@ class BatchSources:
                     return (*states, *(self.pooled(pixels) if self.pooled is not None else ()))
 
             self.backbone.reset()
-            return Front().eval()
+            return Prefix().eval()
 
         block = below if below in self.blocks and pool == "none" else None
         kind = cut if pool == "none" else f"{cut}-{pool}"

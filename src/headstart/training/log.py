@@ -87,5 +87,5 @@ def overfitting(records: Sequence[EpochRecord]) -> dict[str, JsonValue] | None:
         and losses[-1] > 1.05 * losses[best]
         and records[-1].train_loss < records[best].train_loss
     ):
-        return {"epoch": records[best].epoch, "least_val_loss": losses[best], "last_val_loss": losses[-1]}
+        return {"epoch": records[best].epoch, "min_val_loss": losses[best], "last_val_loss": losses[-1]}
     return None

@@ -20,7 +20,7 @@ from headstart.probe.linear import LinearHead
 
 __all__ = ["FinetunedNetwork", "HeadModule", "RandomHead", "SelfContainedNetwork", "interpolate"]
 
-_TINY = 1e-12
+_EPS = 1e-12
 _DROPPING = ("Dropout", "Dropout2d", "DropPath", "_DropPath", "StochasticDepth", "DropBlock2d")
 
 
@@ -69,7 +69,7 @@ class HeadModule(nn.Module):  # type: ignore[misc]
         for i, (name, factor) in enumerate(zip(self.names, self.factors, strict=True)):
             z = (blocks[name] - getattr(self, f"mean{i}")) / getattr(self, f"scale{i}")
             z = z.clamp(-self.clip, self.clip)
-            length = z.square().sum(1, keepdim=True).clamp_min(_TINY**2).sqrt()
+            length = z.square().sum(1, keepdim=True).clamp_min(_EPS**2).sqrt()
             parts.append(z * (factor / length))
         return parts[0] if len(parts) == 1 else torch.cat(parts, 1)
 

@@ -57,7 +57,7 @@ class FinetuneTrainer:
         self.data, self.backbone, self.checkpoints = sources.data, sources.backbone, sources.checkpoints
         self.events, self.num_threads = sources.events, sources.num_threads
         self.embedder, self.blocks, self.settings = sources.embedder, sources.blocks, self.backbone.settings
-        self.stopper = InterruptHandler(self.events)
+        self.interrupt_handler = InterruptHandler(self.events)
         self._has_drop_path = False
         self.device = find_device(self.settings.device)
         torch.set_num_threads(torch_threads)
@@ -73,7 +73,7 @@ class FinetuneTrainer:
         names = tuple(dict.fromkeys((*net.head.names, "embedding")))
         pooled, head = self.backbone.pooled(names), net.head
 
-        class Whole(nn.Module):  # type: ignore[misc]
+        class FullNetwork(nn.Module):  # type: ignore[misc]
             def __init__(self) -> None:
                 super().__init__()
                 self.pooled, self.head = pooled, head
@@ -82,7 +82,7 @@ class FinetuneTrainer:
                 blocks = dict(zip(names, self.pooled(pixels), strict=True))
                 return self.head(blocks) / temperature, blocks["embedding"]
 
-        return Whole().eval()
+        return FullNetwork().eval()
 
     def network(self, plan: FinetunePlan, head: LinearHead) -> FinetunedNetwork:
         """Build a network: pretrained (or random, for scratch) weights and the given head."""
@@ -202,13 +202,13 @@ class FinetuneTrainer:
             for record in training.records:
                 if on_epoch:
                     on_epoch(record, False)
-        with self.stopper.listening():
+        with self.interrupt_handler.listening():
             for finished in training.run():
                 if finished is not None and on_epoch:
                     on_epoch(finished, True)
-                if self.stopper.is_requested or self.checkpoints.is_due():
+                if self.interrupt_handler.is_requested or self.checkpoints.is_due():
                     self.checkpoints.save(name, training.snapshot())
-                if self.stopper.is_requested:
+                if self.interrupt_handler.is_requested:
                     raise TrainingInterruptedError(
                         f"stopped at step {training.step:,} of {training.num_steps:,}; the training is saved.",
                         hint=f"headstart resume {shlex.quote(self.folder_name)}",

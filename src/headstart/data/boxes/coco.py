@@ -22,8 +22,8 @@ from headstart.types.codes import ReadingKind, ReadingNote
 
 __all__ = ["choose_coco", "load_coco", "read_coco"]
 
-_MOST_BYTES = 2 << 30
-_MOST_PROBED = 256 << 20  # the list of images of all of COCO takes 30 MB
+_MAX_BYTES = 2 << 30
+_MAX_PROBED = 256 << 20  # the list of images of all of COCO takes 30 MB
 _OTHER_KINDS = ("person_keypoints_", "captions_", "stuff_", "panoptic_", "image_info_")
 _BBOX, _OUTLINE = BoxFormat("xywh"), BoxFormat("xyxy")
 _KEYS = (b'"images"', b'"annotations"')
@@ -45,8 +45,8 @@ def load_coco(path: str) -> Any:
     """
     shown = printable(os.path.basename(path))
     try:
-        if os.path.getsize(path) > _MOST_BYTES:
-            raise DataError(f"`{shown}` has more than {_MOST_BYTES >> 30} GB of JSON.", hint="split it by image")
+        if os.path.getsize(path) > _MAX_BYTES:
+            raise DataError(f"`{shown}` has more than {_MAX_BYTES >> 30} GB of JSON.", hint="split it by image")
         with open(path, encoding="utf-8-sig") as file:
             return json.load(file)
     except OSError as error:
@@ -218,7 +218,7 @@ def _looks_like(path: str) -> bool:
     missing, tail = set(_KEYS), b""
     try:
         with open(path, "rb") as file:
-            while missing and file.tell() < _MOST_PROBED and (chunk := file.read(1 << 20)):
+            while missing and file.tell() < _MAX_PROBED and (chunk := file.read(1 << 20)):
                 missing = {k for k in missing if k not in tail + chunk}
                 tail = chunk[-32:]
     except OSError:

@@ -35,7 +35,7 @@ FORMATS = {"voc": "VOC XML", "coco": "COCO JSON", "yolo": "YOLO", "csv": "CSV"}
 """Names of the formats in messages."""
 
 _PROBED = 25  # files of each kind that are opened for detection
-_MOST_TEXTS = 500  # text files searched for a line of YOLO
+_MAX_TEXTS = 500  # text files searched for a line of YOLO
 _DATASET = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
 _ENDINGS = (".xml", ".json", ".yaml", ".yml", ".txt", ".csv", ".tsv")
 
@@ -258,7 +258,7 @@ def _yolo(listed: _Listed) -> _DetectedFormat | None:
     dataset = _dataset_file(listed)
     if dataset is not None:
         return _DetectedFormat("yolo", dataset.name, lambda: _read_yolo(listed, dataset))
-    texts = [t for t in listed.having(".txt")[:_MOST_TEXTS] if _may_be_label(t)]
+    texts = [t for t in listed.having(".txt")[:_MAX_TEXTS] if _may_be_label(t)]
     if not texts:
         return None
     labels = list(find_labels(listed.tree.images, texts).values())

@@ -31,9 +31,9 @@ from headstart.utils.system import available_cores
 __all__ = ["ImageSizes", "measure_images", "turn_boxes", "validate_boxes"]
 
 _OVER_EDGE = 1.0  # pixels over the edge caused by counting pixels from 1 or at their centers
-_LEAST_LEFT = 1.0  # a box clipped to less than this side, pixels, is outside
-_LEAST_SIDE = 1e-3  # a box thinner than this, pixels, has no area in single precision
-_LEAST_PIXEL = 1.0  # pixels; a box with both sides below it is not an object but a misread unit or layout
+_MIN_LEFT = 1.0  # a box clipped to less than this side, pixels, is outside
+_MIN_SIDE = 1e-3  # a box thinner than this, pixels, has no area in single precision
+_MIN_PIXEL = 1.0  # pixels; a box with both sides below it is not an object but a misread unit or layout
 _FRACTION_SLACK = 1e-3  # fractions this far outside [0, 1] are rounding errors
 _SAME_SHAPE = 0.01  # relative difference of the two sides' scales up to which an image was only scaled
 
@@ -286,17 +286,17 @@ def _check_boxes(
         if x0 > x1 or y0 > y1:
             problems.append(Problem(name, "swapped", f"{shown} has its corners swapped; fixed"))
             x0, x1, y0, y1 = min(x0, x1), max(x0, x1), min(y0, y1), max(y0, y1)
-        if x1 - x0 < _LEAST_SIDE or y1 - y0 < _LEAST_SIDE:
+        if x1 - x0 < _MIN_SIDE or y1 - y0 < _MIN_SIDE:
             problems.append(Problem(name, "no-area", f"{shown} has no area ({_numbers(x0, y0, x1, y1)})"))
             continue
-        if max(x1 - x0, y1 - y0) < _LEAST_PIXEL:
+        if max(x1 - x0, y1 - y0) < _MIN_PIXEL:
             detail = f"{shown} is smaller than a pixel ({_numbers(x0, y0, x1, y1)}); fractions instead of pixels?"
             problems.append(Problem(name, "under-a-pixel", detail))
             continue
         cut = (max(x0, 0.0), max(y0, 0.0), min(x1, float(width)), min(y1, float(height)))
         over = max(cut[0] - x0, cut[1] - y0, x1 - cut[2], y1 - cut[3])
         if cut != (x0, y0, x1, y1):
-            needed = (min(_LEAST_LEFT, (x1 - x0) / 2), min(_LEAST_LEFT, (y1 - y0) / 2))  # a small box may be inside
+            needed = (min(_MIN_LEFT, (x1 - x0) / 2), min(_MIN_LEFT, (y1 - y0) / 2))  # a small box may be inside
             if cut[2] - cut[0] < needed[0] or cut[3] - cut[1] < needed[1]:
                 detail = f"{shown} is outside the {width} x {height} pixels ({_numbers(x0, y0, x1, y1)})"
                 problems.append(Problem(name, "outside", detail))

@@ -22,7 +22,7 @@ from headstart.types.codes import ReadingKind, ReadingNote
 __all__ = ["is_voc", "read_voc"]
 
 _EXAMPLES = 5
-_MOST_BYTES = 64 << 20
+_MAX_BYTES = 64 << 20
 _BNDBOX = BoxFormat("xyxy")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -100,8 +100,8 @@ def _parse(draft: Draft, file: LocatedFile) -> Any | None:
     except ImportError as error:
         raise MissingExtraError("reading VOC XML", "train") from error
     try:
-        if os.path.getsize(file.path) > _MOST_BYTES:
-            draft.refuse(file.name, "too-large", f"more than {_MOST_BYTES >> 20} MB of XML")
+        if os.path.getsize(file.path) > _MAX_BYTES:
+            draft.refuse(file.name, "too-large", f"more than {_MAX_BYTES >> 20} MB of XML")
             return None
         element = parse(file.path, forbid_dtd=True).getroot()
     except DefusedXmlException:
