@@ -160,7 +160,7 @@ MAY_BE_NULL = frozenset(
         "folds",  # one part is held out, or nothing
         "group_from",  # no groups
         "label_pattern",  # labels do not come from file names
-        *("image_column", "label_column", "split_column", "group_column"),  # recognized, or no table
+        *("table", "image_column", "label_column", "split_column", "group_column"),  # recognized, or no table
         "patience",  # training never stops early
         "positive",  # not two classes
         "split",  # no split file

@@ -47,7 +47,7 @@ def check(
         task: `classify`, `detect` (images with boxes), or `auto` (from the data).
         verbose, on_progress, cancel, events: See `train`.
         settings: `layout`, `label_pattern`, `first_id`, `group_from`, `backbone`, `intensity_range`, `max_pixels`,
-            `use_network`, `allow_external_paths`, `offline`, `image_column`, `label_column`, `split_column`,
+            `use_network`, `allow_external_paths`, `offline`, `table`, `image_column`, `label_column`, `split_column`,
             `group_column`, `exclude`.
 
     Returns:
@@ -97,7 +97,7 @@ def embed(
         out: Path of an `.npz` file (`features`, `paths`, `labels`, and one array per block).
         verbose, on_progress, cancel, events: See `train`.
         settings: `image_size`, `resize_mode`, `intensity_range`, `max_pixels`, `weights`, `layout`, `label_pattern`,
-            `first_id`, `image_column`, `label_column`, `split_column`, `group_column`, `exclude`, `device`,
+            `first_id`, `table`, `image_column`, `label_column`, `split_column`, `group_column`, `exclude`, `device`,
             `num_threads`, `offline`, `cache`, `allow_external_paths`.
 
     Raises:
@@ -146,8 +146,8 @@ def show(
         box_format: As `detect.box_format` in `train`.
         task: `classify`, `detect` (images with boxes), or `auto` (from the data).
         verbose, events: See `train`.
-        reading: `label_pattern`, `image_column`, `label_column`, `split_column`, `group_column`, `exclude`: as in
-            `train`.
+        reading: `label_pattern`, `table`, `image_column`, `label_column`, `split_column`, `group_column`, `exclude`:
+            as in `train`.
 
     Returns:
         The sheet, a PIL image, which a notebook shows.

@@ -204,7 +204,7 @@ def evaluate(
         box_format: As `detect.box_format` in `train`.
         positive: Positive class of a binary classifier; by default as in training.
         verbose, on_progress, cancel, events: See `train`.
-        reading: `image_column`, `label_column`, `split_column`, `group_column`, `exclude`: as in `train`.
+        reading: `table`, `image_column`, `label_column`, `split_column`, `group_column`, `exclude`: as in `train`.
 
     Raises:
         SettingError: `positive` is not one of exactly two classes.
@@ -299,7 +299,7 @@ def compare(
         data: Labeled images for both runs; by default their test images, or else their training images, out of fold.
         verbose, events: See `train`.
         allow_external_paths, layout, label_pattern, first_id: Reader options for `data`, as in `train`.
-        reading: `image_column`, `label_column`, `split_column`, `group_column`, `exclude`: as in `train`.
+        reading: `table`, `image_column`, `label_column`, `split_column`, `group_column`, `exclude`: as in `train`.
 
     Returns:
         The comparison: result, differences with 95 % CI, `.plot()`.

@@ -19,6 +19,7 @@ _OPTIONS = (
         str,
         typer.Option(None, "--label-pattern", help="Regular expression for the label in a file name."),
     ),
+    ("table", str, typer.Option(None, "--table", help="Table or list with the labels, relative to the folder.")),
     ("image_column", str, typer.Option(None, "--image-column", help="Column of a table with the image paths.")),
     ("label_column", str, typer.Option(None, "--label-column", help="Column of a table with the labels.")),
     ("split_column", str, typer.Option(None, "--split-column", help="Column with the splits; none ignores it.")),

@@ -178,6 +178,7 @@ class TrainSettings(_Settings):
     layout: str | None = Field(None, description="Meaning of the folder levels, e.g. `{group}/{label}/*`.")
     label_pattern: str | None = Field(None, description="Regular expression for the label in a file name.")
     first_id: Literal[0, 1, "none"] | None = Field(None, description="Id of the first class name: 0, 1 or none.")
+    table: str | None = Field(None, description="Table or list with the labels, relative to the data folder.")
     image_column: str | None = Field(None, description="Column of a table with the image paths.")
     label_column: str | None = Field(None, description="Column of a table with the labels.")
     split_column: str | None = Field(None, description="Column of a table with the splits; `none` ignores it.")

@@ -6,36 +6,47 @@ The image column is the one whose cells resolve to files, whatever its name.
 from __future__ import annotations
 
 import os
+import re
+from collections import Counter
 from collections.abc import Sequence
 
 from headstart.data.file_tree import clean_label, printable
 from headstart.data.options import ReadOptions
 from headstart.data.paths import PathFinder
-from headstart.data.split_words import split_name
-from headstart.data.tables import GROUP_NAMES, IMAGE_NAMES, LABEL_NAMES, SPLIT_NAMES, Table, load_table, plain_name
+from headstart.data.reading import LabelEvidence
+from headstart.data.split_words import cell_split
+from headstart.data.tables import GROUP_NAMES, IMAGE_NAMES, LABEL_NAMES, SPLIT_NAMES, Table, plain_name
 from headstart.errors import DataError, UsageError
 
-__all__ = ["assign_columns", "read_labeled_table"]
+__all__ = ["assign_columns", "several_labels"]
 
-_WEAK_LABELS = ("choice", "diagnosis", "dx", "species", "breed", "level", "grade", "variety", "finding", "y")
+_USUAL_LABELS = (
+    *("choice", "diagnosis", "dx", "species", "breed", "level", "grade", "variety", "finding", "y"),
+    *("tag", "tags", "type", "emotion", "disease", "family", "genus", "ground_truth", "annotation"),
+)
+_NOT_LABELS = frozenset(
+    {
+        *("age", "sex", "gender", "date", "time", "year", "width", "height", "size", "channels", "camera", "scanner"),
+        *("site", "rater", "annotator", "worker"),
+    }
+)
+_ITEMS = frozenset(
+    ("id", "patient", "subject", "person", "case", "lesion", "slide", "scan", "video", "session", "user", "index")
+)
+_SEPARATORS = ("|", ";", ",", "+", "&", "/", " ")
 _FLAGS = {"is_valid": "val", "is_val": "val", "is_validation": "val", "is_test": "test", "is_train": "train"}
 _TRUE, _FALSE = frozenset({"1", "1.0", "true", "yes", "t"}), frozenset({"0", "0.0", "false", "no", "f", ""})
 _PROBE = 50
-_EXTRA_SPLITS = ("fold", "phase", "usage")
-
-
-def read_labeled_table(path: str, finder: PathFinder, options: ReadOptions) -> Table:
-    """Read a table and find its columns; one column per class becomes one label column.
-
-    Raises:
-        DataError: The table is unreadable or empty, no column names images, or a split cannot be used.
-        UsageError: Several columns could be the label, or a column of an option does not exist.
-    """
-    return assign_columns(load_table(path), finder, options)
+_EXTRA_SPLITS = ("fold", "folds", "kfold", "cv_fold", "phase", "usage")
 
 
 def assign_columns(table: Table, finder: PathFinder, options: ReadOptions) -> Table:
-    """Find the columns of a loaded table; see `read_labeled_table`."""
+    """Find the columns of a loaded table; one column per class becomes one label column.
+
+    Raises:
+        DataError: No column names images, a row has several labels, or a split cannot be used.
+        UsageError: A column of an option does not exist.
+    """
     shown = printable(os.path.basename(table.path))
     header = table.header
     if not any(plain_name(c) in IMAGE_NAMES for c in header) and any(finder.exists(c) for c in header if c):
@@ -56,16 +67,22 @@ def assign_columns(table: Table, finder: PathFinder, options: ReadOptions) -> Ta
         )
     table.image = image
     free = [c for c in header if c != image]
-    table.split = None
-    if options.split_column != "none":
-        table.split = _option(table, options.split_column, "--split-column") or _split_column(table, free, shown)
     table.group = None
     if options.group_column != "none":
         table.group = _option(table, options.group_column, "--group-column") or next(
             (c for c in free if plain_name(c) in GROUP_NAMES), None
         )
-    free = [c for c in free if c not in (table.split, table.group)]
-    table.label = _option(table, options.label_column, "--label-column") or _label_column(table, free, shown)
+    free = [c for c in free if c != table.group]
+    table.split = None
+    if options.split_column != "none":
+        table.split = _option(table, options.split_column, "--split-column") or _split_column(table, free, shown)
+    chosen = _option(table, options.label_column, "--label-column")
+    table.label_columns, table.evidence = [], LabelEvidence.NAMED
+    if chosen is not None:
+        table.label_columns = [chosen]
+    else:
+        _find_label_columns(table, [c for c in table.header if c in free and c != table.split], shown)
+    table.label = table.label_columns[0] if table.label_columns else None
     return table
 
 
@@ -134,58 +151,105 @@ def _split_column(table: Table, free: Sequence[str], shown: str) -> str | None:
         return named_column
     for column in free:
         values = set(_cells(table, column)) - {""}
-        if len(values) > 1 and all(split_name(value) for value in values):
+        if len(values) > 1 and all(cell_split(value) for value in values):
             return column
     unusable = next((c for c in free if plain_name(c) in _EXTRA_SPLITS), None)
     if unusable is not None:
         shown_values = ", ".join(f"`{v}`" for v in sorted(set(_cells(table, unusable)))[:4])
         raise DataError(
             f"the column `{unusable}` of `{shown}` has {shown_values}; expected train, val and test.",
-            hint="write the names of the splits, or use --split-column none to ignore the column",
+            hint=f"use --group-column '{unusable}' to score each value with a model of the others, or --split-column "
+            "none to ignore the column",
         )
     return None
 
 
-def _label_column(table: Table, free: Sequence[str], shown: str) -> str | None:
-    """Return the label column, or None if no column can be it.
+def _find_label_columns(table: Table, free: Sequence[str], shown: str) -> None:
+    """Set the columns that may be the label: by name, one per class, or by content, words before numbers.
 
     Raises:
-        UsageError: Several columns could be the label.
+        DataError: A row has several labels.
     """
-    named = [c for c in free if plain_name(c) in LABEL_NAMES]
+    numbered = [c for c in free if re.fullmatch(r"(label|class|tag)_?\d+", plain_name(c))]
+    if len(numbered) > 1:
+        raise DataError(
+            f"`{shown}` has several labels in a row ({', '.join(f'`{c}`' for c in numbered[:4])}): multi-label data "
+            "are not supported; expected one label per image.",
+            hint=f"choose one column: --label-column '{numbered[0]}'",
+        )
+    named = sorted((c for c in free if plain_name(c) in LABEL_NAMES), key=lambda c: LABEL_NAMES.index(plain_name(c)))
     if named:
-        return _agreed(table, sorted(named, key=lambda c: LABEL_NAMES.index(plain_name(c))), shown)
+        table.label_columns = _distinct(table, named)
+        return
     classes = [c for c in free if set(_cells(table, c)) <= _TRUE | _FALSE and set(_cells(table, c)) & _TRUE]
     if len(classes) > 1:
-        return _from_one_hot(table, classes, shown)
-    weak = [c for c in free if plain_name(c) in _WEAK_LABELS]
-    if weak:
-        return weak[0]
-    plausible = [c for c in free if 1 < len(set(_cells(table, c)) - {""}) <= max(2, len(table.lines) // 2)]
-    if len(plausible) > 1:
-        heading = f" (`{table.heading}`)" if table.heading else ""
-        raise UsageError(
-            f"several columns of `{shown}`{heading} could be the label: "
-            + ", ".join(f"`{c}`" for c in plausible)
-            + ".",
-            hint="use " + " or ".join(f"--label-column '{c}'" for c in plausible[:4]),
-        )
-    return plausible[0] if plausible else None
+        table.label_columns = [_from_one_hot(table, classes, shown)]
+        return
+    usual = [c for c in free if plain_name(c) in _USUAL_LABELS]
+    if usual:
+        table.label_columns = _distinct(table, usual)
+        return
+    words: list[str] = []
+    numbers: list[str] = []
+    for column in free:
+        parts = set(plain_name(column).split("_"))
+        if parts & (_NOT_LABELS | _ITEMS):
+            continue
+        values = set(_cells(table, column)) - {""}
+        kind = numbers if all(_is_number(v) for v in values) else words
+        if 1 < len(values) <= max(2, len(table.lines) // 2) or several_labels(_cells(table, column)):
+            kind.append(column)
+    measured = [
+        c for c in free if not set(plain_name(c).split("_")) & _ITEMS and all(map(_is_number, _cells(table, c)))
+    ]
+    table.label_columns = words or numbers or (measured if len(measured) == 1 else [])
+    table.evidence = LabelEvidence.TEXT if words else LabelEvidence.NUMBERS
 
 
-def _agreed(table: Table, columns: Sequence[str], shown: str) -> str:
-    """Return one of several label columns that map one-to-one, names before numbers."""
-    first, *rest = columns
-    for other in rest:
-        pairs = set(zip(_cells(table, first), _cells(table, other), strict=True))
-        if len(pairs) != len({a for a, _ in pairs}) or len(pairs) != len({b for _, b in pairs}):
-            raise UsageError(
-                f"two columns of `{shown}` could be the label: `{first}` and `{other}`, and they disagree.",
-                hint=f"use --label-column '{first}' or --label-column '{other}'",
-            )
-        if all(a.lstrip("-").isdigit() for a, _ in pairs):
-            first = other
-    return first
+def several_labels(cells: Sequence[str]) -> str | None:
+    """Return the longest cell that holds several labels, if the cells of a column do."""
+    filled = [cell for cell in cells if cell]
+    different = set(filled)
+    quoted = [c for c in different if c[0] in "[{" and len(re.findall(r"'[^']*'|\"[^\"]*\"", c.partition("[")[2])) > 1]
+    if quoted:
+        return max(quoted, key=len)
+    for separator in _SEPARATORS:
+        parts = {cell: {p.strip() for p in cell.split(separator)} - {""} for cell in different}
+        several = [cell for cell in different if len(parts[cell]) > 1]
+        counts = Counter(part for own in parts.values() for part in own)
+        if separator in "|;," and several:
+            in_several = {part for cell in several for part in parts[cell]}
+            if 2 * sum(counts[part] > 1 for part in in_several) >= len(in_several):
+                return max(several, key=len)
+        if any(parts[cell] <= different for cell in several):
+            return max((c for c in several if parts[c] <= different), key=len)
+        whole = [cell for cell in several if parts[cell] & different]
+        if several and len(counts) <= 0.6 * len(different) and 2 * len(whole) >= len(several):
+            return max(several, key=len)
+    return None
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _distinct(table: Table, columns: Sequence[str]) -> list[str]:
+    """Return the columns without those that map one-to-one to another; names are preferred to numbers."""
+    kept: list[str] = []
+    for column in columns:
+        for i, other in enumerate(kept):
+            pairs = set(zip(_cells(table, other), _cells(table, column), strict=True))
+            if len(pairs) == len({a for a, _ in pairs}) == len({b for _, b in pairs}):
+                if all(_is_number(a) for a, _ in pairs):
+                    kept[i] = column
+                break
+        else:
+            kept.append(column)
+    return kept
 
 
 def _from_one_hot(table: Table, classes: Sequence[str], shown: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 
 from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.folder_copies import Folder, find_copies, folder_tree
-from headstart.data.reading import Reading, Row, ask, listed
+from headstart.data.reading import Reading, Row, listed
 from headstart.data.split_words import split_name, split_words
 from headstart.errors import DataError
 from headstart.messages.numbers import pluralize
@@ -58,12 +58,14 @@ class _Levels:
     copies: dict[str, list[LocatedFile]] = field(default_factory=dict)
 
 
-def read_folders(images: Sequence[LocatedFile]) -> Reading:
+def read_folders(images: Sequence[LocatedFile]) -> list[Reading]:
     """Infer class folders, with splits above or below them, and groups where they are nested.
+
+    Returns:
+        All readings that fit, the likelier first.
 
     Raises:
         DataError: No folder gives a label.
-        UsageError: Two layouts fit.
     """
     levels = _Levels()
     _reduce(folder_tree(images), 0, (), None, levels)
@@ -75,16 +77,17 @@ def read_folders(images: Sequence[LocatedFile]) -> Reading:
             hint="sort them into class folders, pass a table (image,label), or set --label-pattern if the label is "
             "in the file name, e.g. --label-pattern '{label}_*'",
         )
-    reading = _by_top_folders(inside)
-    reading.unlabeled.extend(p.file for p in placed if not p.levels)
-    reading.option = f"--layout '{reading.template}'"
-    if levels.auxiliary:
-        reading.unused[UnusedReason.AUXILIARY] = levels.auxiliary
-    for folder, copied in levels.copies.items():
-        reading.unused.setdefault(UnusedReason.COPY, []).extend(copied)
-        evidence = {"folders": {folder: len(copied)}}
-        reading.notes.append(ReadingNote(ReadingKind.COPIES_UNUSED, len(copied), (folder,), evidence))
-    return reading
+    readings = _by_top_folders(inside)
+    for reading in readings:
+        reading.unlabeled.extend(p.file for p in placed if not p.levels)
+        reading.option = reading.option or f"--layout '{reading.template}'"
+        if levels.auxiliary:
+            reading.unused[UnusedReason.AUXILIARY] = list(levels.auxiliary)
+        for folder, copied in levels.copies.items():
+            reading.unused.setdefault(UnusedReason.COPY, []).extend(copied)
+            evidence = {"folders": {folder: len(copied)}}
+            reading.notes.append(ReadingNote(ReadingKind.COPIES_UNUSED, len(copied), (folder,), evidence))
+    return readings
 
 
 def is_storage_name(name: str) -> bool:
@@ -133,30 +136,27 @@ def _reduce(folder: Folder, depth: int, kept: tuple[int, ...], name: str | None,
         _reduce(child, depth + 1, (*kept, depth), child_name, levels)
 
 
-def _by_top_folders(images: Sequence[_Placed]) -> Reading:
-    """Read images by their outermost meaningful folders: splits, classes or both.
-
-    Raises:
-        UsageError: Two layouts fit.
-    """
+def _by_top_folders(images: Sequence[_Placed]) -> list[Reading]:
+    """Read images by their outermost meaningful folders: splits, classes or both."""
     inner: dict[str, set[str]] = defaultdict(set)
     for image in images:
         inner[image.names[0]].update(image.names[1:2])
     splits = _splits_of(inner)
     others = sorted(set(inner) - set(splits))
     if splits and not any(inner[name] for name in others):
-        reading = _below_splits([p for p in images if p.names[0] in splits], splits)
-        reading.unlabeled.extend(p.file for p in images if p.names[0] in others)
-        return reading
+        readings = _below_splits([p for p in images if p.names[0] in splits], splits)
+        for reading in readings:
+            reading.unlabeled.extend(p.file for p in images if p.names[0] in others)
+        return readings
     if splits and "train" in splits.values() and len(splits) > 1:
         chosen = _below_splits([p for p in images if p.names[0] in splits], splits)
-        exclude = " ".join(f"--exclude '{name}'" for name in others)
-        chosen.option = exclude
-        chosen.layout += f" without {listed(others)}"
+        if len(chosen) == 1:
+            chosen[0].option = " ".join(f"--exclude '{name}'" for name in others)
+            chosen[0].layout += f" without {listed(others)}"
         whole = _below(images, 0, None, force_label=True)
         outer = _template(images[0], {0: "label"}, 0).split("{label}")[0]
-        whole.option = f"--layout '{outer}{{label}}/**'"
-        raise ask([chosen, whole])
+        whole[0].option = f"--layout '{outer}{{label}}/**'"
+        return [*chosen, *whole]
     return _below(images, 0, None)
 
 
@@ -183,7 +183,7 @@ def _splits_of(inner: dict[str, set[str]]) -> dict[str, SplitName]:
     return named if len(deep) == 1 or 2 * len(recurring) >= len(shared) else {}
 
 
-def _below_splits(images: Sequence[_Placed], splits: dict[str, SplitName]) -> Reading:
+def _below_splits(images: Sequence[_Placed], splits: dict[str, SplitName]) -> list[Reading]:
     """Read `<split>/<class>/...`, all splits alike; images directly in a split folder have no label."""
     deep = [p for p in images if len(p.levels) > 1]
     if not deep:
@@ -192,33 +192,38 @@ def _below_splits(images: Sequence[_Placed], splits: dict[str, SplitName]) -> Re
             hint="sort them into class folders, or set --label-pattern if the label is in the file name, e.g. "
             "--label-pattern '{label}_*'",
         )
-    reading = _below(deep, 1, splits)
-    reading.unlabeled.extend(p.file for p in images if len(p.levels) == 1)
-    reading.layout = "split folders with " + reading.layout
-    return reading
+    readings = _below(deep, 1, splits)
+    for reading in readings:
+        reading.unlabeled.extend(p.file for p in images if len(p.levels) == 1)
+        reading.layout = "split folders with " + reading.layout
+    return readings
 
 
 def _below(
     images: Sequence[_Placed], level: int, splits: dict[str, SplitName] | None, *, force_label: bool = False
-) -> Reading:
+) -> list[Reading]:
     """Read class folders at `level`, or one of the nested forms below them."""
     roles = {level: "label"} if splits is None else {0: "split", level: "label"}
     layout, split_level = "class folders", None if splits is None else 0
     nested = [p for p in images if len(p.levels) > level + 1]
     if nested and not force_label:
         seconds = {p.names[level + 1] for p in nested}
-        _refuse_mixed_depth(images, level, roles)
+        mixed = _of_mixed_depth(images, level, roles)
+        if mixed:
+            return mixed
         if splits is None and len(nested) == len(images) and all(split_name(s) for s in seconds):
             roles[level + 1], split_level = "split", level + 1
             roles[level + 2] = "group"
             layout = "class folders with splits inside"
-        elif _which_is_class(nested, images, level, roles) == "second":
+        elif (which := _which_is_class(nested, images, level)) is None:
+            return _by_either_level(nested, level, roles, splits)
+        elif which == "second":
             roles |= {level: "group", level + 1: "label"}
             layout = "group folders with classes inside"
         else:
             roles[level + 1] = "group"
             layout = "class folders with groups inside"
-    return _assign(images, roles, layout, splits, split_level)
+    return [_assign(images, roles, layout, splits, split_level)]
 
 
 def _assign(
@@ -261,12 +266,8 @@ def _template(image: _Placed, roles: dict[int, str], last: int) -> str:
     return "/".join([*parts, "*"])
 
 
-def _refuse_mixed_depth(images: Sequence[_Placed], level: int, roles: dict[int, str]) -> None:
-    """Raise if some top folders hold images and others only subfolders that may be classes of their own.
-
-    Raises:
-        UsageError: They do.
-    """
+def _of_mixed_depth(images: Sequence[_Placed], level: int, roles: dict[int, str]) -> list[Reading]:
+    """Return both readings if some top folders hold images and others only subfolders that may be classes."""
     inner: dict[str, set[str]] = defaultdict(set)
     flat = set()
     for image in images:
@@ -277,23 +278,21 @@ def _refuse_mixed_depth(images: Sequence[_Placed], level: int, roles: dict[int, 
     deep = {top for top, seconds in inner.items() if len(seconds) > 1 and top not in flat}
     seconds = {name for top in deep for name in inner[top]}
     if not deep or not flat or any(inner[top] for top in flat) or _look_like_ids(seconds):
-        return
+        return []
     prefix = "{split}/" if "split" in roles.values() else ""
     outer = _assign(images, roles, "class folders", None, None)
     outer.option = f"--layout '{prefix}{{label}}/**'"
     rows = [Row(p.file, clean_label(p.names[-1])) for p in images]
-    innermost = Reading("innermost folders", "", f"--layout '{prefix}**/{{label}}/*'", rows)
-    raise ask([outer, innermost], f"{listed(deep)} holds the folders {listed(seconds)}")
+    innermost = Reading("innermost folders", "", f"--layout '{prefix}**/{{label}}/*'", rows=rows)
+    outer.detail = f"{listed(deep)} holds the folders {listed(seconds)}"
+    return [outer, innermost]
 
 
-def _which_is_class(nested: Sequence[_Placed], images: Sequence[_Placed], level: int, roles: dict[int, str]) -> str:
-    """Return whether the `first` or the `second` of two nested folder levels is the class.
+def _which_is_class(nested: Sequence[_Placed], images: Sequence[_Placed], level: int) -> str | None:
+    """Return whether the `first` or the `second` of two nested folder levels is the class; None if both fit.
 
     The same few names under every top folder (`patient07/benign`) are classes; names that look like
-    numbered items are groups. Anything else is an error.
-
-    Raises:
-        UsageError: Both fit.
+    numbered items are groups.
     """
     parents: dict[str, set[str]] = defaultdict(set)
     for image in nested:
@@ -317,17 +316,21 @@ def _which_is_class(nested: Sequence[_Placed], images: Sequence[_Placed], level:
             return "first"
         if sorted(sizes.values())[len(sizes) // 2] < 10:
             return "first"
-    splits: dict[str, SplitName] = {}
-    if "split" in roles.values():
-        splits = {name: s for name in {p.names[0] for p in images} if (s := next(iter(split_words(name)), None))}
-    split_level = 0 if splits else None
+    return None
+
+
+def _by_either_level(
+    nested: Sequence[_Placed], level: int, roles: dict[int, str], splits: dict[str, SplitName] | None
+) -> list[Reading]:
+    """Return the readings in which the outer or the inner one of two nested levels is the class."""
     readings = []
     for first, second in (("label", "group"), ("group", "label")):
         both = {**roles, level: first, level + 1: second}
-        reading = _assign(nested, both, f"{first} folders outside", splits or None, split_level)
+        reading = _assign(nested, both, f"{first} folders outside", splits, None if splits is None else 0)
         reading.option = f"--layout '{reading.template}'"
+        reading.detail = "a level without meaning is `*`"
         readings.append(reading)
-    raise ask(readings, "a level without meaning is `*`")
+    return readings
 
 
 def _look_like_ids(names: set[str]) -> bool:

@@ -56,8 +56,10 @@ def read_list(path: str, finder: PathFinder) -> Table:
             hint="expected one image per line: path label",
         )
     if most == 0:
-        return Table(path, [(i, {"image": t.strip()}) for i, t in numbered], "image", None, notes=notes)
-    return Table(path, best, "image", "label", notes=notes)
+        return Table(
+            path, [(i, {"image": t.strip()}) for i, t in numbered], "image", None, notes=notes, header=["image"]
+        )
+    return Table(path, best, "image", "label", notes=notes, header=["image", "label"], label_columns=["label"])
 
 
 def first_lines(path: str, limit: int = 20) -> list[str]:

@@ -19,6 +19,7 @@ class ReadOptions:
             with a capture group.
         first_id: For numbered classes with a names file: the number of the first name, 0 or 1, or `none` to keep the
             numbers as class names.
+        table: Path of the table or list with the labels, relative to the data folder.
         image_column, label_column, split_column, group_column: Columns of a table; `none` ignores a split or group.
         exclude: Patterns of files and folders that are not read, e.g. `masks` or `train/*_mask.png`.
         allow_external_paths: Follow links and paths that leave the data folder.
@@ -27,6 +28,7 @@ class ReadOptions:
     layout: str | None = None
     label_pattern: str | None = None
     first_id: int | str | None = None
+    table: str | None = None
     image_column: str | None = None
     label_column: str | None = None
     split_column: str | None = None

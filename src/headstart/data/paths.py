@@ -8,9 +8,10 @@ thousand absolute paths gives one message.
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from typing import Literal
@@ -70,18 +71,39 @@ class PathFinder:
     """Find files below one folder.
 
     Args:
-        root: The folder of the table.
+        root: The data folder; names of files are relative to it.
         allow_external_paths: Whether paths may be absolute, contain `..` or leave the folder by a link.
+        base: Folders of the table below the root; paths are relative to it, or else to the root.
+        images: All images below the root, if they are known.
+        excluded: Paths of files that are not used.
     """
 
-    def __init__(self, root: str, *, allow_external_paths: bool = False) -> None:
+    def __init__(
+        self,
+        root: str,
+        *,
+        allow_external_paths: bool = False,
+        base: tuple[str, ...] = (),
+        images: Sequence[LocatedFile] | None = None,
+        excluded: Collection[str] = (),
+    ) -> None:
         self.root = os.path.abspath(root)
         self.allow_external_paths = allow_external_paths
+        self.base = base
+        self._images = images
+        self._excluded = excluded
         self.outside: list[str] = []
         self._real_root = os.path.realpath(self.root)
         self._real_folders: dict[str, str] = {}
         self._by_file: dict[str, list[LocatedFile]] | None = None
         self._matches: dict[str, PathMatch] = {}  # by file path; files that are not exactly at their path
+
+    def of_table(self, file: LocatedFile) -> PathFinder:
+        """Return the lookup for a table in another folder below the same root; listed files are shared."""
+        other = PathFinder(self.root, allow_external_paths=self.allow_external_paths, base=file.folders)
+        other._images, other._excluded = self._images, self._excluded
+        other._by_file, other._real_folders = self._index(), self._real_folders
+        return other
 
     def find(self, cell: str, where: str) -> LocatedFile | Problem:
         """Return the file that a cell names, or the problem.
@@ -117,15 +139,18 @@ class PathFinder:
         claim = claim or Claim()
         place = cell.replace("\\", "/") if "\\" in cell and not os.path.isfile(self._join(cell)) else cell
         place = self._below_root(place)
+        if self.base and ".." in place.split("/"):
+            inside = posixpath.normpath("/".join((*self.base, place)))
+            place = place if inside.startswith("..") else inside
         has_parent = ".." in place.split("/")
         is_foreign = os.path.isabs(place) or bool(PureWindowsPath(cell).drive) or bool(_URL.match(place))
         path = _fold(place)
         if self.allow_external_paths or not (has_parent or is_foreign):
-            for form in dict.fromkeys(
-                (place, unicodedata.normalize("NFC", place), unicodedata.normalize("NFD", place))
-            ):
+            for form in self._forms(place):
                 full = os.path.normpath(self._join(form))
                 if os.path.isfile(full):
+                    if full in self._excluded:
+                        return Problem(printable(cell), "excluded", f"excluded as requested ({where})")
                     if not self.allow_external_paths and not self._is_inside(full):
                         return Problem(printable(cell), "outside", "a link leaves the table's folder")
                     return PathMatch(self._named(full, form), "exact", cell, path)
@@ -177,6 +202,14 @@ class PathFinder:
                 notes.append(ReadingNote(kind, len(hits), names, {"pairs": pairs}))
         return notes
 
+    def _forms(self, place: str) -> dict[str, None]:
+        """Return the places where a path may lead, the likeliest first."""
+        inside = "/".join((*self.base, place)) if self.base and not os.path.isabs(place) else place
+        if place.isascii():
+            return dict.fromkeys((inside, place))
+        forms = [(p, unicodedata.normalize("NFC", p), unicodedata.normalize("NFD", p)) for p in (inside, place)]
+        return dict.fromkeys(form for same in forms for form in same)
+
     def _below_root(self, place: str) -> str:
         """Return an absolute path inside the folder as a relative one."""
         root = self.root.replace(os.sep, "/").rstrip("/") + "/"
@@ -186,11 +219,13 @@ class PathFinder:
         """Return the best file of the same name, or the reason why none is used."""
         *folders, file = _parts(path)
         same = self._index().get(file, [])
+        if self.base:  # files below the folder of the table come first
+            same = [c for c in same if c.folders[: len(self.base)] == self.base] or same
         fitting: dict[int, list[PathMatch]] = {}
         reasons: list[tuple[LocatedFile, str]] = []
         for candidate in same:
             own = [_fold(f) for f in candidate.folders]
-            if own == folders:
+            if folders in (own, own[len(self.base) :] if self.base else own):
                 fitting.setdefault(len(own) + 1, []).append(PathMatch(candidate, "respelled", cell, path))
                 continue
             common = min(len(own), len(folders))
@@ -245,7 +280,9 @@ class PathFinder:
         """Return all images below the root by case-folded file name, with and without extension."""
         if self._by_file is None:
             self._by_file = {}
-            for result in walk_files(self.root, allow_external_paths=self.allow_external_paths).images:
+            if self._images is None:
+                self._images = walk_files(self.root, allow_external_paths=self.allow_external_paths).images
+            for result in self._images:
                 name = _fold(result.file)
                 for key in dict.fromkeys((name, os.path.splitext(name)[0])):
                     self._by_file.setdefault(key, []).append(result)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from enum import IntEnum
 
 from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.errors import UsageError
@@ -13,7 +14,15 @@ from headstart.types.codes import ReadingNote
 from headstart.types.inventory import TableUse
 from headstart.types.records import Problem, SplitName
 
-__all__ = ["Reading", "Row", "ask", "listed"]
+__all__ = ["LabelEvidence", "Reading", "Row", "ask", "listed"]
+
+
+class LabelEvidence(IntEnum):
+    """Why the labels of a reading are labels; the strongest last."""
+
+    NUMBERS = 0  # a column with repeated numbers
+    TEXT = 1  # a column with repeated words
+    NAMED = 2  # the name of a column, an option, or class folders
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,8 @@ class Reading:
         layout: Short name, e.g. `class folders`.
         template: The `--layout` that selects it, or the name of the table.
         option: What the user passes to select it.
+        evidence: Why the labels are labels.
+        detail: What makes this reading and others fit, for the question.
         rows: The labeled images.
         unlabeled: Images without a label in this interpretation.
         unused: Other images that are not used, by reason code.
@@ -41,12 +52,15 @@ class Reading:
         problems: Rows that cannot be used.
         columns: Other columns of a table, aligned with `rows`.
         tables: Tables and lists that were used, with their rows.
+        roles: Columns that were used, by role (`image`, `label`, `split`, `group`).
         has_inferred_groups: Whether a folder level was used as groups without `--layout`.
     """
 
     layout: str
     template: str
     option: str = ""
+    evidence: LabelEvidence = LabelEvidence.NAMED
+    detail: str = ""
     rows: list[Row] = field(default_factory=list)
     unlabeled: list[LocatedFile] = field(default_factory=list)
     unused: dict[str, list[LocatedFile]] = field(default_factory=dict)
@@ -54,6 +68,7 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
     columns: dict[str, list[str]] = field(default_factory=dict)
     tables: list[TableUse] = field(default_factory=list)
+    roles: dict[str, str] = field(default_factory=dict)
     has_inferred_groups: bool = False
 
     @property
@@ -74,15 +89,16 @@ class Reading:
         splits = Counter(row.split for row in self.rows if row.split)
         parts = "".join(f", {count:,} {name}" for name, count in sorted(splits.items()))
         classes = pluralize(len(counts), "class", "classes")
-        return f"{self.layout}: {pluralize(len(self.rows), 'image')}{parts}, {classes} ({shown}{more})"
+        title = f"{self.layout} `{clean_label(self.template)}`" if self.tables else self.layout
+        return f"{title}: {pluralize(len(self.rows), 'image')}{parts}, {classes} ({shown}{more})"
 
 
-def ask(readings: Sequence[Reading], detail: str = "") -> UsageError:
-    """Return the error that shows several interpretations, the likelier first, with the option that selects each."""
+def ask(readings: Sequence[Reading]) -> UsageError:
+    """Return the error that shows several readings, the likelier first, with the option that selects each."""
     shown = "; ".join(f"({i}) {reading.describe()}" for i, reading in enumerate(readings, start=1))
     options = ", ".join(f"{reading.option} for ({i})" for i, reading in enumerate(readings, start=1))
-    reason = f" {detail}." if detail else ""
-    return UsageError(f"several readings fit. {shown}.{reason}", hint=f"use {options}")
+    details = "".join(f" {detail}." for detail in dict.fromkeys(r.detail for r in readings if r.detail))
+    return UsageError(f"several readings fit. {shown}.{details}", hint=f"use {options}")
 
 
 def listed(names: Sequence[str] | set[str], limit: int = 4) -> str:

@@ -27,14 +27,14 @@ __all__ = ["NUMBERED_SPLITS", "apply_split_lists"]
 NUMBERED_SPLITS = "train_test_split.txt"  # lines `number 0|1`; `images.txt` beside it has lines `number path`
 
 
-def apply_split_lists(reading: Reading, tree: FileTree) -> None:
-    """Set the splits of a reading of class folders from lists of paths; images in no list are not used.
+def apply_split_lists(reading: Reading, tree: FileTree, finder: PathFinder) -> None:
+    """Set the splits of a reading from lists of paths; images in no list are not used.
 
     Raises:
         DataError: An image is in two lists, or a list names images that do not exist.
         UsageError: The folders name other splits than the lists.
     """
-    finder = PathFinder(tree.root)
+    labeled = {table.path for table in reading.tables}
     splits: dict[str, SplitName] = {}
     used: list[TableUse] = []
     numbered = next((f for f in tree.tables if f.file.lower() == NUMBERED_SPLITS), None)
@@ -43,7 +43,9 @@ def apply_split_lists(reading: Reading, tree: FileTree) -> None:
         splits, used = _read_numbered(numbered, tree, finder)
     else:
         for file, split in lists:
-            found, num_rows = _read_paths(file, finder)
+            if file.name in labeled:
+                continue
+            found, num_rows = _read_paths(file, finder.of_table(file))
             if not found:
                 continue
             if 10 * len(found) < 9 * num_rows:

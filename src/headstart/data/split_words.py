@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from headstart.types.records import SplitName
 
-__all__ = ["split_name", "split_words"]
+__all__ = ["cell_split", "split_name", "split_words"]
 
 _NAMES: dict[SplitName, str] = {
     "train": "train training trn trainval entrenamiento treino treinamento entrainement apprentissage addestramento "
@@ -18,6 +18,7 @@ _NAMES: dict[SplitName, str] = {
 }
 _SPLIT_WORDS: dict[str, SplitName] = {word: split for split, words in _NAMES.items() for word in words.split()}
 _SPLIT_SUFFIX = re.compile(r"([-_ ]?(set|data|daten|sdaten|images|imgs|split)|集|データ)$")
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _TRAIN_AND_VAL = re.compile(r"\btrain(ing)?[-_ ]?(and|und)?[-_ ]?val(id|idation)?(?![a-z])")
 
 
@@ -30,9 +31,15 @@ def split_name(folder: str) -> SplitName | None:
 def split_words(folder: str) -> frozenset[SplitName]:
     """Return all splits named by words of a folder or file name: `test_images`, `seg_train`, `val2017`."""
     whole = split_name(folder)
-    words = re.findall(r"[^\W\d_]+", _fold(folder))
+    words = re.findall(r"[^\W\d_]+", _fold(_CAMEL.sub(" ", folder)))
     named = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS and word != "dev"}
     return frozenset(named | {whole} if whole else named)
+
+
+def cell_split(cell: str) -> SplitName | None:
+    """Return the split that a cell names, as a whole or by its only split word (`PrivateTest`), or None."""
+    words = split_words(cell) if cell.strip() else frozenset()
+    return split_name(cell) or (next(iter(words)) if len(words) == 1 else None)
 
 
 def _fold(text: str) -> str:

@@ -1,31 +1,19 @@
-"""Read labels from tables: CSV, TSV, JSON lines and Hugging Face metadata.
-
-Paths in a table are looked up below the table's own folder only; absolute paths, `..` and links that leave it are
-refused unless allowed.
-"""
+"""Load tables of images and labels: CSV, TSV, JSON and JSON lines."""
 
 from __future__ import annotations
 
 import csv
 import io
-import json
 import os
 import re
-from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
 
-from headstart.data.file_tree import LocatedFile, clean_label, printable
-from headstart.data.layouts import label_matcher
-from headstart.data.name_matching import fold_name
-from headstart.data.paths import Claim, PathFinder, PathMatch, contested
-from headstart.data.reading import Reading, Row
-from headstart.data.split_words import split_name, split_words
+from headstart.data.file_tree import printable
+from headstart.data.json_tables import parse_json, parse_json_lines
+from headstart.data.reading import LabelEvidence
 from headstart.errors import DataError, UsageError
-from headstart.messages.numbers import pluralize
-from headstart.types.codes import ReadingKind, ReadingNote, UnusedReason
-from headstart.types.records import Problem
+from headstart.types.codes import ReadingKind, ReadingNote
 
 __all__ = [
     "GROUP_NAMES",
@@ -37,7 +25,6 @@ __all__ = [
     "load_table",
     "plain_name",
     "read_table",
-    "table_reading",
 ]
 
 IMAGE_NAMES = (
@@ -63,6 +50,8 @@ class Table:
         notes: Assumptions made by the reader.
         header: All columns.
         heading: A comment line above the rows, which may name the columns.
+        label_columns: All columns that may be the label, likeliest first.
+        evidence: Why `label` is the label.
     """
 
     path: str
@@ -74,6 +63,8 @@ class Table:
     notes: list[ReadingNote] = field(default_factory=list)
     header: list[str] = field(default_factory=list)
     heading: str = ""
+    label_columns: list[str] = field(default_factory=list)
+    evidence: LabelEvidence = LabelEvidence.NAMED
 
     @property
     def others(self) -> list[str]:
@@ -117,217 +108,12 @@ def load_table(path: str) -> Table:
     shown = printable(os.path.basename(path))
     text, notes = decode_text(path)
     if path.lower().endswith((".jsonl", ".ndjson")):
-        header, lines = _json_lines(text, shown)
+        header, lines = parse_json_lines(text, shown)
     elif path.lower().endswith(".json"):
-        header, lines = _json_array(text, shown)
+        header, lines = parse_json(text, shown)
     else:
         header, lines = _separated(text, shown, path)
     return Table(path, lines, "", None, notes=notes, header=header)
-
-
-def table_reading(
-    table: Table, finder: PathFinder, *, split: str | None = None, label_template: str | None = None
-) -> Reading:
-    """Look up the images of a table.
-
-    Args:
-        table: The table.
-        finder: Path lookup of the folder.
-        split: The split of all rows, if the file name states it.
-        label_template: Reads the label from the image's name instead of a column.
-
-    Returns:
-        The labeled rows, with the rows that cannot be used and the other columns.
-
-    Raises:
-        DataError: No image of the table exists, a split is unknown, or there is no label.
-    """
-    shown = printable(os.path.basename(table.path))
-    if table.label is None and label_template is None:
-        raise DataError(
-            f"the table `{shown}` has no label column; its columns are {_listed(table.lines[0][1])}.",
-            hint="name the columns image,label (and optionally split,group)",
-        )
-    template = label_matcher(label_template) if label_template else None
-    if table.label is not None and template is None:
-        _refuse_other_tasks([cells.get(table.label, "").strip() for _, cells in table.lines], table.label, shown)
-    reading = Reading("table", table.path)
-    problems = reading.problems
-    others = table.others
-    columns = reading.columns
-    columns.update({c: [] for c in others})
-    files = _find_files(table, finder, split, problems)
-    for line, cells in table.lines:
-        file = files.get(line)
-        if file is None:
-            continue
-        where = f"line {line} of {shown}"
-        text = template(file.name) if template else cells.get(table.label or "", "")
-        label = clean_label(text or "")
-        if not label or label.casefold() == "nan":
-            problems.append(Problem(file.name, "no-label", f"{where} has no label"))
-            reading.unlabeled.append(file)
-            continue
-        word = cells.get(table.split, "") if table.split else (split or "")
-        named = split_name(word) if word.strip() else None
-        if word.strip() and named is None:
-            raise DataError(
-                f"line {line} of `{shown}` has the {table.split} `{word}`; expected train, val or test.",
-                hint="correct it, or use --split-column none to ignore the column",
-            )
-        group = cells.get(table.group, "").strip() if table.group else ""
-        reading.rows.append(Row(file, label, named, clean_label(group) or None))
-        for column in others:
-            columns[column].append(cells.get(column, ""))
-    finder.refuse_outside(shown)
-    if not reading.rows:
-        raise DataError(
-            _none_usable(table, shown, problems), hint="paths in a table are relative to the table's folder"
-        )
-    _take_majority(reading)
-    reading.notes += [*table.notes, *finder.notes()]
-    if table.split is None and split is None:
-        _splits_from_folders(reading)
-    return reading
-
-
-def _refuse_other_tasks(cells: Sequence[str], column: str, shown: str) -> None:
-    """Raise if cells hold several labels each, or measured numbers.
-
-    Raises:
-        DataError: They do.
-    """
-    filled = [cell for cell in cells if cell]
-    different = set(filled)
-    for separator in ("|", ";", ",", " "):
-        several = [cell for cell in filled if len([p for p in cell.split(separator) if p.strip()]) > 1]
-        parts = {part.strip() for cell in filled for part in cell.split(separator)} - {""}
-        whole = [cell for cell in several if any(p.strip() in different for p in cell.split(separator))]
-        if several and len(parts) <= 0.6 * len(different) and 2 * len(whole) >= len(several):
-            raise DataError(
-                f"the column `{column}` of `{shown}` has several labels in a cell, e.g. "
-                f"`{max(several, key=len)}`: multi-label data are not supported; expected one label per image.",
-                hint="keep one label per image",
-            )
-    numbers = []
-    for cell in different:
-        try:
-            numbers.append(float(cell))
-        except ValueError:
-            return
-    counts = Counter(filled)
-    is_measured = len(numbers) > 10 and any(not number.is_integer() for number in numbers)
-    num_single = sum(count == 1 for count in counts.values())
-    if is_measured or (len(numbers) > 50 and num_single >= 0.2 * len(numbers)):
-        raise DataError(
-            f"the column `{column}` of `{shown}` has {len(numbers):,} different numbers: regression is not supported; "
-            "expected class names.",
-            hint="write class names, e.g. by ranges, or name another column with --label-column",
-        )
-
-
-def _take_majority(reading: Reading) -> None:
-    """Keep one row per image: the most frequent label of its rows; images with a tie are not used."""
-    columns = reading.columns
-    by_image: dict[str, list[int]] = defaultdict(list)
-    for i, row in enumerate(reading.rows):
-        by_image[row.file.path].append(i)
-    several = {path: rows for path, rows in by_image.items() if len(rows) > 1}
-    for rows in several.values():
-        if len({reading.rows[i].split for i in rows}) > 1:
-            raise DataError(
-                f"`{reading.rows[rows[0]].file.name}` is in two splits; expected each image in one split.",
-                hint="correct the rows, or use --split-column none to ignore the column",
-            )
-    chosen: list[int] = []
-    num_disagreeing = num_repeated = 0
-    repeated: list[str] = []
-    tied: list[LocatedFile] = []
-    for rows in by_image.values():
-        (label, most), *others = Counter(reading.rows[i].label for i in rows).most_common()
-        num_disagreeing += bool(others)
-        if not others and len(rows) > 1:
-            num_repeated += len(rows) - 1
-            repeated.append(reading.rows[rows[0]].file.name)
-        if others and others[0][1] == most:
-            tied.append(reading.rows[rows[0]].file)
-        else:
-            chosen.append(next(i for i in rows if reading.rows[i].label == label))
-    for name in list(columns):
-        if any(len({columns[name][i] for i in rows}) > 1 for rows in several.values()):
-            del columns[name]  # a property of the row, such as the rater
-        else:
-            columns[name] = [columns[name][i] for i in chosen]
-    if num_disagreeing:
-        examples = tuple(f.name for f in tied[:5])
-        evidence = {"num_rows": len(reading.rows), "num_images": len(by_image), "num_tied": len(tied)}
-        reading.notes.append(ReadingNote(ReadingKind.LABELS_BY_MAJORITY, num_disagreeing, examples, evidence))
-    elif num_repeated:
-        reading.notes.append(ReadingNote(ReadingKind.REPEATED_ROWS, num_repeated, tuple(repeated[:5])))
-    reading.rows = [reading.rows[i] for i in chosen]
-    if tied:
-        reading.unused[UnusedReason.TIED_LABELS] = tied
-
-
-def _find_files(table: Table, finder: PathFinder, split: str | None, problems: list[Problem]) -> dict[int, LocatedFile]:
-    """Return the file of each line; `problems` lists lines without one."""
-    shown = printable(os.path.basename(table.path))
-    of_table = frozenset({split}) if split else split_words(os.path.splitext(os.path.basename(table.path))[0])
-    labels = frozenset(fold_name(clean_label(c.get(table.label, ""))) for _, c in table.lines) if table.label else None
-    hits: dict[int, PathMatch] = {}
-    for line, cells in table.lines:
-        cell, where = cells.get(table.image, "").strip(), f"line {line} of {shown}"
-        if not cell:
-            problems.append(Problem(where, "missing", "the row names no image"))
-            continue
-        word = split_name(cells.get(table.split, "")) if table.split else None
-        claim = Claim(frozenset({word}) if word else of_table)
-        if labels is not None and table.label is not None:
-            claim = replace(claim, label=fold_name(clean_label(cells.get(table.label, ""))), labels=labels)
-        hit = finder.look_up(cell, where, claim)
-        if isinstance(hit, PathMatch):
-            hits[line] = hit
-            continue
-        if hit.kind == "outside":
-            finder.outside.append(f"{where}: {printable(cell)}")
-        problems.append(hit)
-    paths: dict[str, set[str]] = defaultdict(set)
-    for hit in hits.values():
-        paths[hit.file.path].add(hit.path)
-    has_train = any("train" in split_words(f) for hit in hits.values() for f in hit.file.folders)
-    files = {}
-    for line, hit in hits.items():
-        if hit.how == "elsewhere" and len(paths[hit.file.path]) > 1:
-            problems.append(contested(hit.cell, hit.file))
-        elif hit.splits - {"train"} and not has_train:
-            # A table without splits is about training images; the folder indicates that these are others.
-            named = " and ".join(f"`{s}`" for s in sorted(hit.splits))
-            detail = f"there is no such file (line {line} of {shown}); `{hit.file.name}` is in a folder for {named}"
-            problems.append(Problem(printable(hit.cell), "elsewhere", detail))
-        else:
-            finder.record(hit)
-            files[line] = hit.file
-    return files
-
-
-def _splits_from_folders(reading: Reading) -> None:
-    """Set the splits of rows from their folders, if those name training images and others."""
-    splits = [next((s for s in map(split_name, row.file.folders) if s), None) for row in reading.rows]
-    counts = Counter(s for s in splits if s)
-    if len(counts) < 2 or "train" not in counts:
-        return
-    reading.rows = [replace(row, split=s) for row, s in zip(reading.rows, splits, strict=True)]
-    ordered = {s: counts[s] for s in ("train", "val", "test") if counts[s]}
-    reading.notes.append(ReadingNote(ReadingKind.SPLITS_FROM_FOLDERS, sum(counts.values()), (), {"splits": ordered}))
-
-
-def _none_usable(table: Table, shown: str, problems: Sequence[Problem]) -> str:
-    """Return why no row of a table can be used: the most frequent kind of problem, with its first instance."""
-    if not problems:
-        return f"no row of `{shown}` can be used."
-    kind = Counter(p.kind for p in problems).most_common(1)[0][0]
-    first = next(p for p in problems if p.kind == kind)
-    return f"none of {pluralize(len(table.lines), 'row')} of `{shown}` can be used: `{first.name}`: {first.detail}."
 
 
 def decode_text(path: str) -> tuple[str, list[ReadingNote]]:
@@ -380,64 +166,6 @@ def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[
             )
         lines.append((number, dict(zip(header, row, strict=False))))
     return header, lines
-
-
-def _json_lines(text: str, shown: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    header: dict[str, None] = {}
-    lines = []
-    for number, line in enumerate(text.splitlines(), start=1):
-        if not line.strip():
-            continue
-        try:
-            value = json.loads(line)
-        except ValueError as error:
-            raise DataError(f"line {number} of `{shown}` is not JSON ({error}).") from error
-        if not isinstance(value, dict):
-            raise DataError(f"line {number} of `{shown}` is not a JSON object with file_name and label.")
-        cells = {str(k): _cell(v) for k, v in value.items()}
-        header.update(dict.fromkeys(cells))
-        lines.append((number, cells))
-    return list(header), lines
-
-
-def _json_array(text: str, shown: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Return header and rows of a JSON list of objects; a task of Label Studio gives `image` and `label`."""
-    try:
-        values = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"`{shown}` is not JSON ({error}).") from error
-    if not isinstance(values, list) or not all(isinstance(value, dict) for value in values):
-        raise DataError(f"`{shown}` is not a JSON list of objects with an image and a label.")
-    header: dict[str, None] = {}
-    lines = []
-    for number, value in enumerate(values, start=1):
-        cells = _label_studio_cells(value) or {str(k): _cell(v) for k, v in value.items()}
-        header.update(dict.fromkeys(cells))
-        lines.append((number, cells))
-    return list(header), lines
-
-
-def _label_studio_cells(task: dict[str, Any]) -> dict[str, str] | None:
-    """Return image and label of a task exported by Label Studio; None for other objects."""
-    data, annotations = task.get("data"), task.get("annotations")
-    if not isinstance(data, dict) or not isinstance(annotations, list):
-        return None
-    choices: list[str] = []
-    for annotation in annotations:
-        for result in annotation.get("result", []) if isinstance(annotation, dict) else []:
-            value = result.get("value") if isinstance(result, dict) else None
-            if isinstance(value, dict) and isinstance(value.get("choices"), list):
-                choices += [str(choice) for choice in value["choices"]]
-    image = next((v for v in data.values() if isinstance(v, str)), "")
-    return {"image": image, "label": _cell(list(dict.fromkeys(choices)) or None)}
-
-
-def _cell(value: object) -> str:
-    if value is None:
-        return ""
-    if isinstance(value, list) and len(value) == 1:
-        value = value[0]
-    return value if isinstance(value, str) else json.dumps(value)
 
 
 def _one_label(table: Table, label_columns: list[str], shown: str) -> str | None:

@@ -216,6 +216,10 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
     ReadingKind.LABELS_MATCHED: _labels_matched,
     ReadingKind.NAMES_FILE_UNUSED: _names_file_unused,
     ReadingKind.NAMES_FROM_FILE: _names_from_file,
+    ReadingKind.NAMES_FROM_FOLDERS: lambda n: (
+        "class names are from the folders: "
+        + ", ".join(f"{number} = `{name}`" for number, name in [*n.evidence["names"].items()][:_SHOWN])
+    ),
     ReadingKind.OTHER_FILES: lambda n: (
         "files that are not images were ignored: "
         + ", ".join(f"{count:,} {extension}" for extension, count in [*n.evidence["extensions"].items()][:4])

@@ -27,6 +27,7 @@ _USED = {
         "layout",
         "label_pattern",
         "first_id",
+        "table",
         "image_column",
         "label_column",
         "split_column",

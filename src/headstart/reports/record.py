@@ -362,7 +362,7 @@ def _find_images(
     if not source:
         problems.append(Note(NoteKind.RUN_WITHOUT_DATA_PATH, Severity.WARNING))
         return {}
-    columns = ("image_column", "label_column", "split_column", "group_column")
+    columns = ("table", "image_column", "label_column", "split_column", "group_column")
     keys = ("label_pattern", "layout", "first_id", "exclude", *columns)
     try:
         samples = read(

@@ -1,0 +1,243 @@
+"""Find the tables and lists of a folder that label its images, and read each of them as a candidate.
+
+Tables that belong together are one candidate: one per split (`train.csv`, `test.csv`) or one per folder
+(`train/_classes.csv`, `valid/_classes.csv`).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from headstart.data.class_names import NAME_FILES
+from headstart.data.columns import assign_columns
+from headstart.data.file_tree import FileTree, LocatedFile
+from headstart.data.lists import name_numbers, read_list
+from headstart.data.options import ReadOptions
+from headstart.data.paths import PathFinder, PathMatch
+from headstart.data.reading import Reading
+from headstart.data.split_lists import NUMBERED_SPLITS
+from headstart.data.split_words import split_name, split_words
+from headstart.data.table_rows import table_reading
+from headstart.data.tables import Table, load_table
+from headstart.errors import DataError, HeadstartError, UsageError
+from headstart.messages.files import shell_path
+from headstart.types.codes import ReadingKind
+from headstart.types.inventory import TableUse
+from headstart.types.records import SplitName
+
+__all__ = ["Proposals", "describe_use", "open_table", "propose_tables", "without_names"]
+
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+_LISTS = (".txt", ".lst")
+_PREDICTED = frozenset({"submission", "prediction", "predictions", "predicted", "preds"})
+_SCORES = frozenset({"probability", "confidence", "score", "ood_score"})
+_MAX_FILES = 200  # that are opened
+
+
+@dataclass
+class Proposals:
+    """Candidate readings of tables and lists, likeliest first, and why other files are none.
+
+    Attributes:
+        readings: The candidates.
+        refused: Errors of files that name images of the folder.
+        unrelated: Errors of other files.
+        has_numbered_names: Whether numbers and a names file were found, so that `--first-id` has an effect.
+    """
+
+    readings: list[Reading] = field(default_factory=list)
+    refused: list[HeadstartError] = field(default_factory=list)
+    unrelated: list[HeadstartError] = field(default_factory=list)
+    has_numbered_names: bool = False
+
+
+def open_table(path: str, finder: PathFinder, options: ReadOptions) -> Table:
+    """Read a table or list, and find its columns.
+
+    Raises:
+        DataError: It is unreadable, or names no image.
+        UsageError: A column of an option does not exist.
+    """
+    if path.lower().endswith(TABLES):
+        return assign_columns(load_table(path), finder, options)
+    table = read_list(path, finder)
+    return table if table.image else assign_columns(table, finder, options)
+
+
+def describe_use(name: str, table: Table, reading: Reading) -> TableUse:
+    """Return how many rows of a table were used, and why the others were not."""
+    reasons = Counter(p.kind for p in reading.problems)
+    reasons["repeated"] = max(0, len(table.lines) - len(reading.rows) - sum(reasons.values()))
+    return TableUse(name, "labels", len(table.lines), len(reading.rows), {k: n for k, n in reasons.items() if n})
+
+
+def without_names() -> UsageError:
+    """Return the error of a `first_id` without effect."""
+    return UsageError(
+        "--first-id cannot be used here: the data have no list of numbered classes with a names file.",
+        hint="remove --first-id",
+    )
+
+
+def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> Proposals:
+    """Read all tables and lists of a folder that label its images.
+
+    Raises:
+        UsageError: The table of an option does not exist, or `first_id` has no effect.
+    """
+    proposals = Proposals()
+    opened: list[tuple[LocatedFile, Table]] = []
+    for file in _candidates(tree, options):
+        own = finder.of_table(file)
+        try:
+            table = open_table(file.path, own, options)
+        except (DataError, UsageError) as error:
+            (proposals.refused if _is_about_images(file, own) else proposals.unrelated).append(error)
+            continue
+        if table.label is not None and not {c.lower() for c in table.others} & _SCORES:
+            opened.append((file, table))
+    for together in _sets(opened):
+        label_columns = together[0][1].label_columns
+        for column in label_columns:
+            chosen = [(file, replace(table, label=column)) for file, table in together]
+            try:
+                if name_numbers([t for _, t in chosen], finder.of_table(chosen[0][0]), first_id=options.first_id):
+                    proposals.has_numbered_names = True
+                reading = _join(chosen, finder)
+            except (DataError, UsageError) as error:
+                proposals.refused.append(error)
+                continue
+            reading.option = f"--table {shell_path(together[0][0].name)}" if len(together) == 1 else ""
+            if len(label_columns) > 1:
+                reading.layout = f"column `{column}` of table"
+                reading.option = f"--label-column {shell_path(column)}"
+                reading.detail = together[0][1].heading
+            proposals.readings.append(reading)
+    named = {n.evidence["file"] for r in proposals.readings for n in r.notes if n.kind is ReadingKind.NAMES_FROM_FILE}
+    proposals.readings = [r for r in proposals.readings if os.path.basename(r.template) not in named]
+    proposals.readings.sort(key=_rank)
+    if options.first_id is not None and not proposals.has_numbered_names:
+        raise without_names()
+    return proposals
+
+
+def _candidates(tree: FileTree, options: ReadOptions) -> list[LocatedFile]:
+    """Return the files that may label images, those near the root first.
+
+    Raises:
+        UsageError: There is no table of the requested name.
+    """
+    files = [f for f in (*tree.tables, *tree.other_files) if f.file.lower().endswith((*TABLES, *_LISTS))]
+    if options.table is not None:
+        chosen = [f for f in files if options.table in (f.name, f.path) or f.name == options.table.strip("./")]
+        if not chosen:
+            raise UsageError(
+                f"--table: there is no table `{options.table}` below the data folder.",
+                hint="its path is relative to the data folder",
+            )
+        return chosen
+    numbered = {f.folders for f in files if f.file.lower() == NUMBERED_SPLITS}
+    files = [f for f in files if not (f.folders in numbered and f.file.lower().endswith(_LISTS))]
+    files = [f for f in files if not _looks_predicted(f)]
+    return sorted(files, key=lambda f: (len(f.folders), f.folders, f.file))[:_MAX_FILES]
+
+
+def _looks_predicted(file: LocatedFile) -> bool:
+    """Return whether a file name is that of predictions or of a form for them."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", os.path.splitext(file.file)[0])
+    return bool({word.lower() for word in words} & _PREDICTED)
+
+
+def _is_about_images(file: LocatedFile, finder: PathFinder) -> bool:
+    """Return whether any cell of the first rows of a file names an image of the folder."""
+    if file.file.lower() in NAME_FILES:
+        return False
+    is_table = file.file.lower().endswith(TABLES)
+    try:
+        lines = (load_table(file.path) if is_table else read_list(file.path, finder)).lines
+    except HeadstartError:
+        return False
+    return any(finder.exists(cell.strip()) for _, cells in lines[:10] for cell in cells.values())
+
+
+def _sets(opened: Sequence[tuple[LocatedFile, Table]]) -> list[list[tuple[LocatedFile, Table]]]:
+    """Return tables that belong together: those of one name in several folders, or that differ in a split word."""
+    names = Counter(f.file.lower() for f, _ in opened)
+    sets: dict[tuple[object, ...], list[tuple[LocatedFile, Table]]] = defaultdict(list)
+    for file, table in opened:
+        stem, extension = os.path.splitext(file.file.lower())
+        if file.folders and names[file.file.lower()] > 1 and (_folder_split(file) or stem == "metadata"):
+            sets[file.file.lower(),].append((file, table))
+        elif len(split_words(stem)) == 1:
+            rest = re.sub(r"[^\W\d_]+", lambda m: "" if split_words(m.group()) else m.group(), stem)
+            sets[file.folders, rest, extension].append((file, table))
+        else:
+            sets[file.path,].append((file, table))
+    return list(sets.values())
+
+
+def _folder_split(file: LocatedFile) -> SplitName | None:
+    return next((s for s in map(split_name, file.folders) if s), None)
+
+
+def _file_split(file: LocatedFile) -> SplitName | None:
+    words = split_words(os.path.splitext(file.file)[0])
+    return next(iter(words)) if len(words) == 1 else None
+
+
+def _rank(reading: Reading) -> tuple[bool, bool, int]:
+    """Sort key: readings of tables for other splits than training last, then those with weak evidence."""
+    words = split_words(os.path.splitext(os.path.basename(reading.template))[0])
+    return bool(words - {"train"}) and not reading.has_splits, "train" not in words, -reading.evidence
+
+
+def _join(together: Sequence[tuple[LocatedFile, Table]], finder: PathFinder) -> Reading:
+    """Return one reading of one or several tables (one per split, or one per folder).
+
+    Raises:
+        DataError: Rows of two tables mean one image.
+    """
+    whole = Reading("table", together[0][0].name, evidence=min(t.evidence for _, t in together))
+    taken: dict[str, tuple[PathMatch, LocatedFile]] = {}
+    splits: dict[str, SplitName | None] = {}
+    for file, table in together:
+        split = (_file_split(file) if len(together) > 1 else None) or _folder_split(file)
+        own = finder.of_table(file)
+        part = table_reading(table, own, split=split)
+        whole.roles = part.roles
+        for path, hit in own.matches().items():
+            first, other = taken.setdefault(path, (hit, file))
+            if first.path != hit.path and "elsewhere" in (first.how, hit.how) and not file.folders:
+                raise DataError(
+                    f"`{first.cell}` of `{other.name}` and `{hit.cell}` of `{file.name}` differ, but only "
+                    f"`{hit.file.name}` has this name, so at least one of the images is missing.",
+                    hint="put the missing images at their paths, or pass one table",
+                )
+        for row in part.rows:
+            if splits.get(row.file.path, row.split) != row.split:
+                raise DataError(
+                    f"`{row.file.name}` is in two splits; expected each image in one split.",
+                    hint=f"correct the tables, or ignore one with --exclude '{file.name}'",
+                )
+        kept = [i for i, row in enumerate(part.rows) if row.file.path not in splits]
+        splits.update({row.file.path: row.split for row in part.rows})
+        before = len(whole.rows)
+        whole.rows += [part.rows[i] for i in kept]
+        part.rows = [part.rows[i] for i in kept]
+        whole.tables.append(describe_use(file.name, table, part))
+        whole.problems += part.problems
+        for reason, files in part.unused.items():
+            whole.unused.setdefault(reason, []).extend(files)
+        for name, cells in part.columns.items():
+            whole.columns.setdefault(name, [""] * before).extend(cells[i] for i in kept)
+        for cells in whole.columns.values():
+            cells.extend([""] * (len(whole.rows) - len(cells)))
+        whole.notes += part.notes
+        whole.unlabeled += part.unlabeled
+    if together[0][0].file.lower().endswith(_LISTS):
+        whole.layout = "list"
+    return whole
