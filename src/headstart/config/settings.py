@@ -73,9 +73,7 @@ class ProbeSettings(_Settings):
     @field_validator("logistic", "flip_tta", mode="before")
     @classmethod
     def _switches(cls, value: Any) -> Any:
-        return (
-            {True: "on", False: "off"}.get(value, value) if isinstance(value, bool) else value
-        )  # YAML reads on as true
+        return ("on" if value else "off") if isinstance(value, bool) else value  # YAML reads on as true
 
 
 class FinetuneSettings(_Settings):

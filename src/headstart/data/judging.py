@@ -21,21 +21,27 @@ from headstart.types.records import SplitName
 __all__ = ["judge"]
 
 
-def judge(folders: Sequence[Reading], tables: Sequence[Reading], errors: Sequence[HeadstartError]) -> Reading:
+def judge(
+    folders: Sequence[Reading],
+    tables: Sequence[Reading],
+    refused: Sequence[HeadstartError],
+    others: Sequence[HeadstartError],
+) -> Reading:
     """Return the reading that explains the data.
 
     Args:
         folders: Readings by class folders, likeliest first.
         tables: Readings of tables and lists, likeliest first.
-        errors: Why there is no (other) reading, the most helpful first.
+        refused: Why tables that name images of the folder cannot be used.
+        others: Why there is no other reading, the most helpful first.
 
     Raises:
-        HeadstartError: No reading fits (the first of `errors`).
+        HeadstartError: No reading fits.
         UsageError: Several readings fit, and they differ.
     """
     tables = _join_disjoint(_without_explained(tables))
     classes = [f for f in folders if len({row.label for row in f.rows}) > 1 and not _only_stores(f, tables)]
-    if not tables and not classes and errors:
+    if not tables and (errors := [*([] if classes else refused), *([] if folders else others)]):
         raise errors[0]
     folders = classes or ([] if tables else folders)
     for table in tables:
@@ -98,6 +104,8 @@ def _only_stores(folder: Reading, tables: Sequence[Reading]) -> bool:
     They do if all names say so (`images_2`, `part_1`), and most folders hold several classes of a table.
     """
     names = {row.label for row in folder.rows}
+    if not tables and all(is_storage_name(name) for name in names):
+        return True
     if not all(is_storage_name(name) or any(c.isdigit() for c in name) for name in names):
         return False
     by_path = folder.labels

@@ -157,17 +157,17 @@ def _choose(tree: FileTree, options: ReadOptions, task: str, excluded: Collectio
     )
     proposals = propose_tables(tree, finder, options)
     folders: list[Reading] = []
-    errors = proposals.refused
+    errors = proposals.unrelated
     if options.table is None:
         try:
             folders = read_folders(tree.images)
         except (DataError, UsageError) as caught:
-            errors = [*errors, caught]
+            errors = [caught, *errors]
     if task == "images" and not folders and not proposals.readings:
         reading = Reading("images", "**")
         reading.unlabeled = list(tree.images)
         return reading
-    reading = judge(folders, proposals.readings, [*errors, *proposals.unrelated])
+    reading = judge(folders, proposals.readings, proposals.refused, errors)
     if not reading.has_splits:
         apply_split_lists(reading, tree, finder)
     if any(table.role == "labels" for table in reading.tables):
