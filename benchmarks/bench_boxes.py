@@ -20,11 +20,11 @@ from benchmarks._common import Figures, bench_data
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests" / "detection"))
 from reference_coco import random_images, reference
 
+from headstart.api.model import open_model
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.decoding import suppress
 from headstart.detection.metrics import evaluate_detections
-from headstart.inference.detector_runtime import DetectorRuntime
 from headstart.quality.box_inspection import inspect_box_dataset
 from headstart.types.codes import USER_TEST_SPLIT
 from headstart.utils.limits import MAX_DETECTIONS
@@ -35,14 +35,14 @@ def main() -> None:
     words = sys.argv[1:] if Path(sys.argv[0]).name == "bench_boxes.py" else []
     figures = Figures("boxes")
     for run, data in zip(words[::2], words[1::2], strict=True):
-        runtime = DetectorRuntime(run)
+        model = open_model(run)
         samples = read_boxes(data)
-        detections = [p.detections for p in runtime.iter_predict([str(p) for p in samples.paths], min_score=0.0)]
-        ids = {name: k for k, name in enumerate(runtime.class_names)}
+        detections = [p.detections for p in model.predict([str(p) for p in samples.paths], min_score=0.0)]
+        ids = {name: k for k, name in enumerate(model.class_names)}
         truth = [
             Boxes.of(b.xyxy, [ids[samples.class_names[k]] for k in b.class_ids], b.is_crowd) for b in samples.boxes
         ]
-        compare(figures, f"real predictions, {Path(data).name}", truth, detections, runtime.class_names)
+        compare(figures, f"real predictions, {Path(data).name}", truth, detections, model.class_names)
     for count, name in ((40, "random boxes"), (400, "many random boxes")):
         truth, detections = random_images(0, count=count)
         compare(figures, name, truth, detections, ("a", "b", "c"))

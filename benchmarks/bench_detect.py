@@ -29,12 +29,14 @@ import numpy as np
 
 import headstart
 from benchmarks._common import RESULTS, Figures, bench_data, commit
+from headstart.api.model import open_model
 from headstart.console import open_console
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Detections
 from headstart.data.boxes.split import rarest_class
 from headstart.detection.metrics import evaluate_detections
-from headstart.inference.detector_runtime import DetectorRuntime
+from headstart.inference.decoders import BoxDecoder
+from headstart.inference.runtime import Runtime
 from headstart.quality.box_inspection import apply_box_report, inspect_box_dataset
 from headstart.training.folds import make_folds
 from headstart.types.codes import USER_TEST_SPLIT
@@ -80,9 +82,10 @@ def quality(name: str) -> None:
                 run = headstart.train(folder, out=Path(place) / "run", split=manifest, events=open_console())
                 wall_s, cpu_s = time.monotonic() - begun, time.process_time() - used
             test = [i for i, p in enumerate(parts) if p == "test"]
-            runtime = DetectorRuntime(str(run.folder))
-            runtime.decoding = replace(runtime.decoding, slope=1.0, offset=0.0)  # raw scores are pooled
-            detections = runtime.predict([str(samples.paths[i]) for i in test], min_score=0.0)
+            runtime = Runtime(run.folder)
+            decoder = BoxDecoder(runtime.bundle, min_score=0.0)
+            decoder.settings = replace(decoder.settings, slope=1.0, offset=0.0)  # raw scores are pooled
+            detections = list(runtime.predict([str(samples.paths[i]) for i in test], decoder))
             plan = run.metrics["finetune"]["plan"]
         cell = {
             "set": name,
@@ -275,7 +278,7 @@ def prediction(figures: Figures, run: str | None) -> None:
     with tempfile.TemporaryDirectory() as place:
         if run is None:
             run = str(headstart.train(folder, out=Path(place) / "run", epochs=1, num_views=1, image_size=320).folder)
-        runtime = DetectorRuntime(run)
+        model = open_model(run)
         files = [str(p) for p in read_boxes(folder).paths][:96]
         ssdlite = ssdlite320_mobilenet_v3_large(weights=None, weights_backbone=None, num_classes=2).eval()
 
@@ -286,7 +289,7 @@ def prediction(figures: Figures, run: str | None) -> None:
                         ssdlite([pil_to_tensor(image.convert("RGB")).float() / 255])
 
         def ours() -> None:
-            runtime.predict(files)
+            model.predict(files)
 
         ours()
         theirs()

@@ -16,13 +16,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmarks._common import Figures, bench_data
+from headstart.evaluation.softmax import softmax
 from headstart.events import EventStream
 from headstart.export.bundle_writer import write_bundle
 from headstart.export.parity import check_parity
 from headstart.features.extractor import open_graph
 from headstart.inference.bundle import read_bundle
+from headstart.inference.decoders import ClassDecoder
 from headstart.inference.runtime import BATCH, Runtime
 from headstart.inference.session import open_session
 from headstart.preprocessing.image_spec import read_image
@@ -103,8 +106,8 @@ def make_bundle(figures: Figures, root: Path) -> Path:
 def throughput(figures: Figures, bundle_path: Path, photos: list[str]) -> None:
     """Compare the throughput from files with perfect overlap of decoding and inference, at several batch sizes."""
     bundle = read_bundle(bundle_path)
-    runtime = Runtime(bundle)
-    runtime.predict(photos[:16])
+    runtime, decoder = Runtime(bundle), ClassDecoder(bundle)
+    list(runtime.predict(photos[:16], decoder))
     rounds: list[dict[str, float]] = []
     for _ in range(5):
         row = dict(zip(("bare", "bare_cpu_s"), bare_rate(bundle.model, bundle.spec.size_hw), strict=True))
@@ -115,7 +118,7 @@ def throughput(figures: Figures, bundle_path: Path, photos: list[str]) -> None:
         parts = row["bare_cpu_s"] + (time.process_time() - spent) / 150
         for batch in (1, 2, 4, 8, 16):
             started, spent = time.perf_counter(), time.process_time()
-            runtime.predict(photos, batch=batch)
+            list(runtime.predict(photos, decoder, batch=batch))
             if batch == BATCH:
                 row["cpu_fraction"] = parts * len(photos) / (time.process_time() - spent)
             row[f"batch {batch}"] = len(photos) / (time.perf_counter() - started)
@@ -158,7 +161,7 @@ def memory(figures: Figures, bundle_path: Path, files: list[str]) -> None:
     if sys.platform != "linux":
         return
     runtime = Runtime(bundle_path)
-    stream = runtime.iter_predict(files[i % len(files)] for i in range(3000))
+    stream = runtime.predict((files[i % len(files)] for i in range(3000)), ClassDecoder(runtime.bundle))
     for _ in islice(stream, 500):
         pass
     early = private_mb()
@@ -170,19 +173,23 @@ def memory(figures: Figures, bundle_path: Path, files: list[str]) -> None:
     figures.add("growth over 2,500 more, MB", growth, "at most 50", is_met=growth <= 50)
 
 
+def _probabilities(runtime: Runtime, images: Any, batch: int = BATCH) -> NDArray[np.float64]:
+    return softmax(runtime.tables(images, ("logits",), batch=batch)[0])
+
+
 def consistency(figures: Figures, bundle_path: Path, photos: list[str]) -> None:
     """Compare predictions alone and in batches, on one thread and on all."""
     bundle = read_bundle(bundle_path)
     single = Runtime(bundle, 1)
-    alone = np.concatenate([single.predict_proba(photo) for photo in photos])
+    alone = np.concatenate([_probabilities(single, photo) for photo in photos])
     worst = 0.0
     for num_threads in (1, CORES):
         runtime = Runtime(bundle, num_threads)
         for batch in (1, 3, 8, 32):
-            worst = max(worst, float(np.abs(runtime.predict_proba(iter(photos), batch=batch) - alone).max()))
-        worst = max(worst, float(np.abs(runtime.predict_proba(photos[0]) - alone[0]).max()))
+            worst = max(worst, float(np.abs(_probabilities(runtime, iter(photos), batch) - alone).max()))
+        worst = max(worst, float(np.abs(_probabilities(runtime, photos[0]) - alone[0]).max()))
     figures.add("largest difference between batches and threads", worst, "0", is_met=worst == 0)
-    expected = np.log(single.predict_proba(photos))
+    expected = np.log(_probabilities(single, photos))
     times = []
     for _ in range(3):
         started = time.perf_counter()

@@ -37,7 +37,7 @@ UNIMPORTED = {
 TOOLS = {"pytest-cov", "ruff", "mypy", "types-PyYAML", "build", "pre-commit"}
 """Distributions of `dev` that are commands, plugins or stubs."""
 
-LIGHT_ENTRIES = ("", "cli.main", "api.model", "api.detector", "cli.predict", "cli.evaluate", "inference.runtime")
+LIGHT_ENTRIES = ("", "cli.main", "api.model", "api.run", "cli.predict", "cli.evaluate", "inference.runtime")
 """Modules that the base install must be able to import."""
 
 

@@ -30,9 +30,9 @@ _HOME = {
     "embed": "headstart.api.data",
     "show": "headstart.api.data",
     "ImageClassifier": "headstart.api.classifier",
-    "Detector": "headstart.api.detector",
+    "Detector": "headstart.api.model",
     "HeadstartError": "headstart.errors",
-    "Run": "headstart.api.model",
+    "Run": "headstart.api.run",
     "Model": "headstart.api.model",
 }
 
@@ -58,9 +58,9 @@ __all__ = [
 if TYPE_CHECKING:
     from headstart.api.classifier import ImageClassifier
     from headstart.api.data import check, embed, show
-    from headstart.api.detector import Detector
     from headstart.api.functions import compare, evaluate, load, predict, report, resume, train
-    from headstart.api.model import Model, Run
+    from headstart.api.model import Detector, Model
+    from headstart.api.run import Run
     from headstart.errors import HeadstartError
 
 

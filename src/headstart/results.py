@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from headstart.errors import MissingExtraError
 from headstart.events import Event, FindingMade
-from headstart.inference.prediction_writers import write_rows
+from headstart.inference.writers import write_rows
 from headstart.messages.numbers import percent, pluralize
 from headstart.messages.objects import story_html, story_lines
 from headstart.messages.protocols import protocol_name
@@ -24,7 +24,7 @@ from headstart.types.records import Prediction
 
 if TYPE_CHECKING:
     from headstart.detection.metrics import DetectionEvaluation
-    from headstart.inference.detector_runtime import ImageDetections
+    from headstart.inference.decoders import ImageDetections
     from headstart.types.records import Evaluation, Problem
 
 Scores = TypeVar("Scores")

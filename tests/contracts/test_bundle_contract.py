@@ -19,6 +19,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
+from headstart.api.model import Model
 from headstart.evaluation.conformal import fit_prediction_sets
 from headstart.evaluation.ood import fit_ood_model
 from headstart.export.bundle_writer import write_bundle
@@ -135,18 +136,18 @@ def test_documented_program_matches_runtime(bundle_path: Path, images: list[Path
     assert done.returncode == 0, done.stderr
     probabilities, output = json.loads(done.stdout)
     documented = np.array(probabilities)
-    ours = Runtime(bundle_path).predict_proba(images)
+    ours = Model(Runtime(bundle_path)).predict_proba(images)
     assert np.isfinite(ours).all()
     assert np.abs(documented - ours).max() < 1e-6, [
         p.name for p, d in zip(images, np.abs(documented - ours), strict=True)
     ]
     assert np.unique(ours.round(6), axis=0).shape[0] > 10  # the model distinguishes the images
-    runtime = Runtime(bundle_path)
-    if runtime.bundle.ood is None:
+    runtime = Model(Runtime(bundle_path))
+    if runtime.runtime.bundle.ood is None:
         assert output == [[None, None, []]] * len(images)
         assert {(p.ood_score, p.is_ood, p.prediction_set) for p in runtime.predict(images)} == {(None, None, None)}
         return
-    assert runtime.bundle.ood.has_residual_norm == ("pad" not in runtime.bundle.spec.resize_mode)
+    assert runtime.runtime.bundle.ood.has_residual_norm == ("pad" not in runtime.runtime.bundle.spec.resize_mode)
     for (ood_score, is_ood, names), plain, other in zip(
         output, runtime.predict(images), runtime.predict(images, ood_fpr=0.3, coverage=0.6), strict=True
     ):
@@ -167,7 +168,7 @@ def test_every_key_is_documented(bundle_path: Path) -> None:
 def test_documented_formula_gives_logits(bundle_path: Path, images: list[Path]) -> None:
     bundle = read_bundle(bundle_path)
     tensors, head = bundle.weights(), bundle.info["head"]
-    runtime = Runtime(bundle)
+    runtime = Model(Runtime(bundle))
     x = runtime.embed(images)  # the only block
     z = np.clip((x - tensors["head.mean"]) / tensors["head.scale"], -head["clip"], head["clip"])
     u = head["weights"][0] * z / np.maximum(np.linalg.norm(z, axis=1, keepdims=True), 1e-12)

@@ -49,7 +49,7 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.long
 def test_predict_works_in_base_install(python: Path, bundle_path: Path, images: list[Path]) -> None:
-    from headstart.inference.runtime import Runtime
+    from headstart.api.model import open_model
 
     folder = python.parents[2]
     probe = "import importlib.util as u, sys; print([n for n in sys.argv[1:] if u.find_spec(n)])"
@@ -57,7 +57,7 @@ def test_predict_works_in_base_install(python: Path, bundle_path: Path, images: 
     out = call(python, "-m", "headstart", "predict", bundle_path, *images, folder=folder)
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [row["file"] for row in rows] == [str(p) for p in images]
-    expected = Runtime(bundle_path).predict(images)
+    expected = open_model(bundle_path).predict(images)
     assert [float(row["probability"]) for row in rows] == pytest.approx([p.probability for p in expected], abs=1e-4)
     place = call(python, "-I", "-c", "import headstart; print(headstart.__file__)", folder=folder)
     assert Path(place.strip()).is_relative_to(folder / "env")

@@ -14,15 +14,16 @@ from PIL import Image
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Detections
 from headstart.errors import UsageError
-from headstart.inference.detection_drawing import check_drawing_folder, draw_detections
-from headstart.inference.detection_writers import (
-    COLUMNS,
+from headstart.inference.decoders import ImageDetections
+from headstart.inference.detection_drawing import draw_detections
+from headstart.inference.writers import (
+    BOX_COLUMNS,
     check_box_output,
+    check_new_folder,
     relative_names,
-    write_box_rows,
+    write_boxes,
     write_detections,
 )
-from headstart.inference.detector_runtime import ImageDetections
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.quality.box_drawing import color_of, draw_boxes
 
@@ -48,9 +49,9 @@ def test_table_has_rows_for_boxes_and_empty_images(tmp_path: Path) -> None:
     detections, names = found_in(tmp_path)
     assert names == ["a.png", "sub/b.jpg", "sub/empty.png", "gone.png"]
     stream = io.StringIO()
-    write_box_rows(stream, detections, NAMES)
+    write_boxes(stream, detections, NAMES)
     rows = list(csv.DictReader(io.StringIO(stream.getvalue())))
-    assert tuple(rows[0]) == COLUMNS
+    assert tuple(rows[0]) == BOX_COLUMNS
     assert [r["label"] for r in rows] == ["cat", "'=dog, big", "'=dog, big", "", ""]
     assert rows[0]["score"] == "0.9000"
     assert [rows[0][c] for c in ("xmin", "ymin", "xmax", "ymax")] == ["1.2", "2.6", "30.1", "40.4"]
@@ -100,7 +101,7 @@ def test_folder_with_files_is_not_overwritten(tmp_path: Path) -> None:
         with pytest.raises(UsageError, match="is not empty"):
             check_box_output(str(empty_folder), to)
     with pytest.raises(UsageError, match="is not empty"):
-        check_drawing_folder(str(empty_folder))
+        check_new_folder(str(empty_folder), "--draw")
     detections, names = found_in(tmp_path / "images")
     (tmp_path / "empty").mkdir()
     write_detections(str(tmp_path / "empty"), "yolo", detections, names, NAMES)

@@ -14,12 +14,14 @@ from PIL import Image
 
 from headstart.detection.decoding import DecodingSettings
 from headstart.errors import BundleError
-from headstart.inference.detector_runtime import check_detector, open_decoding, upright_size
+from headstart.inference.bundle import read_decoding
+from headstart.inference.image_inputs import upright_size
+from headstart.inference.session import check_session
 from headstart.preprocessing.image_spec import ImageError
 
 
 def test_runtime_needs_no_torch() -> None:
-    code = "import headstart.api.detector, sys; print(' '.join(m for m in sys.modules))"
+    code = "import headstart.api.model, sys; print(' '.join(m for m in sys.modules))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert "onnxruntime" in loaded or "numpy" in loaded
     assert not {"torch", "torchvision", "timm", "onnx", "sklearn"} & set(loaded)
@@ -48,16 +50,9 @@ def test_non_image_is_reported() -> None:
         upright_size(b"nothing", 10**6)
 
 
-@dataclass
-class Bundle:
-    info: dict[str, Any]
-    thresholds: dict[str, Any] = field(default_factory=dict)
-    path: str = "bundle"
-
-
 def test_decoding_settings_round_trip() -> None:
     rules = DecodingSettings(slope=0.7, offset=-0.2)
-    assert open_decoding(Bundle({"decoding": rules.to_json()})) == rules  # type: ignore[arg-type]
+    assert read_decoding(rules.to_json()) == rules
 
 
 @pytest.mark.parametrize(
@@ -72,8 +67,8 @@ def test_decoding_settings_round_trip() -> None:
     ],
 )
 def test_invalid_decoding_settings_raise(change: dict[str, Any]) -> None:
-    with pytest.raises(BundleError, match="damaged"):
-        open_decoding(Bundle({"decoding": DecodingSettings().to_json() | change}))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="decoding"):
+        read_decoding(DecodingSettings().to_json() | change)
 
 
 @dataclass
@@ -97,7 +92,7 @@ class Session:
 
 def test_non_detector_raises() -> None:
     good = [Value("logits", ["B", 20, 3]), Value("boxes", ["B", 20, 4])]
-    check_detector(Session(good), (64, 64), 3)
+    check_session(Session(good), (64, 64), 3, "detect")
     for outputs, size, classes in (
         (good[:1], 64, 3),
         (good, 96, 3),
@@ -105,4 +100,4 @@ def test_non_detector_raises() -> None:
         ([good[0], Value("boxes", ["B", 21, 4])], 64, 3),
     ):
         with pytest.raises(BundleError):
-            check_detector(Session(outputs), (size, size), classes)
+            check_session(Session(outputs), (size, size), classes, "detect")

@@ -10,12 +10,15 @@ import numpy as np
 import pytest
 from tiny_models import CLASSES, SPEC, WIDTHS, make_graph, make_head
 
+from headstart.api.model import Model
 from headstart.errors import BundleError, UsageError
 from headstart.evaluation.conformal import fit_prediction_sets
 from headstart.evaluation.ood import OodModel, fit_ood_model
+from headstart.evaluation.softmax import softmax
 from headstart.export.bundle_writer import write_bundle
 from headstart.export.parity import check_parity
 from headstart.inference.bundle import read_bundle
+from headstart.inference.decoders import ClassDecoder
 from headstart.inference.runtime import Runtime
 
 
@@ -42,12 +45,20 @@ def calibrated_bundle(
     )  # fmt: skip
 
 
+def class_scores(runtime: Runtime, images: list[Path]) -> tuple[np.ndarray, np.ndarray]:
+    """Return (N, K) probabilities and (N,) OOD scores."""
+    decoder = ClassDecoder(runtime.bundle)
+    outputs = runtime.tables(images, decoder.outputs)
+    probabilities = softmax(outputs[0])
+    return probabilities, decoder.ood_scores(probabilities, outputs)
+
+
 def test_graph_residual_norm_matches_training(
     calibrated_bundle: Path, ood_model: OodModel, images: list[Path], tmp_path: Path
 ) -> None:
     runtime = Runtime(calibrated_bundle)
-    probabilities, result = runtime.predict_proba_and_ood(images)
-    session = runtime._session(1, ("residual_norm",))
+    probabilities, result = class_scores(runtime, images)
+    session = runtime.session(1, ("residual_norm",))
     names = list(WIDTHS)
     # Pooled features of the graph without the head.
     import onnxruntime
@@ -76,10 +87,10 @@ def test_predictions_have_ood_score_and_errors_do_not(
     calibrated_bundle: Path, images: list[Path], tmp_path: Path
 ) -> None:
     runtime = Runtime(calibrated_bundle)
-    probabilities, scores = runtime.predict_proba_and_ood([*images, tmp_path / "missing.png"])
+    probabilities, scores = class_scores(runtime, [*images, tmp_path / "missing.png"])
     assert np.isnan(scores[-1])
     assert np.isnan(probabilities[-1]).all()
-    predictions = runtime.predict([*images, tmp_path / "missing.png"])
+    predictions = Model(runtime).predict([*images, tmp_path / "missing.png"])
     last = predictions[-1]
     assert (last.ood_score, last.is_ood, last.prediction_set) == (None, None, None)
     rule, floors = runtime.bundle.ood, runtime.bundle.prediction_sets
@@ -90,7 +101,7 @@ def test_predictions_have_ood_score_and_errors_do_not(
         assert p.ood_score == pytest.approx(value)
         assert p.is_ood is bool(value > rule.threshold())
         assert set(p.prediction_set or ()) == {CLASSES[k] for k in np.flatnonzero(row)}
-    half = runtime.predict(images, ood_fpr=0.5, coverage=0.99)
+    half = Model(runtime).predict(images, ood_fpr=0.5, coverage=0.99)
     assert sum(bool(p.is_ood) for p in half) >= sum(bool(p.is_ood) for p in predictions)
     assert all(
         set(a.prediction_set or ()) <= set(b.prediction_set or ()) for a, b in zip(predictions, half, strict=False)
@@ -99,15 +110,15 @@ def test_predictions_have_ood_score_and_errors_do_not(
 
 def test_missing_bundle_feature_raises(bundle_path: Path, calibrated_bundle: Path, images: list[Path]) -> None:
     plain = Runtime(bundle_path)
-    assert plain.predict(images[:1])[0].is_ood is None
-    assert np.isnan(plain.predict_proba_and_ood(images)[1]).all()
-    np.testing.assert_array_equal(plain.predict_proba_and_ood(images)[0], plain.predict_proba(images))
+    assert Model(plain).predict(images[:1])[0].is_ood is None
+    assert np.isnan(class_scores(plain, images)[1]).all()
+    np.testing.assert_array_equal(class_scores(plain, images)[0], Model(plain).predict_proba(images))
     for options in ({"ood_fpr": 0.05}, {"coverage": 0.9}):
         with pytest.raises(UsageError, match="cannot be used"):
-            plain.predict(images, **options)
+            Model(plain).predict(images, **options)
     for options in ({"ood_fpr": 1.5}, {"coverage": 0.0}, {"coverage": 0.999}, {"ood_fpr": 0.001}):
         with pytest.raises(UsageError):
-            Runtime(calibrated_bundle).predict(images, **options)
+            Model(Runtime(calibrated_bundle)).predict(images, **options)
 
 
 @pytest.mark.parametrize(

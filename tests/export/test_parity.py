@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headstart.api.model import Model
 from headstart.errors import BundleError
 from headstart.export.parity import check_parity
 from headstart.inference.runtime import Runtime
@@ -17,7 +18,7 @@ def runtime(bundle_path: Path) -> Runtime:
 
 @pytest.fixture
 def logits(runtime: Runtime, images: list[Path]) -> np.ndarray:
-    return np.log(runtime.predict_proba(images)) + 3  # softmax ignores a constant
+    return np.log(Model(runtime).predict_proba(images)) + 3  # softmax ignores a constant
 
 
 def test_agreement_is_measured(runtime: Runtime, images: list[Path], logits: np.ndarray) -> None:

@@ -58,15 +58,15 @@ def test_stdout_rows_without_heavy_imports(bundle_path: Path, images: list[Path]
 def test_python_api_without_heavy_imports(bundle_path: Path, images: list[Path]) -> None:
     """The Python API also needs no pydantic and no typer."""
     program = blocked([*HEAVY, "pydantic", "typer", "rich"]) + (
-        "from headstart.inference.runtime import Runtime\n"
-        "print(*[p.label for p in Runtime(sys.argv[1]).predict(sys.argv[2:])], sep='|')\n"
+        "from headstart.api.model import open_model\n"
+        "print(*[p.label for p in open_model(sys.argv[1]).predict(sys.argv[2:])], sep='|')\n"
     )
     command = [sys.executable, "-c", program, str(bundle_path), *map(str, images)]
     done = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", timeout=60)
     assert done.returncode == 0, done.stderr
-    from headstart.inference.runtime import Runtime
+    from headstart.api.model import open_model
 
-    assert done.stdout.strip().split("|") == [p.label for p in Runtime(bundle_path).predict(images)]
+    assert done.stdout.strip().split("|") == [p.label for p in open_model(bundle_path).predict(images)]
 
 
 def test_unreadable_file_gets_error_row_and_exit_code_1(bundle_path: Path, images: list[Path], tmp_path: Path) -> None:

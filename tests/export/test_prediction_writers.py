@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from headstart.errors import HeadstartError, UsageError
-from headstart.inference.prediction_writers import check_output, columns, row_writer, write_rows
+from headstart.inference.writers import check_output, columns, write_predictions, write_rows
 from headstart.types.records import Prediction
 from headstart.utils.csv_cells import unescape_formula
 
@@ -21,9 +21,7 @@ BAD = Prediction("b.png", None, None, error="the file is empty (0 bytes)")
 
 def written(predictions: list[Prediction], top: int) -> str:
     stream = io.StringIO()
-    write = row_writer(stream, top)
-    for prediction in predictions:
-        write(prediction)
+    write_predictions(stream, predictions, top)
     return stream.getvalue()
 
 

@@ -14,17 +14,20 @@ from numpy.typing import NDArray
 from PIL import Image
 from tiny_models import CLASSES, SPEC, image, make_graph, make_head
 
+from headstart.api.model import Model, open_model
 from headstart.errors import BundleError, HeadstartError, UsageError
+from headstart.evaluation.softmax import softmax
 from headstart.export.bundle_writer import make_direct_bundle, write_bundle
 from headstart.inference.bundle import read_bundle
-from headstart.inference.runtime import Runtime, softmax
+from headstart.inference.decoders import ClassDecoder
+from headstart.inference.runtime import Runtime
 from headstart.preprocessing.image_spec import normalize, read_image
 from headstart.types.records import Problem
 
 
 @pytest.fixture(scope="module")
-def runtime(bundle_path: Path) -> Runtime:
-    return Runtime(bundle_path, num_threads=2)
+def runtime(bundle_path: Path) -> Model:
+    return Model(Runtime(bundle_path, num_threads=2))
 
 
 @pytest.mark.parametrize("num_threads", [1, 2, 3])
@@ -32,17 +35,18 @@ def runtime(bundle_path: Path) -> Runtime:
 def test_result_does_not_depend_on_batch_and_threads(
     bundle_path: Path, images: list[Path], num_threads: int, batch: int
 ) -> None:
-    alone = np.concatenate([Runtime(bundle_path, num_threads=1).predict_proba(p) for p in images])
-    together = Runtime(bundle_path, num_threads=num_threads).predict_proba(iter(images), batch=batch)
+    single = Runtime(bundle_path, num_threads=1)
+    alone = np.concatenate([single.tables(p, ("logits",))[0] for p in images])
+    together = Runtime(bundle_path, num_threads=num_threads).tables(iter(images), ("logits",), batch=batch)[0]
     # Bit-identical for widths of real networks (see test_assemble); these widths are odd on purpose.
     assert np.abs(together - alone).max() < 1e-6
 
 
-def test_prediction_matches_numpy_reference(runtime: Runtime, images: list[Path]) -> None:
+def test_prediction_matches_numpy_reference(runtime: Model, images: list[Path]) -> None:
     """The reference is numpy: preprocessed pixels, raw graph, and head."""
     import onnxruntime
 
-    session = onnxruntime.InferenceSession(runtime.bundle.model)
+    session = onnxruntime.InferenceSession(runtime.runtime.bundle.model)
     batch = normalize(np.stack([read_image(p, SPEC) for p in images]), SPEC)
     expected = softmax(session.run(["logits"], {"pixels": batch})[0])
     predictions = runtime.predict(images, top=4)
@@ -57,18 +61,19 @@ def test_prediction_matches_numpy_reference(runtime: Runtime, images: list[Path]
 
 
 @pytest.mark.parametrize(("top", "expected"), [(1, 1), (3, 3), (99, 4)])
-def test_top(runtime: Runtime, images: list[Path], top: int, expected: int) -> None:
-    assert len(runtime.predict(images[0], top)[0].top) == expected
+def test_top(runtime: Model, images: list[Path], top: int, expected: int) -> None:
+    assert len(runtime.predict(images[0], top=top)[0].top) == expected
 
 
-def test_one_or_many(runtime: Runtime, images: list[Path]) -> None:
-    one = runtime.predict(images[0])
-    assert one == runtime.predict(str(images[0])) == runtime.predict([images[0]]) == runtime.predict(images)[:1]
-    assert runtime.predict([]) == []
+def test_one_or_many(runtime: Model, images: list[Path]) -> None:
+    one = list(runtime.predict(images[0]))
+    for same in (runtime.predict(str(images[0])), runtime.predict([images[0]]), runtime.predict(images)[:1]):
+        assert list(same) == one
+    assert list(runtime.predict([])) == []
     assert runtime.predict_proba([]).shape == (0, 4)
 
 
-def test_images_in_memory_equal_files(runtime: Runtime, images: list[Path], tmp_path: Path) -> None:
+def test_images_in_memory_equal_files(runtime: Model, images: list[Path], tmp_path: Path) -> None:
     lossless = [p for p in images if p.suffix != ".jpg"]
     opened = [Image.open(p) for p in lossless]
     arrays = [np.asarray(Image.open(p)) for p in lossless]
@@ -84,7 +89,7 @@ def test_images_in_memory_equal_files(runtime: Runtime, images: list[Path], tmp_
     assert [p.file for p in runtime.predict([arrays[0], lossless[0], opened[1]])] == ["#0", str(lossless[0]), "#2"]
 
 
-def test_in_memory_orientation_and_transparency_are_applied(runtime: Runtime, tmp_path: Path) -> None:
+def test_in_memory_orientation_and_transparency_are_applied(runtime: Model, tmp_path: Path) -> None:
     exif = Image.Exif()
     exif[0x0112] = 6
     image(1, (80, 40)).save(tmp_path / "turned.png", exif=exif)
@@ -95,14 +100,14 @@ def test_in_memory_orientation_and_transparency_are_applied(runtime: Runtime, tm
     assert np.array_equal(runtime.predict_proba([Image.open(f) for f in files]), runtime.predict_proba(files))
 
 
-def test_predict_leaves_input_image_unchanged(runtime: Runtime) -> None:
+def test_predict_leaves_input_image_unchanged(runtime: Model) -> None:
     opened, array = image(3), np.asarray(image(3)).copy()
     before = opened.tobytes()
     runtime.predict([opened, array], channel_order="bgr")
     assert opened.tobytes() == before == array.tobytes()
 
 
-def test_unreadable_image_gets_an_error_row(runtime: Runtime, images: list[Path], tmp_path: Path) -> None:
+def test_unreadable_image_gets_an_error_row(runtime: Model, images: list[Path], tmp_path: Path) -> None:
     bad = {
         "missing.jpg": None,
         "empty.png": b"",
@@ -128,7 +133,7 @@ def test_unreadable_image_gets_an_error_row(runtime: Runtime, images: list[Path]
     assert np.isnan(runtime.embed(sources)[1:-1]).all()
 
 
-def test_all_unreadable(runtime: Runtime) -> None:
+def test_all_unreadable(runtime: Model) -> None:
     assert np.isnan(runtime.predict_proba(["a.png", "b.png"])).all()
     assert runtime.predict_proba(["a.png", "b.png"]).shape == (2, 4)
 
@@ -145,20 +150,21 @@ def test_all_unreadable(runtime: Runtime) -> None:
         ([None], "NoneType"),
     ],
 )
-def test_non_image_raises(runtime: Runtime, source: Any, words: str) -> None:
+def test_non_image_raises(runtime: Model, source: Any, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         runtime.predict(source)
     assert words in caught.value.message
 
 
-def test_image_without_pixels_gets_error_row(runtime: Runtime) -> None:
+def test_image_without_pixels_gets_error_row(runtime: Model) -> None:
     assert "no pixels" in str(runtime.predict(np.zeros((0, 5, 3), np.uint8))[0].error)
 
 
 @pytest.mark.parametrize("options", [{"top": 0}, {"batch": 0}, {"channel_order": "rbg"}])
-def test_invalid_options_raise_early(runtime: Runtime, images: list[Path], options: dict[str, Any]) -> None:
+def test_invalid_options_raise_early(runtime: Model, images: list[Path], options: dict[str, Any]) -> None:
     with pytest.raises(UsageError):
-        runtime.iter_predict(images, **options)
+        decoder = ClassDecoder(runtime.runtime.bundle, options.pop("top", 1))
+        runtime.runtime.predict(images, decoder, **options)
 
 
 def test_num_threads_is_at_least_one(bundle_path: Path) -> None:
@@ -178,7 +184,7 @@ def test_inputs_are_streamed(bundle_path: Path, images: list[Path]) -> None:
 
     ahead = 0
     runtime = Runtime(bundle_path, num_threads=2)
-    for given, _ in enumerate(runtime.iter_predict(source(), batch=3)):
+    for given, _ in enumerate(runtime.predict(source(), ClassDecoder(runtime.bundle), batch=3)):
         ahead = max(ahead, taken - given)
     assert taken == 400
     assert ahead <= 3 * (2 * 2 + 2)
@@ -189,20 +195,22 @@ def test_order_is_kept(bundle_path: Path, tmp_path: Path) -> None:
     for i in range(21):
         paths.append(tmp_path / f"{i}.png")
         image(i, (900, 700) if i % 7 == 0 else (30, 20)).save(paths[-1])
-    expected = [Runtime(bundle_path, num_threads=1).predict(p)[0] for p in paths]
-    predictions = Runtime(bundle_path, num_threads=4).predict(paths, batch=1)
+    expected = [open_model(bundle_path, 1).predict(p)[0] for p in paths]
+    runtime = Runtime(bundle_path, num_threads=4)
+    predictions = list(runtime.predict(paths, ClassDecoder(runtime.bundle), batch=1))
     assert [p.file for p in predictions] == [str(p) for p in paths]
     assert [p.label for p in predictions] == [p.label for p in expected]
 
 
-def test_stopping_early_ends_threads(runtime: Runtime, images: list[Path]) -> None:
-    stream = runtime.iter_predict((p for _ in range(100) for p in images), batch=2)
+def test_stopping_early_ends_threads(runtime: Model, images: list[Path]) -> None:
+    decoder = ClassDecoder(runtime.runtime.bundle)
+    stream = runtime.runtime.predict((p for _ in range(100) for p in images), decoder, batch=2)
     next(stream)
-    stream.close()  # type: ignore[attr-defined]
+    stream.close()
     assert not [t for t in threading.enumerate() if t.name.startswith("headstart")]
 
 
-def test_failing_source_raises(runtime: Runtime, images: list[Path]) -> None:
+def test_failing_source_raises(runtime: Model, images: list[Path]) -> None:
     def source() -> Iterator[Path]:
         yield from images
         raise RuntimeError("the camera is gone")
@@ -213,7 +221,7 @@ def test_failing_source_raises(runtime: Runtime, images: list[Path]) -> None:
 
 
 def test_calls_from_several_threads(bundle_path: Path, images: list[Path]) -> None:
-    runtime = Runtime(bundle_path, num_threads=2)
+    runtime = Model(Runtime(bundle_path, num_threads=2))
     expected = runtime.predict_proba(images)
     results: list[NDArray[np.float64]] = []
     callers = [threading.Thread(target=lambda: results.append(runtime.predict_proba(images))) for _ in range(4)]
@@ -233,13 +241,13 @@ def test_model_contradicting_bundle_raises(tmp_path: Path, graph_path: Path) -> 
         write_bundle(tmp_path / "b", graph_path=graph_path, head=make_head(), spec=SPEC, class_names=CLASSES)
     )
     with pytest.raises(BundleError, match="of 5 classes"):
-        Runtime(replace(bundle, class_names=(*CLASSES, "x"))).predict(image(0))
+        Model(Runtime(replace(bundle, class_names=(*CLASSES, "x")))).predict(image(0))
     with pytest.raises(BundleError, match="`pixels`"):
-        Runtime(replace(bundle, spec=SPEC.with_(size_hw=(9, 9)))).predict(image(0))
+        Model(Runtime(replace(bundle, spec=SPEC.with_(size_hw=(9, 9))))).predict(image(0))
     model = onnx.load_from_string(bundle.model)
     model.graph.node[0].op_type = "NoSuchOperator"
     with pytest.raises(BundleError, match="cannot open the model") as caught:
-        Runtime(replace(bundle, model=model.SerializeToString())).predict(image(0))
+        Model(Runtime(replace(bundle, model=model.SerializeToString()))).predict(image(0))
     assert "upgrade onnxruntime" in str(caught.value.hint)
 
 
@@ -255,20 +263,20 @@ def test_failing_model_raises(tmp_path: Path) -> None:
         patch.setattr(bundle_writer, "measure_latency", lambda *a: None)
         folder = make_direct_bundle(tmp_path / "b", graph_path=tmp_path / "g.onnx", spec=SPEC, class_names=["a", "b"])
     with pytest.raises(HeadstartError, match="failed"):
-        Runtime(folder).predict(image(0))
+        open_model(folder).predict(image(0))
 
 
-def test_embedding(runtime: Runtime, images: list[Path], tmp_path: Path) -> None:
+def test_embedding(runtime: Model, images: list[Path], tmp_path: Path) -> None:
     assert runtime.embed(images).shape == (9, 11)
     graph = make_graph(tmp_path / "g.onnx", {"logits": 2})
     only = make_direct_bundle(tmp_path / "b", graph_path=graph, spec=SPEC, class_names=["a", "b"])
     with pytest.raises(UsageError, match="no output `embedding`"):
-        Runtime(only).embed(images)
+        Model(Runtime(only)).embed(images)
 
 
-def test_runtime_can_be_pickled(runtime: Runtime, images: list[Path]) -> None:
+def test_runtime_can_be_pickled(runtime: Model, images: list[Path]) -> None:
     other = pickle.loads(pickle.dumps(runtime))
-    assert other.predict(images) == runtime.predict(images)
+    assert list(other.predict(images)) == list(runtime.predict(images))
 
 
 def test_softmax_of_large_and_equal_logits() -> None:

@@ -18,7 +18,7 @@ from event_text import events_of
 from PIL import Image
 
 import headstart
-from headstart.api.model import Run
+from headstart.api.run import Run
 from headstart.errors import SettingError
 
 Make = Callable[..., Path]

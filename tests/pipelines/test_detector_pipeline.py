@@ -20,14 +20,13 @@ from event_text import events_of, notes_of
 from PIL import Image
 
 import headstart
-from headstart.api.detector import Detector
+from headstart.api.model import Detector, open_model
 from headstart.config.settings import resolve
 from headstart.detection.loop import DetectTraining
 from headstart.errors import BudgetError, BundleError, DataError, HeadstartError, SettingError, UsageError
 from headstart.events import EpochFinished, EventStream
 from headstart.inference.bundle import read_bundle
-from headstart.inference.detector_runtime import DetectorRuntime
-from headstart.inference.runtime import Runtime
+from headstart.inference.decoders import ClassDecoder
 from headstart.pipelines.train_detector import train_detector
 from headstart.runs.folder import own_run_folder
 from headstart.types.codes import DecisionReason, NoteKind
@@ -192,25 +191,23 @@ def test_load_returns_detector(run: headstart.Run, squares: Path) -> None:
 
 
 def test_thresholds_are_default_min_score(run: headstart.Run, squares: Path) -> None:
-    runtime = DetectorRuntime(str(run.folder), num_threads=2)
+    detector = open_model(run.folder, 2)
     files = sorted(str(p) for p in squares.glob("*.png"))
-    for every, reported in zip(runtime.predict(files, min_score=0.0), runtime.predict(files), strict=True):
-        limits = runtime.thresholds[every.detections.class_ids]
+    for every, reported in zip(detector.predict(files, min_score=0.0), detector.predict(files), strict=True):
+        limits = detector.runtime.bundle.class_thresholds[every.detections.class_ids]
         assert len(reported.detections) == int((every.detections.scores >= limits).sum())
 
 
 def test_unreadable_images_keep_their_position(run: headstart.Run, squares: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.jpg").write_bytes(b"no image")
     good = str(squares / "01.png")
-    predictions = DetectorRuntime(str(run.folder), num_threads=2).predict(
-        [str(tmp_path / "bad.jpg"), good, "/gone.png"]
-    )
+    predictions = open_model(run.folder, 2).predict([str(tmp_path / "bad.jpg"), good, "/gone.png"])
     assert [f.error is None for f in predictions] == [False, True, False]
 
 
 def test_detector_is_refused_as_classifier(run: headstart.Run) -> None:
     with pytest.raises(BundleError, match="not a classifier"):
-        Runtime(str(run.folder))
+        ClassDecoder(read_bundle(run.folder))
 
 
 @pytest.mark.parametrize(
@@ -224,7 +221,7 @@ def test_tampered_bundle_is_refused(run: headstart.Run, tmp_path: Path, change: 
     info = json.loads((copy / "bundle.json").read_text(encoding="utf-8")) | change
     (copy / "bundle.json").write_text(json.dumps(info), encoding="utf-8")
     with pytest.raises(BundleError, match="damaged"):
-        DetectorRuntime(str(copy))
+        read_bundle(copy)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 import headstart
-from headstart.api.model import Run
+from headstart.api.run import Run
 from headstart.errors import DataError, UsageError
 from headstart.features.extractor import open_embedder
 from headstart.preprocessing.image_spec import ImageSpec

@@ -13,7 +13,7 @@ import pytest
 from event_text import events_of
 
 import headstart
-from headstart.api.model import Run
+from headstart.api.run import Run
 from headstart.errors import UsageError
 from headstart.evaluation.head_evaluation import ModelLogits
 from headstart.evaluation.softmax import softmax
@@ -174,7 +174,7 @@ def test_probabilities_are_calibrated(run: Run, data: Path) -> None:
     predicted = run.predict_proba(files)
     np.testing.assert_allclose(softmax(facts.scored.logits[at]), predicted, atol=1e-3)
     assert info["temperature"] != 1.0
-    x = run.model.runtime.embed(files)
+    x = run.model.embed(files)
     from headstart.inference.bundle import read_bundle
 
     tensors = read_bundle(run.folder).weights()

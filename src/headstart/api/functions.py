@@ -19,7 +19,7 @@ from headstart.events import CancelToken, Event, EventStream
 from headstart.utils.system import release_idle_threads
 
 if TYPE_CHECKING:
-    from headstart.api.model import Run
+    from headstart.api.run import Run
     from headstart.config.settings import MergedSettings
     from headstart.reports.comparison_text import Comparison
     from headstart.results import DetectionResult, EvaluationResult, Report
@@ -75,7 +75,7 @@ def train_merged(merged: MergedSettings, events: EventStream, *, started: float)
         events: The event stream.
         started: `time.monotonic()` at the start of the command.
     """
-    from headstart.api.model import Run
+    from headstart.api.run import Run
     from headstart.data.boxes.reader import has_boxes
 
     values = merged.values
@@ -114,7 +114,7 @@ def resume(
     """
     started = time.monotonic()
     release_idle_threads()
-    from headstart.api.model import Run
+    from headstart.api.run import Run
     from headstart.pipelines.resume_state import find_resumable, load_resume_settings
     from headstart.pipelines.train import train_classifier
 
@@ -133,20 +133,12 @@ def load(model: str | os.PathLike[str], *, num_threads: int | None = None) -> An
         UsageError: The path does not exist or has no model.
         BundleError: The bundle is damaged, has another schema, or has an unsafe model.
     """
-    from headstart.api.model import Model
-    from headstart.inference.bundle import read_bundle
-    from headstart.inference.runtime import Runtime
+    from headstart.api.model import open_model
 
     path = os.fspath(model)
     if path.startswith("imagenet:"):
         path = str(imagenet_bundle(path.removeprefix("imagenet:")))
-    bundle = read_bundle(path)
-    if bundle.task == "detect":
-        from headstart.api.detector import Detector
-        from headstart.inference.detector_runtime import DetectorRuntime
-
-        return Detector(DetectorRuntime(bundle, num_threads=num_threads))
-    return Model(Runtime(bundle, num_threads=num_threads))
+    return open_model(path, num_threads)
 
 
 def predict(

@@ -1,34 +1,47 @@
-"""Provide saved models and finished runs as Python objects."""
+"""Provide saved models as Python objects."""
 
 from __future__ import annotations
 
-import json
 import os
-from functools import cached_property
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.api.detector import Detector
-from headstart.errors import UsageError
-from headstart.events import Event, EventStream
-from headstart.inference.detector_runtime import DetectorRuntime
+from headstart.evaluation.softmax import softmax
+from headstart.events import EventStream
+from headstart.inference.decoders import BoxDecoder, ClassDecoder, ImageDetections
 from headstart.inference.inputs import expand_sources
 from headstart.inference.runtime import Runtime
-from headstart.reports.record import read_metrics
-from headstart.results import EvaluationResult, Predictions, Report, Story, score_text
+from headstart.inference.writers import open_output, write_boxes
+from headstart.messages.numbers import pluralize
+from headstart.results import DetectionResult, EvaluationResult, Predictions, html_table, import_pandas, score_text
 
-__all__ = ["Model", "Run"]
+__all__ = ["DetectedObjects", "Detector", "Model", "open_model"]
+
+_CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-class Model:
-    """A loaded classifier.
+def open_model(path: str | os.PathLike[str], num_threads: int | None = None) -> Model | Detector:
+    """Open a run folder, a bundle folder or its zip.
+
+    Raises:
+        UsageError: The path does not exist or has no model.
+        BundleError: The bundle is damaged, has another schema, or has an unsafe model.
+    """
+    runtime = Runtime(os.fspath(path), num_threads)
+    return Detector(runtime) if runtime.bundle.task == "detect" else Model(runtime)
+
+
+class _LoadedModel:
+    """A saved model and its runtime.
 
     Args:
         runtime: Inference runtime.
     """
+
+    _kind: ClassVar[str]
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -36,6 +49,23 @@ class Model:
     @property
     def class_names(self) -> tuple[str, ...]:
         return self.runtime.class_names
+
+    def __repr__(self) -> str:
+        score = self.runtime.bundle.info.get("score") or {}
+        classes = pluralize(len(self.class_names), "class", "classes")
+        text = f"headstart {self._kind} of {classes}: {', '.join(self.class_names[:8])}"
+        text += " ..." if len(self.class_names) > 8 else ""
+        return text if score.get("value") is None else f"{text}\n{score_text(score)}"
+
+
+class Model(_LoadedModel):
+    """A loaded classifier.
+
+    Args:
+        runtime: Inference runtime.
+    """
+
+    _kind = "model"
 
     def predict(
         self,
@@ -55,16 +85,16 @@ class Model:
             ood_fpr: Target false-positive rate of OOD detection; None: as in training.
             coverage: Target coverage of prediction sets; None: as in training.
         """
-        options: Any = {"channel_order": channel_order, "ood_fpr": ood_fpr, "coverage": coverage}
-        return Predictions(self.runtime.predict(expand_sources(images), top, **options))
+        decoder = ClassDecoder(self.runtime.bundle, top, ood_fpr=ood_fpr, coverage=coverage)
+        return Predictions(list(self.runtime.predict(expand_sources(images), decoder, channel_order=channel_order)))
 
     def predict_proba(self, images: Any, *, channel_order: Any = "rgb") -> NDArray[np.float64]:
         """Return (N, K) probabilities in the order of `class_names`; NaN rows for unreadable images."""
-        return self.runtime.predict_proba(expand_sources(images), channel_order=channel_order)
+        return softmax(self.runtime.tables(expand_sources(images), ("logits",), channel_order=channel_order)[0])
 
     def embed(self, images: Any, *, channel_order: Any = "rgb") -> NDArray[np.float32]:
-        """Return (N, D) pooled features of the network."""
-        return self.runtime.embed(expand_sources(images), channel_order=channel_order)
+        """Return (N, D) pooled features of the network; NaN rows for unreadable images."""
+        return self.runtime.tables(expand_sources(images), ("embedding",), channel_order=channel_order)[0]
 
     def evaluate(self, data: str | os.PathLike[str], **options: Any) -> EvaluationResult:
         """Evaluate on labeled images; reader options as in `headstart.evaluate`."""
@@ -72,152 +102,85 @@ class Model:
 
         return evaluate_model(self.runtime, os.fspath(data), EventStream(), **options)
 
-    def __repr__(self) -> str:
-        info = self.runtime.bundle.info
-        score = info.get("score") or {}
-        text = f"headstart model of {len(self.class_names)} classes: {', '.join(self.class_names[:8])}"
-        text += " ..." if len(self.class_names) > 8 else ""
-        if score.get("value") is not None:
-            text += f"\n{score_text(score)}"
-        return text
 
+class DetectedObjects(list[ImageDetections]):
+    """Detections, one entry per image.
 
-class Run(Story):
-    """A training run and its folder."""
+    Args:
+        images: Detections per image.
+        class_names: Names by class id.
+    """
 
-    def __init__(self, folder: str | os.PathLike[str]) -> None:
-        self.folder = Path(folder)
+    def __init__(self, images: Iterable[ImageDetections], class_names: tuple[str, ...]) -> None:
+        super().__init__(images)
+        self.class_names = class_names
 
-    @cached_property
-    def metrics(self) -> dict[str, Any]:
-        """Contents of `metrics.json`.
-
-        Raises:
-            UsageError: The folder has no finished run.
-        """
-        return read_metrics(self.folder)
-
-    def __repr__(self) -> str:
-        try:
-            return super().__repr__()
-        except UsageError as error:
-            return f"Run({str(self.folder)!r}): {error.message}"
-
-    @cached_property
-    def _story(self) -> tuple[Event, ...]:
-        from headstart.reports.run_story import read_story
-
-        return read_story(self.folder, self.metrics)
-
-    @property
-    def events(self) -> tuple[Event, ...]:
-        """Events of the run, in order."""
-        return self._story
-
-    @property
-    def score(self) -> dict[str, Any]:
-        """Headline score: `metric, value, low, high, protocol, num_samples`.
-
-        With two classes also `positive`, and `roc_auc`, `sensitivity` and `specificity` (each `value, low, high`).
-        """
-        block = self.metrics.get("test") or self.metrics.get("cv") or {}
-        return {**self.metrics["headline"], **(block.get("binary") or {})}
-
-    @cached_property
-    def model(self) -> Any:
-        """The `Model`, or the `Detector` for object detection."""
-        if self.metrics.get("task") == "detect":
-            return Detector(DetectorRuntime(str(self.folder)))
-        return Model(Runtime(str(self.folder)))
-
-    def predict(self, images: Any, **options: Any) -> Any:
-        """See `Model.predict` and `Detector.predict`."""
-        return self.model.predict(images, **options)
-
-    def predict_proba(self, images: Any) -> NDArray[np.float64]:
-        """See `Model.predict_proba`."""
-        probabilities: NDArray[np.float64] = self.model.predict_proba(images)
-        return probabilities
-
-    def evaluate(self, data: str | os.PathLike[str], **options: Any) -> Any:
-        """See `headstart.evaluate`."""
-        return self.model.evaluate(data, **options)
-
-    @cached_property
-    def _summary(self) -> dict[str, Any]:
-        from headstart.reports.record import read_record
-        from headstart.reports.writer import summarize_record
-
-        return summarize_record(read_record(self.folder, has_paths=False))
-
-    def summary(self) -> str:
-        """Return the network as a text table: layers, parameters, frozen or trained."""
-        return self._text("summary.txt")
-
-    def classification_report(self) -> str:
-        """Return precision, recall and F1 per class in scikit-learn's layout; for detectors also AP50."""
-        return self._text("detection_report.txt" if self._is_detector else "classification_report.txt")
-
-    def comment(self) -> str:
-        """Return the comment as Markdown."""
-        return self._text("comment.md")
-
-    @property
-    def _is_detector(self) -> bool:
-        return self.metrics.get("task") == "detect"
-
-    def _text(self, name: str) -> str:
-        from headstart.reports.writer import TEXTS
-
-        return TEXTS[self._summary["task"]][name](self._summary)
-
-    def plot_curves(self) -> Any:
-        """Plot loss and accuracy over epochs with matplotlib; None without gradient training."""
-        return self._figure("curves")
-
-    def plot_confusion(self, *, rates: bool = False) -> Any:
-        """Plot the confusion matrix with matplotlib, as counts or row rates."""
-        return self._figure("confusion_rates" if rates else "confusion")
-
-    def plot_diagram(self) -> Any:
-        """Plot the network with frozen and trained parts with matplotlib."""
-        return self._figure("diagram")
-
-    def _figure(self, name: str) -> Any:
-        from headstart.reports.figures import FIGURES, draw_figure
-
-        if name not in FIGURES[self._summary["task"]]:
-            raise UsageError(f"detectors have no figure `{name}`.", hint="run.report() writes all figures")
-        return draw_figure(name, self._summary)
-
-    def report(self, **options: Any) -> Report:
-        """Rewrite the report and return it; see `headstart.report`."""
-        from headstart.reports.writer import make_report
-
-        return make_report(self.folder, **options)
-
-    def _class_rows(self) -> list[dict[str, Any]]:
-        block = self.metrics["test"] or self.metrics["cv"] or self.metrics.get("val") or {"per_class": []}
-        if self.metrics.get("task") == "detect":
-            return [
-                {
-                    "class": c["name"],
-                    "AP50": c["AP50"]["value"],
-                    "AP50_95": c["AP50_95"]["value"],
-                    "boxes": c["num_boxes"],
-                }
-                for c in block["per_class"]
-            ]
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one row per object: `file, label, score, xmin, ymin, xmax, ymax` in pixels of the upright image."""
         return [
-            {"class": c["name"], **{m: c[m]["value"] for m in ("precision", "recall", "f1")}, "support": c["support"]}
-            for c in block["per_class"]
+            {
+                "file": image.file,
+                "label": self.class_names[kind],
+                "score": round(float(score), 6),
+                **{edge: round(float(v), 1) for edge, v in zip(_CORNERS, box, strict=True)},
+            }
+            for image in self
+            for box, score, kind in zip(
+                image.detections.xyxy, image.detections.scores, image.detections.class_ids, strict=True
+            )
         ]
 
-    @cached_property
-    def reading(self) -> dict[str, list[dict[str, Any]]]:
-        """Reading notes (`assumptions`, `unused_data`), as in `dataset_report.json`."""
-        try:
-            report = json.loads((self.folder / "dataset_report.json").read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            report = {}
-        return {name: list(report.get(name, ())) for name in ("assumptions", "unused_data")}
+    def to_pandas(self) -> Any:
+        """Return the rows as a DataFrame."""
+        return import_pandas().DataFrame(self.rows(), columns=["file", "label", "score", *_CORNERS])
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Write the rows as CSV, including unreadable images and images without objects."""
+        with open_output(path) as stream:
+            write_boxes(stream, self, self.class_names)
+
+    def _repr_html_(self) -> str:
+        return html_table(self.rows()[:50], f"{len(self.rows()):,} objects in {len(self):,} images")
+
+
+class Detector(_LoadedModel):
+    """A loaded detector.
+
+    Args:
+        runtime: Inference runtime.
+    """
+
+    _kind = "detector"
+
+    @property
+    def thresholds(self) -> dict[str, float]:
+        """Minimum score of reported objects, by class."""
+        limits = self.runtime.bundle.class_thresholds
+        return {name: float(limit) for name, limit in zip(self.class_names, limits, strict=True)}
+
+    def predict(
+        self,
+        images: Any,
+        *,
+        min_score: float | None = None,
+        max_detections: int | None = None,
+        channel_order: Any = "rgb",
+    ) -> DetectedObjects:
+        """Detect objects in one or many images: paths, folders, globs, PIL images, (H, W, 3) uint8 arrays.
+
+        Args:
+            images: Images to process.
+            min_score: Minimum score in [0, 1]; None: the threshold of each class.
+            max_detections: Maximum detections per image; None: the limit of the bundle. Entries that reach it have
+                `is_limited` set.
+            channel_order: Channel order of arrays: `rgb`, or `bgr` as in OpenCV.
+        """
+        decoder = BoxDecoder(self.runtime.bundle, min_score=min_score, max_detections=max_detections)
+        detections = self.runtime.predict(expand_sources(images), decoder, channel_order=channel_order)
+        return DetectedObjects(detections, self.class_names)
+
+    def evaluate(self, data: str | os.PathLike[str]) -> DetectionResult:
+        """Evaluate on images with boxes; see `headstart.evaluate`."""
+        from headstart.pipelines.evaluate import evaluate_detector
+
+        return evaluate_detector(self.runtime, os.fspath(data), EventStream())

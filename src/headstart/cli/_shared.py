@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -23,7 +21,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "end_with_failed",
-    "forgiving_stdout",
     "merged_settings",
     "read_first_id",
     "read_fraction",
@@ -139,11 +136,3 @@ def end_with_failed(
     events.emit(RunFinished(time.monotonic() - started))
     if failed:
         raise typer.Exit(1)
-
-
-def forgiving_stdout() -> None:
-    """Escape characters that stdout cannot encode, instead of failing."""
-    if isinstance(sys.stdout, io.TextIOWrapper):
-        is_utf8 = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
-        with contextlib.suppress(io.UnsupportedOperation):
-            sys.stdout.reconfigure(errors="surrogateescape" if is_utf8 else "backslashreplace")

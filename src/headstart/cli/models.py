@@ -176,7 +176,7 @@ def _summary(
     diagram: Path = typer.Option(None, "--diagram", help="Draw the network to a .svg or .png file."),
 ) -> None:
     """Show the network of a run with its new head: layers, parameters, trainable and frozen stages."""
-    from headstart.api.model import Run
+    from headstart.api.run import Run
     from headstart.backbones.network_view import show_run
     from headstart.reports.record import is_detector_run
 

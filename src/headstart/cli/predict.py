@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from headstart.events import EventStream
     from headstart.inference.bundle import Bundle
+    from headstart.inference.decoders import ImageDetections
+    from headstart.inference.inputs import PredictInputs
+    from headstart.types.codes import Evidence, Finding
     from headstart.types.records import Prediction
 
 __all__ = ["register"]
+
+_EXAMPLES = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -70,104 +75,158 @@ def _predict(
 
     Exit code 1 if an image cannot be read; its row has the error.
     """
-    from headstart.cli._shared import read_fraction
+    import time
+
+    from headstart.cli._shared import end_with_failed, read_fraction, watch
     from headstart.console import open_console
     from headstart.inference.bundle import read_bundle
+    from headstart.inference.inputs import expand_inputs
+    from headstart.inference.runtime import Runtime
+    from headstart.types.records import Problem
 
-    fractions = read_fraction("--ood-fpr", ood_fpr), read_fraction("--coverage", coverage)
     events = open_console(verbose=verbose, quiet=quiet, progress=progress, details="-v")
     path = model
     if model.startswith("imagenet:"):
         from headstart.api.functions import imagenet_bundle
 
         path = str(imagenet_bundle(model.removeprefix("imagenet:"), offline=offline, events=events))
-    bundle = read_bundle(path)
-    if bundle.task == "detect":
-        from headstart.cli._boxes import predict_boxes
-
-        predict_boxes(
-            bundle,
-            paths,
-            out=out,
-            to=to,
-            draw=draw,
-            min_score=min_score,
-            max_detections=max_detections,
-            num_threads=num_threads,
-            allow_external_paths=allow_external_paths,
-            unused={"--top": top != 1, "--ood-fpr": ood_fpr is not None, "--coverage": coverage is not None},
-            events=events,
-        )
-        return
-    if (to, draw, min_score, max_detections) != (None, None, None, None):
-        from headstart.cli._boxes import refuse_box_options
-
-        refuse_box_options(to=to, draw=draw, min_score=min_score, max_detections=max_detections)
-    _predict_classes(bundle, paths, out, top, *fractions, num_threads, allow_external_paths, events)
-
-
-def _predict_classes(
-    bundle: Bundle,
-    paths: Sequence[str],
-    out: str | None,
-    top: int,
-    ood_fpr: float | None,
-    coverage: float | None,
-    num_threads: int | None,
-    allow_external_paths: bool,
-    events: EventStream,
-) -> None:
-    """Write one row per image, to a file or the screen."""
-    import time
-
-    from headstart.cli._shared import end_with_failed, watch
-    from headstart.inference.inputs import expand_inputs
-    from headstart.inference.output_decoder import OutputDecoder
-    from headstart.inference.prediction_writers import check_output, write_rows
-    from headstart.inference.runtime import Runtime
-    from headstart.types.codes import Finding, FindingKind, NoteKind, Severity
-    from headstart.types.records import Problem
-
     started = time.monotonic()
-    if out is not None:
-        check_output(out)
+    bundle = read_bundle(path)
+    of_boxes = {"--to": to, "--draw": draw, "--min-score": min_score, "--max-detections": max_detections}
+    of_classes = {"--top": None if top == 1 else top, "--ood-fpr": ood_fpr, "--coverage": coverage}
+    task: _Boxes | _Classes
+    if bundle.task == "detect":
+        _refuse(of_classes, "has no effect with a detector")
+        task = _Boxes(bundle, out, to, draw, min_score, max_detections)
+    else:
+        _refuse(of_boxes, "needs a detector; this model is a classifier")
+        rates = read_fraction("--ood-fpr", ood_fpr), read_fraction("--coverage", coverage)
+        task = _Classes(bundle, out, top, *rates, events)
+    decoder: Any = task.decoder
     runtime = Runtime(bundle, num_threads)
-    decoder = OutputDecoder(runtime.bundle, ood_fpr, coverage)
-    if decoder.coverage is not None and (coverage or decoder.coverage) != decoder.coverage:
-        events.warn(NoteKind.COVERAGE_NOT_KEPT, requested=coverage, used=decoder.coverage)
     inputs = expand_inputs(paths, allow_external_paths=allow_external_paths)
     events.report(*inputs.notes)
-    top = min(top, len(runtime.class_names))
     failed: list[Problem] = []
-    ood_files: list[str] = []
-    predictions = runtime.iter_predict(inputs, top, ood_fpr=ood_fpr, coverage=coverage)
-    rows = watch(
-        predictions,
+    results: Any = watch(
+        runtime.predict(inputs, decoder),
         len(inputs),
         failed,
         events,
-        note=lambda prediction: ood_files.append(prediction.file) if prediction.is_ood else None,
+        note=task.note,
         has_rows_on_screen=out is None,
+        totals=task.totals,
     )
-    if out is not None:
-        write_rows(out, rows, top)
-    else:
-        _print_rows(rows, top)
-    if ood_files:
-        evidence = {"count": len(ood_files), "total": len(inputs)}
-        events.report(Finding(FindingKind.OOD_IMAGES, Severity.INFO, evidence))
-    end_with_failed(failed, events, [out], started)
+    task.write(results, inputs)
+    events.report(*task.findings(len(inputs)))
+    end_with_failed(failed, events, [out, draw], started)
 
 
-def _print_rows(predictions: Iterable[Prediction], top: int) -> None:
-    """Write CSV to stdout; names that cannot be encoded are escaped."""
-    import sys
+class _Classes:
+    """Rows of a classifier, in a file or on stdout."""
 
-    from headstart.cli._shared import forgiving_stdout
-    from headstart.inference.prediction_writers import row_writer
+    def __init__(
+        self,
+        bundle: Bundle,
+        out: str | None,
+        top: int,
+        ood_fpr: float | None,
+        coverage: float | None,
+        events: EventStream,
+    ) -> None:
+        from headstart.inference.decoders import ClassDecoder
+        from headstart.inference.writers import check_output
+        from headstart.types.codes import NoteKind
 
-    forgiving_stdout()
-    write = row_writer(sys.stdout, top)
-    for prediction in predictions:
-        write(prediction)
-    sys.stdout.flush()
+        self.out, self.top = out, min(top, len(bundle.class_names))
+        self.is_json = out is not None and check_output(out)
+        self.decoder = ClassDecoder(bundle, self.top, ood_fpr=ood_fpr, coverage=coverage)
+        used = self.decoder.coverage
+        if used is not None and (coverage or used) != used:
+            events.warn(NoteKind.COVERAGE_NOT_KEPT, requested=coverage, used=used)
+        self.totals: dict[str, int] = {}
+        self.num_ood = 0
+
+    def note(self, prediction: Prediction) -> None:
+        """Count images that are out of distribution."""
+        self.num_ood += bool(prediction.is_ood)
+
+    def write(self, predictions: Iterable[Prediction], inputs: PredictInputs) -> None:
+        """Write one row per image."""
+        from headstart.inference.writers import open_output, write_predictions
+
+        with open_output(self.out) as stream:
+            write_predictions(stream, predictions, self.top, is_json=self.is_json)
+
+    def findings(self, num_images: int) -> list[Finding]:
+        """Return the finding on images out of distribution, if there are any."""
+        from headstart.types.codes import Finding, FindingKind, Severity
+
+        evidence: Evidence = {"count": self.num_ood, "total": num_images}
+        return [Finding(FindingKind.OOD_IMAGES, Severity.INFO, evidence)] if self.num_ood else []
+
+
+class _Boxes:
+    """Rows or annotation files of a detector, and drawn images."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        out: str | None,
+        to: str | None,
+        draw: str | None,
+        min_score: float | None,
+        max_detections: int | None,
+    ) -> None:
+        from headstart.inference.decoders import BoxDecoder
+        from headstart.inference.writers import check_box_output, check_new_folder
+
+        self.bundle, self.out, self.draw = bundle, out, draw
+        self.to = check_box_output(out, to)
+        if draw is not None:
+            check_new_folder(draw, "--draw")
+        self.decoder = BoxDecoder(bundle, min_score=min_score, max_detections=max_detections)
+        self.totals = {"num_boxes": 0}
+        self.limited: list[str] = []
+
+    def note(self, image: ImageDetections) -> None:
+        """Count boxes, and images with too many of them."""
+        self.totals["num_boxes"] += len(image.detections)
+        if image.is_limited:
+            self.limited.append(image.file)
+
+    def write(self, images: Iterable[ImageDetections], inputs: PredictInputs) -> None:
+        """Write the boxes, and draw them on the images."""
+        from headstart.inference.writers import relative_names, write_detections
+
+        names = relative_names(list(inputs))
+        if self.draw is not None:
+            images = self._drawn(images, self.draw, names)
+        write_detections(self.out, self.to, images, names, self.bundle.class_names)
+
+    def findings(self, num_images: int) -> list[Finding]:
+        """Return the finding on images with too many boxes, if there are any."""
+        from headstart.types.codes import Finding, FindingKind, Severity
+
+        count, examples = len(self.limited), self.limited[:_EXAMPLES]
+        evidence: Evidence = {"count": count, "limit": self.decoder.settings.num_kept, "examples": examples}
+        return [Finding(FindingKind.DETECTION_LIMIT_REACHED, Severity.WARNING, evidence)] if count else []
+
+    def _drawn(self, images: Iterable[ImageDetections], folder: str, names: Sequence[str]) -> Iterator[ImageDetections]:
+        from headstart.inference.detection_drawing import draw_detections
+
+        for image, name in zip(images, names, strict=True):
+            draw_detections(image, folder, name, self.bundle.class_names, self.bundle.spec)
+            yield image
+
+
+def _refuse(options: Mapping[str, Any], reason: str) -> None:
+    """Raise an error if an option was given that has no effect on the task of the model.
+
+    Raises:
+        UsageError: Such an option was given.
+    """
+    from headstart.errors import UsageError
+
+    for option, value in options.items():
+        if value is not None:
+            raise UsageError(f"{option} {reason}.", hint=f"remove {option}")

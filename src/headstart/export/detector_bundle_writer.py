@@ -18,8 +18,9 @@ from headstart.detection.decoding import DecodingSettings, iou_matrix
 from headstart.errors import BundleError
 from headstart.export.assemble import _finish, _import_onnx, _load
 from headstart.export.bundle_writer import first_fields, last_fields, refuse_nonempty, weights_file, write_bundle_files
-from headstart.inference.detector_runtime import DetectorRuntime, check_detector
-from headstart.inference.session import open_session
+from headstart.inference.decoders import BoxDecoder
+from headstart.inference.runtime import Runtime
+from headstart.inference.session import check_session, open_session
 from headstart.messages.numbers import pluralize
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.utils.system import available_cores
@@ -87,7 +88,7 @@ def write_detector_bundle(
     onnx = _import_onnx()
     model = _finish(onnx, _load(onnx, graph_path))
     session = open_session(model, available_cores())
-    check_detector(session, spec.size_hw, len(class_names))
+    check_session(session, spec.size_hw, len(class_names), "detect")
     info = {
         **first_fields("detect", class_names, spec, session),
         "temperature": 1.0,
@@ -101,7 +102,7 @@ def write_detector_bundle(
 
 
 def check_detector_parity(
-    runtime: DetectorRuntime, sources: Sequence[str], expected: Sequence[Detections], min_score: float = 0.05
+    runtime: Runtime, sources: Sequence[str], expected: Sequence[Detections], min_score: float = 0.05
 ) -> DetectorParity:
     """Run a bundle on files and compare the detections with those of torch.
 
@@ -118,7 +119,8 @@ def check_detector_parity(
     worst_pixels = worst_score = 0.0
     num_files = num_boxes = 0
     started, worst = time.monotonic(), ""
-    for image, reference in zip(runtime.iter_predict(list(sources), min_score=min_score / 2), expected, strict=False):
+    images = runtime.predict(list(sources), BoxDecoder(runtime.bundle, min_score=min_score / 2))
+    for image, reference in zip(images, expected, strict=False):
         if image.error is not None:
             continue
         num_files += 1

@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import BundleError
-from headstart.inference.output_decoder import OutputDecoder
-from headstart.inference.runtime import Runtime, softmax
+from headstart.evaluation.softmax import softmax
+from headstart.inference.decoders import ClassDecoder, RowDecoder
+from headstart.inference.runtime import Runtime
 from headstart.messages.numbers import pluralize
-from headstart.preprocessing.image_spec import ImageError
 
 __all__ = ["Parity", "check_parity"]
 
@@ -85,11 +85,11 @@ def check_parity(
     differences: list[float] = []
     num_same = num_unreadable = 0
     worst = ""
-    decoder = OutputDecoder(runtime.bundle)
+    decoder = ClassDecoder(runtime.bundle)
     ood_differences: list[float] = []
-    with closing(runtime.iter_outputs((sources[i] for i in usable), decoder.outputs)) as outputs:
+    with closing(runtime.predict((sources[i] for i in usable), RowDecoder(decoder.outputs))) as outputs:
         for i, (name, row), probabilities in zip(usable, outputs, expected, strict=False):
-            if isinstance(row, ImageError):
+            if row is None:
                 num_unreadable += 1
                 continue
             actual = softmax(row[0])
@@ -98,7 +98,8 @@ def check_parity(
                 worst = name
             differences.append(difference)
             if expected_ood_scores is not None:
-                ood_differences.append(abs((decoder.ood_score(actual, row) or 0.0) - float(expected_ood_scores[i])))
+                (score,) = decoder.ood_scores(actual[None], [output[None] for output in row])
+                ood_differences.append(abs(float(np.nan_to_num(score)) - float(expected_ood_scores[i])))
             # Classes of equal probability may be reordered by rounding errors.
             num_same += bool(probabilities[actual.argmax()] >= probabilities.max() - 2 * tolerance)
             if len(differences) >= _MIN_FILES and time.monotonic() - started > budget_s:

@@ -9,9 +9,14 @@ from __future__ import annotations
 import json
 import math
 import os
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from headstart.detection.decoding import DecodingSettings
 from headstart.errors import BundleError
 from headstart.evaluation.decision_rules import OodRule, PredictionSetRule
 from headstart.inference.bundle_members import (
@@ -29,8 +34,9 @@ from headstart.inference.bundle_members import (
 )
 from headstart.inference.onnx_check import check_model
 from headstart.preprocessing.image_spec import ImageSpec
+from headstart.utils.limits import MAX_BUNDLE_DETECTIONS
 
-__all__ = ["Bundle", "read_bundle"]
+__all__ = ["Bundle", "read_bundle", "read_decoding"]
 
 _REQUIRED = {"task", "class_names", "pixels", "temperature", "files"}
 _MAX_SIDE = 8192  # pixels; larger input sizes would exhaust the memory
@@ -71,6 +77,21 @@ class Bundle:
         """The positive class of a binary classifier; None if not set."""
         name = self.info.get("positive")
         return name if len(self.class_names) == 2 and name in self.class_names else None
+
+    @property
+    def decoding(self) -> DecodingSettings:
+        """Decoding settings of a detector.
+
+        Raises:
+            ValueError: They are invalid; `read_bundle` checks them.
+        """
+        return read_decoding(self.info.get("decoding"))
+
+    @property
+    def class_thresholds(self) -> NDArray[np.float32]:
+        """(K,) minimum score of reported objects of each class of a detector; 0.5 if the bundle has none."""
+        known: Mapping[str, Any] = self.thresholds.get("per_class") or {}
+        return np.array([float(known.get(name, 0.5)) for name in self.class_names], dtype=np.float32)
 
     def weights(self) -> dict[str, Any]:
         """Verify and load `model.safetensors`; return numpy arrays by name.
@@ -126,6 +147,9 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         names = _read_names(info["class_names"])
         temperature = float(info["temperature"])
         thresholds = dict(info.get("thresholds") or {})
+        if info["task"] == "detect":
+            read_decoding(info.get("decoding"))
+            _check_class_thresholds(thresholds)
         ood = None if info.get("ood") is None else OodRule.from_json(info["ood"])
         prediction_sets = (
             None
@@ -183,6 +207,31 @@ def _read_spec(value: Any) -> ImageSpec:
     if not (is_number and is_size and is_range and is_color and all(len(t) == 3 for t in triples)):
         raise ValueError("a value of `pixels` is out of range")
     return spec
+
+
+def read_decoding(value: Any) -> DecodingSettings:
+    """Return the validated decoding settings of an untrusted bundle.
+
+    Raises:
+        ValueError: A key or value is invalid.
+    """
+    if not isinstance(value, dict) or set(value) != set(DecodingSettings.__dataclass_fields__):
+        raise ValueError("unexpected keys in `decoding`")
+    if not all(type(v) in (int, float) and math.isfinite(v) for v in value.values()):
+        raise ValueError("a value of `decoding` is not a finite number")
+    decoding = replace(
+        DecodingSettings(**value), num_candidates=int(value["num_candidates"]), num_kept=int(value["num_kept"])
+    )
+    is_valid = 0 < decoding.min_score < 1 and 0 < decoding.nms_iou <= 1 and decoding.slope > 0
+    if not is_valid or not 1 <= decoding.num_kept <= MAX_BUNDLE_DETECTIONS or decoding.num_candidates < 1:
+        raise ValueError("a value of `decoding` is out of range")
+    return decoding
+
+
+def _check_class_thresholds(thresholds: Mapping[str, Any]) -> None:
+    for name, limit in (thresholds.get("per_class") or {}).items():
+        if type(limit) not in (int, float) or not 0.0 <= limit <= 1.0:
+            raise ValueError(f"the threshold of `{name}` is not between 0 and 1")
 
 
 def _read_names(value: Any) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
-from headstart.errors import HeadstartError, UsageError
+from headstart.errors import HeadstartError
 from headstart.preprocessing.image_spec import ImageError, ImageSpec, read_image
 from headstart.quality.box_drawing import color_of, draw_boxes
 from headstart.utils.system import atomic_file
@@ -16,24 +16,9 @@ from headstart.utils.system import atomic_file
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from headstart.inference.detector_runtime import ImageDetections
+    from headstart.inference.decoders import ImageDetections
 
-__all__ = ["check_drawing_folder", "draw_detections"]
-
-
-def check_drawing_folder(folder: str) -> None:
-    """Check the output folder of `--draw`; call before any prediction.
-
-    Raises:
-        UsageError: The path is a file or a non-empty folder, or its parent does not exist.
-    """
-    target = Path(folder)
-    if target.exists() and not target.is_dir():
-        raise UsageError(f"`{target}` is a file; --draw needs a folder.")
-    if target.is_dir() and any(target.iterdir()):
-        raise UsageError(f"the folder `{target}` is not empty.", hint="use a new folder; files are not overwritten")
-    if not target.absolute().parent.is_dir():
-        raise UsageError(f"the folder `{target.parent}` does not exist.", hint="create it first, or use another folder")
+__all__ = ["draw_detections"]
 
 
 def draw_detections(

@@ -16,10 +16,21 @@ from PIL import Image, ImageOps
 
 from headstart.data.formats import EXPORT_STEPS
 from headstart.errors import UsageError
-from headstart.preprocessing.image_spec import ImageError, ImageSpec, fit_image, flatten, read_image
+from headstart.preprocessing.image_spec import (
+    ImageError,
+    ImageSpec,
+    fit_image,
+    flatten,
+    open_image,
+    read_bytes,
+    read_image,
+)
 from headstart.types.records import Problem
 
-__all__ = ["Source", "as_sources", "name_of", "to_pixels"]
+__all__ = ["Source", "as_sources", "name_of", "read_source", "to_pixels", "upright_size"]
+
+_SWAPPING = {5, 6, 7, 8}  # EXIF orientations that swap width and height
+_ORIENTATION = 0x0112
 
 Source: TypeAlias = "str | os.PathLike[str] | bytes | Image.Image | NDArray[np.uint8] | Problem"
 """One image, or a `Problem` in place of an image that is known to be unusable."""
@@ -53,6 +64,33 @@ def name_of(source: Source, index: int) -> str:
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"#{index}"
 
 
+def read_source(
+    source: Source, spec: ImageSpec, channel_order: Literal["rgb", "bgr"], *, needs_size: bool
+) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """Return the pixels of an image, see `to_pixels`, and if needed its upright size, else (0, 0)."""
+    if not needs_size:
+        return to_pixels(source, spec, channel_order), (0, 0)
+    data = read_bytes(source) if isinstance(source, (str, os.PathLike)) else source  # files are read once
+    size_hw = upright_size(data, spec.max_pixels)
+    return to_pixels(data, spec, channel_order), size_hw
+
+
+def upright_size(source: Source, max_pixels: int) -> tuple[int, int]:
+    """Return height and width of an image with EXIF orientation applied; files are not decoded.
+
+    Raises:
+        ImageError: The image cannot be opened.
+    """
+    if isinstance(source, Problem):
+        raise ImageError(source.kind, source.detail)
+    if isinstance(source, np.ndarray):
+        return int(source.shape[0]), int(source.shape[1])
+    if isinstance(source, Image.Image):
+        return _upright(source)
+    with open_image(source if isinstance(source, bytes) else os.fspath(source), max_pixels) as image:
+        return _upright(image)
+
+
 def to_pixels(source: Source, spec: ImageSpec, channel_order: Literal["rgb", "bgr"] = "rgb") -> NDArray[np.uint8]:
     """Convert one image to (H, W, 3) uint8 RGB.
 
@@ -81,6 +119,14 @@ def to_pixels(source: Source, spec: ImageSpec, channel_order: Literal["rgb", "bg
     if min(image.size) < 1:
         raise ImageError("empty", "the image has no pixels")
     return fit_image(flatten(image, spec), spec)
+
+
+def _upright(image: Image.Image) -> tuple[int, int]:
+    try:
+        is_swapped = image.getexif().get(_ORIENTATION) in _SWAPPING
+    except Exception:  # a damaged EXIF block is ignored, as in `open_image`
+        is_swapped = False
+    return (image.width, image.height) if is_swapped else (image.height, image.width)
 
 
 def _with_step(error: ImageError, source: str | os.PathLike[str] | bytes) -> ImageError:

@@ -58,14 +58,23 @@ def measure_latency(session: Any, size_hw: tuple[int, int], num_threads: int) ->
     return {"batch": 1, **rounded, "num_threads": num_threads, "runs": len(times) - 3}
 
 
-def check_session(session: Any, size_hw: tuple[int, int], num_classes: int) -> None:
-    """Check the inputs and outputs of the ONNX model against `bundle.json`."""
+def check_session(session: Any, size_hw: tuple[int, int], num_classes: int, task: str = "classify") -> None:
+    """Check the inputs and outputs of the ONNX model against the bundle.
+
+    Raises:
+        BundleError: They do not match.
+    """
     inputs = {value.name: (value.type, list(value.shape)) for value in session.get_inputs()}
     outputs = {value.name: list(value.shape) for value in session.get_outputs()}
     expected = [3, *size_hw]
     if list(inputs) != ["pixels"] or inputs["pixels"][0] != "tensor(float)" or inputs["pixels"][1][1:] != expected:
         raise BundleError(f"the model has inputs {inputs}; expected one float32 input `pixels` of (B, {expected}).")
-    if outputs.get("logits", [])[1:] != [num_classes]:
+    logits, boxes = outputs.get("logits", []), outputs.get("boxes", [])
+    if task == "classify" and logits[1:] != [num_classes]:
         raise BundleError(
             f"the model has outputs {outputs}; expected `logits` of {pluralize(num_classes, 'class', 'classes')}."
+        )
+    if task == "detect" and (len(logits) != 3 or logits[2] != num_classes or boxes[1:] != [logits[1], 4]):
+        raise BundleError(
+            f"the model has outputs {outputs}; expected `logits` (B, P, {num_classes}) and `boxes` (B, P, 4)."
         )

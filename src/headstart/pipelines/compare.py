@@ -200,7 +200,7 @@ def _from_data(
     for runtime in runtimes:
         order = [runtime.class_names.index(n) for n in a.class_names]
         with events.stage(Stage.EVALUATE, model=Path(runtime.bundle.path).name, num_images=len(keep)):
-            probabilities.append(runtime.predict_proba([paths[i] for i in keep])[:, order])
+            probabilities.append(softmax(runtime.tables([paths[i] for i in keep], ("logits",))[0])[:, order])
     is_read = np.isfinite(probabilities[0]).all(axis=1) & np.isfinite(probabilities[1]).all(axis=1)
     if not is_read.any():
         raise DataError("cannot read any of the images.")

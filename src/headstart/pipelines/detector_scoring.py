@@ -15,7 +15,8 @@ from headstart.data.boxes.records import Detections
 from headstart.detection.calibration import fit_calibration, recalibrate
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.evaluation.score_summary import summarize_detections
-from headstart.inference.detector_runtime import DetectorRuntime
+from headstart.inference.decoders import BoxDecoder
+from headstart.inference.runtime import Runtime
 from headstart.pipelines.detector_state import Calibration, DetectorData, HeldOut, ScoredBlock, TrainedDetector
 from headstart.reports.record import BLOCKS
 from headstart.types.codes import USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationSetup
@@ -27,11 +28,12 @@ def detect_held_out(bundle: Path, data: DetectorData, trained: TrainedDetector, 
     """Detect objects in the images of the existing blocks among `cv`, `val` and `test`."""
     split = data.split
     blocks = {} if trained.oof is None else {"cv": trained.oof}
-    runtime = DetectorRuntime(str(bundle), num_threads=num_threads)
+    runtime = Runtime(bundle, num_threads)
+    decoder = BoxDecoder(runtime.bundle, min_score=0.0)
     for name in ("val", "test"):
         index = split.where(name)
         if len(index):
-            answers = runtime.iter_predict([str(data.samples.paths[i]) for i in index], min_score=0.0)
+            answers = runtime.predict([str(data.samples.paths[i]) for i in index], decoder)
             is_clean = np.array([int(i) not in data.leaking for i in index], dtype=bool)
             is_leaky = name in data.leaky_splits
             setup = (split.setup or USER_TEST_SPLIT) if name == "test" else USER_VALIDATION_SPLIT

@@ -30,10 +30,10 @@ from headstart.evaluation.binary import check_positive
 from headstart.evaluation.intervals import effective_sample_size, estimate_proportion
 from headstart.evaluation.metrics import evaluate, evaluation_to_json
 from headstart.evaluation.score_summary import summarize_detections, summarize_evaluation
+from headstart.evaluation.softmax import softmax
 from headstart.events import EventStream, RunFinished, ScoreMeasured, Stage
-from headstart.inference.detector_runtime import DetectorRuntime
+from headstart.inference.decoders import BoxDecoder, ClassDecoder
 from headstart.inference.image_inputs import to_pixels
-from headstart.inference.output_decoder import OutputDecoder
 from headstart.inference.runtime import Runtime
 from headstart.preprocessing.image_spec import ImageError, read_bytes
 from headstart.quality.reading_events import report_reading
@@ -96,7 +96,10 @@ def evaluate_model(
     started, num_earlier = time.monotonic(), len(events.history)
     images = match_images(samples, names, events)
     paths, class_ids = images.scored.paths, images.scored.class_ids
-    probabilities, ood_score = runtime.predict_proba_and_ood([*paths, *images.others.paths])
+    decoder = ClassDecoder(runtime.bundle)
+    outputs = runtime.tables([*paths, *images.others.paths], decoder.outputs)
+    probabilities = softmax(outputs[0])
+    ood_score = decoder.ood_scores(probabilities, outputs)
     probabilities, new_class_scores = probabilities[: len(paths)], ood_score[len(paths) :]
     ood_score = ood_score[: len(paths)]
     is_read = np.asarray(np.isfinite(probabilities).all(axis=1))
@@ -125,7 +128,7 @@ def evaluate_model(
         num_unreadable=len(unreadable) + len(samples.problems),
         problems=(*samples.problems, *unreadable),
         predictions=Predictions(
-            [_prediction(*row, runtime) for row in zip(images.scored.names, probabilities, ood_score, strict=True)]
+            [_prediction(*row, decoder) for row in zip(images.scored.names, probabilities, ood_score, strict=True)]
         ),
         ood=ood,
         events=events.history[num_earlier:],
@@ -133,7 +136,7 @@ def evaluate_model(
 
 
 def evaluate_detector(
-    runtime: DetectorRuntime,
+    runtime: Runtime,
     data: str,
     events: EventStream,
     *,
@@ -154,8 +157,10 @@ def evaluate_detector(
     paths = [str(p) for p in samples.paths]
     progress = events.progress(Stage.EVALUATE)
     detections = []
-    max_detections = min(runtime.decoding.num_kept, scoring_limit(max(len(boxes) for boxes in ground_truth)))
-    for done, image in enumerate(runtime.iter_predict(paths, min_score=0.0, max_detections=max_detections), start=1):
+    num_kept = runtime.bundle.decoding.num_kept
+    max_detections = min(num_kept, scoring_limit(max(len(boxes) for boxes in ground_truth)))
+    decoder = BoxDecoder(runtime.bundle, min_score=0.0, max_detections=max_detections)
+    for done, image in enumerate(runtime.predict(paths, decoder), start=1):
         detections.append(image)
         progress(done, len(paths))
     unreadable = [Problem(p.file, p.problem or "format", p.error) for p in detections if p.error is not None]
@@ -170,8 +175,8 @@ def evaluate_detector(
             names,
             groups=None if groups is None else groups[index],
             setup=setup,
-            thresholds=[float(t) for t in runtime.thresholds],
-            max_detections=runtime.decoding.num_kept,
+            thresholds=[float(t) for t in runtime.bundle.class_thresholds],
+            max_detections=num_kept,
         )
 
     evaluation, known = _score_parts(score, is_read, is_training_image(paths, runtime.bundle.trained_on()), events)
@@ -379,20 +384,10 @@ def _proportion(hits: NDArray[np.bool_]) -> dict[str, Any]:
     return {"value": estimate.value, "low": estimate.low, "high": estimate.high, "num_samples": len(hits)}
 
 
-def _prediction(name: str, row: NDArray[np.float64], ood_score: float, runtime: Runtime) -> Prediction:
+def _prediction(name: str, row: NDArray[np.float64], ood_score: float, decoder: ClassDecoder) -> Prediction:
     if not np.isfinite(row).all():
         return Prediction(file=name, label=None, probability=None, error="cannot read the image")
-    decoder, best, names = OutputDecoder(runtime.bundle), int(row.argmax()), runtime.class_names
-    value = None if math.isnan(ood_score) else float(ood_score)
-    return Prediction(
-        file=name,
-        label=names[best],
-        probability=float(row[best]),
-        top=((names[best], float(row[best])),),
-        ood_score=value,
-        is_ood=decoder.is_ood(value),
-        prediction_set=decoder.prediction_set(row),
-    )
+    return decoder.prediction(name, row, float(ood_score))
 
 
 def is_training_image(paths: list[str], trained_on: frozenset[str]) -> NDArray[np.bool_]:

@@ -37,7 +37,7 @@ from headstart.export.detector_bundle_writer import check_detector_parity, write
 from headstart.features.backbone_graph import export_network
 from headstart.features.device_choice import check_device
 from headstart.features.extractor import _card_json
-from headstart.inference.detector_runtime import DetectorRuntime
+from headstart.inference.runtime import Runtime
 from headstart.messages.files import shell_path
 from headstart.pipelines.detector_outputs import write_detector_files
 from headstart.pipelines.detector_scoring import calibrate, detect_held_out, headline, score_held_out, score_summary
@@ -307,7 +307,7 @@ def _verify(
     """Compare the bundle with torch on images from their files, and record the result in the bundle."""
     count = _MAX_COMPARED if planned.pace is None else planned.pace.num_compared(_MAX_COMPARED)
     index = np.random.default_rng(settings.seed).permutation(len(data.samples))[:count]
-    runtime = DetectorRuntime(str(bundle), num_threads=_num_threads(settings))
+    runtime = Runtime(bundle, _num_threads(settings))
     expected = detect_from_pixels(detector, data.samples, index, data.spec, decoding)
     parity = check_detector_parity(runtime, [str(data.samples.paths[i]) for i in index], expected).to_json()
     amend_bundle(bundle, parity=parity)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["MAX_DETECTIONS", "MAX_PIXELS"]
+__all__ = ["MAX_BUNDLE_DETECTIONS", "MAX_DETECTIONS", "MAX_PIXELS"]
 
 MAX_PIXELS = 178_000_000
 """Larger images are rejected before decoding: Pillow's limit for decompression bombs, rounded down."""
@@ -12,3 +12,6 @@ MAX_DETECTIONS = 3_000
 
 This allows 1,000 objects in an image with two false positives per object.
 """
+
+MAX_BUNDLE_DETECTIONS = 100_000
+"""Maximum detections per image that a bundle or an option of prediction may ask for."""
