@@ -31,7 +31,7 @@ RENAMED = {
     "Health": "DatasetReport",
     "IMAGINED_SAMPLES": "PSEUDO_SAMPLES",
     "JobResult": "TrainingResult",
-    "Judge": "OutputDecoder",
+    "Judge": "ClassDecoder",
     "Judged": "DatasetReport",
     "Judgement": "ModelEvaluation",
     "Looker": "ImageScanner",
