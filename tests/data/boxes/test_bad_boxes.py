@@ -184,7 +184,7 @@ def test_invalid_yolo_lines_are_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("names: !!python/object/apply:os.system ['touch {mark}']\ntrain: images\n", "refused"),
+        ("names: !!python/object/apply:os.system ['touch {mark}']\ntrain: images\n", "not allowed"),
         ("names: [cat\ntrain: images\n", "not valid YAML"),
         ("names: [cat]\nnc: 3\ntrain: images\n", "nc: 3"),
         ("names: [[cat]]\ntrain: images\n", "only class names"),
