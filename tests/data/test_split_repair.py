@@ -79,7 +79,7 @@ def test_groups_are_redrawn_if_one_side_would_be_empty(scored: str) -> None:
 
 def test_nothing_left_to_score_raises() -> None:
     samples, split = given_split(["train", "train", "test"])
-    with pytest.raises(DataError, match="no split without leaks"):
+    with pytest.raises(DataError, match="a split without leaks"):
         repair_split(samples, split, np.array([0, 0, 0]))
 
 
