@@ -1,20 +1,31 @@
-"""Find folders that repeat others: class folders unpacked again inside themselves, or beside themselves."""
+"""Find folders that repeat others: class folders unpacked twice, or the same images in several versions."""
 
 from __future__ import annotations
 
 import filecmp
+import itertools
 import os
+import re
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from headstart.data.file_tree import LocatedFile
 from headstart.data.split_words import split_name
 
-__all__ = ["Folder", "find_copies", "folder_tree"]
+__all__ = ["Folder", "find_copies", "find_versions", "folder_tree"]
 
 _NUM_COMPARED = 8
+_MIN_DIGITS = 8
+_WORDS, _SUFFIX = re.compile(r"[a-z]+"), re.compile(r"[-_. (]")
+_ORIGINALS = frozenset({"color", "original", "originals", "raw", "rgb"})
+_CHANGED = frozenset(
+    {
+        *("augmented", "aug", "bw", "clahe", "cropped", "enhanced", "gray", "grayscale", "grey", "greyscale", "masked"),
+        *("normalized", "preprocessed", "processed", "resized", "segmented"),
+    }
+)
 _Files: TypeAlias = dict[tuple[tuple[str, ...], str], LocatedFile]  # by path below a folder
 
 
@@ -100,3 +111,42 @@ def _is_same(files: _Files, others: _Files) -> bool:
         return all(filecmp.cmp(files[key].path, others[key].path, shallow=False) for key in compared)
     except OSError:
         return False
+
+
+def find_versions(folders: Mapping[str, Sequence[tuple[str, str]]]) -> list[str]:
+    """Return folders that hold the same images in several versions (color, gray, masked), the likely originals first.
+
+    Equal file names prove nothing if they are short numbers. They do if file names of one folder are those of another
+    with a suffix (`12_flip`), if all have another extension, if the names have eight digits, or if folders are named
+    after versions.
+
+    Args:
+        folders: (class folder, file name) of each image, by the name of the folder.
+
+    Returns:
+        All folders, or nothing if they are no versions of each other.
+    """
+    stems = {
+        name: {(inner, os.path.splitext(file)[0]) for inner, file in files} for name, files in folders.items() if files
+    }
+    words = {name: set(_WORDS.findall(name.lower())) for name in stems}
+    length = {name: sum(len(stem) for _, stem in found) / len(found) for name, found in stems.items()}
+    first, *others = sorted(stems, key=lambda name: (length[name], not words[name] & _ORIGINALS, name))
+    digits = sorted(sum(c.isdigit() for c in stem) for _, stem in stems[first])[len(stems[first]) // 2]
+    kinds = [{os.path.splitext(file)[1].lower() for _, file in folders[name]} for name in (first, *others)]
+    is_proven = digits >= _MIN_DIGITS or any(w & (_ORIGINALS | _CHANGED) for w in words.values())
+    is_proven |= all(not a & b for a, b in itertools.combinations(kinds, 2))
+    for name in others:
+        originals = {(inner, _original(inner, stem, stems[first])) for inner, stem in stems[name]}
+        found = originals & stems[first]
+        num_found = sum(_original(inner, stem, stems[first]) is not None for inner, stem in stems[name])
+        if 10 * num_found < 9 * len(stems[name]) or 2 * len(found) < len(stems[first]):
+            return []
+        is_proven |= not found & stems[name]
+    return [first, *others] if others and is_proven else []
+
+
+def _original(inner: str, stem: str, originals: set[tuple[str, str]]) -> str | None:
+    """Return the name among the originals that a name equals or extends by a suffix."""
+    ends = [len(stem), *(match.start() for match in reversed([*_SUFFIX.finditer(stem)]))]
+    return next((stem[:end] for end in ends if (inner, stem[:end]) in originals), None)

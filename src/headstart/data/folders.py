@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from headstart.data.file_tree import LocatedFile, clean_label
-from headstart.data.folder_copies import Folder, find_copies, folder_tree
+from headstart.data.folder_copies import Folder, find_copies, find_versions, folder_tree
 from headstart.data.reading import Reading, Row, listed
 from headstart.data.split_words import split_name, split_words
 from headstart.errors import DataError
@@ -215,6 +215,8 @@ def _below(
             roles[level + 1], split_level = "split", level + 1
             roles[level + 2] = "group"
             layout = "class folders with splits inside"
+        elif versions := _by_version(nested, level, roles, splits):
+            return [*versions, *_by_either_level(nested, level, roles, splits)]
         elif (which := _which_is_class(nested, images, level)) is None:
             return _by_either_level(nested, level, roles, splits)
         elif which == "second":
@@ -331,6 +333,24 @@ def _by_either_level(
         reading.detail = "a level without meaning is `*`"
         readings.append(reading)
     return readings
+
+
+def _by_version(
+    nested: Sequence[_Placed], level: int, roles: dict[int, str], splits: dict[str, SplitName] | None
+) -> list[Reading]:
+    """Return the reading of one version of the images, if the folders of a level hold several; else nothing."""
+    folders: dict[str, list[tuple[str, str]]] = defaultdict(list)
+    for image in nested:
+        folders[image.names[level]].append((image.names[level + 1], image.file.file))
+    first, *others = find_versions(folders) or [""]
+    if not others:
+        return []
+    own = {role_level: role for role_level, role in roles.items() if role != "label"} | {level + 1: "label"}
+    chosen = [image for image in nested if image.names[level] == first]
+    reading = _assign(chosen, own, f"class folders of `{first}`", splits, None if splits is None else 0)
+    reading.option = " ".join(f"--exclude '{name}'" for name in others)
+    reading.detail = f"{listed(others)} {'holds' if len(others) == 1 else 'hold'} other versions of the same images"
+    return [reading]
 
 
 def _look_like_ids(names: set[str]) -> bool:

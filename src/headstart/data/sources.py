@@ -21,6 +21,7 @@ from headstart.data.inventory import exclude_files, finish_reading
 from headstart.data.judging import judge
 from headstart.data.label_files import describe_use, open_table, propose_tables, without_names
 from headstart.data.layouts import Template, label_matcher
+from headstart.data.listed_folders import read_listed_folders
 from headstart.data.lists import name_numbers
 from headstart.data.options import ReadOptions
 from headstart.data.paths import PathFinder
@@ -160,7 +161,8 @@ def _choose(tree: FileTree, options: ReadOptions, task: str, excluded: Collectio
     errors = proposals.unrelated
     if options.table is None:
         try:
-            folders = read_folders(tree.images)
+            listed = read_listed_folders(tree)
+            folders = read_folders(tree.images) if listed is None else [listed]
         except (DataError, UsageError) as caught:
             errors = [caught, *errors]
     if task == "images" and not folders and not proposals.readings:

@@ -17,7 +17,6 @@ from headstart.types.records import Problem
 __all__ = ["box_findings", "box_problem_findings", "box_report_to_json"]
 
 _EXAMPLES = 5
-_DOUBTED = ("orientation-unknown",)  # boxes that may be wrong
 
 
 def box_findings(report: BoxReport) -> list[Finding]:
@@ -36,7 +35,7 @@ def box_problem_findings(problems: Iterable[Problem]) -> list[Finding]:
         code, severity = (
             (FindingKind.ANNOTATIONS_NOT_USED, Severity.ERROR)
             if is_dropped(kind)
-            else (FindingKind.ANNOTATIONS_CORRECTED, Severity.WARNING if kind in _DOUBTED else Severity.INFO)
+            else (FindingKind.ANNOTATIONS_CORRECTED, Severity.INFO)
         )
         evidence: Evidence = {
             "problem": kind,

@@ -76,3 +76,52 @@ def cassava(files: Files) -> None:
     files.json("cassava/label_num_to_disease_map.json", DISEASES)
     files.binary("cassava/train_tfrecords/ld_train00-1338.tfrec")
     files.binary("cassava/test_tfrecords/ld_test00-1.tfrec")
+
+
+BREEDS = ("boston_bull", "dingo", "pekinese")
+
+
+@dataset(
+    f"{KAGGLE}/c/dog-breed-identification/data",
+    "dog-breed",
+    classes(BREEDS, none=3),
+    classes(BREEDS, train=3),
+)
+def dog_breed(files: Files) -> None:
+    ids = [f"{0x000BEC180EB18C7604DCECC8FE0DBA07 + 104729 * i:032x}" for i in range(12)]
+    files.images(*(f"dog-breed/train/{name}.jpg" for name in ids[:9]))
+    files.images(*(f"dog-breed/test/{name}.jpg" for name in ids[9:]))
+    files.text("dog-breed/labels.csv", "id,breed", *(f"{name},{BREEDS[i % 3]}" for i, name in enumerate(ids[:9])))
+    header = ",".join(("id", *BREEDS))
+    files.text("dog-breed/sample_submission.csv", header, *(f"{name},0.3,0.3,0.4" for name in ids[9:]))
+
+
+SEEDLINGS = ("Black-grass", "Common Chickweed", "Sugar beet")
+
+
+@dataset(
+    f"{KAGGLE}/c/plant-seedlings-classification/data", ".", classes(SEEDLINGS, train=3), classes(SEEDLINGS, none=3)
+)
+def plant_seedlings(files: Files) -> None:
+    for i, name in enumerate(SEEDLINGS):
+        files.images(*(f"train/{name}/{0x0050F38B3 + 7919 * (3 * i + k):09x}.png" for k in range(3)))
+    files.images("test/0021e90e4.png", "test/003d61042.png")
+    files.text("sample_submission.csv", "file,species", "0021e90e4.png,Sugar beets", "003d61042.png,Sugar beets")
+
+
+@dataset(
+    f"{KAGGLE}/c/state-farm-distracted-driver-detection/data",
+    ".",
+    classes("c0 c1 c9", train=4),
+    classes("c0 c1 c9", none=4),
+)
+def state_farm(files: Files) -> None:
+    rows = []
+    for k, name in enumerate(("c0", "c1", "c9")):
+        for i in range(4):
+            files.images(f"imgs/train/{name}/img_{44733 + 10 * k + i}.jpg")
+            rows.append(f"p{(2, 12, 14, 15)[i]:03},{name},img_{44733 + 10 * k + i}.jpg")
+    files.numbered("imgs/test/img_{}.jpg", range(1, 5))
+    files.text("driver_imgs_list.csv", "subject,classname,img", *rows)
+    header = ",".join(("img", *(f"c{i}" for i in range(10))))
+    files.text("sample_submission.csv", header, *(f"img_{i}.jpg{',0.1' * 10}" for i in range(1, 5)))

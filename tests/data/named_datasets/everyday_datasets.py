@@ -246,3 +246,32 @@ def quoted_table_with_index(files: Files) -> None:
     files.images(*(f"images/{name}" for name, _ in _names()))
     rows = (f'{i},"images/{n}","{k}","{k}, seen"' for i, (n, k) in enumerate(_names()))
     files.text("labels.csv", '"","Image Name","Ground Truth","Comment"', *rows)
+
+
+@dataset(OWN, ".", THREE)
+def numbers_without_leading_zeros(files: Files) -> None:
+    files.numbered("images/{:05}.png", range(1, 7))
+    files.text("labels.csv", "id,label", *(f"{i},{KINDS[(i - 1) // 3]}" for i in range(1, 7)))
+
+
+@dataset(OWN, ".", THREE)
+def archive_beside_its_files(files: Files) -> None:
+    for kind in KINDS:
+        files.numbered(f"animals/{kind}/{{}}.png", range(3))
+    files.pack("animals.zip", "animals")
+    for kind in KINDS:
+        files.numbered(f"animals/{kind}/{{}}.png", range(3))
+
+
+@dataset(OWN, ".", THREE)
+def class_in_a_list_of_each_class(files: Files) -> None:
+    files.images(*(f"images/{name}" for name, _ in _names()))
+    for kind in KINDS:
+        files.text(f"{kind}.txt", *(n for n, k in _names() if k == kind))
+
+
+@dataset(OWN, ".", classes(KINDS, train=3))
+def images_to_predict_beside_train(files: Files) -> None:
+    for kind in KINDS:
+        files.numbered(f"train/{kind}/{{}}.png", range(3))
+    files.numbered("to_predict/{}.png", range(4))

@@ -17,7 +17,7 @@ def plantvillage(files: Files) -> None:
             files.images(f"raw/segmented/{leaf}/{stem}_final_masked.jpg")
 
 
-@dataset(f"{KAGGLE}/c/plant-pathology-2021-fgvc8/data", "plant-pathology", refused=("scab frog_eye_leaf_spot",))
+@dataset(f"{KAGGLE}/c/plant-pathology-2021-fgvc8/data", "plant-pathology", refused=("`labels`", "train.csv"))
 def plant_pathology_2021(files: Files) -> None:
     labels = ("scab", "healthy", "scab frog_eye_leaf_spot", "rust", "complex", "rust complex", "healthy", "scab")
     names = [f"{800113 + i:06x}f29ae.jpg" for i in range(len(labels))]
@@ -66,7 +66,7 @@ def isic2018(files: Files) -> None:
     )
 
 
-@dataset(f"{KAGGLE}/datasets/nih-chest-xrays/data", "nih", refused=("Cardiomegaly|Emphysema",))
+@dataset(f"{KAGGLE}/datasets/nih-chest-xrays/data", "nih", refused=("`Finding Labels`", "Data_Entry_2017.csv"))
 def nih_chest_xray(files: Files) -> None:
     found = ("Cardiomegaly", "Cardiomegaly|Emphysema", "No Finding", "Effusion", "Effusion|Mass|Nodule", "No Finding")
     names = [f"{i // 2 + 1:08}_{i % 2:03}.png" for i in range(len(found))]
@@ -149,3 +149,16 @@ def aptos2019(files: Files) -> None:
     files.text("aptos2019/train.csv", "id_code,diagnosis", *(f"{name},{i % 5}" for i, name in enumerate(ids[:10])))
     files.text("aptos2019/test.csv", "id_code", *ids[10:])
     files.text("aptos2019/sample_submission.csv", "id_code,diagnosis", *(f"{name},0" for name in ids[10:]))
+
+
+CELLS = ("EOSINOPHIL", "LYMPHOCYTE", "MONOCYTE", "NEUTROPHIL")
+
+
+@dataset(f"{KAGGLE}/datasets/paultimothymooney/blood-cells", "dataset2-master", classes(CELLS, train=3, test=3))
+def blood_cells(files: Files) -> None:
+    root = "dataset2-master/dataset2-master"
+    for name in CELLS:
+        files.numbered(f"{root}/images/TRAIN/{name}/_0_{{}}.jpeg", range(1169, 1172))
+        files.numbered(f"{root}/images/TEST/{name}/_0_{{}}.jpeg", range(187, 189))
+        files.numbered(f"{root}/images/TEST_SIMPLE/{name}/_0_{{}}.jpeg", range(5239, 5240))
+    files.text(f"{root}/labels.csv", ",Image,Category,", *(f"{i},{i},{CELLS[i % 4]}," for i in range(8)))

@@ -456,3 +456,99 @@ def sun397(files: Files) -> None:
         )
     files.text("SUN397/Partitions/ClassName.txt", *(f"/{scene}" for scene in SCENES))
     files.text("SUN397/README.txt", "Scenes")
+
+
+ROOMS = classes("airport_inside bakery", train=3, test=1)
+
+
+@dataset("https://web.mit.edu/torralba/www/indoor.html", "indoor", ROOMS)
+def indoor67(files: Files) -> None:
+    for name in ("airport_inside", "bakery"):
+        files.numbered(f"indoor/Images/{name}/{name}_{{:04}}.jpg", range(1, 5))
+    lists = {"Train": (1, 2, 3), "Test": (4,)}
+    for split, numbers in lists.items():
+        names = [f"{name}/{name}_{i:04}.jpg" for name in ("airport_inside", "bakery") for i in numbers]
+        files.text(f"indoor/{split}Images.txt", *names)
+
+
+DOGS = ("n02085620-Chihuahua", "n02085782-Japanese_spaniel")
+
+
+@dataset(
+    "http://vision.stanford.edu/aditya86/ImageNetDogs/",
+    "dogs",
+    classes(DOGS, train=3, test=1),
+    classes(DOGS, none=4),
+    options=("--task", "classify"),
+)
+def stanford_dogs(files: Files) -> None:
+    lists: dict[str, list[str]] = {"train": [], "test": []}
+    for dog in DOGS:
+        for i in range(4):
+            stem = f"{dog}/{dog[:9]}_{199 + i}"
+            files.images(f"dogs/Images/{stem}.jpg")
+            files.text(f"dogs/Annotation/{stem}", _voc(f"{stem.split('/')[1]}", dog[10:]))
+            lists["test" if i == 3 else "train"].append(stem)
+    for split, stems in lists.items():
+        files.matlab(
+            f"dogs/{split}_list.mat",
+            file_list=[f"{stem}.jpg" for stem in stems],
+            annotation_list=stems,
+            labels=np.array([DOGS.index(stem.split("/")[0]) + 1 for stem in stems]),
+        )
+    files.matlab("dogs/file_list.mat", file_list=[f"{stem}.jpg" for stems in lists.values() for stem in stems])
+
+
+PLANES = {"variant": ("707-320", "737-200", "A310"), "family": ("Boeing 707", "Boeing 737", "A310")}
+
+
+@dataset(
+    f"{TORCHVISION}/fgvc_aircraft.py",
+    "fgvc-aircraft-2013b",
+    *(classes(names, train=2, val=1, test=1) for names in PLANES.values()),
+    *(classes(names, train=3, test=1) for names in PLANES.values()),
+    {"Boeing": {"train": 4, "val": 2, "test": 2}, "Airbus": {"train": 2, "val": 1, "test": 1}},
+)
+def fgvc_aircraft(files: Files) -> None:
+    data = "fgvc-aircraft-2013b/data"
+    numbers = {
+        "train": [1025794 + i for i in range(6)],
+        "val": [1340192 + i for i in range(3)],
+        "test": [2060000 + i for i in range(3)],
+    }
+    numbers["trainval"] = numbers["train"] + numbers["val"]
+    labels = {**PLANES, "manufacturer": ("Boeing", "Boeing", "Airbus")}
+    files.numbered(f"{data}/images/{{:07}}.jpg", numbers["trainval"] + numbers["test"])
+    for split, ids in numbers.items():
+        files.text(f"{data}/images_{split}.txt", *map(str, ids))
+        for kind, names in labels.items():
+            files.text(f"{data}/images_{kind}_{split}.txt", *(f"{n} {names[i % 3]}" for i, n in enumerate(ids)))
+    files.text(f"{data}/images_box.txt", *(f"{n} 1 1 7 7" for n in numbers["trainval"] + numbers["test"]))
+    for kind, plural in (("variant", "variants"), ("family", "families"), ("manufacturer", "manufacturers")):
+        files.text(f"{data}/{plural}.txt", *dict.fromkeys(labels[kind]))
+    files.text("fgvc-aircraft-2013b/README.md", "Aircraft")
+
+
+@dataset(
+    "https://www.kaggle.com/datasets/moltean/fruits",
+    "fruits-360",
+    {name: {"train": 3, "test": 2} for name in ("Apple Braeburn", "Apple Crimson Snow", "Apple Golden 1")},
+)
+def fruits360(files: Files) -> None:
+    for name in ("Apple Braeburn", "Apple Crimson Snow", "Apple Golden 1"):
+        files.numbered(f"fruits-360/Training/{name}/{{}}_100.jpg", range(3))
+        files.numbered(f"fruits-360/Test/{name}/{{}}_100.jpg", range(31, 33))
+    files.images("fruits-360/test-multiple_fruits/apple_apricot.jpg", "fruits-360/test-multiple_fruits/cherries1.jpg")
+    files.text("fruits-360/LICENSE", "CC BY-SA 4.0")
+    files.text("fruits-360/readme.md", "Fruits")
+    files.binary("fruits-360/papers/fruits.pdf")
+
+
+@dataset("https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html", "celeba", refused=("Bald", "Smiling"))
+def celeba(files: Files) -> None:
+    names = [f"{i:06}.jpg" for i in range(1, 9)]
+    files.images(*(f"celeba/img_align_celeba/{name}" for name in names))
+    rows = (f"{n}  {'1' if i % 2 else '-1'} {'1' if i % 3 else '-1'} -1" for i, n in enumerate(names))
+    files.text("celeba/list_attr_celeba.txt", "8", "Bald Smiling Young ", *rows)
+    files.text("celeba/list_eval_partition.txt", *(f"{n} {i // 3}" for i, n in enumerate(names)))
+    files.text("celeba/identity_CelebA.txt", *(f"{n} {2880 + i // 2}" for i, n in enumerate(names)))
