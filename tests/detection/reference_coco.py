@@ -50,9 +50,6 @@ def reference(
 
     The numbers exist only for 100 detections per class and image.
     """
-    from pycocotools.coco import COCO
-    from pycocotools.cocoeval import COCOeval
-
     images = [{"id": i + 1, "width": 1000, "height": 1000} for i in range(len(truth))]
     annotations, results = [], []
     for i, boxes in enumerate(truth, start=1):
@@ -77,10 +74,21 @@ def reference(
             strict=True,
         ):
             results.append({"image_id": i, "category_id": k + 1, "bbox": [x0, y0, x1 - x0, y1 - y0], "score": score})
+    categories = [{"id": k + 1, "name": str(k)} for k in range(num_classes)]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    return evaluate_coco(content, results, max_detections)
+
+
+def evaluate_coco(
+    content: dict[str, object], results: list[dict[str, object]], max_detections: int = 100
+) -> dict[str, object]:
+    """Return the tables and numbers of pycocotools for the content of a COCO file; see `reference`."""
+    from pycocotools.coco import COCO
+    from pycocotools.cocoeval import COCOeval
+
     with contextlib.redirect_stdout(io.StringIO()):
         coco = COCO()
-        categories = [{"id": k + 1, "name": str(k)} for k in range(num_classes)]
-        coco.dataset = {"images": images, "annotations": annotations, "categories": categories}
+        coco.dataset = content
         coco.createIndex()
         evaluation = COCOeval(coco, coco.loadRes(results), "bbox")
         evaluation.params.maxDets = [1, 10, max_detections]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from torchvision.ops import batched_nms
+from torchvision.ops import batched_nms, nms
 
 from headstart.detection.decoding import (
     DecodingSettings,
@@ -115,6 +115,22 @@ def test_nms_is_per_class() -> None:
     boxes = np.array([[0, 0, 10, 10], [0, 0, 10, 10], [1, 1, 10, 10]], dtype=np.float32)
     assert suppress(boxes, np.array([0, 1, 0]), 0.5, 10).tolist() == [0, 1]
     assert suppress(boxes[:0], np.zeros(0, dtype=np.int64), 0.5, 10).tolist() == []
+
+
+def test_class_agnostic_nms_compares_classes() -> None:
+    logits, boxes = some(4)
+    frame = plain_frame((64, 64), SPEC)
+    rules = DecodingSettings(min_score=0.05, nms_iou=0.5, is_class_agnostic=True)
+    agnostic = decode(logits, boxes, rules, frame, (64, 64))
+    overlap = iou_matrix(agnostic.xyxy, agnostic.xyxy) - np.eye(len(agnostic))
+    assert overlap.max() <= 0.5 + 1e-6
+    assert len(agnostic) < len(decode(logits, boxes, DecodingSettings(min_score=0.05, nms_iou=0.5), frame, (64, 64)))
+    scores = torch.sigmoid(torch.from_numpy(logits.astype(np.float64)))
+    place, kind = (scores > 0.05).nonzero(as_tuple=True)
+    clipped = torch.from_numpy(boxes)[place].clamp(0, 64).double()
+    is_real = (clipped[:, 2:] > clipped[:, :2]).all(1)
+    keep = nms(clipped[is_real], scores[place, kind][is_real], 0.5)
+    np.testing.assert_allclose(agnostic.xyxy, clipped[is_real][keep].numpy(), atol=1e-3)
 
 
 def test_iou_matrix() -> None:

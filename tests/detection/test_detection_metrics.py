@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from reference_coco import random_images, reference
+from PIL import Image
+from reference_coco import evaluate_coco, random_images, reference
 
+from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.matching import AREAS, match_all
 from headstart.detection.metrics import (
@@ -45,6 +49,40 @@ def test_metrics_match_reference(seed: int, ties: bool) -> None:
         assert entry.ap50_95.value == pytest.approx(table[:, :, k, 0, -1].mean(), abs=1e-9)
         assert entry.precision is not None
         np.testing.assert_allclose(entry.precision, table[0, :, k, 0, -1], atol=1e-9)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_coco_file_with_crowds_and_ignore_flags_matches_reference(tmp_path: Path, seed: int) -> None:
+    truth, detections = random_images(seed, crowds=True)
+    ids, category_of = (70, 3, 25), {70: "a", 3: "b", 25: "c"}
+    images, annotations, results = [], [], []
+    rng = np.random.default_rng(seed)
+    for i, (boxes, found) in enumerate(zip(truth, detections, strict=True)):
+        name, image_id = f"{i:02d}.png", 900 - i
+        Image.new("L", (640, 640), 5 * i).save(tmp_path / name)
+        images.append({"id": image_id, "file_name": name, "width": 640, "height": 640})
+        for xyxy, k, crowd in zip(boxes.xyxy.tolist(), boxes.class_ids.tolist(), boxes.is_crowd.tolist(), strict=True):
+            x0, y0, x1, y1 = xyxy
+            bbox = [x0, y0, x1 - x0, y1 - y0]
+            flags = {"iscrowd": int(crowd), "ignore": int(rng.random() < 0.2)}  # the reference reads `iscrowd` only
+            base = {"id": len(annotations) + 1, "image_id": image_id, "category_id": ids[k], "bbox": bbox}
+            annotations.append({**base, "area": bbox[2] * bbox[3], **flags})
+        for xyxy, k, score in zip(found.xyxy.tolist(), found.class_ids.tolist(), found.scores.tolist(), strict=True):
+            x0, y0, x1, y1 = xyxy
+            bbox = [x0, y0, x1 - x0, y1 - y0]
+            results.append({"image_id": image_id, "category_id": ids[k], "bbox": bbox, "score": score})
+    categories = [{"id": k, "name": category_of[k]} for k in ids]
+    content = {"images": images, "annotations": annotations, "categories": categories}
+    (tmp_path / "boxes.json").write_text(json.dumps(content), encoding="utf-8")
+    samples = read_boxes(tmp_path)
+    assert sum(int(b.is_crowd.sum()) for b in samples.boxes) == sum(a["iscrowd"] for a in annotations) > 0
+    to_own = np.array([samples.class_names.index(category_of[k]) for k in ids])
+    of_name = {f"{i:02d}.png": replace(d, class_ids=to_own[d.class_ids]) for i, d in enumerate(detections)}
+    ordered = [of_name[name] for name in samples.names]
+    ours = evaluate_detections(samples.boxes, ordered, samples.class_names, draws=0, setup=USER_TEST_SPLIT)
+    stats = np.asarray(evaluate_coco(content, results)["stats"])
+    assert [ours.map50_95.value, ours.map50.value, ours.map75.value] == pytest.approx(stats[:3], abs=1e-9)
+    assert ours.recall == pytest.approx(stats[8], abs=1e-9)
 
 
 @pytest.mark.parametrize("max_detections", [100, 130, 1000])

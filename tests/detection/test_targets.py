@@ -76,6 +76,13 @@ def test_empty_images_and_ignored_points() -> None:
     assert float(loss) > 0
 
 
+def test_ignored_box_between_points_ignores_the_nearest() -> None:
+    logits, boxes = outputs(reach=2.0)
+    targets = assign(logits, boxes, POINTS, [truth(ignored=[(5.2, 5.2, 6.4, 6.4)])])
+    assert targets.is_ignored.sum() == 1
+    assert not targets.is_positive.any()
+
+
 def test_ignored_points_have_no_gradient() -> None:
     logits, boxes = outputs()
     logits = logits.clone().requires_grad_()

@@ -64,6 +64,8 @@ def test_decoding_settings_round_trip() -> None:
         {"num_kept": 10**9},
         {"offset": float("nan")},
         {"slope": "1"},
+        {"is_class_agnostic": 1},
+        {"nms_iou": True},
     ],
 )
 def test_invalid_decoding_settings_raise(change: dict[str, Any]) -> None:

@@ -86,6 +86,9 @@ EXAMPLES: dict[FindingKind, Evidence] = {
     FindingKind.SCORES_OUT_OF_FOLD: {},
     FindingKind.UNSCORABLE_IMAGES: {"count": 40},
     FindingKind.SHORTCUT: dict(plain(asdict(Shortcut("camera", 0.9, 0.33, "a", 0.6, ("a",), ("a.jpg",))))),
+    FindingKind.SMALL_BOXES: {
+        "tiny_fraction": 0.46, "size": 320, "better_size": 1024, "max_size": 2048, "time_factor": 10.2,
+    },
     FindingKind.SINGLE_CLASS: {"class": "a"},
     FindingKind.UNREADABLE_FILES: {
         "problem": "empty", "count": 1500, "examples": ["a.jpg", "b.jpg"], "detail": "the file is empty",

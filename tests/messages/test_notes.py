@@ -37,7 +37,6 @@ EXAMPLES: dict[NoteKind, Evidence] = {
     NoteKind.PROBE_NOT_WORSE: {"is_probe_better": False, "probe": "a/very/long/path/to/runs/train12/probe"},
     NoteKind.REPORT_NOT_WRITTEN: {"reason": "a long reason " * 9, "run": "a/very/long/path/to/runs/train12"},
     NoteKind.RUN_RESUMABLE: {"run": "runs/train12"},
-    NoteKind.SMALL_BOXES: {"tiny_fraction": 0.46, "size": 320, "better_size": 1024, "time_factor": 10.2},
     NoteKind.SPEED_MEASURED: {"train_from": "stage6", "image_seconds": 0.0101, "view_seconds": 0.0123},
     NoteKind.STOP_REQUESTED: {},
     NoteKind.TRAINING_DIVERGED: {"phase": "fold1", "epoch": 12, "setting": "finetune.head_lr", "lr": 0.00033},

@@ -20,6 +20,7 @@ import headstart
 from headstart.cli.main import main
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.options import ReadOptions
+from headstart.detection.decoding import iou_matrix
 from headstart.errors import SettingError, UsageError
 from headstart.reports.detection_report import summarize_detection, without_box_images
 from headstart.reports.record import DetectorRecord, read_record
@@ -361,6 +362,41 @@ def test_detection_limit_is_reported(capsys: pytest.CaptureFixture[str], run: Pa
     assert decoding["num_kept"] >= 1000
     with pytest.raises(headstart.errors.UsageError):
         headstart.load(run).predict(image, max_detections=0)
+
+
+def test_check_reports_tiny_boxes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, rng = ["image,xmin,ymin,xmax,ymax,label"], np.random.default_rng(0)
+    for i in range(6):
+        Image.fromarray(rng.integers(0, 255, (900, 1200), dtype=np.uint8)).save(tmp_path / f"{i}.png")
+        rows += [f"{i}.png,{20 * j},{100 * i},{20 * j + 12},{100 * i + 12},dot" for j in range(9)]
+    (tmp_path / "boxes.csv").write_text("\n".join(rows), encoding="utf-8")
+    _, out, _ = command(capsys, "check", str(tmp_path), "--json", "-")
+    report = json.loads(out)
+    (finding,) = [f for f in report["findings"] if f["kind"] == "small_boxes"]
+    assert finding["severity"] == "warning"
+    evidence = finding["evidence"]
+    assert (evidence["tiny_fraction"], evidence["size"], evidence["better_size"]) == (1.0, 416, 800)
+    assert report["sizes"]["counts"] == [[54, 0, 0, 0, 0]]
+    checked = headstart.check(tmp_path)
+    assert FindingKind.SMALL_BOXES in {f.kind for f in checked.findings}
+
+
+def test_nms_options_change_the_boxes(capsys: pytest.CaptureFixture[str], run: Path, squares: Path) -> None:
+    image, detector = str(squares / "00.png"), headstart.load(run)
+    every, strict = (detector.predict(image, min_score=0.0, nms_iou=iou)[0] for iou in (1.0, 0.3))
+    assert len(every.detections) > len(strict.detections) > 0
+    agnostic = detector.predict(image, min_score=0.0, nms_iou=0.3, class_agnostic_nms=True)[0].detections
+    overlap = iou_matrix(agnostic.xyxy, agnostic.xyxy) - np.eye(len(agnostic))
+    assert overlap.max(initial=0.0) <= 0.3 + 1e-6
+    options = ("--min-score", "0", "--iou", "0.3", "--class-agnostic-nms")
+    code, out, _ = command(capsys, "predict", str(run), image, *options)
+    assert code == 0
+    assert len(list(csv.DictReader(io.StringIO(out)))) == len(agnostic)
+    with pytest.raises(headstart.errors.UsageError):
+        detector.predict(image, nms_iou=0.0)
+    code, _, err = command(capsys, "predict", str(run), image, "--iou", "1.5")
+    assert code == 2
+    assert "iou" in err
 
 
 def test_min_score_filters_detections(run: Path, squares: Path) -> None:

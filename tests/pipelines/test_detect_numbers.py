@@ -48,7 +48,7 @@ def finished(root: Path, truth: list[Boxes], detections: list[Detections], is_cl
     data: Any = SimpleNamespace(samples=samples, split=SimpleNamespace(groups_of=lambda _: None))
     settings: Any = SimpleNamespace(seed=0, detect=DetectSettings())
     blocks = {"test": HeldOut(np.arange(len(truth)), detections, np.array(is_clean), USER_TEST_SPLIT)}
-    calibration = calibrate(data, blocks)
+    calibration = calibrate(data, blocks, DetectSettings().max_detections)
     scored = score_held_out(data, blocks, calibration, settings)
     write_predictions(root, samples, scored)
     write_detections(root, samples, scored)

@@ -112,9 +112,6 @@ def test_findings_need_evidence() -> None:
     assert "loose_boxes" in findings(report, scores__0__mAP75={"value": 0.1})
     errors = {**report["errors"], "false_negatives": 1, "false_positives": 20, "misclassified": 0}
     assert "mostly_false_positives" in findings(report, errors=errors)
-    sizes = {"names": NAMES, "counts": [[9, 0, 0, 0, 0], [9, 0, 0, 0, 0]], "tiny_fraction": 0.5, "better_size": 640}
-    assert "tiny_boxes" in findings(report, data__after_resizing=sizes)
-    assert "tiny_boxes" not in findings(report, data__after_resizing={**sizes, "tiny_fraction": 0.1})
     finding = finding_to_json(Finding(FindingKind.CLASS_WITHOUT_IMAGES, Severity.WARNING, {"class": "x"}))
     assert "data_finding" in findings(report, data__findings=[finding])
     quiet = {**report["per_class"][1], "AP50": {"value": 0.99}}

@@ -164,6 +164,8 @@ class Detector(_LoadedModel):
         *,
         min_score: float | None = None,
         max_detections: int | None = None,
+        nms_iou: float | None = None,
+        class_agnostic_nms: bool | None = None,
         channel_order: Any = "rgb",
     ) -> DetectedObjects:
         """Detect objects in one or many images: paths, folders, globs, PIL images, (H, W, 3) uint8 arrays.
@@ -173,9 +175,17 @@ class Detector(_LoadedModel):
             min_score: Minimum score in [0, 1]; None: the threshold of each class.
             max_detections: Maximum detections per image; None: the limit of the bundle. Entries that reach it have
                 `is_limited` set.
+            nms_iou: IoU threshold of non-maximum suppression, in (0, 1]; None: that of the bundle.
+            class_agnostic_nms: Whether boxes of different classes suppress each other; None: as the bundle says.
             channel_order: Channel order of arrays: `rgb`, or `bgr` as in OpenCV.
         """
-        decoder = BoxDecoder(self.runtime.bundle, min_score=min_score, max_detections=max_detections)
+        decoder = BoxDecoder(
+            self.runtime.bundle,
+            min_score=min_score,
+            max_detections=max_detections,
+            nms_iou=nms_iou,
+            class_agnostic_nms=class_agnostic_nms,
+        )
         detections = self.runtime.predict(expand_sources(images), decoder, channel_order=channel_order)
         return DetectedObjects(detections, self.class_names)
 

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
     from headstart.events import EventStream
     from headstart.inference.bundle import Bundle
-    from headstart.inference.decoders import ImageDetections
+    from headstart.inference.decoders import BoxDecoder, ImageDetections
     from headstart.inference.inputs import PredictInputs
     from headstart.types.codes import Evidence, Finding
     from headstart.types.records import Prediction
@@ -42,7 +42,20 @@ def _predict(
         None, "--min-score", "--conf", help="Detector: minimum score (default: as trained)."
     ),
     max_detections: int | None = typer.Option(
-        None, "--max-detections", "--max-det", min=1, help="Detector: maximum detections per image (default: 3000)."
+        None,
+        "--max-detections",
+        "--max-det",
+        min=1,
+        help="Detector: maximum per image (default: as trained).",
+    ),
+    iou: float | None = typer.Option(
+        None, "--iou", "--nms-iou", help="Detector: IoU threshold of NMS (default: as trained)."
+    ),
+    class_agnostic_nms: bool | None = typer.Option(
+        None,
+        "--class-agnostic-nms/--class-wise-nms",
+        "--agnostic-nms",
+        help="Detector: NMS across classes, or in each (default: as trained).",
     ),
     top: int = typer.Option(1, "--top", "--topk", min=1, help="Number of classes per image."),
     ood_fpr: str | None = typer.Option(
@@ -80,6 +93,7 @@ def _predict(
     from headstart.cli._shared import end_with_failed, read_fraction, watch
     from headstart.console import open_console
     from headstart.inference.bundle import read_bundle
+    from headstart.inference.decoders import BoxDecoder
     from headstart.inference.inputs import expand_inputs
     from headstart.inference.runtime import Runtime
     from headstart.types.records import Problem
@@ -93,22 +107,29 @@ def _predict(
     started = time.monotonic()
     bundle = read_bundle(path)
     of_boxes = {"--to": to, "--draw": draw, "--min-score": min_score, "--max-detections": max_detections}
+    of_boxes |= {"--iou": iou, "--class-agnostic-nms": class_agnostic_nms}
     of_classes = {"--top": None if top == 1 else top, "--ood-fpr": ood_fpr, "--coverage": coverage}
     task: _Boxes | _Classes
     if bundle.task == "detect":
         _refuse(of_classes, "has no effect with a detector")
-        task = _Boxes(bundle, out, to, draw, min_score, max_detections)
+        decoder = BoxDecoder(
+            bundle,
+            min_score=min_score,
+            max_detections=max_detections,
+            nms_iou=iou,
+            class_agnostic_nms=class_agnostic_nms,
+        )
+        task = _Boxes(bundle, decoder, out, to, draw)
     else:
         _refuse(of_boxes, "needs a detector; this model is a classifier")
         rates = read_fraction("--ood-fpr", ood_fpr), read_fraction("--coverage", coverage)
         task = _Classes(bundle, out, top, *rates, events)
-    decoder: Any = task.decoder
     runtime = Runtime(bundle, num_threads)
     inputs = expand_inputs(paths, allow_external_paths=allow_external_paths)
     events.report(*inputs.notes)
     failed: list[Problem] = []
     results: Any = watch(
-        runtime.predict(inputs, decoder),
+        runtime.predict(inputs, task.decoder),
         len(inputs),
         failed,
         events,
@@ -168,23 +189,13 @@ class _Classes:
 class _Boxes:
     """Rows or annotation files of a detector, and drawn images."""
 
-    def __init__(
-        self,
-        bundle: Bundle,
-        out: str | None,
-        to: str | None,
-        draw: str | None,
-        min_score: float | None,
-        max_detections: int | None,
-    ) -> None:
-        from headstart.inference.decoders import BoxDecoder
+    def __init__(self, bundle: Bundle, decoder: BoxDecoder, out: str | None, to: str | None, draw: str | None) -> None:
         from headstart.inference.writers import check_box_output, check_new_folder
 
-        self.bundle, self.out, self.draw = bundle, out, draw
+        self.bundle, self.decoder, self.out, self.draw = bundle, decoder, out, draw
         self.to = check_box_output(out, to)
         if draw is not None:
             check_new_folder(draw, "--draw")
-        self.decoder = BoxDecoder(bundle, min_score=min_score, max_detections=max_detections)
         self.totals = {"num_boxes": 0}
         self.limited: list[str] = []
 

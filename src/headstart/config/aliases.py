@@ -77,6 +77,9 @@ ALIASES = {
     "refit_head": "finetune.refit_head",
     "monitor": "finetune.monitor",
     "box_format": "detect.box_format",
+    "iou": "detect.nms_iou",
+    "agnostic_nms": "detect.class_agnostic_nms",
+    "class_agnostic_nms": "detect.class_agnostic_nms",
     "max_det": "detect.max_detections",
     "max_detections": "detect.max_detections",
 }

@@ -40,4 +40,5 @@ class DetectSettings(BaseModel):
         "before it as fractions of the image size; default: as stated by the files.",
     )
     nms_iou: float = Field(0.6, gt=0, le=1, description="IoU threshold of non-maximum suppression.")
+    class_agnostic_nms: bool = Field(False, description="Non-maximum suppression across classes: one box per place.")
     max_detections: int = Field(MAX_DETECTIONS, ge=1, le=100_000, description="Maximum detections per image.")

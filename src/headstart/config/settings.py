@@ -26,7 +26,7 @@ from headstart.messages.settings import expected_value
 from headstart.types.records import Decision
 from headstart.utils.devices import parse_device
 from headstart.utils.fractions import parse_fraction
-from headstart.utils.limits import MAX_PIXELS
+from headstart.utils.limits import MAX_IMAGE_SIZE, MAX_PIXELS
 from headstart.utils.serialization import plain
 
 __all__ = [
@@ -160,7 +160,7 @@ class TrainSettings(_Settings):
     )
     backbone: str = Field("efficientnet_lite0", description="Pretrained backbone; see `headstart models`.")
     weights: str | None = Field(None, description="Weights tag or file; default: that of the backbone.")
-    image_size: int | None = Field(None, ge=32, le=2048, description="Input image size in pixels.")
+    image_size: int | None = Field(None, ge=32, le=MAX_IMAGE_SIZE, description="Input image size in pixels.")
     resize_mode: Literal["crop", "cover", "squash", "pad", "auto"] = Field(
         "crop", description="Resize mode: crop, cover, squash, pad or auto."
     )

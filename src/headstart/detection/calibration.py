@@ -11,41 +11,25 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.boxes.records import Boxes, Detections
-from headstart.detection.decoding import iou_matrix
+from headstart.detection.matching import ClassMatches
 
-__all__ = ["fit_calibration", "is_correct", "recalibrate"]
+__all__ = ["fit_calibration", "recalibrate"]
 
 _MIN_COUNT = 10  # minimum number of correct and of wrong detections
 _RIDGE = 1.0  # regularization of the slope towards 1, in detections
 _STEPS = 50
 
 
-def is_correct(ground_truth: Boxes, detections: Detections, iou: float = 0.5) -> NDArray[np.bool_]:
-    """Return (M,) whether each detection is the first match of a box of its class."""
-    correct = np.zeros(len(detections), dtype=bool)
-    used = ground_truth.is_crowd.copy()
-    overlap = iou_matrix(detections.xyxy, ground_truth.xyxy)
-    for i, kind in enumerate(detections.class_ids):
-        open_boxes = np.where(~used & (ground_truth.class_ids == kind), overlap[i], -1.0)
-        if len(open_boxes) and open_boxes.max() >= iou:
-            correct[i] = True
-            used[int(open_boxes.argmax())] = True
-    return correct
-
-
-def fit_calibration(ground_truth: Sequence[Boxes], detections: Sequence[Detections]) -> tuple[float, float]:
+def fit_calibration(matches: Sequence[ClassMatches]) -> tuple[float, float]:
     """Fit slope and offset on the logit of the score; (1, 0) with too few detections.
 
     Args:
-        ground_truth: Ground-truth boxes of each image.
-        detections: Detections of each image with raw scores, highest first.
+        matches: Matches of each class with raw scores. Detections of crowds are neither correct nor wrong.
     """
-    if not detections:
-        return 1.0, 0.0
-    scores = np.concatenate([d.scores for d in detections]).astype(np.float64)
-    pairs = zip(ground_truth, detections, strict=True)
-    correct = np.concatenate([is_correct(boxes, predicted) for boxes, predicted in pairs]).astype(np.float64)
+    counted = [~m.is_ignored[0, 0] for m in matches]
+    scores = np.concatenate([np.zeros(0), *(m.scores[c] for m, c in zip(matches, counted, strict=True))])
+    hits = [m.is_hit[0, 0, c] for m, c in zip(matches, counted, strict=True)]
+    correct = np.concatenate([np.zeros(0), *hits])
     if min(correct.sum(), (1.0 - correct).sum()) < _MIN_COUNT:
         return 1.0, 0.0
     x = _logit(scores)
@@ -64,10 +48,9 @@ def fit_calibration(ground_truth: Sequence[Boxes], detections: Sequence[Detectio
     return slope, offset
 
 
-def recalibrate(detections: Detections, slope: float, offset: float) -> Detections:
-    """Return the detections with calibrated scores."""
-    scores = _sigmoid(slope * _logit(detections.scores.astype(np.float64)) + offset)
-    return Detections(detections.xyxy, scores.astype(np.float32), detections.class_ids)
+def recalibrate(scores: NDArray[np.floating], slope: float, offset: float) -> NDArray[np.float32]:
+    """Return (M,) calibrated scores of (M,) raw ones."""
+    return _sigmoid(slope * _logit(scores.astype(np.float64)) + offset).astype(np.float32)
 
 
 def _sigmoid(x: NDArray[np.float64]) -> NDArray[np.float64]:

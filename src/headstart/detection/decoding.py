@@ -49,7 +49,8 @@ class DecodingSettings:
 
     Attributes:
         min_score: Score threshold, in [0, 1].
-        nms_iou: IoU threshold of NMS, per class.
+        nms_iou: IoU threshold of NMS.
+        is_class_agnostic: Whether NMS compares boxes of different classes too.
         num_candidates: Maximum number of NMS candidates per image.
         num_kept: Maximum number of detections per image.
         slope, offset: The calibrated score is `sigmoid(slope * logit + offset)`.
@@ -57,6 +58,7 @@ class DecodingSettings:
 
     min_score: float = 0.01
     nms_iou: float = 0.6
+    is_class_agnostic: bool = False
     num_candidates: int = candidates_for(MAX_DETECTIONS)
     num_kept: int = MAX_DETECTIONS
     slope: float = 1.0
@@ -113,7 +115,8 @@ def decode_with_limit(
     xyxy = np.clip(frame.to_image(boxes[point]), 0.0, np.array([width, height, width, height], dtype=np.float32))
     is_valid = (xyxy[:, 2] > xyxy[:, 0]) & (xyxy[:, 3] > xyxy[:, 1])
     xyxy, scores, kind = xyxy[is_valid], scores[is_valid], kind[is_valid]
-    keep = suppress(xyxy, kind, decoding.nms_iou, decoding.num_kept + 1)
+    rivals = np.zeros_like(kind) if decoding.is_class_agnostic else kind
+    keep = suppress(xyxy, rivals, decoding.nms_iou, decoding.num_kept + 1)
     is_limited |= len(keep) > decoding.num_kept
     keep = keep[: decoding.num_kept]
     return Detections(xyxy[keep], scores[keep].astype(np.float32), kind[keep].astype(np.int64)), is_limited

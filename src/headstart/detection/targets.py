@@ -75,15 +75,11 @@ def assign(
     is_ignored = torch.zeros((num_images, num_points), dtype=torch.bool)
     for b, one in enumerate(ground_truth):
         if len(one.ignored):
-            is_ignored[b] = _inside(points, torch.from_numpy(one.ignored)).any(0)
+            is_ignored[b] = _covered(points, torch.from_numpy(one.ignored)).any(0)
         if not len(one.xyxy):
             continue
         own, ids = torch.from_numpy(one.xyxy), torch.from_numpy(one.class_ids)  # (G, 4), (G,)
-        inside = _inside(points, own)  # (G, P)
-        has_no_point = ~inside.any(1)
-        if has_no_point.any():  # smaller than the grid: use the nearest anchor point
-            middle = (own[has_no_point, :2] + own[has_no_point, 2:]) / 2
-            inside[has_no_point.nonzero()[:, 0], torch.cdist(middle, points).argmin(1)] = True
+        inside = _covered(points, own)  # (G, P)
         overlap = paired_iou(own[:, None], boxes[b][None])  # (G, P)
         metric = logits[b].sigmoid().T[ids].pow(alpha) * overlap.pow(beta)  # (G, P)
         metric = torch.where(inside, metric, -1.0)
@@ -124,7 +120,12 @@ def detection_loss(
     return for_class + box_weight * for_box, for_class.detach(), for_box.detach()
 
 
-def _inside(points: Any, boxes: Any) -> Any:
-    """Return (M, P) whether points lie inside boxes."""
+def _covered(points: Any, boxes: Any) -> Any:
+    """Return (M, P) whether points lie inside boxes; a box smaller than the grid has its nearest point."""
     x, y = points[:, 0], points[:, 1]
-    return (x > boxes[:, :1]) & (x < boxes[:, 2:3]) & (y > boxes[:, 1:2]) & (y < boxes[:, 3:4])
+    inside = (x > boxes[:, :1]) & (x < boxes[:, 2:3]) & (y > boxes[:, 1:2]) & (y < boxes[:, 3:4])
+    has_no_point = ~inside.any(1)
+    if has_no_point.any():
+        middle = (boxes[has_no_point, :2] + boxes[has_no_point, 2:]) / 2
+        inside[has_no_point.nonzero()[:, 0], torch.cdist(middle, points).argmin(1)] = True
+    return inside

@@ -217,8 +217,11 @@ def read_decoding(value: Any) -> DecodingSettings:
     """
     if not isinstance(value, dict) or set(value) != set(DecodingSettings.__dataclass_fields__):
         raise ValueError("unexpected keys in `decoding`")
-    if not all(type(v) in (int, float) and math.isfinite(v) for v in value.values()):
+    numbers = [v for name, v in value.items() if name != "is_class_agnostic"]
+    if not all(type(v) in (int, float) and math.isfinite(v) for v in numbers):
         raise ValueError("a value of `decoding` is not a finite number")
+    if type(value["is_class_agnostic"]) is not bool:
+        raise ValueError("`is_class_agnostic` of `decoding` is not true or false")
     decoding = replace(
         DecodingSettings(**value), num_candidates=int(value["num_candidates"]), num_kept=int(value["num_kept"])
     )

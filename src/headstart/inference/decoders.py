@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Detections
-from headstart.detection.decoding import DecodingSettings, decode_with_limit
+from headstart.detection.decoding import decode_with_limit
 from headstart.detection.image_frames import plain_frame
 from headstart.errors import BundleError, UsageError
 from headstart.evaluation.softmax import softmax
@@ -184,6 +184,8 @@ class BoxDecoder:
         bundle: The detector.
         min_score: Minimum score of detections; None uses the threshold of each class, 0 keeps all candidates.
         max_detections: Maximum number of detections per image; None uses the limit of the bundle.
+        nms_iou: IoU threshold of NMS, in (0, 1]; None uses that of the bundle.
+        class_agnostic_nms: Whether NMS compares boxes of different classes too; None does as the bundle says.
 
     Raises:
         BundleError: The bundle is not a detector.
@@ -196,20 +198,34 @@ class BoxDecoder:
     outputs: tuple[str, ...] = ("logits", "boxes")
     needs_size = True
 
-    def __init__(self, bundle: Bundle, *, min_score: float | None = None, max_detections: int | None = None) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        min_score: float | None = None,
+        max_detections: int | None = None,
+        nms_iou: float | None = None,
+        class_agnostic_nms: bool | None = None,
+    ) -> None:
         _check_task(bundle, "detect", "a detector")
         if min_score is not None and not 0.0 <= min_score <= 1.0:
             raise UsageError(f"min_score must be between 0 and 1, got {min_score:g}.")
         if max_detections is not None and not 1 <= max_detections <= MAX_BUNDLE_DETECTIONS:
             raise UsageError(f"max_detections must be between 1 and {MAX_BUNDLE_DETECTIONS:,}, got {max_detections:,}.")
-        stored: DecodingSettings = bundle.decoding
+        if nms_iou is not None and not 0.0 < nms_iou <= 1.0:
+            raise UsageError(f"nms_iou must be above 0 and at most 1, got {nms_iou:g}.")
         limits = bundle.class_thresholds
         self._limits = limits if min_score is None else np.full(len(limits), min_score, dtype=np.float32)
         self._spec = bundle.spec
-        decoding = stored if max_detections is None else stored.limited(max_detections)
+        decoding = bundle.decoding if max_detections is None else bundle.decoding.limited(max_detections)
         # NMS processes boxes by descending score, so boxes below all thresholds do not affect those above.
         floor = max(decoding.min_score, (1.0 - 1e-4) * min(float(self._limits.min()), _ALMOST_ONE))
-        self.settings = replace(decoding, min_score=floor)
+        self.settings = replace(
+            decoding,
+            min_score=floor,
+            nms_iou=decoding.nms_iou if nms_iou is None else nms_iou,
+            is_class_agnostic=decoding.is_class_agnostic if class_agnostic_nms is None else class_agnostic_nms,
+        )
 
     def decode(self, name: str, row: OutputRow, size_hw: tuple[int, int]) -> ImageDetections:
         """See `Decoder`."""

@@ -79,13 +79,6 @@ def _loose(e: E) -> str:
     )
 
 
-def _tiny(e: E) -> str:
-    return (
-        f"{percent(e['fraction'], 0)} of the boxes have a side under 8 pixels at the input size; --image-size "
-        f"{e['better_size']} is recommended."
-    )
-
-
 def _data(e: E) -> str:
     text = finding_message(Finding(FindingKind(e["kind"]), Severity(e["severity"]), e["evidence"]))
     return f"{text[:1].upper()}{text[1:]}."
@@ -111,7 +104,6 @@ DETECTION_TEXTS: Mapping[ReportKind, tuple[Callable[[E], str], Callable[[E], str
         _errors("The confusion matrix shows which classes; more images of both help."),
     ),
     ReportKind.NOTHING_FOUND: (_title("No problems found"), lambda _: "No check of the scores reports a problem."),
-    ReportKind.TINY_BOXES: (_title("Many boxes are too small"), _tiny),
     ReportKind.WEAK_CLASS: (lambda e: f"{e['class']} has a low AP50", _weak),
     ReportKind.WIDE_INTERVAL: (_title("The score is uncertain"), _wide),
 }

@@ -155,6 +155,13 @@ def _pages_not_used(e: Mapping[str, Any]) -> str:
     )
 
 
+def _small_boxes(e: Mapping[str, Any]) -> str:
+    text = f"{percent(e['tiny_fraction'], 0)} of the boxes are under 8 px at {e['size']} px"
+    if e["better_size"] is None:
+        return f"{text}; no --image-size suffices, cut the images into tiles"
+    return f"{text}; use --image-size {e['better_size']} (epochs take {e['time_factor']:.1f}x)"
+
+
 def _count(number: int, unit: str) -> str:
     singular = {"boxes": "box", "images": "image"}[unit]
     return f"{number:,} {singular if number == 1 else unit}"
@@ -181,5 +188,6 @@ _MESSAGES: Mapping[FindingKind, Callable[[Mapping[str, Any]], str]] = {
     FindingKind.GROUPS_IN_QUESTION: _groups_in_question,
     FindingKind.MIXED_PIXEL_TYPES: _mixed_pixel_types,
     FindingKind.PAGES_NOT_USED: _pages_not_used,
+    FindingKind.SMALL_BOXES: _small_boxes,
     FindingKind.SINGLE_CLASS: lambda e: f"all images have the class `{e['class']}`: at least two classes are needed",
 }

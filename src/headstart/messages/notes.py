@@ -104,10 +104,6 @@ _MESSAGES: Mapping[NoteKind, Callable[[Mapping[str, Any]], str]] = {
     NoteKind.RUN_WITHOUT_DATA_PATH: lambda e: "the run has no data path: no images in the report",
     NoteKind.RUN_WITHOUT_PREDICTIONS: lambda e: f"the run has no readable {e['file']}: no single images in the report",
     NoteKind.RUN_WITHOUT_SETTINGS: lambda e: f"the run has no readable {e['file']}: no settings in the report",
-    NoteKind.SMALL_BOXES: lambda e: (
-        f"boxes under 8 px at {e['size']} px: {percent(e['tiny_fraction'], 0)}; --image-size {e['better_size']} helps "
-        f"(epochs take {e['time_factor']:.1f}x)"
-    ),
     NoteKind.SPEED_MEASURED: lambda e: (
         f"training from {e['train_from']}: {1e3 * e['image_seconds']:.1f} ms per image and epoch, "
         f"{1e3 * e['view_seconds']:.1f} ms per view"

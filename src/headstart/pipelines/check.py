@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.config.settings import TrainSettings
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.split import as_samples
 from headstart.data.options import ReadOptions
 from headstart.data.sources import read
 from headstart.data.split import write_split
+from headstart.detection.box_sizes import BoxSizes, choose_spec, measure_sizes
 from headstart.errors import HeadstartError, UsageError
 from headstart.events import CheckFinished, Event, EventStream, FileWritten, FindingMade, Stage
 from headstart.messages.numbers import pluralize
@@ -204,10 +206,11 @@ class ImageCheckResult(DatasetCheck):
 
 @dataclass(frozen=True, repr=False)
 class BoxCheckResult(DatasetCheck):
-    """Images with boxes and their dataset report."""
+    """Images with boxes, their dataset report, and the sizes of training boxes at the default input size."""
 
     samples: DetectionSamples
     dataset_report: BoxReport
+    sizes: BoxSizes
     group_from: str | None = None
 
     @property
@@ -221,7 +224,7 @@ class BoxCheckResult(DatasetCheck):
 
     def to_json(self) -> dict[str, Any]:
         """See `DatasetCheck`."""
-        return box_report_to_json(self.dataset_report)
+        return box_report_to_json(self.dataset_report) | {"sizes": self.sizes.to_json()}
 
     def to_pandas(self) -> Any:
         """Return the annotations that were fixed or dropped, as a DataFrame."""
@@ -283,7 +286,13 @@ def check_boxes(data: str, options: CheckOptions, events: EventStream) -> BoxChe
         progress=events.progress(Stage.SCAN),
         group_from=options.group_from,
     )
-    return BoxCheckResult(samples, report, options.group_from)
+    is_training = np.array([split not in ("val", "test") for split in samples.split], dtype=bool)
+    train = np.flatnonzero(is_training)
+    boxes, sizes_hw = [samples.boxes[i] for i in train], samples.sizes_hw[train]
+    settings = TrainSettings(data=data, backbone=options.backbone, max_pixels=options.max_pixels)
+    sizes = measure_sizes(boxes, sizes_hw, samples.class_names, choose_spec(settings, boxes, sizes_hw)[0])
+    report = replace(report, findings=(*report.findings, *sizes.findings()))
+    return BoxCheckResult(samples, report, sizes, options.group_from)
 
 
 def _save_repaired_split(

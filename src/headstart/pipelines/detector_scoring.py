@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 from headstart.config.settings import TrainSettings
 from headstart.data.boxes.records import Detections
 from headstart.detection.calibration import fit_calibration, recalibrate
+from headstart.detection.matching import match_all
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
+from headstart.detection.operating_points import best_points
 from headstart.evaluation.score_summary import summarize_detections
 from headstart.inference.decoders import BoxDecoder
 from headstart.inference.runtime import Runtime
@@ -42,8 +44,14 @@ def detect_held_out(bundle: Path, data: DetectorData, trained: TrainedDetector, 
     return blocks
 
 
-def calibrate(data: DetectorData, blocks: Mapping[str, HeldOut]) -> Calibration:
-    """Fit slope, offset and thresholds on held-out images; the test split is used last."""
+def calibrate(data: DetectorData, blocks: Mapping[str, HeldOut], max_detections: int) -> Calibration:
+    """Fit slope, offset and thresholds on held-out images; the test split is used last.
+
+    Args:
+        data: The dataset.
+        blocks: Detections in held-out images.
+        max_detections: Maximum number of detections per class and image.
+    """
     class_names = data.samples.class_names
     for name in _leaky_last(blocks, ("val", "cv", "test")):
         block = blocks[name]
@@ -51,10 +59,11 @@ def calibrate(data: DetectorData, blocks: Mapping[str, HeldOut]) -> Calibration:
             continue
         ground_truth = [data.samples.boxes[i] for i in block.samples[block.is_clean]]
         detections = [f for f, clean in zip(block.detections, block.is_clean, strict=True) if clean]
-        slope, offset = fit_calibration(ground_truth, detections)
-        calibrated = [recalibrate(f, slope, offset) for f in detections]
-        points = evaluate_detections(ground_truth, calibrated, class_names, draws=0, setup=block.setup).per_class
-        per_class = {c.name: 0.5 if c.point is None else c.point.threshold for c in points}
+        matches = match_all(ground_truth, detections, len(class_names), max_detections)
+        slope, offset = fit_calibration(matches)
+        points = best_points([replace(m, scores=recalibrate(m.scores, slope, offset).astype(float)) for m in matches])
+        limits = [0.5 if point is None else point.threshold for point in points]
+        per_class = dict(zip(class_names, limits, strict=True))
         return Calibration(slope, offset, {"per_class": per_class, "chosen_on": name, **block.setup.to_json()})
     return Calibration(1.0, 0.0, {"per_class": dict.fromkeys(class_names, 0.5), "chosen_on": None})
 
@@ -82,7 +91,8 @@ def score_held_out(
 
     scored = {}
     for name, block in blocks.items():
-        detections = [recalibrate(f, calibration.slope, calibration.offset) for f in block.detections]
+        slope, offset = calibration.slope, calibration.offset
+        detections = [replace(d, scores=recalibrate(d.scores, slope, offset)) for d in block.detections]
         every = np.ones(len(detections), dtype=bool)
         with_leaks = replace(block.setup, includes_leaks=True)
         including_leaks = None if block.is_clean.all() else evaluate(block, detections, every, with_leaks)

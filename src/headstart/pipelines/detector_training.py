@@ -71,8 +71,9 @@ def train_phases(
     """
     settings, plan = run.resolved.settings, planned.plan
     most = scoring_limit(max(len(boxes) for boxes in data.samples.boxes))
-    decoding = DecodingSettings(nms_iou=settings.detect.nms_iou)
-    decoding = decoding.limited(min(settings.detect.max_detections, most))
+    own = settings.detect
+    decoding = DecodingSettings(nms_iou=own.nms_iou, is_class_agnostic=own.class_agnostic_nms)
+    decoding = decoding.limited(min(own.max_detections, most))
     interrupt_handler = InterruptHandler(run.events)
     phases = _Phases(trainer, planned, decoding, EpochLog(run.folder / "results.csv", run.events), interrupt_handler)
     row_bytes = trainer.backbone.row_bytes(plan.train_from, plan.min_stride) if plan.is_cached else 0
@@ -186,6 +187,7 @@ class _Phases:
             detections = self.trainer.detect(training.net, self.planned.plan, held, self.decoding)
         ground_truth = [self.trainer.samples.boxes[i] for i in held]
         setup = EvaluationSetup(EvaluationProtocol.VALIDATION_SPLIT)
+        names, limit = self.trainer.samples.class_names, self.decoding.num_kept
         return evaluate_detections(
-            ground_truth, detections, self.trainer.samples.class_names, draws=0, setup=setup
+            ground_truth, detections, names, draws=0, setup=setup, max_detections=limit
         ).map50.value

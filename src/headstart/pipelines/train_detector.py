@@ -14,18 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headstart.advice.detector_budget import BudgetImages, BudgetPlanner, PlannedDetector
 from headstart.advice.detector_pace import TimeBudget
 from headstart.backbones.cards import Card, find_card
 from headstart.config.settings import ResolvedConfig, TrainSettings
-from headstart.data.boxes.records import Boxes, DetectionSamples
+from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.split import as_samples
 from headstart.data.image_scan import scan_images
 from headstart.detection.augmentation import check_augment
 from headstart.detection.backbone import DetectorBackbone
-from headstart.detection.box_sizes import BoxSizes, choose_finest, choose_size, measure_sizes
+from headstart.detection.box_sizes import choose_finest, choose_spec, measure_sizes
 from headstart.detection.decoding import DecodingSettings
 from headstart.detection.planning import DetectPlanner
 from headstart.detection.reference import detect_from_pixels
@@ -43,7 +42,6 @@ from headstart.pipelines.detector_outputs import write_detector_files
 from headstart.pipelines.detector_scoring import calibrate, detect_held_out, headline, score_held_out, score_summary
 from headstart.pipelines.detector_state import DetectorData, ScoredBlock, TrainedDetector
 from headstart.preprocessing.augmentation import parse_augment
-from headstart.preprocessing.image_spec import ImageSpec
 from headstart.quality.box_inspection import inspect_box_dataset
 from headstart.quality.box_split import check_training_boxes, read_box_samples, split_box_dataset
 from headstart.quality.dataset_split import note_split
@@ -54,7 +52,7 @@ from headstart.reports.writer import report_run
 from headstart.runs.context import RunContext
 from headstart.runs.folder import own_run_folder
 from headstart.runs.journal import JOURNAL, Journal
-from headstart.types.codes import DecisionReason, Evidence, NoteKind
+from headstart.types.codes import DecisionReason, NoteKind
 from headstart.types.records import Decision, Split
 from headstart.utils.system import Clock, available_cores, file_digest
 
@@ -109,7 +107,7 @@ def train_detector(
         with run.timed("score"):
             _write_bundle(bundle, temporary / "detector.onnx", backbone.card, data, planned, trained)
             held_out = detect_held_out(bundle, data, trained, _num_threads(settings))
-            calibration = calibrate(data, held_out)
+            calibration = calibrate(data, held_out, settings.detect.max_detections)
             scored = score_held_out(data, held_out, calibration, settings)
             decoding = replace(trained.decoding, slope=calibration.slope, offset=calibration.offset)
             decoding = decoding.limited(settings.detect.max_detections)
@@ -164,9 +162,11 @@ def _prepare(run: RunContext, samples: DetectionSamples, manifest: Split | None)
     check_training_boxes(samples, split)
     train = split.where("train")
     boxes, sizes_hw = [samples.boxes[i] for i in train], samples.sizes_hw[train]
-    spec, decisions = _choose_spec(run.resolved, boxes, sizes_hw)
+    spec, decisions = choose_spec(settings, boxes, sizes_hw)
     sizes = measure_sizes(boxes, sizes_hw, samples.class_names, spec)
-    _report_sizes(sizes, events)
+    height, width = spec.size_hw
+    events.note(NoteKind.BOX_SIZES, width=width, height=height, num_boxes=sizes.totals())
+    events.report(*sizes.findings())
     _decide(run, samples, split, [*parts.decisions, *decisions])
     info = [scan.info[i] for i in parts.index]
     return DetectorData(
@@ -175,49 +175,10 @@ def _prepare(run: RunContext, samples: DetectionSamples, manifest: Split | None)
         report=report,
         split=split,
         leaking=parts.leaking,
-        findings=parts.findings,
+        findings=(*parts.findings, *sizes.findings()),
         spec=spec,
         sizes=sizes,
     )
-
-
-def _choose_spec(
-    resolved: ResolvedConfig, boxes: Sequence[Boxes], sizes_hw: NDArray[np.int64]
-) -> tuple[ImageSpec, list[Decision]]:
-    """Return the image spec; an unset size is chosen from the boxes and rounded up to a multiple of 32."""
-    settings = resolved.settings
-    card = find_card(settings.backbone)
-    is_explicit = resolved.is_explicit("resize_mode") and settings.resize_mode in ("squash", "pad")
-    own: dict[str, Any] = {
-        "resize_mode": settings.resize_mode if is_explicit else "squash",
-        "max_pixels": settings.max_pixels,
-        "intensity_range": settings.intensity_range,
-    }
-    decisions = [] if is_explicit else [Decision("resize_mode", "squash", DecisionReason.WHOLE_IMAGE_FOR_BOXES)]
-    if settings.image_size is None:
-        base = card.image_spec(None if card.is_fixed_size else max(card.min_size, 320)).with_(**own)
-        size, sides = choose_size(boxes, sizes_hw, base)
-        decisions.append(Decision("image_size", size, DecisionReason.BOX_SIZES, evidence=sides))
-    else:
-        size = -(-settings.image_size // 32) * 32
-        if size != settings.image_size:
-            evidence: Evidence = {"requested": settings.image_size, "multiple": 32}
-            decisions.append(Decision("image_size", size, DecisionReason.SIZE_ROUNDED_UP, evidence=evidence))
-    return card.image_spec(size).with_(**own), decisions
-
-
-def _report_sizes(sizes: BoxSizes, events: EventStream) -> None:
-    """Emit the box sizes at the input size, and a better input size where many boxes are too small."""
-    height, width = sizes.size_hw
-    events.note(NoteKind.BOX_SIZES, width=width, height=height, num_boxes=sizes.totals())
-    if sizes.better_size is not None:
-        events.warn(
-            NoteKind.SMALL_BOXES,
-            tiny_fraction=sizes.tiny_fraction,
-            size=max(sizes.size_hw),
-            better_size=sizes.better_size,
-            time_factor=sizes.time_factor,
-        )
 
 
 def _decide(run: RunContext, samples: DetectionSamples, split: Split, decisions: Sequence[Decision]) -> None:
@@ -258,7 +219,8 @@ def _fit(
     with closing(trainer):
         with run.timed("prepare"):
             boxes = [data.samples.boxes[i] for i in train]
-            rarest = np.bincount(np.concatenate([b.class_ids for b in boxes]), minlength=backbone.num_classes).min()
+            ids = np.concatenate([b.class_ids[~b.is_crowd] for b in boxes])
+            rarest = np.bincount(ids, minlength=backbone.num_classes).min()
             finest = choose_finest(boxes, data.samples.sizes_hw[train], data.spec)
             planner = DetectPlanner(run.resolved, backbone, len(train), float(rarest), finest)
             if settings.time_budget is None:

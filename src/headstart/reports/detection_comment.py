@@ -25,7 +25,7 @@ _ERRORS = {
 
 def comment_on_detector(report: Mapping[str, Any]) -> list[ReportFinding]:
     """Return the findings of `report.json`."""
-    findings = [*_interval(report), *_weak_classes(report), *_errors(report), *_overlap(report), *_tiny(report)]
+    findings = [*_interval(report), *_weak_classes(report), *_errors(report), *_overlap(report)]
     findings += [
         _problem(ReportKind.DATA_FINDING, **{key: row[key] for key in ("kind", "severity", "evidence")})
         for row in report["data"]["findings"][:5]
@@ -95,11 +95,3 @@ def _overlap(report: Mapping[str, Any]) -> list[ReportFinding]:
     if half is None or strict is None or half < 0.5 or strict > 0.5 * half:
         return []
     return [_problem(ReportKind.LOOSE_BOXES, map50=half, map75=strict)]
-
-
-def _tiny(report: Mapping[str, Any]) -> list[ReportFinding]:
-    sizes = report["data"].get("after_resizing") or {}
-    fraction, better = sizes.get("tiny_fraction") or 0.0, sizes.get("better_size")
-    if fraction <= 0.2 or not better:
-        return []
-    return [_problem(ReportKind.TINY_BOXES, fraction=fraction, better_size=better)]

@@ -186,6 +186,7 @@ class FindingKind(StrEnum):
     SCORES_OF_TRAINING_IMAGES = "scores_of_training_images"
     SHORTCUT = "shortcut"
     SINGLE_CLASS = "single_class"
+    SMALL_BOXES = "small_boxes"
     UNSCORABLE_IMAGES = "unscorable_images"
     UNREADABLE_FILES = "unreadable_files"
 
@@ -211,7 +212,6 @@ class NoteKind(StrEnum):
     RUN_WITHOUT_DATA_PATH = "run_without_data_path"
     RUN_WITHOUT_PREDICTIONS = "run_without_predictions"
     RUN_WITHOUT_SETTINGS = "run_without_settings"
-    SMALL_BOXES = "small_boxes"
     SPEED_MEASURED = "speed_measured"
     STOP_REQUESTED = "stop_requested"
     TRAINING_DIVERGED = "training_diverged"

@@ -50,7 +50,6 @@ class ReportKind(StrEnum):
     MOSTLY_FALSE_NEGATIVES = "mostly_false_negatives"
     MOSTLY_MISCLASSIFIED = "mostly_misclassified"
     NOTHING_FOUND = "nothing_found"
-    TINY_BOXES = "tiny_boxes"
     WEAK_CLASS = "weak_class"
     WIDE_INTERVAL = "wide_interval"
     # reasons for empty sections

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-__all__ = ["MAX_BUNDLE_DETECTIONS", "MAX_DETECTIONS", "MAX_PIXELS"]
+__all__ = ["MAX_BUNDLE_DETECTIONS", "MAX_DETECTIONS", "MAX_IMAGE_SIZE", "MAX_PIXELS"]
+
+MAX_IMAGE_SIZE = 2048
+"""Largest input size of a network, pixels."""
 
 MAX_PIXELS = 178_000_000
 """Larger images are rejected before decoding: Pillow's limit for decompression bombs, rounded down."""
