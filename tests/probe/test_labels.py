@@ -22,7 +22,7 @@ THREE = np.arange(30) % 3
         ((np.arange(4), 4, None, None), InvalidEvaluationError, "every class has 1 image"),
         ((THREE, 3, np.zeros(30), None), InvalidEvaluationError, "in one group"),
         ((THREE, 3, THREE, None), InvalidEvaluationError, "every class is in a single group"),
-        ((THREE, 3, np.zeros(7), None), DataError, "7 groups for 30 images"),
+        ((THREE, 3, np.zeros(7), None), DataError, "7 group ids for 30 images"),
         ((THREE, 3, None, np.array([1.0, 0.0, 1.0])), DataError, "3 positive numbers"),
         ((THREE, 3, None, np.ones(2)), DataError, "3 positive numbers"),
     ],
