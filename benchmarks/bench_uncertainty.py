@@ -115,7 +115,7 @@ def label_errors(figures: Figures, d: Embedded, aim: float) -> None:
         ranked = find_label_errors_or_pairs(softmax(fit.oof_logits), given, limit=2 * len(flipped))
         first = np.array([s.index for s in ranked.items])
         recalls.append(float(np.isin(flipped, first).mean()))
-        called.append(ranked.num_called / len(flipped))
+        called.append(ranked.num_flagged / len(flipped))
         keep = np.setdiff1d(np.arange(len(train)), first)
         cleaned = fit_probe({k: b[keep] for k, b in blocks.items()}, given[keep], num_classes)
         before, after = (

@@ -27,11 +27,11 @@ LOGISTIC: Evidence = {
     "min_per_class": 20,
 }  # fmt: skip
 EPOCHS: Evidence = {
-    "left_seconds": 41.0, "reserved_seconds": 8.0, "image_seconds": 0.012, "epoch_seconds": 12.0,
+    "remaining_seconds": 41.0, "reserved_seconds": 8.0, "image_seconds": 0.012, "epoch_seconds": 12.0,
 }  # fmt: skip
 STEPS: Evidence = {
     "num_images": 90, "num_views": 4, "num_steps": 300, "num_train": 120, "full_steps": 900, "view_seconds": 0.05,
-    "step_seconds": 0.2, "left_seconds": 75.0, "reserved_seconds": 21.0,
+    "step_seconds": 0.2, "remaining_seconds": 75.0, "reserved_seconds": 21.0,
 }  # fmt: skip
 PILOTS: Evidence = {
     "pilots": [
@@ -65,7 +65,7 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.BOX_SIZES: {"smaller_fraction": 0.02, "side_pixels": 31.2, "image_size": 320},
     DecisionReason.BUDGET_SPENT: {"budget_seconds": 20.0, "spent_seconds": 18.0, "reserved_seconds": 8.0},
     DecisionReason.BUDGET_TOO_SHORT_FOR_EPOCH: EPOCHS,
-    DecisionReason.BUDGET_TOO_SHORT_FOR_TRIAL: {"left_seconds": 4.0, "reserved_seconds": 8.0},
+    DecisionReason.BUDGET_TOO_SHORT_FOR_TRIAL: {"remaining_seconds": 4.0, "reserved_seconds": 8.0},
     DecisionReason.CACHE_TOO_SMALL: {"needed_bytes": 360_000_000, "free_bytes": 200_000_000},
     DecisionReason.CALIBRATIONS_COMPARED: {
         "log_loss": {"none": 0.41, "temperature": 0.4, "vector": 0.38}, "num_samples": 2527,
@@ -88,7 +88,7 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     },
     DecisionReason.RESIZE_MODES_NOT_COMPARABLE: {},
     DecisionReason.FLIP_LOWERS_ACCURACY: {"accuracy": 0.91, "accuracy_flipped": 0.6, "standard_error": 0.03},
-    DecisionReason.FOLDS_FIT_BUDGET: {"left_seconds": 41.0, "image_seconds": 0.012, "num_folds": 5},
+    DecisionReason.FOLDS_FIT_BUDGET: {"remaining_seconds": 41.0, "image_seconds": 0.012, "num_folds": 5},
     DecisionReason.GROUPS_REQUESTED: {
         "grouped_by": "column", "name": "patient", "num_groups": 12, "num_without_group": 1,
     },
@@ -114,7 +114,7 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.LOGISTIC_TOO_FEW_IMAGES_PER_FEATURE: LOGISTIC,
     DecisionReason.FLIP_COMPARED: {"log_loss_change": -0.01, "standard_error": 0.002, **LOO},
     DecisionReason.FLIP_IS_TRAINING_VIEW: {},
-    DecisionReason.FLIP_NEEDS_BUDGET: {"left_seconds": None, "needed_seconds": 3.0},
+    DecisionReason.FLIP_NEEDS_BUDGET: {"remaining_seconds": None, "needed_seconds": 3.0},
     DecisionReason.MIXTURE_COMPARED: {"log_loss": {"mixture": 0.02, "ridge": 0.03, "lda": 0.04}, **LOO},
     DecisionReason.NAMES_NUMBERED: {"file": "classes.txt"},
     DecisionReason.NEXT_FREE_FOLDER: {},
@@ -141,7 +141,7 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.THREADS_MEASURED: {"num_threads": 8, "speedup": 0.8},
     DecisionReason.TOO_FEW_TO_COMPARE_BLOCKS: {"num_compared": 0},
     DecisionReason.TRAINING_TOO_SHORT_TO_MEASURE: {"speedup": None},
-    DecisionReason.TRIAL_FITS_BUDGET: {"left_seconds": 200.0, "expected_seconds": 150.0},
+    DecisionReason.TRIAL_FITS_BUDGET: {"remaining_seconds": 200.0, "expected_seconds": 150.0},
     DecisionReason.TUNED_COMPARED_WITH_PROBE: VERDICT,
     DecisionReason.VALUE_RANGE_CONSTANT: RANGE,
     DecisionReason.VALUE_RANGE_OF_BITS: {**RANGE, "includes_held_out": True},

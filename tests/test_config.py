@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from headstart.config.aliases import ALIASES, ANSWERS
+from headstart.config.aliases import ALIASES, UNSUPPORTED
 from headstart.config.settings import TrainSettings, known_names, merge_settings, parse_minutes, resolve
 from headstart.errors import SettingError
 from headstart.types.codes import DecisionReason
@@ -53,7 +53,7 @@ def test_unknown_names_suggest_nearest() -> None:
 
 def test_every_alias_is_a_setting() -> None:
     assert set(ALIASES.values()) <= set(known_names())
-    assert not set(ANSWERS) & (set(ALIASES) | set(known_names()))
+    assert not set(UNSUPPORTED) & (set(ALIASES) | set(known_names()))
 
 
 @pytest.mark.parametrize(

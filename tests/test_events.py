@@ -68,8 +68,8 @@ def test_progress_is_throttled_except_last() -> None:
 def test_progress_states_rate_and_time_left() -> None:
     event = Progress(Stage.FEATURES, 200, 1000, "image", 4.0)
     assert event.rate == pytest.approx(50.0)
-    assert event.seconds_left == pytest.approx(16.0)
-    assert Progress(Stage.FEATURES, 0, 10, "image", 1.0).seconds_left is None
+    assert event.remaining_seconds == pytest.approx(16.0)
+    assert Progress(Stage.FEATURES, 0, 10, "image", 1.0).remaining_seconds is None
 
 
 def test_cancelled_pipeline_stops_at_next_progress() -> None:

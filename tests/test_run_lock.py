@@ -12,8 +12,8 @@ CHILD = """
 import sys
 from pathlib import Path
 from headstart.utils.locks import FolderLock
-claim = FolderLock(Path(sys.argv[1]))
-print(claim.take(), flush=True)
+lock = FolderLock(Path(sys.argv[1]))
+print(lock.acquire(), flush=True)
 sys.stdin.read()
 """
 
@@ -25,15 +25,15 @@ def test_lock_is_held_until_process_ends(tmp_path: Path) -> None:
     with child:
         assert child.stdout is not None
         assert child.stdout.readline() == "True\n"
-        claim = FolderLock(tmp_path)
-        assert claim.is_taken()
-        assert not claim.take()
+        lock = FolderLock(tmp_path)
+        assert lock.is_locked()
+        assert not lock.acquire()
         child.kill()
-    assert not claim.is_taken()
-    assert claim.take()
-    claim.drop()
+    assert not lock.is_locked()
+    assert lock.acquire()
+    lock.release()
 
 
 def test_missing_lock_file_is_free(tmp_path: Path) -> None:
-    assert not FolderLock(tmp_path / "none").is_taken()
-    assert FolderLock(tmp_path / "none").take()  # a missing folder raises later, on saving
+    assert not FolderLock(tmp_path / "none").is_locked()
+    assert FolderLock(tmp_path / "none").acquire()  # a missing folder raises later, on saving

@@ -219,5 +219,5 @@ def event_to_json(event: Event) -> dict[str, Any]:
         value[item.name] = plain(getattr(event, item.name))
     if isinstance(event, Progress):
         value["rate"] = round(event.rate, 3)
-        value["seconds_left"] = None if event.seconds_left is None else round(event.seconds_left, 1)
+        value["remaining_seconds"] = None if event.remaining_seconds is None else round(event.remaining_seconds, 1)
     return value

@@ -18,7 +18,7 @@ PRICES = MeasuredCosts(view_s=0.02, step_s=0.1)
 
 
 def fit(
-    left_s: float,
+    remaining_s: float,
     num_images: int = 160,
     prices: MeasuredCosts = PRICES,
     *,
@@ -28,7 +28,7 @@ def fit(
 ) -> AffordableTraining | None:
     """Fit a training with batches of 8, of which `made` views of every image are cached."""
     return fit_training(
-        left_s,
+        remaining_s,
         prices,
         num_images=num_images,
         batch_size=8,
@@ -47,15 +47,15 @@ def price(
 
 
 @pytest.mark.parametrize("num_images", [40, 131, 296, 427, 677, 1770, 20_000])
-@pytest.mark.parametrize("left_s", [6.0, 20.0, 60.0, 200.0, 400.0])
-def test_fit_uses_time_left(num_images: int, left_s: float) -> None:
+@pytest.mark.parametrize("remaining_s", [6.0, 20.0, 60.0, 200.0, 400.0])
+def test_fit_uses_time_left(num_images: int, remaining_s: float) -> None:
     full_steps = max(800, 20 * num_images // 8)
-    trainings = fit(left_s, num_images, full_steps=full_steps)
+    trainings = fit(remaining_s, num_images, full_steps=full_steps)
     assert trainings is not None
-    assert price(trainings, num_images) <= left_s
+    assert price(trainings, num_images) <= remaining_s
     assert trainings.num_steps >= MIN_STEPS
     if trainings.num_steps < full_steps:
-        assert price(trainings, num_images) >= left_s - 0.2
+        assert price(trainings, num_images) >= remaining_s - 0.2
 
 
 def test_more_time_gives_longer_training() -> None:
@@ -69,8 +69,8 @@ def test_more_time_gives_longer_training() -> None:
 
 
 def test_views_are_used_in_three_epochs() -> None:
-    for left_s in (12.0, 25.0, 50.0, 100.0):
-        trainings = fit(left_s)
+    for remaining_s in (12.0, 25.0, 50.0, 100.0):
+        trainings = fit(remaining_s)
         assert trainings is not None
         assert trainings.num_steps / (160 / 8) >= 3 * trainings.num_views
 

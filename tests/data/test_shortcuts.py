@@ -49,7 +49,7 @@ def test_jpeg_quality_by_class(tmp_path: Path) -> None:
     assert "format" in flagged(shortcuts)
     (shortcut,) = (s for s in shortcuts if s.cue == "format")
     assert shortcut.accuracy > shortcut.chance + 0.2
-    assert shortcut.given_away["left"] > 0.9
+    assert shortcut.revealed_fractions["left"] > 0.9
     assert shortcut.given_class is not None
 
 

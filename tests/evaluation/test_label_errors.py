@@ -24,7 +24,7 @@ def test_planted_flips_rank_first() -> None:
     label_errors = find_label_errors_or_pairs(p, given)
     first = [s.index for s in label_errors.items[: 2 * len(flipped)]]
     assert np.isin(flipped, first).mean() >= 0.95
-    assert 20 <= label_errors.num_called <= 40
+    assert 20 <= label_errors.num_flagged <= 40
     assert [s.error_probability for s in label_errors.items] == sorted(
         (s.error_probability for s in label_errors.items), reverse=True
     )
@@ -34,7 +34,7 @@ def test_planted_flips_rank_first() -> None:
 
 def test_clean_labels_give_few_errors() -> None:
     p, given, _ = draw(flips=0)
-    assert find_label_errors_or_pairs(p, given).num_called <= 6
+    assert find_label_errors_or_pairs(p, given).num_flagged <= 6
 
 
 def test_conflicting_duplicates_rank_first() -> None:
@@ -44,7 +44,7 @@ def test_conflicting_duplicates_rank_first() -> None:
     label_errors = find_label_errors_or_pairs(p, given, duplicate_pairs=np.array([[a, b], same]))
     assert {s.index for s in label_errors.items[:2]} == {a, b}
     assert label_errors.items[0].conflicting_duplicates
-    assert label_errors.num_called >= 2
+    assert label_errors.num_flagged >= 2
     assert {s.suggested for s in label_errors.items[:2]} == {0, 1}
     assert not any(s.conflicting_duplicates for s in label_errors.items[2:])
 
@@ -60,4 +60,4 @@ def test_unscorable_samples_are_not_listed() -> None:
 def test_few_certain_samples() -> None:
     label_errors = find_label_errors_or_pairs(np.eye(3), np.array([0, 1, 2]), limit=2)
     assert len(label_errors.items) == 2
-    assert label_errors.num_called == 0
+    assert label_errors.num_flagged == 0

@@ -31,7 +31,7 @@ EXAMPLES: dict[NoteKind, Evidence] = {
         "num_images": {"train": 2000, "val": 300, "test": 431},
         "num_missing": 9,
     },
-    NoteKind.FINE_TUNING_SKIPPED: {"why": "budget", "left_seconds": 12.3},
+    NoteKind.FINE_TUNING_SKIPPED: {"why": "budget", "remaining_seconds": 12.3},
     NoteKind.RESIZE_MODE_NOT_MEASURED: {"resize_mode": "crop"},
     NoteKind.OVERFITTING: {"phase": "fold1", "epoch": 3, "min_val_loss": 0.21, "last_val_loss": 0.9},
     NoteKind.PROBE_NOT_WORSE: {"is_probe_better": False, "probe": "a/very/long/path/to/runs/train12/probe"},

@@ -153,13 +153,13 @@ def test_resume_state_is_written_atomically(few: Path, tmp_path: Path) -> None:
 def test_locked_run_is_not_resumed(stopped: Path, tmp_path: Path) -> None:
     run = tmp_path / "runs" / "train1"
     shutil.copytree(stopped, run)
-    claim = FolderLock(run)
-    assert claim.take()
+    lock = FolderLock(run)
+    assert lock.acquire()
     with pytest.raises(UsageError, match="another process"):
         resume(run)
     with pytest.raises(UsageError, match="no run in"):
         find_resumable(tmp_path / "runs")
-    claim.drop()
+    lock.release()
     assert find_resumable(tmp_path / "runs") == run
 
 

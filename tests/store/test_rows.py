@@ -148,12 +148,12 @@ def test_large_shards_are_not_merged(tmp_path: Path) -> None:
 
 def test_only_one_process_merges(tmp_path: Path) -> None:
     lock = FolderLock(tmp_path)
-    assert lock.take()
+    assert lock.acquire()
     store, rows = RowStore(tmp_path / "a" / "b", Cache(tmp_path)), rows_of(*[100] * 12)
     for key, row in rows.items():
         assert store.put({key: row})
     assert len(files_in(tmp_path)) == 12
-    lock.drop()
+    lock.release()
     assert store.put(rows_of(100, start=100))
     assert len(files_in(tmp_path)) == 1
     assert_stored(tmp_path / "a" / "b", rows)

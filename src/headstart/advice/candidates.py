@@ -108,22 +108,22 @@ def select_candidate(resolved: ResolvedConfig, trials: HeldOutTrainer, deadline:
     """
     trainer, num = trials.trainer, len(trials.train)
     journal, budget_s = trainer.checkpoints, 60.0 * (resolved.settings.time_budget or 0.0)
-    left = journal.once("seconds_left", lambda: deadline - time.monotonic())
+    left = journal.once("remaining_seconds", lambda: deadline - time.monotonic())
     if left <= 0:
         spent_s = budget_s - FINAL_STEPS_S - left
         times: Evidence = {"budget_seconds": budget_s, "spent_seconds": spent_s, "reserved_seconds": FINAL_STEPS_S}
-        return keep_probe(trials, DecisionReason.BUDGET_SPENT, times, why="budget", left_seconds=0.0)
+        return keep_probe(trials, DecisionReason.BUDGET_SPENT, times, why="budget", remaining_seconds=0.0)
     plans, decisions = make_candidates(resolved, trainer, num, trials.num_classes)
     begun = time.monotonic()
     speeds = _measure_speeds(trials, plans)
-    left = journal.once("seconds_left_measured", lambda: left - (time.monotonic() - begun))
+    left = journal.once("remaining_seconds_measured", lambda: left - (time.monotonic() - begun))
     trial = fit_trial(resolved, plans, speeds, num, left, len(trials.val))
     if trial is None:
         reason, left = DecisionReason.BUDGET_TOO_SHORT_FOR_TRIAL, max(left, 0.0)
-        times = {"left_seconds": left, "reserved_seconds": FINAL_STEPS_S}
-        return keep_probe(trials, reason, times, decisions, why="budget", left_seconds=left)
+        times = {"remaining_seconds": left, "reserved_seconds": FINAL_STEPS_S}
+        return keep_probe(trials, reason, times, decisions, why="budget", remaining_seconds=left)
     fitting = {"epochs": trial.epochs, "num_folds_used": trial.num_folds, "num_folds": NUM_FOLDS}
-    times = {"left_seconds": left, "expected_seconds": trial.seconds}
+    times = {"remaining_seconds": left, "expected_seconds": trial.seconds}
     decisions.append(Decision("finetune.trial", fitting, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
     sized = [p if resolved.is_explicit("epochs") else p.with_(epochs=trial.epochs) for p in trial.plans]
     sized = [p.with_(num_views=min(p.num_views, p.epochs)) for p in sized]
@@ -140,12 +140,12 @@ def select_candidate(resolved: ResolvedConfig, trials: HeldOutTrainer, deadline:
     hidden_decisions = [d for d in chosen if not resolved.is_explicit(d.setting)]
     if not len(trials.val) and resolved.settings.folds is None:
         hidden_decisions.append(Decision("folds", NUM_FOLDS, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
-    left = journal.once("seconds_left_after_pilots", lambda: deadline - time.monotonic())
+    left = journal.once("remaining_seconds_after_pilots", lambda: deadline - time.monotonic())
     num_used = trial.num_folds
     if not len(trials.val):
         num_used = folds_that_fit(best.plan, best.image_s, best.speed["view_s"], num, left)
     if num_used != trial.num_folds:
-        times = {"left_seconds": left, "image_seconds": best.image_s, "num_folds": NUM_FOLDS}
+        times = {"remaining_seconds": left, "image_seconds": best.image_s, "num_folds": NUM_FOLDS}
         decisions.append(Decision("finetune.folds", num_used, DecisionReason.FOLDS_FIT_BUDGET, evidence=times))
     return PlanChoice(best.plan, NUM_FOLDS, num_used, tuple(decisions), tuple(hidden_decisions))
 

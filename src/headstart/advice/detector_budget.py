@@ -210,14 +210,14 @@ class BudgetPlanner:
         """Fit the longest training to the time left; if none fits and one is needed, retry without safety factor."""
 
         def fit() -> dict[str, Any]:
-            left_s = self._budget.left_s() - self._fold_scoring_s()
+            remaining_s = self._budget.remaining_s() - self._fold_scoring_s()
             by_view = [
                 len(self._timer.missing_views(plan, self._order, v, v)) if plan.is_cached else 0
                 for v in range(1, plan.num_views + 1)
             ]
             for safety in (SAFETY, 1.0) if is_needed else (SAFETY,):
                 fitting = fit_training(
-                    left_s - self._final.seconds(safety),
+                    remaining_s - self._final.seconds(safety),
                     costs,
                     num_images=len(self._order),
                     batch_size=plan.batch_size,
@@ -228,7 +228,7 @@ class BudgetPlanner:
                 )
                 if fitting is not None:
                     break
-            spent_s = self._budget.budget_s - left_s - self._fold_scoring_s()
+            spent_s = self._budget.budget_s - remaining_s - self._fold_scoring_s()
             return {"spent_s": spent_s, "safety": safety, "fit": None if fitting is None else asdict(fitting)}
 
         # The time left and the missing views change between calls.
@@ -240,8 +240,8 @@ class BudgetPlanner:
         steps_s = min_steps * _FINETUNE_COST * choice.costs.step_s * self._budget.num_trainings
         views_s = choice.costs.view_s * len(self._order)
         reserve_s = self._final.seconds(choice.safety) + self._fold_scoring_s()
-        left_s = self._journal.once("left_s", lambda: self._budget.left_s() - reserve_s)
-        return bool(steps_s + views_s + self._final.parts()["export"] <= left_s)
+        remaining_s = self._journal.once("remaining_s", lambda: self._budget.remaining_s() - reserve_s)
+        return bool(steps_s + views_s + self._final.parts()["export"] <= remaining_s)
 
     def _make_views(self, choice: _Choice) -> AffordableTraining:
         """Cache the views of a fit; return a smaller fit if this takes much longer than planned."""
@@ -255,8 +255,8 @@ class BudgetPlanner:
                 until = min(self._budget.clock() + _MAX_DELAY * costs.view_s * len(pairs) + 1.0, latest)
                 self._trainer.make_views(plan, pairs, until)
                 fit = self._reduce_to_cached(plan, fit)
-            left_s = self._budget.left_s() - reserve_s - self._fold_scoring_s()
-            steps = int(left_s / (costs.step_s * self._budget.num_trainings))
+            remaining_s = self._budget.remaining_s() - reserve_s - self._fold_scoring_s()
+            steps = int(remaining_s / (costs.step_s * self._budget.num_trainings))
             full_steps = max(1, fit.num_images // min(plan.batch_size, fit.num_images)) * plan.epochs
             return asdict(AffordableTraining(fit.num_images, fit.num_views, max(1, min(steps, full_steps))))
 
@@ -290,7 +290,7 @@ class BudgetPlanner:
             "full_steps": full_steps,
             "view_seconds": pace.costs.view_s,
             "step_seconds": pace.costs.step_s,
-            "left_seconds": round(self._budget.left_s() - pace.reserve_s, 1),
+            "remaining_seconds": round(self._budget.remaining_s() - pace.reserve_s, 1),
             "reserved_seconds": pace.reserve_s,
         }
         chosen: list[tuple[str, Any, DecisionReason]] = [("epochs", plan.epochs, DecisionReason.STEPS_FIT_BUDGET)]

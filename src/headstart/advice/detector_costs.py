@@ -109,14 +109,14 @@ class FinalSteps:
         """Return the seconds to reserve."""
         return safety * sum(self.parts().values())
 
-    def num_compared(self, left_s: float, most: int) -> int:
-        """Return the number of images for the parity check in `left_s` seconds."""
+    def num_compared(self, remaining_s: float, most: int) -> int:
+        """Return the number of images for the parity check in `remaining_s` seconds."""
         image_s = (1.0 + _RUNTIME_RATIO) * self.image_cpu_s * self.contention
-        return max(min(_MIN_COMPARED, most), min(most, int(left_s / max(SAFETY * image_s, 1e-9))))
+        return max(min(_MIN_COMPARED, most), min(most, int(remaining_s / max(SAFETY * image_s, 1e-9))))
 
 
 def fit_training(
-    left_s: float,
+    remaining_s: float,
     costs: MeasuredCosts,
     *,
     num_images: int,
@@ -129,7 +129,7 @@ def fit_training(
     """Return the longest training that fits: all images with as many views as pay, else a subset.
 
     Args:
-        left_s: Seconds for views and all trainings.
+        remaining_s: Seconds for views and all trainings.
         costs: Measured costs.
         num_images: Training images.
         batch_size: Images per step.
@@ -144,7 +144,7 @@ def fit_training(
     steps_per_epoch = max(1, num_images // batch_size)
     step_s = costs.step_s * num_trainings
     for views in range(len(missing) - 1, 0, -1):
-        num_steps = min(int((left_s - costs.view_s * missing[views]) / step_s), full_steps)
+        num_steps = min(int((remaining_s - costs.view_s * missing[views]) / step_s), full_steps)
         epochs = num_steps / steps_per_epoch
         if num_steps >= min(MIN_STEPS, full_steps) and epochs >= _EPOCHS_PER_VIEW * views:
             return AffordableTraining(num_images, views, num_steps)
@@ -152,12 +152,12 @@ def fit_training(
     missing_fraction = missing[1] / max(num_images, 1)
     view_s = costs.view_s * missing_fraction
     image_s = view_s + _EPOCHS_PER_VIEW * step_s / batch_size
-    num_used = int(left_s / image_s)
+    num_used = int(remaining_s / image_s)
     if _EPOCHS_PER_VIEW * num_used / batch_size < _GOOD_STEPS:
-        spare_s = left_s - _GOOD_STEPS * step_s
+        spare_s = remaining_s - _GOOD_STEPS * step_s
         num_used = int(spare_s / view_s) if view_s > 0 else num_images
     num_used = max(min(min_images, num_images), min(num_used, num_images))
-    num_steps = min(int((left_s - view_s * num_used) / step_s), full_steps)
+    num_steps = min(int((remaining_s - view_s * num_used) / step_s), full_steps)
     return AffordableTraining(num_used, 1, num_steps) if num_steps >= min(MIN_STEPS, full_steps) else None
 
 

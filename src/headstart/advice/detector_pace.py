@@ -36,7 +36,7 @@ class TimeBudget:
         """Clock time at which the run ends."""
         return self.started + self.budget_s
 
-    def left_s(self) -> float:
+    def remaining_s(self) -> float:
         """Return the seconds until the deadline."""
         return self.deadline - self.clock()
 
@@ -79,10 +79,10 @@ class DetectPace:
         budget = self.budget
         after = budget.num_trainings - len(self.schedules) - 1  # trainings after this one = folds to score
         held_s = self.final.image_s * num_held * after
-        left_s = max(budget.left_s() - self.reserve_s - held_s, 0.0)
+        remaining_s = max(budget.remaining_s() - self.reserve_s - held_s, 0.0)
         deadline = Deadline(
             at=budget.deadline,
-            reserve_s=self.reserve_s + held_s + left_s * after / (after + 1),
+            reserve_s=self.reserve_s + held_s + remaining_s * after / (after + 1),
             step_s=self.costs.step_s,
             max_steps=max(self.max_steps, self.fit.num_steps),
         )
@@ -100,7 +100,7 @@ class DetectPace:
 
     def num_compared(self, most: int) -> int:
         """Return the number of images for the parity check in the time left."""
-        return self.final.num_compared(self.budget.left_s() - self.final.parts()["other"], most)
+        return self.final.num_compared(self.budget.remaining_s() - self.final.parts()["other"], most)
 
     def to_json(self) -> dict[str, Any]:
         """Return planned, measured and used times for `metrics.json`."""

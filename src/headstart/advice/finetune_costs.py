@@ -105,7 +105,7 @@ def views_s(plan: FinetunePlan, view_s: float, num_images: int, *, has_plain: bo
     return view_s * num_images * (varied + (0 if has_plain else 1))
 
 
-def folds_that_fit(plan: FinetunePlan, image_s: float, view_s: float, num_train: int, left_s: float) -> int:
+def folds_that_fit(plan: FinetunePlan, image_s: float, view_s: float, num_train: int, remaining_s: float) -> int:
     """Return the number of folds (including the pilot's) that fit before the final training; at least 1.
 
     Args:
@@ -113,12 +113,12 @@ def folds_that_fit(plan: FinetunePlan, image_s: float, view_s: float, num_train:
         image_s: Seconds per training image, measured in its pilot.
         view_s: Seconds of making one view.
         num_train: Training images.
-        left_s: Seconds left, without the final steps.
+        remaining_s: Seconds left, without the final steps.
     """
     held = num_train // NUM_FOLDS
     fold = training_s(plan, image_s, num_train - held, held)
     rest = training_s(plan, image_s, num_train) + views_s(plan, view_s, held, has_plain=True)  # not yet cached
-    fitting = [f for f in range(1, NUM_FOLDS + 1) if (f - 1) * fold + rest <= left_s]
+    fitting = [f for f in range(1, NUM_FOLDS + 1) if (f - 1) * fold + rest <= remaining_s]
     return max(fitting, default=1)
 
 
@@ -135,8 +135,8 @@ def trainings_s(plan: FinetunePlan, speed: dict[str, float], parts: Sequence[tup
 
 
 def epochs_for_budget(
-    plan: FinetunePlan, speed: dict[str, float], parts: Sequence[tuple[int, int]], left_s: float
+    plan: FinetunePlan, speed: dict[str, float], parts: Sequence[tuple[int, int]], remaining_s: float
 ) -> int:
     """Return the number of epochs that fits into the time left, from 0 to 60."""
-    fitting = [e for e in range(1, _MAX_EPOCHS + 1) if trainings_s(plan.with_(epochs=e), speed, parts) <= left_s]
+    fitting = [e for e in range(1, _MAX_EPOCHS + 1) if trainings_s(plan.with_(epochs=e), speed, parts) <= remaining_s]
     return max(fitting, default=0)

@@ -6,7 +6,7 @@ with the nearest spelling would be wrong.
 
 from __future__ import annotations
 
-__all__ = ["ALIASES", "ANSWERS", "shown"]
+__all__ = ["ALIASES", "UNSUPPORTED", "shown"]
 
 ALIASES = {
     "arch": "backbone",
@@ -108,7 +108,7 @@ _ALWAYS = "every run is deterministic: the same seed, --num-threads and versions
 _HEAD = "use --head hidden=256,activation=relu,dropout=0.5,pool=avg"
 _RESUME = "use headstart resume RUN"
 
-ANSWERS = {
+UNSUPPORTED = {
     **dict.fromkeys(("freeze", "frozen", "freeze_layers", "freeze_backbone", "trainable", "unfreeze_layers"), _FREEZE),
     **dict.fromkeys(("fine_tune_at", "trainable_layers", "layers", "tune_layers"), _FREEZE),
     **dict.fromkeys(("freeze_epochs", "frozen_epochs", "unfreeze_epoch", "unfreeze_milestones"), _FROZEN_FIRST),

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator
 
-from headstart.config.aliases import ALIASES, ANSWERS, shown
+from headstart.config.aliases import ALIASES, UNSUPPORTED, shown
 from headstart.config.detect import DetectSettings
 from headstart.config.effects import GRADIENT_STRATEGIES, validate_combination, validate_detector_combination
 from headstart.errors import SettingError
@@ -407,7 +407,7 @@ def canonical_name(name: str) -> str:
     spelled = ALIASES.get(spelled, spelled)
     if spelled in known_names():
         return spelled
-    answer = ANSWERS.get(spelled)
+    answer = UNSUPPORTED.get(spelled)
     group, _, leaf = spelled.rpartition(".")
     pool = [n.rpartition(".")[2] for n in known_names() if n.rpartition(".")[0] == group]
     near = difflib.get_close_matches(leaf, pool if group else [*known_names(), *ALIASES], n=1, cutoff=0.6)

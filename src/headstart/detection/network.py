@@ -18,7 +18,7 @@ from torchvision.ops import FeaturePyramidNetwork
 __all__ = ["Detector", "DetectorHead", "make_points"]
 
 _PRIOR = 0.01  # initial object probability at an anchor point (RetinaNet, Lin et al. 2017)
-_REACH = 4.0  # initial distance from an anchor point to the box edges, in strides
+_INITIAL_DISTANCE = 4.0  # initial distance from an anchor point to the box edges, in strides
 
 
 class _Tower(nn.Module):  # type: ignore[misc]
@@ -75,7 +75,7 @@ class DetectorHead(nn.Module):  # type: ignore[misc]
             for layer in (self.class_out, self.box_out):
                 nn.init.normal_(layer.weight, std=0.01)
             nn.init.constant_(self.class_out.bias, -math.log((1 - _PRIOR) / _PRIOR))
-            nn.init.constant_(self.box_out.bias, math.log(_REACH))
+            nn.init.constant_(self.box_out.bias, math.log(_INITIAL_DISTANCE))
 
     def forward(self, maps: Sequence[Any]) -> tuple[Any, Any]:
         """Return class logits (B, P, K) and boxes (B, P, 4), xyxy in input pixels, for P anchor points."""
@@ -85,11 +85,11 @@ class DetectorHead(nn.Module):  # type: ignore[misc]
         towers = zip(self.class_tower(levels), self.box_tower(levels), self.strides, strict=True)
         for i, (for_class, for_box, stride) in enumerate(towers):
             raw = self.class_out(for_class)  # (B, K, H, W)
-            reach = (self.box_out(for_box) * self.scales[i]).clamp(max=8.0).exp() * stride  # (B, 4, H, W)
+            distances = (self.box_out(for_box) * self.scales[i]).clamp(max=8.0).exp() * stride  # (B, 4, H, W)
             logits.append(raw.flatten(2).transpose(1, 2))
-            reach = reach.flatten(2).transpose(1, 2)  # (B, P, 4): left, up, right, down
-            points = make_points([tuple(raw.shape[2:])], [stride]).to(reach)
-            boxes.append(torch.cat((points - reach[..., :2], points + reach[..., 2:]), dim=-1))
+            distances = distances.flatten(2).transpose(1, 2)  # (B, P, 4): left, up, right, down
+            points = make_points([tuple(raw.shape[2:])], [stride]).to(distances)
+            boxes.append(torch.cat((points - distances[..., :2], points + distances[..., 2:]), dim=-1))
         return torch.cat(logits, 1), torch.cat(boxes, 1)
 
 

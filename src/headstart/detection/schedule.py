@@ -51,7 +51,7 @@ class Deadline:
     step_s: float
     max_steps: int
 
-    def left_s(self, now: float, step_s: float) -> float:
+    def remaining_s(self, now: float, step_s: float) -> float:
         """Return the seconds left for training when a step takes `step_s`; the reserve grows with slower steps."""
         slowdown = min(max(step_s / max(self.step_s, 1e-9), 1.0), _MAX_SLOWDOWN)
         return self.at - now - self.reserve_s * slowdown
@@ -127,8 +127,8 @@ class StepSchedule:
         is_late = self.deadline.at - self.deadline.reserve_s - now < step_s
         if step < self._next_check and not is_late:
             return
-        left_s = 0.0 if is_late else self.deadline.left_s(now, step_s)
-        left = int(max(left_s, 0.0) / max(step_s, 1e-9))
+        remaining_s = 0.0 if is_late else self.deadline.remaining_s(now, step_s)
+        left = int(max(remaining_s, 0.0) / max(step_s, 1e-9))
         planned = self.num_steps - step
         self._next_check = step + max(_FIRST_CHECK // 2, left // _CHECKS)
         num_steps = max(step, min(step + left, self.deadline.max_steps))

@@ -113,7 +113,7 @@ def _score(kernel: Float, ids: Ids, fit: Ids, known: Ids, new: Ids, penalty: flo
     values = np.maximum(values, _EPS)
     inner = across @ vectors  # (n, m): along each direction, times the root of its value
     leading = slice(max(0, len(fit) - min(MAX_DIRECTIONS, max(1, len(fit) // 2))), None)
-    rest = own - inner[:, leading] ** 2 @ (1.0 / values[leading])
+    residual = own - inner[:, leading] ** 2 @ (1.0 / values[leading])
     classes, position = np.unique(ids[fit], return_inverse=True)
     targets = np.eye(len(classes))[position]
     along = vectors.T @ (targets - targets.mean(axis=0))
@@ -124,8 +124,8 @@ def _score(kernel: Float, ids: Ids, fit: Ids, known: Ids, new: Ids, penalty: flo
     class_ids[~has_class] = 0
     temperature = fit_temperature(ridge[:end][has_class], class_ids[has_class])
     uncertainty = log_ood_score(softmax(ridge / temperature).max(axis=1))
-    off = np.log(np.maximum(rest, _EPS))
-    u, v = ((x - x[:end].mean()) / max(float(x[:end].std()), _EPS) for x in (uncertainty, off))
+    residual_term = np.log(np.maximum(residual, _EPS))
+    u, v = ((x - x[:end].mean()) / max(float(x[:end].std()), _EPS) for x in (uncertainty, residual_term))
     total = add_up(u, v)
     return _Scores(total[:end], total[end:], u[:end], u[end:])
 

@@ -44,12 +44,12 @@ class LabelErrorList:
 
     Attributes:
         items: Ranked.
-        num_called: Number of suspected label errors, the first of `items`.
+        num_flagged: Number of suspected label errors, the first of `items`.
         joint: (K, K) samples by given and confidently predicted class.
     """
 
     items: tuple[LabelError, ...]
-    num_called: int
+    num_flagged: int
     joint: NDArray[np.int64]
 
 
@@ -94,7 +94,7 @@ def find_label_errors_or_pairs(
     if unscorable is not None:
         is_counted &= ~unscorable
     np.add.at(joint, (class_ids[is_counted], predicted[is_counted]), 1)
-    num_called = int(joint.sum() - np.trace(joint))
+    num_flagged = int(joint.sum() - np.trace(joint))
 
     partners: dict[int, list[int]] = {}
     for a, b in np.empty((0, 2), dtype=np.int64) if duplicate_pairs is None else duplicate_pairs:
@@ -106,9 +106,9 @@ def find_label_errors_or_pairs(
     if unscorable is not None:
         order = order[~unscorable[order] | (rank[order] > 1.0)]
     # Conflicting duplicates always count; other samples only if another class is more probable.
-    called = max(num_called, len(partners))
-    called = min(called, int(((error_probability[order] > 0.5) | (rank[order] > 1.0)).sum()))
-    length = max(20, 2 * called) if limit is None else limit
+    flagged = max(num_flagged, len(partners))
+    flagged = min(flagged, int(((error_probability[order] > 0.5) | (rank[order] > 1.0)).sum()))
+    length = max(20, 2 * flagged) if limit is None else limit
     items = tuple(
         LabelError(
             index=int(i),
@@ -121,4 +121,4 @@ def find_label_errors_or_pairs(
         )
         for i in order[:length]
     )
-    return LabelErrorList(items=items, num_called=min(called, len(items)), joint=joint)
+    return LabelErrorList(items=items, num_flagged=min(flagged, len(items)), joint=joint)

@@ -203,7 +203,7 @@ def _difference(
     low, high = (float(q) for q in np.quantile(drawn, (0.025, 0.975)))
     # Under the null each part keeps its size and changes its sign, so this is its deviation exactly.
     error = math.sqrt(float((parts**2).sum())) * stretch
-    reach = (normal_quantile(1 - LEVEL / 2) + normal_quantile(_POWER)) * error
+    detectable = (normal_quantile(1 - LEVEL / 2) + normal_quantile(_POWER)) * error
     return Difference(
         a=float((weights * a).sum()),
         b=float((weights * b).sum()),
@@ -211,8 +211,8 @@ def _difference(
         low=value - stretch * (value - low),
         high=value + stretch * (high - value),
         p_value=_widened_p_value(p_value, stretch),
-        num_needed=math.ceil(len(a) * (reach / value) ** 2) if abs(value) > 1e-12 else None,
-        detectable=reach,
+        num_needed=math.ceil(len(a) * (detectable / value) ** 2) if abs(value) > 1e-12 else None,
+        detectable=detectable,
     )
 
 

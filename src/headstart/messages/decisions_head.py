@@ -46,9 +46,9 @@ def _logistic_compared(e: Mapping[str, Any]) -> str:
 
 
 def _flip_needs_budget(e: Mapping[str, Any]) -> str:
-    if e["left_seconds"] is None:
+    if e["remaining_seconds"] is None:
         return "not tried: doubles the prediction time; --budget 5m tries it"
-    return f"not tried: needs {e['needed_seconds']:.0f} s, {max(e['left_seconds'], 0):.0f} s of the budget left"
+    return f"not tried: needs {e['needed_seconds']:.0f} s, {max(e['remaining_seconds'], 0):.0f} s of the budget left"
 
 
 def _positive_is_rarer(e: Mapping[str, Any]) -> str:

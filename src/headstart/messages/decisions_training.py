@@ -70,22 +70,22 @@ TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = 
         f"{duration(e['spent_seconds'])} of {duration(e['budget_seconds'])} spent on the probe, {_reserved(e)}"
     ),
     DecisionReason.BUDGET_TOO_SHORT_FOR_EPOCH: lambda e: (
-        f"one epoch takes {duration(e['epoch_seconds'])}, {duration(e['left_seconds'])} left, {_reserved(e)}"
+        f"one epoch takes {duration(e['epoch_seconds'])}, {duration(e['remaining_seconds'])} left, {_reserved(e)}"
     ),
     DecisionReason.BUDGET_TOO_SHORT_FOR_TRIAL: lambda e: (
-        f"{duration(e['left_seconds'])} left, too short for a trial; {_reserved(e)}"
+        f"{duration(e['remaining_seconds'])} left, too short for a trial; {_reserved(e)}"
     ),
     DecisionReason.CACHE_TOO_SMALL: lambda e: (
         f"stored views need {_megabytes(e['needed_bytes'])}, {_megabytes(e['free_bytes'])} of the cache are free"
     ),
     DecisionReason.EPOCHS_FIT_BUDGET: lambda e: (
-        f"{duration(e['left_seconds'])} left, {_milliseconds(e['image_seconds'])} per image and epoch"
+        f"{duration(e['remaining_seconds'])} left, {_milliseconds(e['image_seconds'])} per image and epoch"
     ),
     DecisionReason.FLIP_LOWERS_ACCURACY: lambda e: (
         f"accuracy {percent(e['accuracy_flipped'], 0)} on flipped images, {percent(e['accuracy'], 0)} on upright ones"
     ),
     DecisionReason.FOLDS_FIT_BUDGET: lambda e: (
-        f"of {e['num_folds']}; {duration(e['left_seconds'])} left after the pilots, "
+        f"of {e['num_folds']}; {duration(e['remaining_seconds'])} left after the pilots, "
         f"{_milliseconds(e['image_seconds'])} per image and epoch"
     ),
     DecisionReason.IMAGES_FIT_BUDGET: lambda e: (
@@ -111,7 +111,7 @@ TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = 
     DecisionReason.STRATEGY_FITS_BUDGET: _strategy_fits_budget,
     DecisionReason.TRAINING_TOO_SHORT_TO_MEASURE: lambda e: "the training is too short to compare precisions",
     DecisionReason.TRIAL_FITS_BUDGET: lambda e: (
-        f"{duration(e['left_seconds'])} left, expected time {duration(e['expected_seconds'])}"
+        f"{duration(e['remaining_seconds'])} left, expected time {duration(e['expected_seconds'])}"
     ),
     DecisionReason.TUNED_COMPARED_WITH_PROBE: verdict_message,
     DecisionReason.VIEWS_FIT_BUDGET: lambda e: (

@@ -63,7 +63,7 @@ def _split(e: Mapping[str, Any]) -> str:
 
 
 _SKIPPED: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
-    "budget": lambda e: f"{e['left_seconds']:.0f} s left of the budget, too short; the probe is kept",
+    "budget": lambda e: f"{e['remaining_seconds']:.0f} s left of the budget, too short; the probe is kept",
     "no_gain": lambda e: "no pilot beats the probe; the probe is kept",
 }
 

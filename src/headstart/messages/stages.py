@@ -83,8 +83,8 @@ def epoch_message(event: EpochFinished) -> str:
 def progress_message(event: Progress) -> str:
     """Return e.g. `Features: 440/2,093 images, 41/s, 40 s left`."""
     text = f"{_PROGRESS.get(event.stage, event.stage.value)}: {event.done:,}/{event.total:,} {plural(event.unit)}"
-    if event.seconds_left is not None:
-        text += f", {event.rate:,.0f}/s, {duration(event.seconds_left)} left"
+    if event.remaining_seconds is not None:
+        text += f", {event.rate:,.0f}/s, {duration(event.remaining_seconds)} left"
     return text
 
 

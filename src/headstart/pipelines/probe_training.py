@@ -141,7 +141,7 @@ def _fit(run: RunContext, extractor: FeatureExtractor, data: SplitDataset, secon
     left = None if settings.time_budget is None else settings.time_budget * 60 - (time.monotonic() - run.started)
     needed = 1.5 * second_pass_s
     if choice == "auto" and (left is None or left < needed):
-        times: Evidence = {"left_seconds": left, "needed_seconds": needed}
+        times: Evidence = {"remaining_seconds": left, "needed_seconds": needed}
         flip = Decision("probe.flip_tta", "off", DecisionReason.FLIP_NEEDS_BUDGET, evidence=times)
         run.decide([*plain.fit.decisions, flip])
         return plain

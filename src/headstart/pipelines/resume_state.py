@@ -100,7 +100,7 @@ def find_resumable(parent: Path | None = None) -> Path:
     journals = [
         p
         for p in parent.glob("*/checkpoints/journal.json")
-        if is_unfinished(p.parent.parent) and not FolderLock(p.parent.parent).is_taken()
+        if is_unfinished(p.parent.parent) and not FolderLock(p.parent.parent).is_locked()
     ]
     if not journals:
         raise UsageError(f"no run in `{parent}` can be resumed.", hint="pass the run folder: headstart resume RUN")

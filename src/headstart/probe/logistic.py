@@ -121,6 +121,6 @@ def _fit(rows: NDArray[np.float32], labels: Labels, index: NDArray[np.int64], pe
     else:
         weight[present], bias[present] = model.coef_, model.intercept_
     absent = np.setdiff1d(np.arange(labels.num_classes), present)
-    reach = float(np.linalg.norm(weight, axis=1).max() * np.linalg.norm(rows[0]))
-    bias[absent] = bias[present].min() - reach - 5.0
+    bound = float(np.linalg.norm(weight, axis=1).max() * np.linalg.norm(rows[0]))
+    bias[absent] = bias[present].min() - bound - 5.0
     return weight, bias

@@ -204,9 +204,9 @@ def _head(
 ) -> LinearHead:
     """Return the head over all classes; classes without samples are never predicted."""
     weight, bias = ensemble.weight * temperature, ensemble.bias * temperature
-    reach = np.linalg.norm(weight, axis=1) * np.linalg.norm(normalizer.weights)
+    bound = np.linalg.norm(weight, axis=1) * np.linalg.norm(normalizer.weights)
     all_weight = np.zeros((num_classes, weight.shape[1]), dtype=np.float32)
-    all_bias = np.full(num_classes, (bias - reach).min() - _ABSENT * temperature, dtype=np.float32)
+    all_bias = np.full(num_classes, (bias - bound).min() - _ABSENT * temperature, dtype=np.float32)
     all_weight[present], all_bias[present] = weight, bias
     return LinearHead(normalizer, all_weight, all_bias, temperature)
 

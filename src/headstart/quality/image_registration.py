@@ -36,27 +36,27 @@ class ImageDetails:
     Attributes:
         blocks: (M, 3, 64, 36) float32, details of three scales, fine to coarse, in 8 x 8 blocks.
         power: (M, 3, 64) sums of squares of the blocks.
-        is_burnt: (M, 64) blocks that are largely white or black, or None if not computed.
+        is_saturated: (M, 64) blocks that are largely white or black, or None if not computed.
     """
 
     blocks: Array
     power: Array
-    is_burnt: NDArray[np.bool_] | None
+    is_saturated: NDArray[np.bool_] | None
 
     @staticmethod
     def join(parts: Sequence[ImageDetails]) -> ImageDetails:
         """Concatenate the details of several sets of images."""
-        burnt = [p.is_burnt for p in parts if p.is_burnt is not None]
+        saturated = [p.is_saturated for p in parts if p.is_saturated is not None]
         return ImageDetails(
             np.concatenate([p.blocks for p in parts]),
             np.concatenate([p.power for p in parts]),
-            np.concatenate(burnt) if len(burnt) == len(parts) else None,
+            np.concatenate(saturated) if len(saturated) == len(parts) else None,
         )
 
     def take(self, index: NDArray[np.int64]) -> ImageDetails:
         """Return the details of some of the images."""
         return ImageDetails(
-            self.blocks[index], self.power[index], None if self.is_burnt is None else self.is_burnt[index]
+            self.blocks[index], self.power[index], None if self.is_saturated is None else self.is_saturated[index]
         )
 
 
@@ -79,11 +79,11 @@ def details(images: NDArray[np.uint8], boxes: NDArray[np.float64] | None = None)
     for k, (fine, coarse) in enumerate(pairwise(smooth)):
         parts = (fine - coarse).reshape(count, _BLOCKS, side, _BLOCKS, side).transpose(0, 1, 3, 2, 4)
         blocks[:, k] = parts.reshape(count, _BLOCKS**2, -1)
-    burnt = None
+    saturated = None
     if boxes is None:
         ends = ((images - np.uint8(3)) >= 250).astype(np.float32)  # 253 and above, or (wrapped round) 2 and below
-        burnt = _both_ways(_block_means(images.shape[1], _BLOCKS), ends).reshape(count, -1) > 0.2
-    return ImageDetails(blocks, np.einsum("mkbp,mkbp->mkb", blocks, blocks), burnt)
+        saturated = _both_ways(_block_means(images.shape[1], _BLOCKS), ends).reshape(count, -1) > 0.2
+    return ImageDetails(blocks, np.einsum("mkbp,mkbp->mkb", blocks, blocks), saturated)
 
 
 def correlate_details(first: ImageDetails, second: ImageDetails) -> Array:
@@ -100,9 +100,9 @@ def correlate_details(first: ImageDetails, second: ImageDetails) -> Array:
     sums: tuple[NDArray[np.floating], ...] = (aa, bb, ab)
     for _ in range(2):
         rest = bb - 2 * gain[..., None] * ab + gain[..., None] ** 2 * aa
-        if first.is_burnt is not None and second.is_burnt is not None:
+        if first.is_saturated is not None and second.is_saturated is not None:
             # Where only one image is over- or underexposed, brightening has clipped the details.
-            rest = np.where((first.is_burnt != second.is_burnt)[:, None], np.inf, rest)
+            rest = np.where((first.is_saturated != second.is_saturated)[:, None], np.inf, rest)
         order = np.argpartition(rest, num_kept, axis=2)[:, :, :num_kept]
         sums = tuple(np.take_along_axis(x, order, axis=2).sum(axis=2, dtype=np.float64) for x in (aa, bb, ab))
         gain = sums[2] / (sums[0] + 1e-9)

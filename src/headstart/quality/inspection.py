@@ -287,8 +287,8 @@ def _shortcuts(
     for cue in find_shortcuts(scan, samples.paths, class_ids, samples.class_names, groups=duplicates):
         if not cue.is_flagged:
             continue
-        by_fraction = sorted(cue.given_away, key=lambda name: -cue.given_away[name])
-        given_fraction = 0.0 if cue.given_class is None else cue.given_away[cue.given_class]
+        by_fraction = sorted(cue.revealed_fractions, key=lambda name: -cue.revealed_fractions[name])
+        given_fraction = 0.0 if cue.given_class is None else cue.revealed_fractions[cue.given_class]
         rows_by_kind.append(
             Shortcut(
                 what=cue.cue,
@@ -296,7 +296,7 @@ def _shortcuts(
                 chance=round(cue.chance, 4),
                 given_class=cue.given_class,
                 given_class_fraction=given_fraction,
-                classes=tuple(name for name in by_fraction[:3] if cue.given_away[name] > _GIVEN),
+                classes=tuple(name for name in by_fraction[:3] if cue.revealed_fractions[name] > _GIVEN),
                 examples=tuple(samples.items[i].name for i in cue.examples),
             )
         )

@@ -59,7 +59,7 @@ def write_label_errors(
         positions = np.array([index[s.index] for s in errors.items], dtype=np.int64)
         neighbors = _neighbors(fit.head.normalizer, features, split.where("train"), positions)
         rows += [
-            _row(samples, split, int(i), suspect, rank < errors.num_called, near)
+            _row(samples, split, int(i), suspect, rank < errors.num_flagged, near)
             for rank, (i, suspect, near) in enumerate(zip(positions, errors.items, neighbors, strict=True))
         ]
     return write_csv(path, COLUMNS, ([escape_formula(cell) for cell in row] for row in rows))

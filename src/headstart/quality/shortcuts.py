@@ -1,7 +1,7 @@
 """Find shortcuts: cues other than the image content that predict the class, such as file size, camera or border.
 
 Each cue is tested by a nearest-neighbor vote, which detects non-linear relations. A class that only partly depends on a
-cue is detected by the fraction of its images whose nearest neighbors belong to that class ("given away").
+cue is detected by the fraction of its images whose nearest neighbors belong to that class ("revealed").
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from headstart.data.image_scan import ScanResult
 __all__ = ["Shortcut", "find_shortcuts"]
 
 _NEIGHBORS = 9
-_AGREE = 8  # minimum number of neighbors of the image's class for it to count as given away
+_AGREE = 8  # minimum number of neighbors of the image's class for it to count as revealed
 _MAX_IMAGES = 2000  # maximum number of tested images, stratified by class
 _MIN_IMAGES = 30
 _PERMUTATIONS = 99
 _MAX_P = 0.011
 _DAY_S = 86400.0
 
-# Minimum chance-corrected accuracy, and minimum fraction of a class given away, of a flagged shortcut. Cues unrelated
+# Minimum chance-corrected accuracy, and minimum fraction of a class revealed, of a flagged shortcut. Cues unrelated
 # to the content (format, camera, date) should predict almost nothing. File size and noise depend slightly on texture,
 # and border and thumbnail show part of the content, so their limits are higher (benchmarks/bench_data.py measures clean
 # datasets).
@@ -50,9 +50,9 @@ class Shortcut:
         accuracy: Balanced leave-one-out accuracy of predicting the class from the cue alone, in [0, 1].
         chance: Mean accuracy for shuffled labels.
         p_value: Permutation p-value of the accuracy.
-        given_away: Fraction of each class's images with at least 8 of 9 nearest neighbors of their class.
+        revealed_fractions: Fraction of each class's images with at least 8 of 9 nearest neighbors of their class.
         is_flagged: Whether the cue exceeds the limits for clean datasets.
-        given_class: Class with the largest excess of `given_away` over shuffled labels; None if no class exceeds them.
+        given_class: Class whose fraction exceeds that with shuffled labels most; None if no class exceeds it.
         examples: Positions of up to 6 such images of `given_class`; empty without one.
     """
 
@@ -60,7 +60,7 @@ class Shortcut:
     accuracy: float
     chance: float
     p_value: float
-    given_away: dict[str, float]
+    revealed_fractions: dict[str, float]
     is_flagged: bool
     given_class: str | None
     examples: tuple[int, ...]
@@ -155,7 +155,7 @@ def _evaluate(
     class_names: Sequence[str],
     shuffles: Sequence[NDArray[np.int64]],
 ) -> Shortcut:
-    accuracy, given, away = _vote(near, labels)
+    accuracy, given, is_revealed = _vote(near, labels)
     null = [_vote(near, shuffled)[:2] for shuffled in shuffles]
     chance = float(np.mean([a for a, _ in null]))
     expected = {k: float(np.mean([g[k] for _, g in null])) for k in given}
@@ -167,13 +167,13 @@ def _evaluate(
     predicts_all = (accuracy - chance) / max(1 - chance, 1e-9) >= min_accuracy and p_value <= _MAX_P
     predicts_one = excess[worst] >= min_fraction and given[worst] > most
     is_given = given[worst] > max(g[worst] for _, g in null)
-    examples = chosen[(labels == worst) & away][:6] if is_given else chosen[:0]
+    examples = chosen[(labels == worst) & is_revealed][:6] if is_given else chosen[:0]
     return Shortcut(
         cue=cue,
         accuracy=accuracy,
         chance=chance,
         p_value=p_value,
-        given_away={class_names[k]: round(fraction, 4) for k, fraction in given.items()},
+        revealed_fractions={class_names[k]: round(fraction, 4) for k, fraction in given.items()},
         is_flagged=bool(predicts_all or predicts_one),
         given_class=class_names[worst] if is_given else None,
         examples=tuple(int(i) for i in examples),
@@ -181,17 +181,17 @@ def _evaluate(
 
 
 def _vote(near: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[float, dict[int, float], NDArray[np.bool_]]:
-    """Return the balanced accuracy of the neighbors' vote, and the fraction of each class and images given away."""
+    """Return balanced accuracy of the vote, revealed fraction of each class, and (N,) whether an image is revealed."""
     classes, index = np.unique(labels, return_inverse=True)
     count, num_classes = len(labels), len(classes)
     cells = np.arange(count)[:, None] * num_classes + index[near]
     votes = np.bincount(cells.ravel(), minlength=count * num_classes).reshape(count, num_classes)
     sizes = np.bincount(index)
     right = (votes / sizes).argmax(axis=1) == index
-    away = votes[np.arange(count), index] >= _AGREE
+    is_revealed = votes[np.arange(count), index] >= _AGREE
     recalls = np.bincount(index[right], minlength=num_classes) / sizes
-    fractions = np.bincount(index[away], minlength=num_classes) / sizes
-    return float(recalls.mean()), {int(c): float(s) for c, s in zip(classes, fractions, strict=True)}, away
+    fractions = np.bincount(index[is_revealed], minlength=num_classes) / sizes
+    return float(recalls.mean()), {int(c): float(s) for c, s in zip(classes, fractions, strict=True)}, is_revealed
 
 
 _Cue = Callable[[ScanResult, Sequence[str], NDArray[np.int64]], "NDArray[np.float64] | None"]

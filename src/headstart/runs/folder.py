@@ -95,9 +95,9 @@ def own_run_folder(
         raise
     finally:
         if is_unfinished(folder) and is_resumable(folder):
-            lock.drop()
+            lock.release()
         else:
-            lock.end()
+            lock.remove()
             if is_unfinished(folder):
                 _discard(folder)
 
@@ -153,7 +153,7 @@ def _acquire_new(out: str | None, parent: Path | None, started: float | None) ->
 
 def _acquire(folder: Path, name: str) -> FolderLock:
     lock = FolderLock(folder)
-    if not lock.take():
+    if not lock.acquire():
         raise UsageError(
             f"`{name}` is locked by another process.",
             hint="wait for it, stop it with Ctrl-C, or use another folder",
@@ -181,7 +181,7 @@ def _write_marker(folder: Path, lock: FolderLock, marker: dict[str, Any]) -> tup
     try:
         write_json(folder / _UNFINISHED, marker)
     except OSError as error:
-        lock.end()
+        lock.remove()
         raise _cannot_create(folder, error) from error
     return folder, lock
 
@@ -196,7 +196,7 @@ def _check_killed(folder: Path, out: str) -> None:
             f"the run folder `{out}` is not empty, and runs are never overwritten.",
             hint="use a new folder with --out, or remove --out",
         )
-    if is_resumable(folder) and not FolderLock(folder).is_taken():
+    if is_resumable(folder) and not FolderLock(folder).is_locked():
         raise UsageError(
             f"`{out}` contains a stopped run that can be resumed.",
             hint=f"headstart resume {shlex.quote(str(out))}, or use a new folder with --out",

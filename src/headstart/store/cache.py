@@ -92,11 +92,11 @@ class Cache:
     def locked(self) -> Iterator[bool]:
         """Hold the lock of deletions and merges; yields False if another process holds it."""
         lock = FolderLock(self.root)
-        is_locked = lock.take()
+        is_locked = lock.acquire()
         try:
             yield is_locked
         finally:
-            lock.drop()
+            lock.release()
 
     def _files(self) -> Iterator[tuple[float, int, Path]]:
         """Yield (last use, bytes, path) of each shard."""

@@ -110,7 +110,7 @@ class Progress(Event):
         return self.done / max(self.seconds, 1e-6)
 
     @property
-    def seconds_left(self) -> float | None:
+    def remaining_seconds(self) -> float | None:
         """Estimated remaining time in seconds; None before the first unit."""
         return (self.total - self.done) / self.rate if self.done else None
 

@@ -28,8 +28,8 @@ class FolderLock:
         self.path = folder / LOCK
         self._handle: int | None = None
 
-    def take(self) -> bool:
-        """Lock the folder until `drop` or the end of the process.
+    def acquire(self) -> bool:
+        """Lock the folder until `release` or the end of the process.
 
         Returns:
             False if another process holds the lock; True on file systems without locks.
@@ -48,27 +48,27 @@ class FolderLock:
         self._handle = handle
         return True
 
-    def drop(self) -> None:
+    def release(self) -> None:
         """Release the lock."""
         if self._handle is not None:
             with contextlib.suppress(OSError):
                 os.close(self._handle)
             self._handle = None
 
-    def end(self) -> None:
+    def remove(self) -> None:
         """Release the lock of a finished run and delete its file."""
         if sys.platform == "win32":  # open files cannot be deleted on Windows
-            self.drop()
+            self.release()
         with contextlib.suppress(OSError):
             self.path.unlink()
-        self.drop()
+        self.release()
 
-    def is_taken(self) -> bool:
+    def is_locked(self) -> bool:
         """Return whether another process holds the lock."""
         if not self.path.exists():
             return False
-        is_free = self.take()
-        self.drop()
+        is_free = self.acquire()
+        self.release()
         return not is_free
 
 
