@@ -71,8 +71,8 @@ def test_empty_images_and_ignored_points() -> None:
     targets = assign(logits, boxes, POINTS, [truth(ignored=[(0, 0, 20, 20)])])
     assert not targets.is_positive.any()
     assert targets.is_ignored.sum() == 4 + 1
-    loss, _, for_box = detection_loss(logits, boxes, targets)
-    assert float(for_box) == 0.0
+    loss, _, box_loss = detection_loss(logits, boxes, targets)
+    assert float(box_loss) == 0.0
     assert float(loss) > 0
 
 

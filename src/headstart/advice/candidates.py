@@ -108,26 +108,26 @@ def select_candidate(resolved: ResolvedConfig, trials: HeldOutTrainer, deadline:
     """
     trainer, num = trials.trainer, len(trials.train)
     journal, budget_s = trainer.checkpoints, 60.0 * (resolved.settings.time_budget or 0.0)
-    left = journal.once("remaining_seconds", lambda: deadline - time.monotonic())
-    if left <= 0:
-        spent_s = budget_s - FINAL_STEPS_S - left
+    remaining_s = journal.once("remaining_seconds", lambda: deadline - time.monotonic())
+    if remaining_s <= 0:
+        spent_s = budget_s - FINAL_STEPS_S - remaining_s
         times: Evidence = {"budget_seconds": budget_s, "spent_seconds": spent_s, "reserved_seconds": FINAL_STEPS_S}
         return keep_probe(trials, DecisionReason.BUDGET_SPENT, times, why="budget", remaining_seconds=0.0)
     plans, decisions = make_candidates(resolved, trainer, num, trials.num_classes)
     begun = time.monotonic()
     speeds = _measure_speeds(trials, plans)
-    left = journal.once("remaining_seconds_measured", lambda: left - (time.monotonic() - begun))
-    trial = fit_trial(resolved, plans, speeds, num, left, len(trials.val))
+    remaining_s = journal.once("remaining_seconds_measured", lambda: remaining_s - (time.monotonic() - begun))
+    trial = fit_trial(resolved, plans, speeds, num, remaining_s, len(trials.val))
     if trial is None:
-        reason, left = DecisionReason.BUDGET_TOO_SHORT_FOR_TRIAL, max(left, 0.0)
-        times = {"remaining_seconds": left, "reserved_seconds": FINAL_STEPS_S}
-        return keep_probe(trials, reason, times, decisions, why="budget", remaining_seconds=left)
+        reason, remaining_s = DecisionReason.BUDGET_TOO_SHORT_FOR_TRIAL, max(remaining_s, 0.0)
+        times = {"remaining_seconds": remaining_s, "reserved_seconds": FINAL_STEPS_S}
+        return keep_probe(trials, reason, times, decisions, why="budget", remaining_seconds=remaining_s)
     fitting = {"epochs": trial.epochs, "num_folds_used": trial.num_folds, "num_folds": NUM_FOLDS}
-    times = {"remaining_seconds": left, "expected_seconds": trial.seconds}
+    times = {"remaining_seconds": remaining_s, "expected_seconds": trial.seconds}
     decisions.append(Decision("finetune.trial", fitting, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
     sized = [p if resolved.is_explicit("epochs") else p.with_(epochs=trial.epochs) for p in trial.plans]
     sized = [p.with_(num_views=min(p.num_views, p.epochs)) for p in sized]
-    sized = _with_more_views(resolved, trainer, replace(trial, plans=sized), left - trial.seconds, decisions)
+    sized = _with_more_views(resolved, trainer, replace(trial, plans=sized), remaining_s - trial.seconds, decisions)
     pilots = [_run_pilot(trials, plan, speed) for plan, speed in zip(sized, trial.speeds, strict=True)]
     best = max(pilots, key=lambda p: p.gain)
     evidence: Evidence = {"pilots": [p.to_json() for p in pilots]}
@@ -140,12 +140,12 @@ def select_candidate(resolved: ResolvedConfig, trials: HeldOutTrainer, deadline:
     hidden_decisions = [d for d in chosen if not resolved.is_explicit(d.setting)]
     if not len(trials.val) and resolved.settings.folds is None:
         hidden_decisions.append(Decision("folds", NUM_FOLDS, DecisionReason.TRIAL_FITS_BUDGET, evidence=times))
-    left = journal.once("remaining_seconds_after_pilots", lambda: deadline - time.monotonic())
+    remaining_s = journal.once("remaining_seconds_after_pilots", lambda: deadline - time.monotonic())
     num_used = trial.num_folds
     if not len(trials.val):
-        num_used = folds_that_fit(best.plan, best.image_s, best.speed["view_s"], num, left)
+        num_used = folds_that_fit(best.plan, best.image_s, best.speed["view_s"], num, remaining_s)
     if num_used != trial.num_folds:
-        times = {"remaining_seconds": left, "image_seconds": best.image_s, "num_folds": NUM_FOLDS}
+        times = {"remaining_seconds": remaining_s, "image_seconds": best.image_s, "num_folds": NUM_FOLDS}
         decisions.append(Decision("finetune.folds", num_used, DecisionReason.FOLDS_FIT_BUDGET, evidence=times))
     return PlanChoice(best.plan, NUM_FOLDS, num_used, tuple(decisions), tuple(hidden_decisions))
 
@@ -197,7 +197,7 @@ def fit_trial(
     plans: list[FinetunePlan],
     speeds: list[dict[str, float]],
     num: int,
-    left: float,
+    remaining_s: float,
     num_val: int,
 ) -> Trial | None:
     """Return the longest trial that fits.
@@ -207,7 +207,7 @@ def fit_trial(
         plans: The candidates, most expensive first.
         speeds: Result of `measure_speed` for each.
         num: Number of training images.
-        left: Remaining seconds.
+        remaining_s: Remaining seconds.
         num_val: Number of images of a user's validation split, or 0.
     """
     for number in range(len(plans), 0, -1):
@@ -229,7 +229,7 @@ def fit_trial(
                     rests.append((folds - 1) * pilot + training_s(sized, c["image_s"], num))
                 by_cut[p.train_from] = max(by_cut.get(p.train_from, 0.0), views_s(sized, c["view_s"], num + num_val))
             seconds = SAFETY * (seconds + max(rests) + sum(by_cut.values()))
-            if seconds <= left:
+            if seconds <= remaining_s:
                 return Trial(used, cost, epochs, 1 if num_val else folds, seconds)
     return None
 

@@ -46,18 +46,20 @@ def requested_plan(resolved: ResolvedConfig, trials: HeldOutTrainer, deadline: f
     folds, num_used = settings.folds or _HELD_OUT, settings.folds or 1
     if settings.time_budget is not None:
         speed = journal.once("speed", lambda: measure_speed(trainer, plan, head))
-        left = journal.once("remaining_seconds", lambda: deadline - time.monotonic())
+        remaining_s = journal.once("remaining_seconds", lambda: deadline - time.monotonic())
         parts = _parts(trials, plan)
-        epochs = epochs_for_budget(plan, speed, parts, left)
+        epochs = epochs_for_budget(plan, speed, parts, remaining_s)
         evidence: Evidence = {
-            "remaining_seconds": max(left, 0.0),
+            "remaining_seconds": max(remaining_s, 0.0),
             "reserved_seconds": FINAL_STEPS_S,
             "image_seconds": speed["image_s"],
             "epoch_seconds": trainings_s(plan.with_(epochs=1), speed, parts),
         }
         if epochs < 1:
             reason = DecisionReason.BUDGET_TOO_SHORT_FOR_EPOCH
-            return keep_probe(trials, reason, evidence, decisions, why="budget", remaining_seconds=max(left, 0.0))
+            return keep_probe(
+                trials, reason, evidence, decisions, why="budget", remaining_seconds=max(remaining_s, 0.0)
+            )
         decisions.append(Decision("epochs", epochs, DecisionReason.EPOCHS_FIT_BUDGET, evidence=evidence))
         plan = plan.with_(epochs=epochs, num_views=epochs if plan.is_from_pixels else min(plan.num_views, epochs))
     return PlanChoice(plan, folds, num_used, tuple(decisions), tuple(hidden_decisions))

@@ -187,9 +187,9 @@ class DetectTraining:
                     break
             if self.is_diverged:
                 break
-            loss, for_class, for_box = (float(s) / (i + 1) for s in sums)
+            loss, class_loss, box_loss = (float(s) / (i + 1) for s in sums)
             rate = float(self.optimizer.param_groups[0]["lr"])
-            record = DetectEpoch(epoch + 1, loss, for_class, for_box, rate, self._clock() - started)
+            record = DetectEpoch(epoch + 1, loss, class_loss, box_loss, rate, self._clock() - started)
             self.records.append(record)
             if self.schedule.is_done(self.step):
                 self.schedule.finish(self.step)
@@ -219,8 +219,8 @@ class DetectTraining:
         self.net.set_training(True)
         logits, boxes = self.net(parts)
         targets = assign(logits.detach(), boxes.detach(), self.points, ground_truth, top=self.plan.assign_topk)
-        loss, for_class, for_box = detection_loss(logits, boxes, targets, box_weight=self.plan.box_weight)
-        values = np.array([float(loss.detach()), float(for_class), float(for_box)])
+        loss, class_loss, box_loss = detection_loss(logits, boxes, targets, box_weight=self.plan.box_weight)
+        values = np.array([float(loss.detach()), float(class_loss), float(box_loss)])
         if not np.isfinite(values).all():
             return None
         loss.backward()

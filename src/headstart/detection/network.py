@@ -83,9 +83,9 @@ class DetectorHead(nn.Module):  # type: ignore[misc]
         levels = [nn.functional.relu(m) for m in named.values()]
         logits, boxes = [], []
         towers = zip(self.class_tower(levels), self.box_tower(levels), self.strides, strict=True)
-        for i, (for_class, for_box, stride) in enumerate(towers):
-            raw = self.class_out(for_class)  # (B, K, H, W)
-            distances = (self.box_out(for_box) * self.scales[i]).clamp(max=8.0).exp() * stride  # (B, 4, H, W)
+        for i, (class_features, box_features, stride) in enumerate(towers):
+            raw = self.class_out(class_features)  # (B, K, H, W)
+            distances = (self.box_out(box_features) * self.scales[i]).clamp(max=8.0).exp() * stride  # (B, 4, H, W)
             logits.append(raw.flatten(2).transpose(1, 2))
             distances = distances.flatten(2).transpose(1, 2)  # (B, P, 4): left, up, right, down
             points = make_points([tuple(raw.shape[2:])], [stride]).to(distances)

@@ -43,8 +43,8 @@ def paired_iou(a: Any, b: Any, *, is_generalized: bool = False) -> Any:
     iou = inner / union.clamp(min=_EPS)
     if not is_generalized:
         return iou
-    hull = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).prod(-1)
-    return iou - (hull - union) / hull.clamp(min=_EPS)
+    enclosing = (torch.maximum(a[..., 2:], b[..., 2:]) - torch.minimum(a[..., :2], b[..., :2])).prod(-1)
+    return iou - (enclosing - union) / enclosing.clamp(min=_EPS)
 
 
 @torch.no_grad()  # type: ignore[untyped-decorator]
@@ -112,12 +112,12 @@ def detection_loss(
     total = targets.scores.sum().clamp(min=1.0)
     weight = torch.where(targets.scores > 0, targets.scores, negative * logits.detach().sigmoid().pow(gamma))
     weight = weight * (~targets.is_ignored)[..., None]
-    for_class = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.scores, weight, reduction="sum")
+    class_loss = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets.scores, weight, reduction="sum")
     on = targets.is_positive
-    strength = targets.scores[on].sum(-1)
-    for_box = ((1.0 - paired_iou(boxes[on], targets.boxes[on], is_generalized=True)) * strength).sum()
-    for_class, for_box = for_class / total, for_box / total
-    return for_class + box_weight * for_box, for_class.detach(), for_box.detach()
+    anchor_weights = targets.scores[on].sum(-1)
+    box_loss = ((1.0 - paired_iou(boxes[on], targets.boxes[on], is_generalized=True)) * anchor_weights).sum()
+    class_loss, box_loss = class_loss / total, box_loss / total
+    return class_loss + box_weight * box_loss, class_loss.detach(), box_loss.detach()
 
 
 def _covered(points: Any, boxes: Any) -> Any:
@@ -126,6 +126,6 @@ def _covered(points: Any, boxes: Any) -> Any:
     inside = (x > boxes[:, :1]) & (x < boxes[:, 2:3]) & (y > boxes[:, 1:2]) & (y < boxes[:, 3:4])
     has_no_point = ~inside.any(1)
     if has_no_point.any():
-        middle = (boxes[has_no_point, :2] + boxes[has_no_point, 2:]) / 2
-        inside[has_no_point.nonzero()[:, 0], torch.cdist(middle, points).argmin(1)] = True
+        center = (boxes[has_no_point, :2] + boxes[has_no_point, 2:]) / 2
+        inside[has_no_point.nonzero()[:, 0], torch.cdist(center, points).argmin(1)] = True
     return inside

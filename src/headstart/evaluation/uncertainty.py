@@ -34,7 +34,7 @@ Float = NDArray[np.float64]
 Ids = NDArray[np.int64]
 
 _BINS = 24  # of the OOD-score histogram
-_ENOUGH = 5.0  # divided by 1 - coverage: minimum number of validation images (or groups) to fit sets on
+_MIN_UNITS = 5.0  # divided by 1 - coverage: minimum number of validation images (or groups) to fit sets on
 
 
 @dataclass(frozen=True)
@@ -204,7 +204,7 @@ def _summarize(
     held_out = final.copy()
     held_out[split.where("train")] = np.nan
     held_out[scored] = ood.scores
-    is_separate = is_val_kept and _num_units(groups, val) >= _ENOUGH / (1.0 - coverage)
+    is_separate = is_val_kept and _num_units(groups, val) >= _MIN_UNITS / (1.0 - coverage)
     where, fitted_on = (val, logits.final[val]) if is_separate else (scored, logits.out_of_fold)
     with one_blas_thread():
         sets = fit_prediction_sets(

@@ -164,8 +164,8 @@ class _Phases:
         frozen, num_steps = training.net.frozen_digest(), 0
         for record in training.run(stop=lambda: self.interrupt_handler.is_requested):
             num_epochs = -(-training.schedule.num_steps // training.steps_per_epoch)
-            is_turn = bool(every) and (record.epoch % every == 0 or record.epoch == num_epochs)
-            map50 = self._validate(training, held) if is_turn and not self.interrupt_handler.is_requested else None
+            is_validated = bool(every) and (record.epoch % every == 0 or record.epoch == num_epochs)
+            map50 = self._validate(training, held) if is_validated and not self.interrupt_handler.is_requested else None
             self.log.add(phase, num_epochs, record, map50)
             num_steps = training.step
         num_epochs = len(training.records)

@@ -138,10 +138,10 @@ def _fit(run: RunContext, extractor: FeatureExtractor, data: SplitDataset, secon
     if choice == "off":
         run.decide(plain.fit.decisions)
         return plain
-    left = None if settings.time_budget is None else settings.time_budget * 60 - (time.monotonic() - run.started)
+    remaining_s = None if settings.time_budget is None else settings.time_budget * 60 - (time.monotonic() - run.started)
     needed = 1.5 * second_pass_s
-    if choice == "auto" and (left is None or left < needed):
-        times: Evidence = {"remaining_seconds": left, "needed_seconds": needed}
+    if choice == "auto" and (remaining_s is None or remaining_s < needed):
+        times: Evidence = {"remaining_seconds": remaining_s, "needed_seconds": needed}
         flip = Decision("probe.flip_tta", "off", DecisionReason.FLIP_NEEDS_BUDGET, evidence=times)
         run.decide([*plain.fit.decisions, flip])
         return plain

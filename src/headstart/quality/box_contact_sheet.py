@@ -22,7 +22,7 @@ from headstart.types.records import ImagePair
 
 __all__ = ["box_tile", "draw_box_sheet"]
 
-_GREY = (150, 150, 150)
+_GRAY = (150, 150, 150)
 _MAX_CLASSES = 40
 _MAX_ODD = 24
 _MAX_PAIRS = 12
@@ -101,7 +101,7 @@ def box_tile(
     order = np.argsort(is_mine, kind="stable")
     has_names = class_id is None and len(boxes) <= _CAPTIONED
     captions = [samples.class_names[boxes.class_ids[j]] if has_names else "" for j in order]
-    colors = [color_of(int(boxes.class_ids[j])) if is_mine[j] else _GREY for j in order]
+    colors = [color_of(int(boxes.class_ids[j])) if is_mine[j] else _GRAY for j in order]
     return Tile(draw_boxes(image, boxes.xyxy[order] * scale, captions, colors), caption)
 
 

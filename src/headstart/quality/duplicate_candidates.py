@@ -22,17 +22,17 @@ from headstart.quality.nearest_neighbors import nearest
 __all__ = ["CERTAIN", "Candidates", "compare_candidates", "find_candidates"]
 
 _MIN_COSINE = 0.6  # of descriptors of whole images; a watermark lowers it
-_MIN_HALF = 0.9  # of descriptors of one half
-_MIN_MOVED = 0.8  # through a window or flipped, where more pairs pass by chance
+_MIN_HALF_COSINE = 0.9  # of descriptors of one half
+_MIN_WINDOW_COSINE = 0.8  # through a window or flipped, where more pairs pass by chance
 _CANDIDATES = 3  # neighbors per image, and as many flipped ones
 _MIN_TO_ALIGN = 0.5  # agreement from which a pair is registered, and ...
 _MIN_TO_REFINE = 1.2  # ... from which it is registered on the finest grid
 CERTAIN = 3.2  # agreement that needs no registration
-_LAID_OVER = 1.0  # pairs per image registered on the coarse grid, ...
-_BY_DETAILS, _BY_GREY = 0.1, 0.2  # ... of these on a finer grid, selected by details and by gray values, ...
-_REFINED = 0.05  # ... and on the finest
-_CLEARLY_BETTER = 0.05  # in agreement
-_MOVED = 0.008  # fraction of the side by which a box must differ from the whole image
+_COARSE_PER_IMAGE = 1.0  # pairs per image registered on the coarse grid, ...
+_FINE_BY_DETAILS, _FINE_BY_GRAY = 0.1, 0.2  # ... of these on a finer grid, selected by details and by gray values, ...
+_FINEST_PER_IMAGE = 0.05  # ... and on the finest
+_MIN_GAIN = 0.05  # in agreement
+_MIN_SHIFT = 0.008  # fraction of the side by which a box must differ from the whole image
 _CHUNK = 128
 _MAX_CACHED = 4096  # images whose details are in memory at a time: 28 kB each
 
@@ -63,17 +63,17 @@ def find_candidates(
     part, entry, cosine = nearest(
         whiten(plain), every, windows, np.tile(every, len(WINDOWS)), count=4 * _CANDIDATES, least=_MIN_COSINE
     )
-    likely = (entry < count) | (cosine >= _MIN_MOVED)
+    likely = (entry < count) | (cosine >= _MIN_WINDOW_COSINE)
     part, entry, cosine = part[likely], entry[likely], cosine[likely]
     batches.append((part, entry % count, entry // count, np.zeros(len(part), dtype=bool), cosine))
     part, entry, cosine = nearest(
-        whiten(plain * FLIP), every, windows[:count], every, count=_CANDIDATES, least=_MIN_MOVED
+        whiten(plain * FLIP), every, windows[:count], every, count=_CANDIDATES, least=_MIN_WINDOW_COSINE
     )
     batches.append((part, entry, np.zeros(len(part), dtype=np.int64), np.ones(len(part), dtype=bool), cosine))
     for half in HALVES:
         described = describe_thumbnails(thumbnails, half)
         described = Whitener(described)(described)
-        part, entry, cosine = nearest(described, every, described, every, count=2, least=_MIN_HALF)
+        part, entry, cosine = nearest(described, every, described, every, count=2, least=_MIN_HALF_COSINE)
         zeros = np.zeros(len(part), dtype=np.int64)
         batches.append((part, entry, zeros, zeros.astype(bool), cosine - 1))
     if embeddings is not None:
@@ -113,16 +113,16 @@ def compare_candidates(
         list(pool.map(pairs.compare_parts, _chunks(np.flatnonzero(is_part))))
         for rows in (is_part, ~is_part):
             undecided = pairs.undecided(rows, _MIN_TO_ALIGN)
-            undecided = _highest(undecided, pairs.scores[undecided], _LAID_OVER * len(thumbnails))
+            undecided = _highest(undecided, pairs.scores[undecided], _COARSE_PER_IMAGE * len(thumbnails))
             list(pool.map(pairs.register, _chunks(undecided)))
             # A crop agrees in no details until it is registered; then its gray values agree too.
             likely = np.union1d(
-                _highest(undecided, pairs.scores[undecided], _BY_DETAILS * len(thumbnails)),
-                _highest(undecided, -pairs.residual[undecided], _BY_GREY * len(thumbnails)),
+                _highest(undecided, pairs.scores[undecided], _FINE_BY_DETAILS * len(thumbnails)),
+                _highest(undecided, -pairs.residual[undecided], _FINE_BY_GRAY * len(thumbnails)),
             )
             list(pool.map(partial(pairs.fit, level=1), _chunks(likely)))
         undecided = pairs.undecided(pairs.is_moved(), _MIN_TO_REFINE)
-        undecided = _highest(undecided, pairs.scores[undecided], _REFINED * len(thumbnails))
+        undecided = _highest(undecided, pairs.scores[undecided], _FINEST_PER_IMAGE * len(thumbnails))
         list(pool.map(partial(pairs.fit, level=2), _chunks(undecided)))
     return pairs.scores, pairs.is_moved()
 
@@ -143,7 +143,7 @@ class _Pairs:
 
     def is_moved(self) -> NDArray[np.bool_]:
         """Return (M,) whether the part covers less or more than the whole."""
-        return np.asarray(np.abs(self.boxes - WINDOWS[0]).max(axis=1) > _MOVED)
+        return np.asarray(np.abs(self.boxes - WINDOWS[0]).max(axis=1) > _MIN_SHIFT)
 
     def compare_whole(self, rows: NDArray[np.int64], pool: ThreadPoolExecutor) -> None:
         """Score pairs without registration; the details of each image are computed once per block."""
@@ -171,7 +171,7 @@ class _Pairs:
         whole, part = self._images(rows)
         self.proposals[rows], _ = align(whole, part, self.proposals[rows], level)
         better = correlate_details(details(whole, self.proposals[rows]), details(part))
-        gains = better > self.scores[rows] + _CLEARLY_BETTER
+        gains = better > self.scores[rows] + _MIN_GAIN
         self.scores[rows[gains]], self.boxes[rows[gains]] = better[gains], self.proposals[rows[gains]]
 
     def _images(self, rows: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

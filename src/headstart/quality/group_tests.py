@@ -28,7 +28,7 @@ _MAX_IMAGES = 4000
 MIN_NEARNESS = 0.03
 """Minimum gain in mean cosine; smaller gains are rejected whatever their p-value."""
 
-_ENOUGH = 12  # permutations that are as tight; then the grouping is rejected anyway and the test stops
+_MAX_TIGHTER = 12  # permutations that are as tight; then the grouping is rejected anyway and the test stops
 _SIZE = 48
 
 
@@ -211,7 +211,7 @@ def _permute_images(
     observed = tightness(unit)
     bounds = np.flatnonzero(np.r_[True, classes[1:] != classes[:-1], True])
     as_tight, done = 1, 0
-    while done < rounds and as_tight <= _ENOUGH:
+    while done < rounds and as_tight <= _MAX_TIGHTER:
         done += 1
         permuted = np.concatenate([a + rng.permutation(b - a) for a, b in pairwise(bounds)])
         as_tight += tightness(unit[permuted]) >= observed
@@ -253,7 +253,7 @@ def _permute_groups(
     if pairs == 0:
         return Evidence(1.0, 0.0, 0)
     as_tight, done = 1, 0
-    while done < rounds and as_tight <= _ENOUGH:
+    while done < rounds and as_tight <= _MAX_TIGHTER:
         done += 1
         permuted = cell.copy()
         for k in np.unique(unit_class):

@@ -18,7 +18,7 @@ from headstart.data.image_scan import ScanResult
 __all__ = ["Shortcut", "find_shortcuts"]
 
 _NEIGHBORS = 9
-_AGREE = 8  # minimum number of neighbors of the image's class for it to count as revealed
+_MIN_AGREEING = 8  # minimum number of neighbors of the image's class for it to count as revealed
 _MAX_IMAGES = 2000  # maximum number of tested images, stratified by class
 _MIN_IMAGES = 30
 _PERMUTATIONS = 99
@@ -188,7 +188,7 @@ def _vote(near: NDArray[np.int64], labels: NDArray[np.int64]) -> tuple[float, di
     votes = np.bincount(cells.ravel(), minlength=count * num_classes).reshape(count, num_classes)
     sizes = np.bincount(index)
     right = (votes / sizes).argmax(axis=1) == index
-    is_revealed = votes[np.arange(count), index] >= _AGREE
+    is_revealed = votes[np.arange(count), index] >= _MIN_AGREEING
     recalls = np.bincount(index[right], minlength=num_classes) / sizes
     fractions = np.bincount(index[is_revealed], minlength=num_classes) / sizes
     return float(recalls.mean()), {int(c): float(s) for c, s in zip(classes, fractions, strict=True)}, is_revealed
