@@ -16,7 +16,7 @@ from headstart.data.name_matching import fold_name
 from headstart.errors import UsageError
 from headstart.types.codes import ReadingKind, ReadingNote
 
-__all__ = ["FIRST_IDS", "NAME_FILES", "ClassNaming", "find_name_files", "name_classes"]
+__all__ = ["FIRST_IDS", "NAME_FILES", "ClassNaming", "find_name_files", "name_classes", "stated_names"]
 
 NAME_FILES = ("labels.txt", "classes.txt", "class_names.txt", "label_list.txt", "names.txt")
 """File names, in lower case, that may hold class names; earlier ones are preferred."""
@@ -160,6 +160,12 @@ def _options(lines: Sequence[str]) -> list[_Option]:
             if option not in options:
                 options.append(option)
     return options
+
+
+def stated_names(lines: Sequence[str]) -> dict[int, str] | None:
+    """Return names by number where every line states its number, besides a header; None otherwise."""
+    names = [name for line in lines if (name := clean_label(line.removeprefix("\ufeff")))]
+    return _stated(names) or _stated(names[1:])
 
 
 def _stated(names: Sequence[str]) -> dict[int, str] | None:

@@ -10,6 +10,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
+from headstart.data.file_names import name_prefix
 from headstart.data.file_tree import clean_label, printable
 from headstart.data.options import ReadOptions
 from headstart.data.paths import PathFinder
@@ -17,6 +18,7 @@ from headstart.data.reading import LabelEvidence
 from headstart.data.split_words import cell_split
 from headstart.data.tables import GROUP_NAMES, IMAGE_NAMES, LABEL_NAMES, SPLIT_NAMES, Table, plain_name
 from headstart.errors import DataError, UsageError
+from headstart.types.codes import ReadingKind, ReadingNote
 
 __all__ = ["assign_columns", "several_labels"]
 
@@ -34,6 +36,8 @@ _ITEMS = frozenset(
     ("id", "patient", "subject", "person", "case", "lesion", "slide", "scan", "video", "session", "user", "index")
 )
 _SEPARATORS = ("|", ";", ",", "+", "&", "/", " ")
+_LABEL_WORDS = frozenset(["label", "labels", "class", "classes", "category", "target", "classname"])
+_WITH_BOX = re.compile(r"(\S+)( -?\d+(\.\d+)?){4}")
 _FLAGS = {"is_valid": "val", "is_val": "val", "is_validation": "val", "is_test": "test", "is_train": "train"}
 _TRUE, _FALSE = frozenset({"1", "1.0", "true", "yes", "t"}), frozenset({"0", "0.0", "false", "no", "f", ""})
 _PROBE = 50
@@ -83,7 +87,18 @@ def assign_columns(table: Table, finder: PathFinder, options: ReadOptions) -> Ta
     else:
         _find_label_columns(table, [c for c in table.header if c in free and c != table.split], shown)
     table.label = table.label_columns[0] if table.label_columns else None
+    for column in table.label_columns:
+        _drop_boxes(table, column)
     return table
+
+
+def _drop_boxes(table: Table, column: str) -> None:
+    """Keep the labels of cells that hold labels with boxes: `n01440764 1 1 7 7`."""
+    filled = [cell for cell in _cells(table, column) if cell]
+    if not filled or not all(re.fullmatch(rf"(?:{_WITH_BOX.pattern}\s*)+", cell) for cell in filled):
+        return
+    for _, cells in table.lines:
+        cells[column] = " ".join(dict.fromkeys(m[1] for m in _WITH_BOX.finditer(cells.get(column, ""))))
 
 
 def _cells(table: Table, column: str) -> list[str]:
@@ -178,6 +193,7 @@ def _find_label_columns(table: Table, free: Sequence[str], shown: str) -> None:
             hint=f"choose one column: --label-column '{numbered[0]}'",
         )
     named = sorted((c for c in free if plain_name(c) in LABEL_NAMES), key=lambda c: LABEL_NAMES.index(plain_name(c)))
+    named = named or [c for c in free if _LABEL_WORDS & set(plain_name(c).split("_"))]
     if named:
         table.label_columns = _distinct(table, named)
         return
@@ -202,8 +218,31 @@ def _find_label_columns(table: Table, free: Sequence[str], shown: str) -> None:
     measured = [
         c for c in free if not set(plain_name(c).split("_")) & _ITEMS and all(map(_is_number, _cells(table, c)))
     ]
-    table.label_columns = words or numbers or (measured if len(measured) == 1 else [])
     table.evidence = LabelEvidence.TEXT if words else LabelEvidence.NUMBERS
+    if words:
+        table.label_columns = words
+    elif not _name_by_files(table, numbers):
+        table.label_columns = numbers or (measured if len(measured) == 1 else [])
+
+
+def _name_by_files(table: Table, columns: Sequence[str]) -> bool:
+    """Use the column of numbers that maps one-to-one to the words in the file names, with these words as labels."""
+    prefixes = [name_prefix(cell) for cell in _cells(table, table.image)]
+    if "" in prefixes or not 1 < len(set(prefixes)) <= len(prefixes) / 2:
+        return False
+    for column in columns:
+        names = dict(zip(_cells(table, column), prefixes, strict=True))
+        pairs = set(zip(_cells(table, column), prefixes, strict=True))
+        if len(pairs) == len(names) == len(set(names.values())):
+            for (_, cells), name in zip(table.lines, prefixes, strict=True):
+                cells[column] = name
+            evidence = {"names": dict([*names.items()][:5]), "source": "file_names"}
+            table.notes.append(
+                ReadingNote(ReadingKind.NAMES_FROM_PATHS, len(names), tuple(names.values())[:5], evidence)
+            )
+            table.label_columns, table.evidence = [column], LabelEvidence.NAMED
+            return True
+    return False
 
 
 def several_labels(cells: Sequence[str]) -> str | None:
@@ -216,16 +255,16 @@ def several_labels(cells: Sequence[str]) -> str | None:
     for separator in _SEPARATORS:
         parts = {cell: {p.strip() for p in cell.split(separator)} - {""} for cell in different}
         several = [cell for cell in different if len(parts[cell]) > 1]
+        if not several:
+            continue
         counts = Counter(part for own in parts.values() for part in own)
-        if separator in "|;," and several:
-            in_several = {part for cell in several for part in parts[cell]}
-            if 2 * sum(counts[part] > 1 for part in in_several) >= len(in_several):
-                return max(several, key=len)
-        if any(parts[cell] <= different for cell in several):
-            return max((c for c in several if parts[c] <= different), key=len)
-        whole = [cell for cell in several if parts[cell] & different]
-        if several and len(counts) <= 0.6 * len(different) and 2 * len(whole) >= len(several):
-            return max(several, key=len)
+        related = [cell for cell in several if parts[cell] & different]
+        in_several = {part for cell in several for part in parts[cell]}
+        is_shared = 2 * sum(counts[part] > 1 for part in in_several) >= len(in_several)
+        is_list = separator in "|;," and (is_shared or (separator != "," and bool(related)))
+        is_composed = len(counts) <= 0.6 * len(different) and 2 * len(related) >= len(several)
+        if is_list or is_composed or any(parts[cell] <= different for cell in several):
+            return max(related or several, key=len)
     return None
 
 

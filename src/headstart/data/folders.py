@@ -10,6 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from headstart.data.file_names import suggest_pattern
 from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.folder_copies import Folder, find_copies, find_versions, folder_tree
 from headstart.data.reading import Reading, Row, listed
@@ -33,7 +34,6 @@ _AUXILIARY = frozenset(
         *("label", "labels", "thumb", "thumbs", "thumbnails"),
     }
 )
-_EXAMPLES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,12 +72,11 @@ def read_folders(images: Sequence[LocatedFile]) -> list[Reading]:
     placed = sorted(levels.placed, key=lambda p: (*p.file.folders, p.file.file))
     inside = [p for p in placed if p.levels]
     if not inside:
-        raise DataError(
-            f"found {pluralize(len(images), 'image')} but no class folders; expected one subfolder per class.",
-            hint="sort them into class folders, pass a table (image,label), or set --label-pattern if the label is "
-            "in the file name, e.g. --label-pattern '{label}_*'",
-        )
+        found = f"found {pluralize(len(images), 'image')} but no class folders"
+        raise _without_classes(images, found, "one subfolder per class")
     readings = _by_top_folders(inside)
+    if all(_names_splits(reading) for reading in readings):
+        raise _without_classes(images, "the split folders hold images but no class folders", "`train/<class>/*`")
     for reading in readings:
         reading.unlabeled.extend(p.file for p in placed if not p.levels)
         reading.option = reading.option or f"--layout '{reading.template}'"
@@ -136,6 +135,25 @@ def _reduce(folder: Folder, depth: int, kept: tuple[int, ...], name: str | None,
         _reduce(child, depth + 1, (*kept, depth), child_name, levels)
 
 
+def _without_classes(images: Sequence[LocatedFile], found: str, expected: str) -> DataError:
+    """Return the error of images without class folders, with the labels in their file names if there are any."""
+    pattern = suggest_pattern(images)
+    if pattern is None:
+        hint = (
+            "sort them into class folders, pass a table (image,label), or set --label-pattern if the label is in the "
+        )
+        return DataError(f"{found}; expected {expected}.", hint=hint + "file name, e.g. --label-pattern '{label}_*'")
+    text, counts = pattern
+    shown = ", ".join(f"`{name}` {count:,}" for name, count in counts.most_common(4)) + " ..." * (len(counts) > 4)
+    return DataError(f"{found}; file names start with {shown}.", hint=f"use --label-pattern '{text}' for these classes")
+
+
+def _names_splits(reading: Reading) -> bool:
+    """Return whether all classes are named by splits: `train`, `test1`."""
+    words = [split_words(label) for label in {row.label for row in reading.rows}]
+    return len(words) > 1 and all(len(w) == 1 for w in words) and any("train" in w for w in words)
+
+
 def _by_top_folders(images: Sequence[_Placed]) -> list[Reading]:
     """Read images by their outermost meaningful folders: splits, classes or both."""
     inner: dict[str, set[str]] = defaultdict(set)
@@ -187,11 +205,8 @@ def _below_splits(images: Sequence[_Placed], splits: dict[str, SplitName]) -> li
     """Read `<split>/<class>/...`, all splits alike; images directly in a split folder have no label."""
     deep = [p for p in images if len(p.levels) > 1]
     if not deep:
-        raise DataError(
-            "the split folders hold images but no class folders; expected `train/<class>/*`.",
-            hint="sort them into class folders, or set --label-pattern if the label is in the file name, e.g. "
-            "--label-pattern '{label}_*'",
-        )
+        files = [p.file for p in images]
+        raise _without_classes(files, "the split folders hold images but no class folders", "`train/<class>/*`")
     readings = _below(deep, 1, splits)
     for reading in readings:
         reading.unlabeled.extend(p.file for p in images if len(p.levels) == 1)
@@ -326,7 +341,9 @@ def _by_either_level(
 ) -> list[Reading]:
     """Return the readings in which the outer or the inner one of two nested levels is the class."""
     readings = []
-    for first, second in (("label", "group"), ("group", "label")):
+    num_outer, num_inner = (len({p.names[i] for p in nested}) for i in (level, level + 1))
+    roles_of = [("label", "group"), ("group", "label")]
+    for first, second in roles_of if num_outer <= num_inner else roles_of[::-1]:
         both = {**roles, level: first, level + 1: second}
         reading = _assign(nested, both, f"{first} folders outside", splits, None if splits is None else 0)
         reading.option = f"--layout '{reading.template}'"

@@ -6,6 +6,7 @@ to the user, the likelier first.
 
 from __future__ import annotations
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
@@ -13,7 +14,9 @@ from dataclasses import replace
 from headstart.data.folders import is_storage_name
 from headstart.data.name_matching import fold_name
 from headstart.data.reading import LabelEvidence, Reading, Row, ask
+from headstart.data.split_words import split_words
 from headstart.errors import HeadstartError
+from headstart.messages.files import shell_path
 from headstart.messages.numbers import pluralize
 from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.types.records import SplitName
@@ -24,7 +27,7 @@ __all__ = ["judge"]
 def judge(
     folders: Sequence[Reading],
     tables: Sequence[Reading],
-    refused: Sequence[HeadstartError],
+    refused: Sequence[tuple[HeadstartError, int]],
     others: Sequence[HeadstartError],
 ) -> Reading:
     """Return the reading that explains the data.
@@ -32,7 +35,7 @@ def judge(
     Args:
         folders: Readings by class folders, likeliest first.
         tables: Readings of tables and lists, likeliest first.
-        refused: Why tables that name images of the folder cannot be used.
+        refused: Why tables that name images of the folder cannot be used, and their number of rows; largest first.
         others: Why there is no other reading, the most helpful first.
 
     Raises:
@@ -40,9 +43,13 @@ def judge(
         UsageError: Several readings fit, and they differ.
     """
     tables = _join_disjoint(_without_explained(tables))
-    classes = [f for f in folders if len({row.label for row in f.rows}) > 1 and not _only_stores(f, tables)]
-    if not tables and (errors := [*([] if classes else refused), *([] if folders else others)]):
-        raise errors[0]
+    is_alone = not tables and not refused
+    classes = [f for f in folders if is_alone or (len(set(f.labels.values())) > 1 and not _only_stores(f, tables))]
+    num_rows = max((len(table.rows) for table in tables), default=0)
+    if not classes and refused and refused[0][1] > num_rows:
+        raise refused[0][0]
+    if not tables and not folders and others:
+        raise others[0]
     folders = classes or ([] if tables else folders)
     for table in tables:
         equal = [folder for folder in folders if _agrees(table, folder)]
@@ -63,6 +70,7 @@ def judge(
 
 def _without_explained(tables: Sequence[Reading]) -> list[Reading]:
     """Return the readings of tables without those that another one includes."""
+    tables = [t for t in tables if not any(_is_class_map(t, other) for other in tables)]
     kept: list[Reading] = []
     for table in sorted(tables, key=lambda r: (-len(r.rows), not r.has_splits)):
         if not any(_includes(other, table) for other in kept):
@@ -75,7 +83,16 @@ def _join_disjoint(tables: Sequence[Reading]) -> Sequence[Reading]:
     paths = [path for table in tables for path in table.labels]
     if len(tables) < 2 or len(set(paths)) < len(paths) or any(t.roles != tables[0].roles for t in tables):
         return tables
+    versions = {frozenset((r.label, os.path.splitext(r.file.file)[0]) for r in t.rows) for t in tables}
+    tops = [{row.file.folders[:1] for row in table.rows} for table in tables]
+    if len(versions) == 1 and all(len(top) == 1 for top in tops) and len({*map(frozenset, tops)}) == len(tables):
+        names = ["".join(*top) for top in tops]
+        for table, own in zip(tables, names, strict=True):
+            table.option = " ".join(f"--exclude {shell_path(name)}" for name in names if name != own)
+            table.detail = "they name the same files in different folders"
+        return tables
     whole, *others = tables
+    state_splits(tables)
     for other in others:
         for name in {*whole.columns, *other.columns}:
             before = whole.columns.setdefault(name, [""] * len(whole.rows))
@@ -88,6 +105,25 @@ def _join_disjoint(tables: Sequence[Reading]) -> Sequence[Reading]:
         for reason, files in other.unused.items():
             whole.unused.setdefault(reason, []).extend(files)
     return [whole]
+
+
+def state_splits(readings: Sequence[Reading]) -> None:
+    """Give rows without a split the one that the name of their table states, if several are stated."""
+    stated = {row.split for reading in readings for row in reading.rows if row.split}
+    if len(stated | {reading.named_split for reading in readings if reading.named_split}) < 2:
+        return
+    for reading in readings:
+        reading.rows = [replace(row, split=row.split or reading.named_split) for row in reading.rows]
+
+
+def _is_class_map(table: Reading, other: Reading) -> bool:
+    """Return whether a table has one image per class of another one: icons, such as Meta.csv beside Train.csv."""
+    labels = [row.label for row in table.rows]
+    return (
+        table.named_split is None
+        and 1 < len(labels) == len(set(labels)) < len(other.rows)
+        and (set(labels) >= {row.label for row in other.rows} and not set(table.labels) & set(other.labels))
+    )
 
 
 def _includes(whole: Reading, part: Reading) -> bool:
@@ -104,18 +140,19 @@ def _only_stores(folder: Reading, tables: Sequence[Reading]) -> bool:
     They do if all names say so (`images_2`, `part_1`), and most folders hold several classes of a table.
     """
     names = {row.label for row in folder.rows}
-    if not tables and all(is_storage_name(name) for name in names):
+    if all(is_storage_name(name) for name in names):
         return True
-    if not all(is_storage_name(name) or any(c.isdigit() for c in name) for name in names):
-        return False
+    stores = {n for n in names if is_storage_name(n) or split_words(n) or any(c.isdigit() for c in n)}
     by_path = folder.labels
     for table in tables:
         inside: dict[str, Counter[str]] = defaultdict(Counter)
         for row in table.rows:
             if row.file.path in by_path:
                 inside[by_path[row.file.path]][row.label] += 1
-        mixed = [counts for counts in inside.values() if counts.most_common(1)[0][1] < 0.8 * counts.total()]
-        if 2 * len(mixed) > len(inside):
+        mixed = {n for n, counts in inside.items() if counts.most_common(1)[0][1] < 0.8 * counts.total()}
+        if any(is_storage_name(n) or split_words(n) for n in mixed) or (
+            stores == names and 2 * len(mixed) > len(inside)
+        ):
             return True
     return False
 
@@ -139,8 +176,8 @@ def _take(table: Reading, folder: Reading) -> Reading:
     names = {row.label: placed[row.file.path].label for row in table.rows if row.file.path in placed}
     renamed = {number: name for number, name in names.items() if fold_name(number) != fold_name(name)}
     if renamed:
-        evidence = {"names": dict([*renamed.items()][:5]), "file": table.template}
-        table.notes.append(ReadingNote(ReadingKind.NAMES_FROM_FOLDERS, len(renamed), tuple(renamed.values()), evidence))
+        evidence = {"names": dict([*renamed.items()][:5]), "source": "folders"}
+        table.notes.append(ReadingNote(ReadingKind.NAMES_FROM_PATHS, len(renamed), tuple(renamed.values()), evidence))
     split = placed if folder.has_splits and not table.has_splits else {}
     table.rows = [
         replace(row, label=renamed.get(row.label, row.label), split=_split_of(row, split), group=_group_of(row, placed))
@@ -165,6 +202,7 @@ def _complete(folder: Reading, table: Reading) -> Reading | None:
         return None
     if not {row.label for row in table.rows} <= set(labels.values()):
         return None
+    state_splits([folder, table])
     tabled = table.labels
     folder.rows += table.rows
     folder.unlabeled = [image for image in folder.unlabeled if image.path not in tabled]

@@ -11,6 +11,7 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 
 from headstart.data.class_names import NAME_FILES
 from headstart.data.columns import assign_columns
@@ -20,7 +21,7 @@ from headstart.data.options import ReadOptions
 from headstart.data.paths import PathFinder, PathMatch
 from headstart.data.reading import Reading
 from headstart.data.split_lists import NUMBERED_SPLITS
-from headstart.data.split_words import split_name, split_words
+from headstart.data.split_words import cell_split, split_words
 from headstart.data.table_rows import table_reading
 from headstart.data.tables import Table, load_table
 from headstart.errors import DataError, HeadstartError, UsageError
@@ -44,13 +45,13 @@ class Proposals:
 
     Attributes:
         readings: The candidates.
-        refused: Errors of files that name images of the folder.
+        refused: Errors of files that name images of the folder, with the number of their rows.
         unrelated: Errors of other files.
         has_numbered_names: Whether numbers and a names file were found, so that `--first-id` has an effect.
     """
 
     readings: list[Reading] = field(default_factory=list)
-    refused: list[HeadstartError] = field(default_factory=list)
+    refused: list[tuple[HeadstartError, int]] = field(default_factory=list)
     unrelated: list[HeadstartError] = field(default_factory=list)
     has_numbered_names: bool = False
 
@@ -96,7 +97,11 @@ def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> 
         try:
             table = open_table(file.path, own, options)
         except (DataError, UsageError) as error:
-            (proposals.refused if _is_about_images(file, own) else proposals.unrelated).append(error)
+            num_rows = _num_rows_of_images(file, own)
+            if num_rows:
+                proposals.refused.append((error, num_rows))
+            else:
+                proposals.unrelated.append(error)
             continue
         if table.label is not None and not {c.lower() for c in table.others} & _SCORES:
             opened.append((file, table))
@@ -109,9 +114,9 @@ def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> 
                     proposals.has_numbered_names = True
                 reading = _join(chosen, finder)
             except (DataError, UsageError) as error:
-                proposals.refused.append(error)
+                proposals.refused.append((error, sum(len(table.lines) for _, table in together)))
                 continue
-            reading.option = f"--table {shell_path(together[0][0].name)}" if len(together) == 1 else ""
+            reading.option = f"--table {_pattern([file.name for file, _ in together])}"
             if len(label_columns) > 1:
                 reading.layout = f"column `{column}` of table"
                 reading.option = f"--label-column {shell_path(column)}"
@@ -120,6 +125,7 @@ def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> 
     named = {n.evidence["file"] for r in proposals.readings for n in r.notes if n.kind is ReadingKind.NAMES_FROM_FILE}
     proposals.readings = [r for r in proposals.readings if os.path.basename(r.template) not in named]
     proposals.readings.sort(key=_rank)
+    proposals.refused.sort(key=lambda refused: -refused[1])
     if options.first_id is not None and not proposals.has_numbered_names:
         raise without_names()
     return proposals
@@ -133,7 +139,7 @@ def _candidates(tree: FileTree, options: ReadOptions) -> list[LocatedFile]:
     """
     files = [f for f in (*tree.tables, *tree.other_files) if f.file.lower().endswith((*TABLES, *_LISTS))]
     if options.table is not None:
-        chosen = [f for f in files if options.table in (f.name, f.path) or f.name == options.table.strip("./")]
+        chosen = [f for f in files if options.table in (f.name, f.path) or fnmatchcase(f.name, options.table)]
         if not chosen:
             raise UsageError(
                 f"--table: there is no table `{options.table}` below the data folder.",
@@ -152,47 +158,72 @@ def _looks_predicted(file: LocatedFile) -> bool:
     return bool({word.lower() for word in words} & _PREDICTED)
 
 
-def _is_about_images(file: LocatedFile, finder: PathFinder) -> bool:
-    """Return whether any cell of the first rows of a file names an image of the folder."""
+def _pattern(names: Sequence[str]) -> str:
+    """Return the `--table` that selects these files."""
+    if len(names) == 1:
+        return shell_path(names[0])
+    start = _shared(names)
+    return f"'{start}*{_shared([name[len(start) :][::-1] for name in names])[::-1]}'"
+
+
+def _shared(names: Sequence[str]) -> str:
+    """Return the longest start that all names share."""
+    first, last = min(names), max(names)
+    return first[: next((i for i, c in enumerate(first) if c != last[i : i + 1]), len(first))]
+
+
+def _num_rows_of_images(file: LocatedFile, finder: PathFinder) -> int:
+    """Return the number of rows of a file if any cell of the first ones names an image of the folder, else 0."""
     if file.file.lower() in NAME_FILES:
-        return False
+        return 0
     is_table = file.file.lower().endswith(TABLES)
     try:
         lines = (load_table(file.path) if is_table else read_list(file.path, finder)).lines
     except HeadstartError:
-        return False
-    return any(finder.exists(cell.strip()) for _, cells in lines[:10] for cell in cells.values())
+        return 0
+    is_about = any(finder.exists(cell.strip()) for _, cells in lines[:10] for cell in cells.values())
+    return len(lines) if is_about else 0
 
 
 def _sets(opened: Sequence[tuple[LocatedFile, Table]]) -> list[list[tuple[LocatedFile, Table]]]:
-    """Return tables that belong together: those of one name in several folders, or that differ in a split word."""
-    names = Counter(f.file.lower() for f, _ in opened)
-    sets: dict[tuple[object, ...], list[tuple[LocatedFile, Table]]] = defaultdict(list)
+    """Return tables that belong together: their paths differ in split words only (`Train/x.csv`, `Test/x.csv`)."""
+    sets: dict[str, list[tuple[LocatedFile, Table]]] = defaultdict(list)
     for file, table in opened:
-        stem, extension = os.path.splitext(file.file.lower())
-        if file.folders and names[file.file.lower()] > 1 and (_folder_split(file) or stem == "metadata"):
-            sets[file.file.lower(),].append((file, table))
-        elif len(split_words(stem)) == 1:
-            rest = re.sub(r"[^\W\d_]+", lambda m: "" if split_words(m.group()) else m.group(), stem)
-            sets[file.folders, rest, extension].append((file, table))
-        else:
-            sets[file.path,].append((file, table))
-    return list(sets.values())
+        stem, extension = os.path.splitext(file.file)
+        is_metadata = stem.lower() == "metadata" and file.folders
+        key = "metadata" if is_metadata else _without_split("/".join((*file.folders, stem)))
+        sets[key + extension.lower()].append((file, table))
+    found: list[list[tuple[LocatedFile, Table]]] = []
+    for key, same in sets.items():
+        found += [same] if _is_per_split(same) or key.startswith("metadata.") else [[one] for one in same]
+    return found
+
+
+def _is_per_split(same: Sequence[tuple[LocatedFile, Table]]) -> bool:
+    splits = [_file_split(file) or _folder_split(file) for file, _ in same]
+    return len(set(splits)) == len(splits) and None not in splits
+
+
+def _without_split(path: str) -> str:
+    """Return a path without the words that name splits."""
+    parts = re.split(r"([\W_]+)", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", path))
+    return "".join("*" if split_words(part) and not part.isspace() else part for part in parts)
 
 
 def _folder_split(file: LocatedFile) -> SplitName | None:
-    return next((s for s in map(split_name, file.folders) if s), None)
+    splits = [s for folder in file.folders if (s := cell_split(folder))]
+    return splits[-1] if splits else None
 
 
 def _file_split(file: LocatedFile) -> SplitName | None:
-    words = split_words(os.path.splitext(file.file)[0])
-    return next(iter(words)) if len(words) == 1 else None
+    return cell_split(os.path.splitext(file.file)[0])
 
 
 def _rank(reading: Reading) -> tuple[bool, bool, int]:
     """Sort key: readings of tables for other splits than training last, then those with weak evidence."""
     words = split_words(os.path.splitext(os.path.basename(reading.template))[0])
-    return bool(words - {"train"}) and not reading.has_splits, "train" not in words, -reading.evidence
+    has_splits = reading.has_splits
+    return bool(words - {"train"}) and not has_splits, "train" not in words and not has_splits, -reading.evidence
 
 
 def _join(together: Sequence[tuple[LocatedFile, Table]], finder: PathFinder) -> Reading:
@@ -203,12 +234,13 @@ def _join(together: Sequence[tuple[LocatedFile, Table]], finder: PathFinder) -> 
     """
     whole = Reading("table", together[0][0].name, evidence=min(t.evidence for _, t in together))
     taken: dict[str, tuple[PathMatch, LocatedFile]] = {}
-    splits: dict[str, SplitName | None] = {}
+    known: set[tuple[str, str, SplitName | None]] = set()  # one image in two splits is a leak, which the check reports
     for file, table in together:
         split = (_file_split(file) if len(together) > 1 else None) or _folder_split(file)
         own = finder.of_table(file)
         part = table_reading(table, own, split=split)
         whole.roles = part.roles
+        whole.named_split = split or _file_split(file)
         for path, hit in own.matches().items():
             first, other = taken.setdefault(path, (hit, file))
             if first.path != hit.path and "elsewhere" in (first.how, hit.how) and not file.folders:
@@ -217,14 +249,8 @@ def _join(together: Sequence[tuple[LocatedFile, Table]], finder: PathFinder) -> 
                     f"`{hit.file.name}` has this name, so at least one of the images is missing.",
                     hint="put the missing images at their paths, or pass one table",
                 )
-        for row in part.rows:
-            if splits.get(row.file.path, row.split) != row.split:
-                raise DataError(
-                    f"`{row.file.name}` is in two splits; expected each image in one split.",
-                    hint=f"correct the tables, or ignore one with --exclude '{file.name}'",
-                )
-        kept = [i for i, row in enumerate(part.rows) if row.file.path not in splits]
-        splits.update({row.file.path: row.split for row in part.rows})
+        kept = [i for i, row in enumerate(part.rows) if (row.file.path, row.label, row.split) not in known]
+        known |= {(row.file.path, row.label, row.split) for row in part.rows}
         before = len(whole.rows)
         whole.rows += [part.rows[i] for i in kept]
         part.rows = [part.rows[i] for i in kept]

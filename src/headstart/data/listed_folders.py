@@ -6,7 +6,7 @@ Only such a file can tell that folders of different depths are classes, and that
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from headstart.data.file_tree import FileTree, LocatedFile, clean_label
 from headstart.data.reading import Reading, Row
@@ -16,7 +16,7 @@ from headstart.errors import DataError
 from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.types.inventory import TableUse
 
-__all__ = ["read_listed_folders"]
+__all__ = ["choose_listed", "read_listed_folders"]
 
 _MAX_LINES = 50_000
 _NUMBER = re.compile(r"^\d+[\s,;:]+|[\s,;:]+\d+$")
@@ -46,6 +46,19 @@ def read_listed_folders(tree: FileTree) -> Reading | None:
             reading.tables.append(TableUse(file.name, "names", len(listed), len(used)))
             return reading
     return None
+
+
+def choose_listed(readings: Sequence[Reading], tree: FileTree) -> list[Reading]:
+    """Return the only one of several readings of class folders whose classes a file lists; all without one."""
+    for file in tree.tables if len(readings) > 1 else ():
+        names = set(_listed(file).values()) if file.file.lower().endswith((".txt", ".lst", ".csv")) else set()
+        fitting = [reading for reading in readings if set(reading.labels.values()) == names]
+        if len(fitting) == 1:
+            note = ReadingNote(ReadingKind.CLASSES_FROM_LIST, len(names), tuple(sorted(names)[:5]), {"file": file.name})
+            fitting[0].notes.append(note)
+            fitting[0].tables.append(TableUse(file.name, "names", len(names), len(names)))
+            return fitting
+    return list(readings)
 
 
 def _listed(file: LocatedFile) -> Mapping[tuple[str, ...], str]:

@@ -10,7 +10,7 @@ import os
 import re
 from collections.abc import Sequence
 
-from headstart.data.class_names import NAME_FILES, find_name_files, name_classes
+from headstart.data.class_names import NAME_FILES, find_name_files, name_classes, stated_names
 from headstart.data.file_tree import printable
 from headstart.data.formats import IMAGES
 from headstart.data.paths import PathFinder, PathMatch
@@ -35,10 +35,10 @@ def read_list(path: str, finder: PathFinder) -> Table:
         raise DataError(f"the list `{shown}` is empty.", hint="expected one image per line: path label")
     if os.path.basename(path).lower() in NAME_FILES and not any(_names_image(t) for _, t in numbered):
         raise DataError(f"`{shown}` lists class names, not images.", hint="pass the list of images: path label")
-    fields = [t.split() for _, t in numbered]
-    if len(fields[0]) > 2 and all(len(f) == len(fields[0]) and all(map(str.isdigit, f[1:])) for f in fields):
-        header = [f"column{i}" for i in range(1, len(fields[0]) + 1)]
-        rows = [(i, dict(zip(header, f, strict=True))) for (i, _), f in zip(numbered, fields, strict=True)]
+    columns = _columns(numbered, finder)
+    if columns is not None:
+        header = [f"column{i}" for i in range(1, len(columns[0]) + 1)]
+        rows = [(i, dict(zip(header, f, strict=True))) for (i, _), f in zip(numbered, columns, strict=True)]
         heading = next((t.strip() for t in text.splitlines() if t.startswith("#")), "")
         return Table(path, rows, "", None, notes=notes, header=header, heading=heading)
     best: list[tuple[int, dict[str, str]]] = []
@@ -59,7 +59,24 @@ def read_list(path: str, finder: PathFinder) -> Table:
         return Table(
             path, [(i, {"image": t.strip()}) for i, t in numbered], "image", None, notes=notes, header=["image"]
         )
+    labels = [cells["label"] for _, cells in best]
+    if len(labels) > 2 and labels in ([str(i) for i in range(start, start + len(labels))] for start in (0, 1)):
+        for _, cells in best:  # the lines are numbered
+            del cells["label"]
+        return Table(path, best, "image", None, notes=notes, header=["image"])
     return Table(path, best, "image", "label", notes=notes, header=["image", "label"], label_columns=["label"])
+
+
+def _columns(numbered: Sequence[tuple[int, str]], finder: PathFinder) -> list[list[str]] | None:
+    """Return the fields of each line if there are three or more in every line, one of them an image."""
+    for separator in ("\t", ",", ";", None):
+        fields = [[f.strip() for f in t.split(separator)] for _, t in numbered]
+        if len(fields[0]) < 3 or any(len(f) != len(fields[0]) for f in fields):
+            continue
+        probe = fields[:: max(1, len(fields) // 10)]
+        if any(2 * sum(finder.exists(f[i]) for f in probe) >= len(probe) for i in range(len(fields[0]))):
+            return fields
+    return None
 
 
 def first_lines(path: str, limit: int = 20) -> list[str]:
@@ -120,11 +137,15 @@ def name_numbers(tables: Sequence[Table], finder: PathFinder, *, first_id: int |
     numbered = [cells for cells in lines if _NUMBER.fullmatch(cells["label"])]
     if not numbered or any(finder.exists(cells["image"]) for cells in _others(lines)):
         return False
-    names = {path: decode_text(path) for path in find_name_files(finder.root)}
-    stated = _json_names(finder.root, {cells["label"] for cells in numbered})
-    names = {path: text for path, text in names.items() if path not in {table.path for table in tables}}
-    files = {printable(os.path.basename(path)): text.splitlines() for path, (text, _) in names.items()}
-    files |= stated
+    used = {table.path for table in tables}
+    folders = [os.path.join(finder.root, *finder.base[:i]) for i in range(len(finder.base), -1, -1)]
+    files: dict[str, list[str]] = {}
+    for folder in folders:
+        for path in find_name_files(folder):
+            if path not in used:
+                files.setdefault(printable(os.path.basename(path)), decode_text(path)[0].splitlines())
+        for name, stated in _stated_files(folder, {cells["label"] for cells in numbered}, finder, used).items():
+            files.setdefault(name, stated)
     if not any(line.strip() for listed in files.values() for line in listed):
         return False
     rows = []
@@ -142,22 +163,43 @@ def name_numbers(tables: Sequence[Table], finder: PathFinder, *, first_id: int |
     return True
 
 
-def _json_names(folder: str, numbers: set[str]) -> dict[str, list[str]]:
-    """Return lines `number name` of each JSON file in a folder that maps all numbers to names, or names to numbers."""
+def _stated_files(folder: str, numbers: set[str], finder: PathFinder, used: set[str]) -> dict[str, list[str]]:
+    """Return lines `number name` of each text or JSON file in a folder that gives a name to all numbers."""
     found = {}
     for file in sorted(os.listdir(folder)):
         path = os.path.join(folder, file)
-        if not file.lower().endswith(".json") or os.path.getsize(path) > 1 << 20:
+        extension = os.path.splitext(file)[1].lower()
+        if extension not in (".json", ".txt", ".csv", ".tsv", ".names") or file.lower() in NAME_FILES or path in used:
+            continue
+        if os.path.getsize(path) > 1 << 20:
             continue
         try:
-            value = json.loads(decode_text(path)[0])
+            text = decode_text(path)[0]
+            names = _json_names(text) if extension == ".json" else stated_names(text.splitlines())
         except (ValueError, DataError):
             continue
-        if isinstance(value, dict) and all(isinstance(v, int) for v in value.values()):
-            value = {str(number): name for name, number in value.items()}
-        if isinstance(value, dict) and numbers <= set(value) and all(isinstance(v, str) for v in value.values()):
-            found[printable(file)] = [f"{number} {name}" for number, name in value.items() if number.isdigit()]
+        listed = {str(number): name for number, name in (names or {}).items()}
+        is_named = {str(int(n)) for n in numbers} <= set(listed) and all(map(_is_name, listed.values()))
+        if is_named and not any(finder.exists(name) for name in list(listed.values())[:3]):
+            found[printable(file)] = [f"{number} {name}" for number, name in listed.items()]
     return found
+
+
+def _is_name(text: str) -> bool:
+    """Return whether a text has letters and is not the name of an image."""
+    first = re.split(r"[;,\s]", text)[0]
+    return re.search(r"[^\W\d_]", text) is not None and os.path.splitext(first)[1].lower() not in IMAGES
+
+
+def _json_names(text: str) -> dict[int, str] | None:
+    """Return names by number of a JSON object that maps numbers to names, or names to numbers."""
+    value = json.loads(text)
+    if not isinstance(value, dict):
+        return None
+    if all(isinstance(v, int) for v in value.values()):
+        value = {str(number): name for name, number in value.items()}
+    is_map = all(str(k).isdigit() and isinstance(v, str) for k, v in value.items())
+    return {int(k): v for k, v in value.items()} if is_map else None
 
 
 def _others(lines: Sequence[dict[str, str]]) -> list[dict[str, str]]:

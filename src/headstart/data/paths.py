@@ -17,6 +17,7 @@ from pathlib import PureWindowsPath
 from typing import Literal
 
 from headstart.data.file_tree import LocatedFile, printable, walk_files
+from headstart.data.formats import IMAGES
 from headstart.data.name_matching import fold_name
 from headstart.data.split_words import split_words
 from headstart.errors import UsageError
@@ -166,6 +167,8 @@ class PathFinder:
     def exists(self, cell: str) -> bool:
         """Return whether a cell looks like an image path: a file of its name exists anywhere below the root."""
         result = self.look_up(cell, "") if cell else None
+        if isinstance(result, Problem) and result.kind == "outside":
+            return os.path.splitext(cell)[1].lower() in IMAGES
         return isinstance(result, PathMatch) or (result is not None and result.kind != "missing")
 
     def record(self, hit: PathMatch) -> None:

@@ -52,6 +52,7 @@ class Reading:
         problems: Rows that cannot be used.
         columns: Other columns of a table, aligned with `rows`.
         tables: Tables and lists that were used, with their rows.
+        named_split: The split that the name of the table states, which holds if other tables state others.
         roles: Columns that were used, by role (`image`, `label`, `split`, `group`).
         has_inferred_groups: Whether a folder level was used as groups without `--layout`.
     """
@@ -68,6 +69,7 @@ class Reading:
     problems: list[Problem] = field(default_factory=list)
     columns: dict[str, list[str]] = field(default_factory=dict)
     tables: list[TableUse] = field(default_factory=list)
+    named_split: SplitName | None = None
     roles: dict[str, str] = field(default_factory=dict)
     has_inferred_groups: bool = False
 

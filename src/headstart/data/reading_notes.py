@@ -60,7 +60,9 @@ def merge_notes(notes: Iterable[ReadingNote]) -> list[ReadingNote]:
             if isinstance(value, list):
                 evidence[name] = [*evidence.get(name, ()), *value][:_EXAMPLES]
             elif isinstance(value, dict):
-                evidence[name] = dict(Counter(evidence.get(name, {})) + Counter(value))
+                known = evidence.get(name, {})
+                is_count = all(isinstance(v, int) for v in value.values())
+                evidence[name] = dict(Counter(known) + Counter(value)) if is_count else {**known, **value}
         examples = (*before.examples, *note.examples)[:_EXAMPLES]
         merged[key] = ReadingNote(note.kind, before.count + note.count, examples, evidence)
     return list(merged.values())

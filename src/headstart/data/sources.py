@@ -21,7 +21,7 @@ from headstart.data.inventory import exclude_files, finish_reading
 from headstart.data.judging import judge
 from headstart.data.label_files import describe_use, open_table, propose_tables, without_names
 from headstart.data.layouts import Template, label_matcher
-from headstart.data.listed_folders import read_listed_folders
+from headstart.data.listed_folders import choose_listed, read_listed_folders
 from headstart.data.lists import name_numbers
 from headstart.data.options import ReadOptions
 from headstart.data.paths import PathFinder
@@ -162,7 +162,7 @@ def _choose(tree: FileTree, options: ReadOptions, task: str, excluded: Collectio
     if options.table is None:
         try:
             listed = read_listed_folders(tree)
-            folders = read_folders(tree.images) if listed is None else [listed]
+            folders = choose_listed(read_folders(tree.images), tree) if listed is None else [listed]
         except (DataError, UsageError) as caught:
             errors = [caught, *errors]
     if task == "images" and not folders and not proposals.readings:

@@ -219,8 +219,8 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
     ReadingKind.LABELS_MATCHED: _labels_matched,
     ReadingKind.NAMES_FILE_UNUSED: _names_file_unused,
     ReadingKind.NAMES_FROM_FILE: _names_from_file,
-    ReadingKind.NAMES_FROM_FOLDERS: lambda n: (
-        "class names are from the folders: "
+    ReadingKind.NAMES_FROM_PATHS: lambda n: (
+        f"class names are from the {n.evidence['source'].replace('_', ' ')}: "
         + ", ".join(f"{number} = `{name}`" for number, name in [*n.evidence["names"].items()][:_SHOWN])
     ),
     ReadingKind.OTHER_FILES: lambda n: (

@@ -276,7 +276,7 @@ class ReadingKind(StrEnum):
     FILE_NAMES_STALE = "file_names_stale"
     IMAGES_ASSUMED_EMPTY = "images_assumed_empty"
     NAMES_FROM_FILE = "names_from_file"
-    NAMES_FROM_FOLDERS = "names_from_folders"
+    NAMES_FROM_PATHS = "names_from_paths"
     OUTLINES_BOXED = "outlines_boxed"
     PATHS_RESPELLED = "paths_respelled"
     PLACES_MOVED = "places_moved"

@@ -26,25 +26,14 @@ assert object_datasets
 WRONG: dict[str, str] = {
     "numbers_without_leading_zeros": "1 is not found at 00001.png",
     "blood_cells": "two folders of the test split are a question",
-    "gtsrb_kaggle": "icons of the classes become images",
     "fgvc_aircraft": "a list of boxes is taken for labels",
     "celeba": "attributes of 1 and -1 become one label",
-    "imagenet_kaggle": "cells `n01440764 1 1 7 7` are taken for class names",
     "mnist_npz": "arrays are not read",
     "fashion_mnist_csv": "tables of pixels are not recognized",
     "flowers102": "MATLAB files beside images are not read, and the first suggestion gives one class `image`",
-    "oxford_pets": "annotations/list.txt is not looked for",
-    "stanford_cars": "folders that only store images become classes; MATLAB files beside images are not read",
-    "eurosat_kaggle": "EuroSAT and EuroSATallBands become classes in the first suggestion",
-    "gtsrb": "the table of the test split is used and the training folders are not",
+    "stanford_cars": "MATLAB files beside images are not read",
     "svhn": "arrays are not read",
-    "tiny_imagenet": "val/val_annotations.txt is not looked for",
-    "places365": "categories_places365.txt is taken for a list of images",
-    "dogs_vs_cats": "train and test1 become classes",
     "dogs_vs_cats_zip": "archives in an archive are not read",
-    "isic2018": "folders that only store images become classes; tables in folders of their own are not looked for",
-    "nih_chest_xray": "Patient ID becomes the class; the column `Finding Labels` is not recognized",
-    "patients_with_numbered_classes": "patients become classes in the first suggestion",
 }
 """Datasets that are read wrong today, with the reason."""
 

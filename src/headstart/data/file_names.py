@@ -1,0 +1,35 @@
+"""Find labels in file names: `cat.0.jpg`, `great_pyrenees_12.jpg`."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import Counter
+from collections.abc import Iterable
+
+from headstart.data.file_tree import LocatedFile
+
+__all__ = ["name_prefix", "suggest_pattern"]
+
+_NUMBERED = re.compile(r"(.*[^\W\d_])([._\- ]*)\(?\d+\)?")
+
+
+def name_prefix(path: str) -> str:
+    """Return the words before the number that ends a file name; empty without words or number."""
+    match = _NUMBERED.fullmatch(os.path.splitext(re.split(r"[/\\]", path)[-1])[0])
+    return match[1] if match else ""
+
+
+def suggest_pattern(images: Iterable[LocatedFile]) -> tuple[str, Counter[str]] | None:
+    """Return the `--label-pattern` that reads labels from file names, with the images of each label.
+
+    None if fewer than half of the names start with words, or if the words are not shared by few groups of images.
+    """
+    files = [image.file for image in images]
+    counts = Counter(prefix for file in files if (prefix := name_prefix(file)))
+    if not 2 * counts.total() >= len(files) or not 1 < len(counts) <= counts.total() / 2:
+        return None
+    ends = {m[2] for file in files if (m := _NUMBERED.fullmatch(os.path.splitext(file)[0]))}
+    end = next(iter(ends))
+    is_plain = len(ends) == 1 and end and counts.total() == len(files) and not any(end in prefix for prefix in counts)
+    return (f"{{label}}{end}*" if is_plain else r"^([^/]*[^\W\d_])[._ -]*\d+\D*$"), counts
