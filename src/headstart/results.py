@@ -283,7 +283,7 @@ class Report:
     Attributes:
         folder: Folder of `report.html` and its other files.
         data: Contents of `report.json`.
-        has_images: Whether it contains photographs and file names.
+        has_images: Whether it contains images and file names.
     """
 
     folder: Path

@@ -64,7 +64,7 @@ def middle(network: StagedNetwork, begin: str, end: str) -> Any:
         UsageError: Unknown cut, an empty segment, or a cut that cannot be trained from.
     """
     if network.position(begin) >= network.position(end):
-        raise UsageError(f"there is nothing between `{begin}` and `{end}`.")
+        raise UsageError(f"there are no layers between `{begin}` and `{end}`.")
     whole = network.prefix(end)
     output = next(n for n in whole.graph.nodes if n.op == "output")
     if not isinstance(output.args[0], (tuple, list)):

@@ -13,7 +13,7 @@ import typer
 __all__ = ["with_reading_options"]
 
 _OPTIONS = (
-    ("layout", str, typer.Option(None, "--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'.")),
+    ("layout", str, typer.Option(None, "--layout", help="Role of each folder level, e.g. '{group}/{label}/*'.")),
     (
         "label_pattern",
         str,
@@ -27,9 +27,9 @@ _OPTIONS = (
     (
         "exclude",
         list[str],
-        typer.Option(None, "--exclude", metavar="PATTERN", help="Files or folders that are not read (repeatable)."),
+        typer.Option(None, "--exclude", metavar="PATTERN", help="Files or folders to skip (repeatable)."),
     ),
-    ("first_id", str, typer.Option(None, "--first-id", help="Id of the first class name: 0, 1 or none.")),
+    ("first_id", str, typer.Option(None, "--first-id", help="Class id of the first class name: 0, 1 or none.")),
     (
         "allow_external_paths",
         bool,

@@ -35,7 +35,7 @@ def _demo(
     from headstart.errors import UsageError
 
     if task not in ("classify", "detect"):
-        raise UsageError(f"there is no demo of `{task}`.", hint="use --task classify or --task detect")
+        raise UsageError(f"no demo for the task `{task}`.", hint="use --task classify or --task detect")
     events = open_console()
     given = _boxes(events) if task == "detect" else _table(events)
     merged = merged_settings({**given, "out": out, "offline": offline or None}, None, [])

@@ -17,7 +17,7 @@ def _report(
     data: str = typer.Option(None, "--data", help="New location of the images, if they were moved."),
     out: str = typer.Option(None, "--out", help="Output folder (default: the run folder)."),
     images: bool = typer.Option(
-        None, "--images/--no-images", help="Include photographs and file names (default: as in training)."
+        None, "--images/--no-images", help="Include images and file names (default: as in training)."
     ),
     attributions: bool = typer.Option(
         None,

@@ -37,12 +37,12 @@ def _train(
     ),
     overrides: list[str] = typer.Argument(None, metavar="NAME=VALUE", help="Any setting; --help-all lists them."),
     task: str = _data("--task", help="Task: classify, detect or auto (from the data)."),
-    layout: str = _data("--layout", help="Meaning of the folder levels, e.g. '{group}/{label}/*'."),
+    layout: str = _data("--layout", help="Role of each folder level, e.g. '{group}/{label}/*'."),
     label_pattern: str = _data("--label-pattern", help="Regular expression for the label in a file name."),
     group_from: str = _data("--group-from", help="Group key: column, pattern, none or image."),
     split: str = _data("--split", metavar="FILE", help="Reuse the split.csv of an earlier run."),
     test_size: str = _data("--test-size", help="Fraction held out as test split, e.g. 20%."),
-    exclude: list[str] = _data("--exclude", metavar="PATTERN", help="Files or folders that are not read (repeatable)."),
+    exclude: list[str] = _data("--exclude", metavar="PATTERN", help="Files or folders to skip (repeatable)."),
     exclude_classes: list[str] = _data("--exclude-classes", metavar="NAME", help="Class to exclude (repeatable)."),
     table: str = _data("--table", help="Table or list with the labels, relative to the folder.", hidden=True),
     image_column: str = _data("--image-column", help="Column of a table with the image paths.", hidden=True),
@@ -52,7 +52,7 @@ def _train(
     label_corrections: str = _data(
         "--label-corrections", metavar="FILE", help="Apply the column `action` of a label_errors.csv."
     ),
-    first_id: str = _data("--first-id", help="Id of the first class name: 0, 1 or none.", hidden=True),
+    first_id: str = _data("--first-id", help="Class id of the first class name: 0, 1 or none.", hidden=True),
     intensity_range: str = _data(
         "--intensity-range", metavar="LOW,HIGH", help="Intensity range of 16-bit and float images.", hidden=True
     ),
@@ -91,7 +91,7 @@ def _train(
     ood_fpr: str = _evaluation("--ood-fpr", help="Target false-positive rate of OOD detection, e.g. 5%.", hidden=True),
     coverage: str = _evaluation("--coverage", help="Target coverage of the prediction sets, e.g. 90%.", hidden=True),
     out: str = _output("--out", help="Run folder (default: the next free runs/trainN)."),
-    no_images: bool = _output("--no-images", help="Omit photographs and file names from the report."),
+    no_images: bool = _output("--no-images", help="Omit images and file names from the report."),
     config: str = _output("--config", "-c", metavar="FILE", help="YAML file of settings, or a config.resolved.yaml."),
     device: str = _output("--device", help="Device: auto, cpu, a GPU index (0), or cuda, mps ..."),
     num_threads: int = _output("--num-threads", help="Number of threads (default: one per core).", hidden=True),

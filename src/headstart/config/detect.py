@@ -36,8 +36,8 @@ class DetectSettings(BaseModel):
     box_format: str | None = Field(
         None,
         pattern="^(rel_|percent_|permille_)?(xyxy|xywh|cxcywh|yxyx|yxhw)$",
-        description="Format of box coordinates: `xyxy`, `xywh`, `cxcywh`, `yxyx` or `yxhw` in pixels; with `rel_` "
-        "before it as fractions of the image size; default: as stated by the files.",
+        description="Format of box coordinates: `xyxy`, `xywh`, `cxcywh`, `yxyx` or `yxhw` in pixels; the prefix "
+        "`rel_` means fractions of the image size. Default: the format stated by the files.",
     )
     nms_iou: float = Field(0.6, gt=0, le=1, description="IoU threshold of non-maximum suppression.")
     class_agnostic_nms: bool = Field(False, description="Non-maximum suppression across classes: one box per place.")

@@ -173,9 +173,9 @@ class TrainSettings(_Settings):
     group_from: str | None = Field(
         None, description="Group key: a column, a pattern, none, or image (only duplicates)."
     )
-    layout: str | None = Field(None, description="Meaning of the folder levels, e.g. `{group}/{label}/*`.")
+    layout: str | None = Field(None, description="Role of each folder level, e.g. `{group}/{label}/*`.")
     label_pattern: str | None = Field(None, description="Regular expression for the label in a file name.")
-    first_id: Literal[0, 1, "none"] | None = Field(None, description="Id of the first class name: 0, 1 or none.")
+    first_id: Literal[0, 1, "none"] | None = Field(None, description="Class id of the first class name: 0, 1 or none.")
     table: str | None = Field(None, description="Table or list with the labels, relative to the data folder.")
     image_column: str | None = Field(None, description="Column of a table with the image paths.")
     label_column: str | None = Field(None, description="Column of a table with the labels.")
@@ -192,7 +192,7 @@ class TrainSettings(_Settings):
     label_corrections: str | None = Field(None, description="Apply the column `action` of a `label_errors.csv`.")
     ood_fpr: float = Field(0.05, gt=0, lt=1, description="Target false-positive rate of OOD detection, e.g. `5%`.")
     coverage: float = Field(0.9, gt=0, lt=1, description="Target coverage of the prediction sets, e.g. `90%`.")
-    include_images: bool = Field(True, description="Include photographs and file names in the report.")
+    include_images: bool = Field(True, description="Include images and file names in the report.")
     device: Annotated[str, BeforeValidator(parse_device)] = Field(
         "auto", description="`auto`, `cpu`, a GPU index such as `0`, or `cuda`, `mps` ..."
     )

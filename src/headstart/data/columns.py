@@ -114,7 +114,7 @@ def _option(table: Table, name: str | None, option: str) -> str | None:
             f"`{printable(os.path.basename(table.path))}` has no column `{name}`; its columns are "
             + ", ".join(f"`{c}`" for c in table.header[:10])
             + ".",
-            hint=f"give {option} one of them",
+            hint=f"pass one of them to {option}",
         )
     return found
 

@@ -75,7 +75,7 @@ def resolve_path(data: str | os.PathLike[str], expected: str) -> tuple[str, str]
     shown = printable(path)
     if not os.path.exists(path):
         raise DataError(
-            f"`{shown}` does not exist; {expected} was expected.",
+            f"`{shown}` does not exist; expected {expected}.",
             hint="check the spelling, and quote paths with spaces",
         )
     return path, shown

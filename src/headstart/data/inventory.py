@@ -50,7 +50,7 @@ def exclude_files(tree: FileTree, patterns: Sequence[str]) -> list[LocatedFile]:
         found = [f for f in (*tree.images, *tree.tables, *tree.other_files) if matches(f)]
         if not found and not any(matches(f) for f in removed):
             raise UsageError(
-                f"--exclude '{pattern}' matches no file.", hint="to leave out a class use --exclude-classes NAME"
+                f"--exclude '{pattern}' matches no file.", hint="to exclude a class, use --exclude-classes NAME"
             )
         removed += found
         gone = {f.path for f in found}

@@ -38,7 +38,7 @@ class Template:
             if field is not None:
                 if field not in _FIELDS or field in used:
                     raise UsageError(
-                        f"the layout `{text}` has {'twice' if field in used else 'an unknown'} field `{{{field}}}`.",
+                        f"{'repeated' if field in used else 'unknown'} field `{{{field}}}` in the layout `{text}`.",
                         hint="fields are {label}, {group} and {split}, each at most once; `*` matches anything",
                     )
                 used.add(field)

@@ -14,7 +14,7 @@ class ReadOptions:
     """How a dataset is read; None decides by evidence.
 
     Attributes:
-        layout: Meaning of the folder levels, e.g. `{group}/{label}/*`; fields are label, group and split.
+        layout: Role of each folder level, e.g. `{group}/{label}/*`; fields are label, group and split.
         label_pattern: Where the label is in the file name: a template such as `{label}_*` or a regular expression
             with a capture group.
         first_id: For numbered classes with a names file: the number of the first name, 0 or 1, or `none` to keep the

@@ -71,7 +71,7 @@ def make_split(
         is_test = _smallest_group(samples.class_ids, groups, out)  # the fraction is smaller than any group
     if not is_test.any():
         raise DataError(
-            "nothing can be held out: every class has only one image or one group.",
+            "cannot make a test split: every class has only one image or one group.",
             hint="remove --test-size; the score is then measured out of fold",
         )
     assignment[is_test] = "test"

@@ -128,7 +128,7 @@ def _read_numbered(
     pairs = [line.split() for line in _lines(numbered)]
     if images is None or not all(len(pair) == 2 and pair[1] in ("0", "1") for pair in pairs):
         raise DataError(
-            f"`{numbered.name}` is not understood; expected lines `number 0|1`, and `images.txt` with `number path`.",
+            f"`{numbered.name}` cannot be parsed; expected lines `number 0|1`, and `images.txt` with `number path`.",
             hint=f"ignore it with --exclude '{numbered.name}'",
         )
     paths = dict(line.split(maxsplit=1) for line in _lines(images) if " " in line)

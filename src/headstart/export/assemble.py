@@ -68,7 +68,7 @@ def assemble_model(
     elif embedding != "embedding":
         parts.node("Identity", [embedding], "embedding")
     elif "logits" in widths:
-        raise BundleError("the graph of features has an output `logits`, which conflicts with that of the head.")
+        raise BundleError("the feature graph has an output `logits`, which conflicts with that of the head.")
     joined = [_add_block(parts, head, i, source[name]) for i, name in enumerate(names)]
     features = joined[0] if len(joined) == 1 else parts.node("Concat", joined, "head.features", axis=1)
     weight, bias = head.folded()
@@ -231,9 +231,7 @@ def _load(onnx: Any, graph: str | Path | bytes) -> Any:
     model = onnx.load_from_string(graph) if isinstance(graph, bytes) else onnx.load(str(graph))
     versions = {opset.domain: opset.version for opset in model.opset_import}
     if set(versions) - {"", "ai.onnx"} or max(versions.values(), default=0) < _MIN_OPSET:
-        raise BundleError(
-            f"the graph of features needs standard operators of version {_MIN_OPSET} or newer, not {versions}."
-        )
+        raise BundleError(f"the feature graph has opsets {versions}; expected only ai.onnx, {_MIN_OPSET} or newer.")
     return model
 
 
@@ -241,11 +239,11 @@ def _check_graph(model: Any, required: Iterable[str]) -> dict[str, int]:
     """Return the widths of the graph outputs; raise if one is missing."""
     inputs = [value.name for value in model.graph.input]
     if inputs != [INPUT]:
-        raise BundleError(f"the graph of features has inputs {inputs}; expected exactly one, called `{INPUT}`.")
+        raise BundleError(f"the feature graph has inputs {inputs}; expected exactly one, called `{INPUT}`.")
     widths = {value.name: value.type.tensor_type.shape.dim[-1].dim_value for value in model.graph.output}
     missing = [name for name in required if name not in widths]
     if missing:
-        raise BundleError(f"the graph of features has no output {', '.join(missing)}; it has {', '.join(widths)}.")
+        raise BundleError(f"the feature graph has no output {', '.join(missing)}; it has {', '.join(widths)}.")
     return widths
 
 

@@ -96,7 +96,7 @@ def find_resumable(parent: Path | None = None) -> Path:
     """
     parent = parent or Path("runs")
     if not parent.is_dir():
-        raise UsageError(f"folder `{parent}` does not exist here.", hint="pass the run folder: headstart resume RUN")
+        raise UsageError(f"folder `{parent}` does not exist.", hint="pass the run folder: headstart resume RUN")
     journals = [
         p
         for p in parent.glob("*/checkpoints/journal.json")

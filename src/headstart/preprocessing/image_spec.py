@@ -216,7 +216,7 @@ def open_image(source: str | os.PathLike[str] | bytes, max_pixels: int) -> Image
     if image.width * image.height > max_pixels:
         raise ImageError(
             "too-large",
-            f"{image.width} x {image.height} pixels are more than the limit of {max_pixels:,}",
+            f"{image.width} x {image.height} pixels exceed the limit of {max_pixels:,}",
         )
     return image
 
@@ -259,7 +259,7 @@ def _check_path(path: str | os.PathLike[str]) -> None:
     if is_away:  # SF_DATALESS of macOS; OFFLINE and RECALL_ON_OPEN or _DATA_ACCESS of Windows
         raise ImageError("cloud-placeholder", "stored in the cloud only; make it available offline")
     if status.st_size > _MAX_BYTES:
-        raise ImageError("too-large", f"the file has {status.st_size / 1e9:.1f} GB, more than the limit of 2")
+        raise ImageError("too-large", f"the file size of {status.st_size / 1e9:.1f} GB exceeds the limit of 2 GB")
 
 
 def flatten(image: Image.Image, spec: ImageSpec) -> Image.Image:

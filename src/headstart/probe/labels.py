@@ -119,11 +119,11 @@ def check_labels(
     """
     ids = np.asarray(class_ids, dtype=np.int64)
     if len(ids) and (ids.min() < 0 or ids.max() >= num_classes):
-        raise DataError(f"class ids must be in 0..{num_classes - 1}; there are {ids.min()}..{ids.max()}.")
+        raise DataError(f"class ids must be in 0..{num_classes - 1}, got {ids.min()}..{ids.max()}.")
     num_present = len(np.unique(ids))
     if num_present < 2:
         raise DataError(
-            f"there are images of {num_present} class; a classifier needs at least 2 classes.",
+            f"found images of {num_present} class; a classifier needs at least 2.",
             hint="add images of another class",
         )
     weights = np.ones(len(ids))
@@ -135,7 +135,7 @@ def check_labels(
     group = None
     if groups is not None:
         if len(groups) != len(ids):
-            raise DataError(f"there are {len(groups)} groups for {len(ids)} images; each needs one.")
+            raise DataError(f"got {len(groups)} group ids for {len(ids)} images; pass one per image.")
         group = np.unique(groups, return_inverse=True)[1].astype(np.int64)
         if group.max() == 0:
             raise InvalidEvaluationError(

@@ -76,7 +76,7 @@ def _redraw(
         return make_split(plain, groups=groups, test_size=fraction, seed=seed, leave_out=excluded).assignment
     except DataError as error:
         raise DataError(
-            "no split without leaks can be made: every class has only one image or one group.",
+            "cannot make a split without leaks: every class has only one image or one group.",
             hint="add images of other groups, or use a --layout with `*` for the split: "
             "the score is then measured out of fold",
         ) from error

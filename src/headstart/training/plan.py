@@ -168,5 +168,5 @@ def parse_unfreeze(text: str) -> tuple[tuple[str, float], ...]:
             )
         stages.append((stage, fraction))
     if not any(fraction == 0.0 for _, fraction in stages):
-        raise SettingError("no stage in `unfreeze` starts at 0.", hint="let the last stage start at 0: stage7@0,...")
+        raise SettingError("no stage in `unfreeze` starts at 0.", hint="start the last stage at 0: stage7@0,...")
     return tuple(stages)

@@ -76,8 +76,8 @@ def read_dataset(path: str) -> Dataset:
         raise DataError(f"cannot read `{shown}` ({error.strerror or error}).") from error
     except yaml.constructor.ConstructorError as error:
         raise DataError(
-            f"`{shown}` asks to build or run something ({error.problem}), which is refused.",
-            hint="it may only hold names, numbers and lists",
+            f"`{shown}` has a YAML tag that creates an object ({error.problem}), which is not allowed.",
+            hint="use only names, numbers and lists",
         ) from error
     except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
         raise DataError(f"`{shown}` is not valid YAML: {error}") from error
@@ -203,7 +203,7 @@ def _names(names: Any, count: Any, shown: str) -> dict[int, str]:
     """Return names from a list or `number: name` lines."""
     listed = names if isinstance(names, list) else names.values() if isinstance(names, dict) else ()
     if not all(isinstance(n, (str, int, float)) for n in listed):  # a name is one word, not a structure
-        raise DataError(f"`names` of `{shown}` holds something other than names.")
+        raise DataError(f"`names` in `{shown}` must contain only class names.")
     if isinstance(names, list):
         by_id = {i: clean_label(str(n)) or str(i) for i, n in enumerate(names)}
     elif isinstance(names, dict) and all(str(k).isdigit() for k in names):
@@ -211,11 +211,11 @@ def _names(names: Any, count: Any, shown: str) -> dict[int, str]:
     elif names is None:
         return {}
     else:
-        raise DataError(f"`names` of `{shown}` is neither a list nor `number: name` lines.")
+        raise DataError(f"`names` in `{shown}` must be a list or `number: name` lines.")
     if isinstance(count, int) and count != len(by_id):
         raise DataError(
             f"`{shown}` states nc: {count} but has {len(by_id)} names.",
-            hint="correct the wrong one; otherwise ids would shift",
+            hint="correct the wrong one; class ids depend on it",
         )
     return by_id
 
