@@ -25,7 +25,7 @@ def test_middle_maps_one_state_to_the_next(begin: str, end: str) -> None:
 
 def test_empty_segment_raises() -> None:
     network = load_backbone("resnet18", weights="none", image_size=64).network
-    with pytest.raises(UsageError, match="nothing between"):
+    with pytest.raises(UsageError, match="no layers between"):
         middle(network, "head", "stage2")
 
 

@@ -183,8 +183,8 @@ def test_invalid_yolo_lines_are_reported(tmp_path: Path) -> None:
         ("names: !!python/object/apply:os.system ['touch {mark}']\ntrain: images\n", "refused"),
         ("names: [cat\ntrain: images\n", "not valid YAML"),
         ("names: [cat]\nnc: 3\ntrain: images\n", "nc: 3"),
-        ("names: [[cat]]\ntrain: images\n", "other than names"),
-        ("names: cat\ntrain: images\n", "neither a list"),
+        ("names: [[cat]]\ntrain: images\n", "only class names"),
+        ("names: cat\ntrain: images\n", "must be a list"),
     ],
 )
 def test_invalid_or_unsafe_yaml_raises(tmp_path: Path, text: str, words: str) -> None:
