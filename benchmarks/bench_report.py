@@ -19,10 +19,9 @@ from benchmarks._common import Figures, bench_data
 from headstart.api.functions import train
 from headstart.inference.bundle import read_bundle
 from headstart.preprocessing.image_spec import normalize, read_image
-from headstart.reports.attribution import Mapper, mean_similarity
-from headstart.reports.attribution_maps import read_head
+from headstart.reports.attribution import AttributionMaps, Mapper, mean_similarity, read_head
 from headstart.reports.record import read_record
-from headstart.reports.writer import write_report
+from headstart.reports.writer import measure_sections, write_figures, write_report
 
 SETS = ("clothing/train", "clothing/test", "clothing/val", "hand_drawn_shapes/train", "blood_cells/train")
 
@@ -51,16 +50,18 @@ def cost(figures: Figures, data: Path, root: Path) -> None:
     figures.add("report of 3,000 images, s", min(times), "under 5", is_met=min(times) < 5)
     size = (run.folder / "report.html").stat().st_size / 1e6
     figures.add("report.html, MB", size, "under 10", is_met=size < 10)
+    for name, wanted in (("attributions", {"has_maps": True, "has_curve": False}),
+                         ("learning curve", {"has_maps": False, "has_curve": True})):  # fmt: skip
+        started = time.monotonic()
+        sections = measure_sections(run.folder, record, **wanted)
+        figures.add(f"additional time of {name}, s", time.monotonic() - started)
+        if isinstance(sections.maps, AttributionMaps):
+            similarity = sections.maps.similarity
+            figures.add("rank correlation with maps of shuffled weights", similarity, "below 0.5",
+                        is_met=similarity < 0.5)  # fmt: skip
     started = time.monotonic()
-    report = write_report(run.folder, record, has_attributions=True)
-    num_shown = len(report["errors"]["wrong"]) + len(report["errors"]["unsure"])
-    figures.add(
-        "additional time of attributions, s", time.monotonic() - started - min(times), note=f"{num_shown} images"
-    )
-    figures.add("rank correlation with maps of shuffled weights", report["attribution"]["alike"], "below 0.5",
-                is_met=report["attribution"]["alike"] < 0.5)  # fmt: skip
-    started = time.monotonic()
-    write_report(run.folder, record, has_figures=True)
+    report, thumbs = write_report(run.folder, record)
+    write_figures(run.folder / "figures", report, thumbs)
     figures.add("additional time of figures/*.png, s", time.monotonic() - started - min(times))
     json.loads((run.folder / "report.json").read_text(encoding="utf-8"))
 

@@ -21,6 +21,8 @@ from headstart.errors import DataError, InvalidEvaluationError, SettingError, Us
 from headstart.pipelines import finetune as finetune_pipeline
 from headstart.pipelines import train as train_pipeline
 from headstart.pipelines.trained_model import FinetuneOutcome
+from headstart.reports.record import read_record
+from headstart.reports.writer import write_report
 from headstart.training.checkpoint import Checkpoints, load_snapshot
 from headstart.training.held_out_trainer import HeldOutTrainer
 from headstart.training.loop import TrainingState
@@ -77,6 +79,12 @@ def test_folds_with_validation_split_are_refused(
     with pytest.raises(SettingError, match="validation split"):
         headstart.train(tmp_path / "own", out=tmp_path / "run", strategy="finetune", folds=3, num_threads=1)
     assert not (tmp_path / "run").exists()
+
+
+def test_report_of_training_equals_report_of_files(tuned: headstart.Run, tmp_path: Path) -> None:
+    write_report(tuned.folder, read_record(tuned.folder), out=tmp_path)
+    for name in ("report.html", "report.json"):
+        assert (tmp_path / name).read_bytes() == (tuned.folder / name).read_bytes()
 
 
 def test_finetuned_run_has_all_files(tuned: headstart.Run) -> None:

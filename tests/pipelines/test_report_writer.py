@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,14 +14,20 @@ import pytest
 
 import headstart
 from headstart.api.run import Run
+from headstart.config.settings import resolve
 from headstart.errors import DataError, UsageError
+from headstart.events import EventStream
 from headstart.features.extractor import open_embedder
+from headstart.pipelines import report_sections
 from headstart.preprocessing.image_spec import ImageSpec
-from headstart.reports import attribution, attribution_maps
-from headstart.reports import learning_curve_section as learning_curve
-from headstart.reports.learning_curve_section import _measure
-from headstart.reports.record import read_record
-from headstart.reports.writer import make_report, write_report
+from headstart.reports import attribution, learning_curve
+from headstart.reports.attribution import AttributionMaps
+from headstart.reports.learning_curve import _measure
+from headstart.reports.record import ClassifierRecord, read_record
+from headstart.reports.slow_sections import SlowSections
+from headstart.reports.writer import ReportOptions, make_report, write_report
+from headstart.runs.context import RunContext
+from headstart.types.report import ReportFinding
 
 EVIL = "<img src=x onerror=alert(1)>"
 
@@ -50,8 +57,8 @@ def test_training_writes_report(run: Run) -> None:
 
 
 def test_rewritten_report_has_maps_figures_and_curve(run: Run, tmp_path: Path) -> None:
-    report = headstart.report(run.folder, out=tmp_path / "again")
-    assert report.data["attribution"]["alike"] < attribution.MAX_ALIKE
+    report = headstart.report(run.folder, out=tmp_path / "again", attributions=True, curve=True)
+    assert report.data["attribution"]["similarity"] < attribution.MAX_SIMILARITY
     shown = len(report.data["errors"]["wrong"]) + len(report.data["errors"]["unsure"])
     page = report.path.read_text(encoding="utf-8")
     assert page.count('alt="Attribution map') == shown
@@ -67,28 +74,76 @@ def test_rewritten_report_has_maps_figures_and_curve(run: Run, tmp_path: Path) -
     assert not (tmp_path / "again" / "bundle").exists()
 
 
+def assert_same_page(run: Run, out: Path) -> ClassifierRecord:
+    """Check that the files of a run give the page of its training, byte for byte."""
+    record = read_record(run.folder)
+    write_report(run.folder, record, out=out)
+    for name in ("report.html", "report.json"):
+        assert (out / name).read_bytes() == (run.folder / name).read_bytes()
+    assert isinstance(record, ClassifierRecord)
+    return record
+
+
 def test_record_of_training_equals_record_of_files(run: Run, tmp_path: Path) -> None:
     """Training builds the report from memory; rewriting it from the files gives the same bytes."""
-    record = read_record(run.folder)
-    write_report(run.folder, record, out=tmp_path)
-    for name in ("report.html", "report.json"):
-        assert (tmp_path / name).read_bytes() == (run.folder / name).read_bytes()
+    record = assert_same_page(run, tmp_path)
+    assert record.settings["report.sections"]["value"] == [], "they take more than a tenth of a run of seconds"
+    assert record.sections.curve is None
+    assert not (run.folder / "report_sections.json").exists()
+
+
+@pytest.mark.parametrize("per_class", [14, 4])
+def test_sections_of_training_are_stored(
+    per_class: int, make_images: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The page of a run with slow sections, measured or with the reason why not, is written again without measuring."""
+    monkeypatch.setattr(report_sections, "_FRACTION", 1e6)
+    run = headstart.train(make_images(tmp_path / "data", {"a": per_class, "b": 14}), out=tmp_path / "run")
+    monkeypatch.setattr(learning_curve, "fit_probe", None)
+    monkeypatch.setattr(attribution, "read_bundle", None)
+    record = assert_same_page(run, tmp_path / "again")
+    assert record.settings["report.sections"]["value"] == ["learning_curve", "attribution_maps"]
+    assert isinstance(record.sections.curve, ReportFinding) == (per_class < 8)
+    assert isinstance(record.sections.maps, AttributionMaps)
+    page = (run.folder / "report.html").read_text(encoding="utf-8")
+    assert page.count('alt="Attribution map') == len(record.sections.maps.maps) > 0
+    bare = headstart.report(run.folder, out=tmp_path / "bare", attributions=False, curve=False, figures=False).data
+    assert {bare["attribution"]["finding"]["kind"], bare["learning"]["curve"]["finding"]["kind"]} == {
+        "attribution_not_measured", "curve_not_measured"
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("budget", "spent", "is_chosen"),
+    [(None, 100.0, True), (None, 10.0, False), (2.0, 100.0, True), (2.0, 119.5, False)],
+)
+def test_sections_take_a_tenth_of_the_run_within_its_budget(
+    run: Run, budget: float | None, spent: float, is_chosen: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    resolved = resolve({"data": "x", "time_budget": budget})
+    context = RunContext(resolved, EventStream(), tmp_path, {"parity": 1.0, "probe": 1.0}, lambda: spent, 0.0)
+    monkeypatch.setattr(report_sections, "measure_sections", lambda *_, **__: SlowSections())
+    probe = SimpleNamespace(data=SimpleNamespace(blocks=lambda _: {}, train=None))
+    report_sections.add_slow_sections(context, read_record(run.folder), probe)  # type: ignore[arg-type]
+    decision = context.resolved.decisions[-1]
+    assert bool(decision.value) == is_chosen
+    assert decision.evidence["expected_seconds"] == pytest.approx(2.25)
 
 
 def test_maps_that_fail_control_are_omitted(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(attribution_maps, "mean_similarity", lambda a, b: 0.9)
-    report = make_report(run.folder, out=tmp_path, figures=False, curve=False)
+    monkeypatch.setattr(attribution, "mean_similarity", lambda a, b: 0.9)
+    report = make_report(run.folder, ReportOptions(out=tmp_path, figures=False, attributions=True))
     assert "0.90" in report.data["attribution"]["missing"]
     assert 'alt="Attribution map' not in report.path.read_text(encoding="utf-8")
 
 
 def test_report_without_images_names_no_file(run: Run, tmp_path: Path) -> None:
-    make_report(run.folder, out=tmp_path / "bare", images=False)
+    make_report(run.folder, ReportOptions(out=tmp_path / "bare", images=False))
     for path in (tmp_path / "bare").rglob("*"):
         if path.suffix in (".html", ".json", ".txt", ".csv", ".md"):
             text = path.read_text(encoding="utf-8")
             assert ".jpg" not in text, path
-            assert "data:image" not in text.replace("img-src data:;", ""), path
+            assert "data:image/jpeg" not in text, path
     assert not (tmp_path / "bare" / "figures" / "samples.png").exists()
 
 
@@ -97,16 +152,16 @@ def test_moved_images_are_found_with_data_option(run: Run, data: Path, tmp_path:
     shutil.copytree(run.folder, copy)
     config = (copy / "config.resolved.yaml").read_text(encoding="utf-8")
     (copy / "config.resolved.yaml").write_text(config.replace(str(data), str(tmp_path / "gone")), encoding="utf-8")
-    report = make_report(copy, figures=False)
+    report = make_report(copy, ReportOptions(figures=False, attributions=True, curve=True))
     assert "data_moved" in {p["kind"] for p in report.data["problems"]}
     assert "missing" in report.data["attribution"]
     assert "missing" in report.data["learning"]["curve"]
     assert "The data are not at the path of the run" in report.path.read_text(encoding="utf-8")
     shutil.copytree(data, tmp_path / "new")
-    remade = make_report(copy, data=tmp_path / "new", figures=False, curve=False, attributions=False)
+    remade = make_report(copy, ReportOptions(data=tmp_path / "new", figures=False, curve=False, attributions=False))
     assert remade.data["problems"] == []
     with pytest.raises(DataError):
-        make_report(copy, data=tmp_path / "nowhere")
+        make_report(copy, ReportOptions(data=tmp_path / "nowhere"))
 
 
 def test_report_of_damaged_run(run: Run, tmp_path: Path) -> None:
@@ -115,7 +170,7 @@ def test_report_of_damaged_run(run: Run, tmp_path: Path) -> None:
     for name in ("scores.npz", "dataset_report.json", "environment.json", "label_errors.csv", "split.csv"):
         (copy / name).unlink()
     shutil.rmtree(copy / "bundle")
-    report = write_report(copy, read_record(copy), has_attributions=True, has_curve=True)
+    report = make_report(copy, ReportOptions(attributions=True, curve=True, figures=False)).data
     assert "missing" in report["calibration"]
     assert "missing" in report["label_errors"]
     assert "missing" in report["attribution"]
@@ -154,7 +209,7 @@ def test_curve_uses_settings_of_run(data: Path, tmp_path: Path, monkeypatch: pyt
         return opened[-1]
 
     monkeypatch.setattr(learning_curve, "open_embedder", watched)
-    report = headstart.report(run.folder, out=tmp_path / "report", attributions=False, figures=False)
+    report = headstart.report(run.folder, out=tmp_path / "report", curve=True, figures=False)
     assert "series" in report.data["learning"]["curve"]
     pixels = json.loads((run.folder / "bundle" / "bundle.json").read_text(encoding="utf-8"))["pixels"]
     assert [e.spec for e in opened] == [ImageSpec.from_json(pixels)]

@@ -8,8 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from headstart.evaluation.learning_curve import CurvePoint, LearningCurve
 from headstart.evaluation.metrics import evaluate, evaluation_to_json
 from headstart.reports.record import ClassifierRecord
+from headstart.reports.slow_sections import SlowSections
 from headstart.runs.scores import ScoredImages
 from headstart.types.codes import RESUBSTITUTION, USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
 
@@ -22,6 +24,7 @@ def build_facts(
     seed: int = 0,
     skill: float = 2.0,
     sections: Mapping[str, Any] | None = None,
+    slow: SlowSections | None = None,
     **changes: Any,
 ) -> ClassifierRecord:
     """Return a run with random scores of the given skill; `sections` go into its metrics."""
@@ -74,6 +77,7 @@ def build_facts(
             logits=logits,
         ),
         paths=paths or {},
+        sections=slow or SlowSections(),
         settings={"seed": {"value": 0, "source": "default", "reason": None}},
         bundle={"temperature": 1.1, "pixels": {"size_hw": [224, 224]}, "weights_license": "Apache-2.0"},
         tensors={"backbone.conv_stem.weight": (8, 3, 3, 3), "backbone.blocks.0.w": (8, 8, 1, 1), "head.weight": (k, 8),
@@ -82,7 +86,22 @@ def build_facts(
     )  # fmt: skip
 
 
+def build_curve(doubled: float = 0.88) -> SlowSections:
+    """Return a learning curve from 20 to 80 images with accuracy 0.8, and its forecast."""
+    points = tuple(CurvePoint(n, v, v - 0.1, v + 0.1) for n, v in ((20, 0.6), (40, 0.7), (80, 0.8)))
+    forecast = (CurvePoint(160, doubled, doubled - 0.1, min(1.0, doubled + 0.1)),)
+    gain = doubled - 0.8
+    gains = ((gain, gain - 0.03, gain + 0.02),)
+    return SlowSections(LearningCurve(points, points[-1], forecast, gains, (gains[0], None, None)))
+
+
 @pytest.fixture(scope="session")
 def make_facts() -> Callable[..., ClassifierRecord]:
     """`build_facts`."""
     return build_facts
+
+
+@pytest.fixture(scope="session")
+def make_curve() -> Callable[..., SlowSections]:
+    """`build_curve`."""
+    return build_curve

@@ -15,6 +15,7 @@ from PIL import Image
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.reports.html import render
 from headstart.reports.record import ClassifierRecord
+from headstart.reports.slow_sections import SlowSections
 from headstart.reports.summary import summarize
 from headstart.reports.thumbs import make_thumbs
 
@@ -32,7 +33,11 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def page(make_facts: Callable[..., ClassifierRecord], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(
+    make_facts: Callable[..., ClassifierRecord],
+    make_curve: Callable[..., SlowSections],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
     """Write a report with every section and image, and hostile class names."""
     folder = tmp_path_factory.mktemp("report")
     rng = np.random.default_rng(0)
@@ -41,12 +46,9 @@ def page(make_facts: Callable[..., ClassifierRecord], tmp_path_factory: pytest.T
     for i, name in enumerate(plain.scored.names):
         paths[name] = str(folder / f"{i}.jpg")
         Image.fromarray(rng.integers(0, 255, (30, 40, 3), dtype=np.uint8)).save(paths[name])
-    series = [{"name": "measured", "x": [20, 40, 80], "y": [0.6, 0.7, 0.8], "low": [0.5, 0.6, 0.7],
-               "high": [0.7, 0.8, 0.9]}]  # fmt: skip
     new = {"ood_recall": 0.2, "auroc": 0.8, "auroc_of_probability": 0.75, "false_positive_rate": 0.05,
            "num_samples": 100, "per_class": [{"name": n, "ood_recall": 0.2, "auroc": 0.8} for n in EVIL]}  # fmt: skip
     share = {"value": 0.9, "low": 0.8, "high": 0.95}
-    curve = {"series": series, "text": "Twice as many: +8 points.", "gain": 0.08}
     sections: dict[str, Any] = {
         "ood": {"ood_fpr": 0.05, "threshold": 2.0, "has_residual_norm": True, "test": None, "held_out_classes": new,
                     "out_of_fold": {"false_positive_rate": 0.05, "num_samples": 75},
@@ -56,8 +58,8 @@ def page(make_facts: Callable[..., ClassifierRecord], tmp_path_factory: pytest.T
                      "per_class": [{"name": n, "empirical": 0.9, "is_own": True} for n in EVIL]},
     }  # fmt: skip
     epochs = tuple({"epoch": str(i), "train_loss": str(1 / i), "val_loss": str(1.2 / i)} for i in range(1, 6))
-    facts = make_facts(EVIL, 30, paths=paths, sections=sections, epochs=epochs)
-    report = summarize(facts, curve=curve)
+    facts = make_facts(EVIL, 30, paths=paths, sections=sections, epochs=epochs, slow=make_curve())
+    report = summarize(facts)
     thumbs = make_thumbs({int(i): facts.path(int(i)) for i in report["images"]}, ImageSpec())
     target = folder / "report.html"
     target.write_text(render(report, thumbs), encoding="utf-8")

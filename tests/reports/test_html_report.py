@@ -17,6 +17,7 @@ from headstart.preprocessing.image_spec import ImageSpec
 from headstart.reports import html
 from headstart.reports.html import render
 from headstart.reports.record import ClassifierRecord
+from headstart.reports.slow_sections import SlowSections
 from headstart.reports.summary import summarize
 from headstart.reports.thumbs import make_thumbs
 from headstart.reports.writer import without_images
@@ -57,8 +58,8 @@ class Page(HTMLParser):
         return [str(a["id"]) for _, a in self.tags if "id" in a]
 
 
-def page_of(facts: ClassifierRecord, curve: dict[str, Any] | None = None) -> tuple[dict[str, Any], str]:
-    report = json.loads(json.dumps(summarize(facts, curve=curve), allow_nan=False))
+def page_of(facts: ClassifierRecord) -> tuple[dict[str, Any], str]:
+    report = json.loads(json.dumps(summarize(facts), allow_nan=False))
     thumbs = make_thumbs({int(i): facts.path(int(i)) for i in report["images"]}, ImageSpec())
     return report, render(report, thumbs)
 
@@ -161,19 +162,11 @@ def test_page_without_images_has_no_file_names(make_facts: Callable[..., Classif
     assert "omits images" in text
 
 
-def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., ClassifierRecord]) -> None:
-    series = [
-        {
-            "name": "all classes",
-            "x": [20, 40, 80],
-            "y": [0.6, 0.7, 0.8],
-            "low": [0.5, 0.6, 0.7],
-            "high": [0.7, 0.8, 0.9],
-        }
-    ]
-    curve = {"series": series, "text": "Twice as many: +8 points.", "gain": 0.08, "low": 0.05, "high": 0.1}
+def test_sections_appear_when_a_run_has_their_data(
+    make_facts: Callable[..., ClassifierRecord], make_curve: Callable[..., SlowSections]
+) -> None:
     neighbors = {"neighbor1": "dog/020.jpg", "neighbor2": "dog/021.jpg", "neighbor3": "dog/022.jpg"}
-    suspect = {"image": "cat/001.jpg", "label": "cat", "suggested": "dog", "error_probability": "0.97",
+    label_error = {"image": "cat/001.jpg", "label": "cat", "suggested": "dog", "error_probability": "0.97",
                "is_label_error": "true", **neighbors}  # fmt: skip
     facts = make_facts(
         sections={
@@ -182,13 +175,14 @@ def test_sections_appear_when_a_run_has_their_data(make_facts: Callable[..., Cla
             "coverage": {"coverage": 0.9, "is_guaranteed": False, "num_fitted": 30, "test": None, "mean_size": 1.25,
                          "empirical": {"value": 0.88}, "single_fraction": 0.7, "empty_fraction": 0.05},
         },
-        label_errors=[suspect] * 3,
+        label_errors=[label_error] * 3,
+        slow=make_curve(),
         epochs=tuple({"epoch": str(i), "train_loss": str(1 / i), "val_loss": str(1.2 / i)} for i in range(1, 6)),
     )  # fmt: skip
-    report, text = page_of(facts, curve)
+    report, text = page_of(facts)
     Page(text)
     for words in (
-        "Twice as many: +8 points.",
+        "Accuracy with 80 training images: 80.0 %",
         "false-positive rate of at most 5 %",
         "coverage 88.0 %",
         "3 suspected label errors",

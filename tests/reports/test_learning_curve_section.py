@@ -7,7 +7,7 @@ import pytest
 
 from headstart.evaluation.learning_curve import forecast_curve
 from headstart.messages.sections import class_gains_message
-from headstart.reports import learning_curve_section as learning_curve
+from headstart.reports.learning_curve import curve_section
 
 SIZES = np.array([50, 100, 200, 400])
 NAMES = ("a", "b", "c")
@@ -19,7 +19,7 @@ def section(seed: int, *, step: float = 0.0, error: float = 0.1) -> dict[str, ob
     right = [1 - error * (400 / n) ** 0.3 for n in SIZES]
     right[-1] -= step
     hits = np.array([(rng.random(400) < share).astype(float) for share in right])
-    return learning_curve._section(forecast_curve(SIZES, hits, np.arange(400) % 3, 3, num_draws=50), NAMES)
+    return curve_section(forecast_curve(SIZES, hits, np.arange(400) % 3, 3, num_draws=50), NAMES)
 
 
 @pytest.mark.parametrize("step", [-0.03, 0.0, 0.03])

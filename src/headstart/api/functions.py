@@ -249,9 +249,9 @@ def report(
         data: Current image folder, if the images were moved.
         out: Output folder; by default the run folder.
         images: Whether to include images and file names; by default as in training.
-        attributions: Whether to compute attribution maps (classifiers only, on by default).
+        attributions: Whether to show attribution maps (classifiers only); by default those that training computed.
         figures: Whether to write `figures/*.png`.
-        curve: Whether to compute the learning curve (classifiers only, on by default).
+        curve: Whether to show the learning curve (classifiers only); by default the one that training measured.
         verbose, events: See `train`.
 
     Returns:
@@ -261,12 +261,11 @@ def report(
         UsageError: The folder is not a finished run, or a setting has no effect on a detector.
         DataError: There are no images in `data`.
     """
-    from headstart.reports.writer import emit_report, make_report
+    from headstart.reports.writer import ReportOptions, emit_report, make_report
 
     started, events = time.monotonic(), events or open_stream(verbose)
-    made = make_report(
-        Path(run), data=data, out=out, images=images, attributions=attributions, figures=figures, curve=curve
-    )
+    options = ReportOptions(data=data, out=out, images=images, attributions=attributions, figures=figures, curve=curve)
+    made = make_report(Path(run), options)
     emit_report(made, Path(run), events, started)
     return made
 

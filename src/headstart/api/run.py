@@ -128,9 +128,9 @@ class Run(Story):
 
     def report(self, **options: Any) -> Report:
         """Rewrite the report and return it; see `headstart.report`."""
-        from headstart.reports.writer import make_report
+        from headstart.reports.writer import ReportOptions, make_report
 
-        return make_report(self.folder, **options)
+        return make_report(self.folder, ReportOptions(**options))
 
     def _class_rows(self) -> list[dict[str, Any]]:
         block = self.metrics["test"] or self.metrics["cv"] or self.metrics.get("val") or {"per_class": []}

@@ -22,10 +22,12 @@ def _report(
     attributions: bool = typer.Option(
         None,
         "--attributions/--no-attributions",
-        help="Compute attribution maps of shown errors (classifiers).",
+        help="Show attribution maps of shown errors (classifiers; default: as in training).",
     ),
     figures: bool = typer.Option(True, help="Write figures/*.png."),
-    curve: bool = typer.Option(None, "--curve/--no-curve", help="Measure the learning curve (classifiers)."),
+    curve: bool = typer.Option(
+        None, "--curve/--no-curve", help="Show the learning curve (classifiers; default: as in training)."
+    ),
     verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
     quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only errors and the score."),
     progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),

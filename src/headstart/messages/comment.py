@@ -41,9 +41,9 @@ def report_finding_to_json(finding: ReportFinding) -> dict[str, Any]:
     }
 
 
-def empty_section(kind: ReportKind, **evidence: Any) -> dict[str, Any]:
+def empty_section(reason: ReportFinding | ReportKind) -> dict[str, Any]:
     """Return an empty report section with its reason: `missing` is the text, `finding` has the code."""
-    finding = report_finding_to_json(ReportFinding(kind, evidence=evidence))
+    finding = report_finding_to_json(reason if isinstance(reason, ReportFinding) else ReportFinding(reason))
     return {"missing": finding["text"], "finding": finding}
 
 

@@ -54,9 +54,12 @@ _GAIN = "The gain from more images"
 SECTION_TEXTS: Mapping[ReportKind, str | Callable[[E], str]] = {
     ReportKind.ATTRIBUTION_CONTROL_FAILED: lambda e: (
         "Attribution maps are omitted: with shuffled weights they are nearly the same (rank correlation "
-        f"{e['alike']:.2f}), so they do not depend on the trained weights."
+        f"{e['similarity']:.2f}), so they do not depend on the trained weights."
     ),
     ReportKind.ATTRIBUTION_IMAGES_GONE: "No attribution maps: none of the images can be opened.",
+    ReportKind.ATTRIBUTION_NOT_MEASURED: (
+        "No attribution maps: they were not computed in this run; `headstart report --attributions` adds them."
+    ),
     ReportKind.ATTRIBUTION_NOT_NEEDED: "No attribution maps: there are no errors and no uncertain predictions.",
     ReportKind.ATTRIBUTION_NOT_POSSIBLE: lambda e: f"No attribution maps for this model ({e['detail']}).",
     ReportKind.CURVE_CLASS_TOO_SMALL: lambda e: (
@@ -73,7 +76,7 @@ SECTION_TEXTS: Mapping[ReportKind, str | Callable[[E], str]] = {
     ReportKind.CLOSED_FORM: ("No training curves: the head was computed in closed form, without epochs."),
     ReportKind.DUPLICATES_NOT_CHECKED: "Near-duplicates were not checked in this run (`headstart check` does).",
     ReportKind.COVERAGE_NOT_MEASURED: _not_measured("Prediction sets were"),
-    ReportKind.CURVE_NOT_MEASURED: f"{_GAIN} was not measured in this run; `headstart report` measures it.",
+    ReportKind.CURVE_NOT_MEASURED: f"{_GAIN} was not measured in this run; `headstart report --curve` measures it.",
     ReportKind.NO_EPOCHS_KEPT: "The run has no record of its epochs.",
     ReportKind.NO_SCORES_KEPT: "No reliability diagram: the run has no saved scores.",
     ReportKind.OOD_NOT_MEASURED: _not_measured("OOD detection was"),
@@ -253,12 +256,12 @@ def class_gains_message(per_class: Sequence[E]) -> str:
     return f"Classes that gain most from twice as many images: {names}."
 
 
-def attribution_message(blocks: Sequence[str], alike: float) -> str:
+def attribution_message(blocks: Sequence[str], similarity: float) -> str:
     """Return the explanation of the attribution maps and the result of their control."""
     return (
         "Bright regions increase the score of the predicted class (Grad-CAM over the stages used by the head: "
-        f"{', '.join(blocks)}). Control with shuffled weights: rank correlation {alike:.2f} (1 means that the maps do "
-        "not depend on the trained weights). A map shows which regions matter, not why."
+        f"{', '.join(blocks)}). Control with shuffled weights: rank correlation {similarity:.2f} (1 means that the "
+        "maps do not depend on the trained weights). A map shows which regions matter, not why."
     )
 
 

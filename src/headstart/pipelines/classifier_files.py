@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from headstart.evaluation.score_summary import summarize_classification
 from headstart.events import FileWritten, RunFinished, ScoreMeasured
 from headstart.messages.files import shell_path
 from headstart.messages.reading import reading_to_json
+from headstart.pipelines.report_sections import add_slow_sections
 from headstart.pipelines.trained_model import FinetuneOutcome, ScoredModel
 from headstart.quality.label_corrections import write_label_errors
 from headstart.quality.report_findings import report_to_json
@@ -59,8 +61,41 @@ def write_run(
     if reference is None:
         label_errors = write_label_errors(folder / "label_errors.csv", samples, features, split, probe.fit, evaluation)
     dataset_report = {**report_to_json(report), **reading_to_json(samples.notes, samples.inventory)}
+    metrics = _metrics(probe, scored, parity, reference, outcome)
+    bundle, tensors = read_bundle_info(folder)
+    record = ClassifierRecord(
+        run=folder.resolve().name,
+        metrics=metrics,
+        dataset_report=write_json(folder / "dataset_report.json", dataset_report),
+        bundle=bundle,
+        tensors=tensors,
+        epochs=outcome.epochs,
+        scored=images,
+        paths={s.name: s.path for s in (*samples, *probe.data.leaking)},
+        label_errors=label_errors,
+    )
+    sections = add_slow_sections(run, record, probe)
     settings, environment = run.write_settings(), run.write_environment()
     run.duration_s["total"] = time.monotonic() - run.started
+    metrics["duration_s"] = {name: round(value, 3) for name, value in run.duration_s.items()}
+    return replace(
+        record,
+        metrics=write_json(folder / "metrics.json", metrics),
+        settings=settings,
+        environment=environment,
+        sections=sections,
+    )
+
+
+def _metrics(
+    probe: FittedProbe,
+    scored: ScoredModel,
+    parity: dict[str, Any],
+    reference: ScoredModel | None,
+    outcome: FinetuneOutcome,
+) -> dict[str, Any]:
+    """Return `metrics.json` without the durations."""
+    evaluation, samples, split = scored.evaluation, probe.data.samples, probe.data.split
     metrics: dict[str, Any] = {
         "schema": 1,
         "task": "classify",
@@ -71,10 +106,10 @@ def write_run(
         "num_classes": len(samples.class_names),
         "class_names": list(samples.class_names),
         "positive": evaluation.positive,
-        "duration_s": {name: round(value, 3) for name, value in run.duration_s.items()},
+        "duration_s": {},
         "baselines": evaluation.baselines,
         **evaluation.blocks_json(),
-        **uncertainty.json,
+        **scored.uncertainty.json,
         "parity": parity,
     }
     finetuning = outcome.to_json()
@@ -86,20 +121,7 @@ def write_run(
             "cv": evaluation_to_json(cv),
             "test": None if test is None else evaluation_to_json(test),
         }
-    bundle, tensors = read_bundle_info(folder)
-    return ClassifierRecord(
-        run=folder.resolve().name,
-        metrics=write_json(folder / "metrics.json", metrics),
-        settings=settings,
-        environment=environment,
-        dataset_report=write_json(folder / "dataset_report.json", dataset_report),
-        bundle=bundle,
-        tensors=tensors,
-        epochs=outcome.epochs,
-        scored=images,
-        paths={s.name: s.path for s in (*samples, *probe.data.leaking)},
-        label_errors=label_errors,
-    )
+    return metrics
 
 
 def finish_run(run: RunContext, scored: ScoredModel, record: ClassifierRecord) -> None:

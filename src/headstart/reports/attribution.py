@@ -1,4 +1,4 @@
-"""Compute Grad-CAM attribution maps over all stages used by the head, without torch.
+"""Compute Grad-CAM attribution maps of the shown errors over all stages used by the head, without torch.
 
 The gradient of the head with respect to the pooled features is analytic; multiplied with the mean-pooled feature maps
 it is exactly Grad-CAM. The feature maps are outputs of the prediction graph. Maps with shuffled weights are the
@@ -7,24 +7,47 @@ control (Adebayo et al. 2018).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import io
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
-from headstart.errors import MissingExtraError
+from headstart.errors import HeadstartError, MissingExtraError
 from headstart.evaluation.metrics import softmax
+from headstart.inference.bundle import Bundle, read_bundle
+from headstart.messages.comment import empty_section
+from headstart.messages.sections import attribution_message
+from headstart.preprocessing.image_spec import ImageError, ImageSpec, normalize, read_image
 from headstart.probe.linear import LinearHead
-from headstart.probe.normalize import Blocks
+from headstart.probe.normalize import Blocks, Normalizer
+from headstart.types.report import ReportFinding, ReportKind
 from headstart.utils.dependencies import import_onnxruntime
 
-__all__ = ["MAX_ALIKE", "Mapper", "head_gradient", "mean_similarity", "paint", "rank_correlation"]
+__all__ = [
+    "MAX_SIMILARITY",
+    "AttributionMaps",
+    "Mapper",
+    "attribution_section",
+    "explain_images",
+    "head_gradient",
+    "mean_similarity",
+    "paint",
+    "paint_maps",
+    "rank_correlation",
+    "read_head",
+]
 
-MAX_ALIKE = 0.5
+MAX_SIMILARITY = 0.5
 """Mean rank correlation with the control above which maps are omitted."""
 
+_BATCH = 8
+_CONTROLS = 12  # images on which the control is computed
+_SIDE = 144  # longer side of a painted map in pixels
 _THROUGH = {"Reshape", "Flatten", "Squeeze", "Identity", "Cast", "Dropout"}
 _POOLS = {"ReduceMean", "GlobalAveragePool", "AveragePool"}
 
@@ -143,6 +166,106 @@ class Mapper:
         return np.maximum(total, 0.0)
 
 
+@dataclass(frozen=True)
+class AttributionMaps:
+    """Attribution maps of a run.
+
+    Attributes:
+        blocks: Names of the feature maps.
+        similarity: Mean rank correlation with the maps of the control.
+        num_controls: Number of images of the control.
+        maps: (h, w) float16 map by position of the image, relative to its maximum.
+    """
+
+    blocks: tuple[str, ...]
+    similarity: float
+    num_controls: int
+    maps: Mapping[int, NDArray[np.float16]]
+
+    @property
+    def is_valid(self) -> bool:
+        """Whether the maps depend on the trained weights."""
+        return self.similarity < MAX_SIMILARITY
+
+
+def explain_images(
+    folder: Path, paths: Mapping[int, str | None], class_ids: Mapping[int, int]
+) -> AttributionMaps | ReportFinding:
+    """Return attribution maps of images, or the reason why there are none.
+
+    Args:
+        folder: The run folder.
+        paths: File of each image by position; None where it is missing.
+        class_ids: The class to explain by position.
+    """
+    if not paths:
+        return ReportFinding(ReportKind.ATTRIBUTION_NOT_NEEDED)
+    try:
+        bundle = read_bundle(folder)
+        head = read_head(bundle)
+        mapper = Mapper.open(bundle.model, head)
+        control = Mapper.open(bundle.model, head, is_control=True)
+    except MissingExtraError:
+        raise
+    except (HeadstartError, ValueError, KeyError) as error:
+        return ReportFinding(ReportKind.ATTRIBUTION_NOT_POSSIBLE, evidence={"detail": str(error)})
+    images = {i: image for i, path in paths.items() if (image := _read(path, bundle.spec)) is not None}
+    if not images:
+        return ReportFinding(ReportKind.ATTRIBUTION_IMAGES_GONE)
+    maps: dict[int, NDArray[np.float16]] = {}
+    pairs: list[tuple[NDArray[np.float64], NDArray[np.float64]]] = []
+    for part in (list(images)[start : start + _BATCH] for start in range(0, len(images), _BATCH)):
+        pixels = normalize(np.stack([images[i] for i in part]), bundle.spec)
+        ids = np.array([class_ids[i] for i in part], dtype=np.int64)
+        found = mapper.maps(pixels, ids)
+        if len(pairs) < _CONTROLS:
+            pairs += list(zip(found, control.maps(pixels, ids), strict=True))
+        relative = found / np.maximum(found.max(axis=(1, 2), keepdims=True), 1e-12)
+        maps |= dict(zip(part, relative.astype(np.float16), strict=True))
+    similarity = mean_similarity([a for a, _ in pairs], [b for _, b in pairs])
+    return AttributionMaps(mapper.names, similarity, len(pairs), maps)
+
+
+def attribution_section(maps: AttributionMaps | ReportFinding | None) -> dict[str, Any]:
+    """Return the `attribution` section: the control and its explanation, or the reason why there are no maps."""
+    if not isinstance(maps, AttributionMaps):
+        return empty_section(maps or ReportFinding(ReportKind.ATTRIBUTION_NOT_MEASURED))
+    evidence = {"similarity": maps.similarity, "threshold": MAX_SIMILARITY}
+    section = {**evidence, "num_controls": maps.num_controls, "blocks": list(maps.blocks)}
+    if not maps.is_valid:
+        return {**section, **empty_section(ReportFinding(ReportKind.ATTRIBUTION_CONTROL_FAILED, evidence=evidence))}
+    return {**section, "text": attribution_message(maps.blocks, maps.similarity)}
+
+
+def paint_maps(maps: AttributionMaps, paths: Mapping[int, str | None], spec: ImageSpec) -> dict[int, bytes]:
+    """Return the maps over their images as JPEG bytes by position, without unreadable images."""
+    images = {i: _read(paths.get(i), spec) for i in maps.maps} if maps.is_valid else {}
+    return {i: paint(image, maps.maps[i]) for i, image in images.items() if image is not None}
+
+
+def _read(path: str | None, spec: ImageSpec) -> NDArray[np.uint8] | None:
+    """Return the preprocessed image; None where it is missing or unreadable."""
+    try:
+        return None if path is None else read_image(path, spec)
+    except ImageError:
+        return None
+
+
+def read_head(bundle: Bundle) -> LinearHead:
+    """Read the head of a bundle from `model.safetensors`.
+
+    Raises:
+        ValueError: The bundle has no separate head.
+    """
+    if not bundle.info.get("head"):
+        raise ValueError("the network ends in its own classifier")
+    tensors = bundle.weights()
+    normalizer = Normalizer.from_json(
+        bundle.info["head"], {"mean": tensors["head.mean"], "scale": tensors["head.scale"]}
+    )
+    return LinearHead(normalizer, tensors["head.weight"], tensors["head.bias"], bundle.temperature)
+
+
 def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     """Compute Spearman's rank correlation of two maps; 0 if one of them is constant."""
     if np.ptp(a) == 0 or np.ptp(b) == 0:
@@ -151,7 +274,7 @@ def rank_correlation(a: NDArray[np.float64], b: NDArray[np.float64]) -> float:
     return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
 
 
-def paint(image: NDArray[np.uint8], attribution: NDArray[np.float64], side: int = 144) -> bytes:
+def paint(image: NDArray[np.uint8], attribution: NDArray[Any], side: int = _SIDE) -> bytes:
     """Draw the map over its grayscale image as a JPEG, from dark red to yellow.
 
     Args:
@@ -159,15 +282,11 @@ def paint(image: NDArray[np.uint8], attribution: NDArray[np.float64], side: int 
         attribution: (h, w) non-negative.
         side: Longer side of the result in pixels.
     """
-    import io
-
-    from PIL import Image
-
     height, width = image.shape[:2]
     scale = side / max(height, width)
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     gray = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR).convert("L"), dtype=np.float64)
-    heat = _resize(attribution[None], size[1], size[0])[0]
+    heat = _resize(attribution[None].astype(np.float64), size[1], size[0])[0]
     heat /= max(float(heat.max()), 1e-12)
     color = np.stack([np.minimum(1, 0.4 + 0.9 * heat), np.clip(1.5 * heat - 0.4, 0, 1), 0 * heat], axis=-1)
     strength = (0.75 * np.sqrt(heat))[..., None]

@@ -15,7 +15,7 @@ from headstart.messages.comment import empty_section
 from headstart.messages.sections import label_errors_message
 from headstart.reports.record import ClassifierRecord, parse_number
 from headstart.types.codes import EvaluationSetup
-from headstart.types.report import ReportKind
+from headstart.types.report import ReportFinding, ReportKind
 
 __all__ = ["calibration_section", "label_errors_section", "operating_section"]
 
@@ -33,7 +33,7 @@ def calibration_section(record: ClassifierRecord, where: NDArray[np.int64]) -> d
     if not len(scored):
         return {**value, **empty_section(ReportKind.NO_SCORES_KEPT)}
     if len(where) < _FEWEST:
-        return {**value, **empty_section(ReportKind.TOO_FEW_FOR_DIAGRAM, num_scored=len(where))}
+        return {**value, **empty_section(_too_few(ReportKind.TOO_FEW_FOR_DIAGRAM, where))}
     class_ids, logits = scored.class_ids[where], scored.logits[where].astype(np.float64)
     after = scored.probabilities[where]
     value |= {
@@ -62,7 +62,7 @@ def operating_section(record: ClassifierRecord, where: NDArray[np.int64]) -> dic
     """Compute thresholds with bounded error rates and, for two classes, recall by false-positive rate."""
     scored = record.scored
     if len(where) < _FEWEST:
-        return empty_section(ReportKind.TOO_FEW_FOR_OPERATING_POINT, num_scored=len(where))
+        return empty_section(_too_few(ReportKind.TOO_FEW_FOR_OPERATING_POINT, where))
     groups = scored.groups_of(where)
     out_of_fold = EvaluationSetup.from_json(record.headline_block).protocol.is_out_of_fold
     hits, confidence = scored.is_correct[where], scored.confidence[where]
@@ -107,6 +107,10 @@ def label_errors_section(record: ClassifierRecord) -> dict[str, Any]:
     counts = {"num_ranked": len(rows), "num_label_errors": len(label_errors), "num_held_out": held_out}
     named = [{"image": r.get("image", "")} for r in label_errors]
     return {**counts, "text": label_errors_message(counts), "rows": named, "shown": shown}
+
+
+def _too_few(kind: ReportKind, where: NDArray[np.int64]) -> ReportFinding:
+    return ReportFinding(kind, evidence={"num_scored": len(where)})
 
 
 def _bins(probabilities: NDArray[np.float64], class_ids: NDArray[np.int64]) -> list[dict[str, Any]]:

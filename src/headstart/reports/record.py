@@ -24,6 +24,7 @@ from headstart.data.sources import read
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.events import Note
 from headstart.preprocessing.image_spec import ImageSpec
+from headstart.reports.slow_sections import SlowSections, read_sections
 from headstart.runs.scores import ScoredImages, read_scores, stored_name
 from headstart.types.codes import NoteKind, Severity
 from headstart.utils.csv_cells import unescape_formula
@@ -99,11 +100,13 @@ class ClassifierRecord(RunRecord):
         scored: Scores of every image.
         paths: Path of each image by name; images that have moved are missing.
         label_errors: Rows of `label_errors.csv`, most probable errors first; None if not checked.
+        sections: Learning curve and attribution maps.
     """
 
     scored: ScoredImages
     paths: Mapping[str, str] = field(default_factory=dict)
     label_errors: Sequence[Mapping[str, str]] | None = None
+    sections: SlowSections = field(default_factory=SlowSections)
 
     @property
     def unscored(self) -> list[tuple[str, str]]:
@@ -250,7 +253,14 @@ def read_record(
         scored = ScoredImages((), np.empty(0, dtype=str), empty, np.empty((0, num_classes), np.float32))
     paths = _find_images(settings, data, problems) if has_paths else {}
     label_errors = _read_rows(folder / "label_errors.csv")
-    return ClassifierRecord(**common, scored=scored, paths=paths, label_errors=label_errors, problems=tuple(problems))
+    return ClassifierRecord(
+        **common,
+        scored=scored,
+        paths=paths,
+        label_errors=label_errors,
+        sections=read_sections(folder),
+        problems=tuple(problems),
+    )
 
 
 def is_detector_run(folder: Path) -> bool:

@@ -16,9 +16,11 @@ from headstart.messages.protocols import measured_on
 from headstart.messages.scores import binary_message
 from headstart.messages.sections import headline_message
 from headstart.messages.values import quote
+from headstart.reports.attribution import attribution_section
 from headstart.reports.calibration_section import calibration_section, label_errors_section, operating_section
 from headstart.reports.comment import comment_to_json
 from headstart.reports.image_selection import choose_cells, choose_errors, choose_samples, choose_unsure
+from headstart.reports.learning_curve import curve_section
 from headstart.reports.network import describe_network
 from headstart.reports.ood_section import coverage_section, ood_section
 from headstart.reports.record import ClassifierRecord, parse_number
@@ -33,17 +35,17 @@ SCHEMA = 1
 _PAIRS = 12  # near-duplicate pairs in the report
 
 
-def summarize(record: ClassifierRecord, *, curve: Mapping[str, Any] | None = None, seed: int = 0) -> dict[str, Any]:
+def summarize(record: ClassifierRecord, *, seed: int = 0) -> dict[str, Any]:
     """Create `report.json`.
 
     Args:
         record: The finished run.
-        curve: From `measure_curve`; None if not measured.
         seed: Random seed of the sample images.
 
     Returns:
         JSON-able sections. Images are positions in `images`, which holds their predictions.
     """
+    curve = curve_section(record.sections.curve, record.class_names)
     situation, metrics = summarize_result(record, curve), record.metrics
     scored = record.scored
     where = np.flatnonzero(scored.split == record.headline_split)
@@ -70,6 +72,7 @@ def summarize(record: ClassifierRecord, *, curve: Mapping[str, Any] | None = Non
         "learning": _learning(record, curve),
         "per_class": _per_class(record),
         "confusion": _confusion(record, cells),
+        "attribution": attribution_section(record.sections.maps),
         "errors": {"wrong": errors, "unsure": unsure, "num_errors": int((~scored.is_correct[where]).sum())},
         "calibration": calibration_section(record, where),
         "operating": operating_section(record, where),
@@ -105,6 +108,7 @@ def without_images(report: Mapping[str, Any]) -> dict[str, Any]:
             "group_patterns": [],  # derived from file names
         },
         "confusion": {**report["confusion"], "cells": []},
+        "attribution": empty_section(ReportKind.IMAGES_LEFT_OUT),
         "errors": {"wrong": [], "unsure": [], "num_errors": report["errors"]["num_errors"]},
         "ood": {k: v for k, v in report["ood"].items() if k != "strangest"},
         "label_errors": {k: v for k, v in report["label_errors"].items() if k not in ("rows", "shown")},
@@ -171,7 +175,7 @@ def _duplicates(record: ClassifierRecord) -> dict[str, Any]:
     }
 
 
-def _learning(record: ClassifierRecord, curve: Mapping[str, Any] | None) -> dict[str, Any]:
+def _learning(record: ClassifierRecord, curve: Mapping[str, Any]) -> dict[str, Any]:
     epochs = _epochs(record.epochs)
     metrics = record.metrics
     blocks = [
@@ -189,7 +193,7 @@ def _learning(record: ClassifierRecord, curve: Mapping[str, Any] | None) -> dict
         "epochs": epochs or None,
         "is_trial": bool(epochs) and metrics.get("strategy") == "probe",
         "unfreezing": _unfreezing(record, len(epochs.get("epoch", ()))),
-        "curve": curve or empty_section(ReportKind.CURVE_NOT_MEASURED),
+        "curve": curve,
         **({} if epochs else empty_section(ReportKind.CLOSED_FORM)),
     }
 

@@ -5,20 +5,27 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from headstart.errors import HeadstartError, SettingError
 from headstart.evaluation.score_summary import summarize_run
 from headstart.events import EventStream, FileWritten, Note, RunFinished, ScoreMeasured
-from headstart.messages.comment import empty_section
 from headstart.messages.notes import note_to_json
+from headstart.reports.attribution import AttributionMaps, explain_images, paint_maps
 from headstart.reports.card import model_card
 from headstart.reports.detection_report import summarize_detection, without_box_images
 from headstart.reports.detection_thumbs import make_box_thumbs
 from headstart.reports.html import render
+from headstart.reports.image_selection import choose_errors, choose_unsure
+from headstart.reports.learning_curve import measure_curve
 from headstart.reports.network import network_text
 from headstart.reports.record import ClassifierRecord, DetectorRecord, read_metrics, read_record
+from headstart.reports.slow_sections import SlowSections
 from headstart.reports.summary import summarize, without_images
 from headstart.reports.tables import (
     classification_csv,
@@ -33,11 +40,19 @@ from headstart.reports.thumbs import make_thumbs
 from headstart.results import Report
 from headstart.runs.files import write_json
 from headstart.types.codes import NoteKind, Severity
-from headstart.types.report import ReportKind
 from headstart.utils.system import atomic_file
 
-__all__ = ["emit_report", "make_report", "report_run", "summarize_record", "write_figures", "write_report"]
-
+__all__ = [
+    "TEXTS",
+    "ReportOptions",
+    "emit_report",
+    "make_report",
+    "measure_sections",
+    "report_run",
+    "summarize_record",
+    "write_figures",
+    "write_report",
+]
 
 TEXTS: dict[str, dict[str, Callable[[Mapping[str, Any]], str]]] = {
     "classify": {
@@ -55,6 +70,29 @@ TEXTS: dict[str, dict[str, Callable[[Mapping[str, Any]], str]]] = {
 }
 """Text files to hand in, by task."""
 
+Thumbs = Mapping[int, bytes | None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Options of a report.
+
+    Attributes:
+        data: Current folder of the images, if they were moved.
+        out: Output folder; by default the run folder.
+        images: Whether to include images and file names; by default as in training.
+        attributions: Whether to show attribution maps (classifiers only); by default those that training computed.
+        figures: Whether to write `figures/*.png`.
+        curve: Whether to show the learning curve (classifiers only); by default the one that training measured.
+    """
+
+    data: str | os.PathLike[str] | None = None
+    out: str | os.PathLike[str] | None = None
+    images: bool | None = None
+    attributions: bool | None = None
+    figures: bool = True
+    curve: bool | None = None
+
 
 def report_run(folder: Path, record: ClassifierRecord | DetectorRecord, events: EventStream) -> int | None:
     """Write the page at the end of a training; a failure is a warning, not an error.
@@ -63,42 +101,62 @@ def report_run(folder: Path, record: ClassifierRecord | DetectorRecord, events: 
         Number of images in the report; None where it could not be written.
     """
     try:
-        report = write_report(folder, record, has_images=record.has_images)
+        report, _ = write_report(folder, record, has_images=record.has_images)
     except (HeadstartError, OSError) as error:
         events.warn(NoteKind.REPORT_NOT_WRITTEN, reason=str(error), run=str(folder))
         return None
     return len(report["images"])
 
 
-def make_report(
-    folder: Path,
-    *,
-    data: str | os.PathLike[str] | None = None,
-    out: str | os.PathLike[str] | None = None,
-    images: bool | None = None,
-    attributions: bool | None = None,
-    figures: bool = True,
-    curve: bool | None = None,
-) -> Report:
-    """See `api.report`."""
+def make_report(folder: Path, options: ReportOptions) -> Report:
+    """Write the report of a finished run with the files to hand in; see `api.report`."""
     if read_metrics(folder).get("task") == "detect":
-        for name, value in (("attributions", attributions), ("curve", curve)):
-            if value is not None:
+        for name in ("attributions", "curve"):
+            if getattr(options, name) is not None:
                 raise SettingError(f"`{name}` has no effect on the report of a detector.", hint=f"leave `{name}` out")
-    record = read_record(folder, data=data)
-    has_images = record.has_images if images is None else images
-    target = folder if out is None else Path(out)
-    report = write_report(
-        folder,
-        record,
-        out=target,
-        has_images=has_images,
-        has_attributions=attributions is not False and has_images,
-        has_curve=curve is not False,
-        has_texts=True,
-        has_figures=figures,
-    )
+    record = read_record(folder, data=options.data)
+    has_images = record.has_images if options.images is None else options.images
+    if isinstance(record, ClassifierRecord):
+        kept, wanted = record.sections, measure_sections(
+            folder,
+            record,
+            has_curve=bool(options.curve) and record.sections.curve is None,
+            has_maps=bool(options.attributions) and record.sections.maps is None and has_images,
+        )  # fmt: skip
+        curve = None if options.curve is False else kept.curve or wanted.curve
+        maps = None if options.attributions is False else kept.maps or wanted.maps
+        record = replace(record, sections=SlowSections(curve, maps))
+    target = folder if options.out is None else Path(options.out)
+    report, thumbs = write_report(folder, record, out=target, has_images=has_images)
+    for name, text in TEXTS[report["task"]].items():
+        _write_text(target / name, text(report))
+    if options.figures:
+        write_figures(target / "figures", report, thumbs)
     return Report(target, report, has_images)
+
+
+def measure_sections(
+    folder: Path,
+    record: ClassifierRecord,
+    *,
+    has_curve: bool,
+    has_maps: bool,
+    blocks: Mapping[str, NDArray[np.float32]] | None = None,
+) -> SlowSections:
+    """Measure the learning curve and the attribution maps of the shown errors.
+
+    Args:
+        folder: The run folder with its bundle.
+        record: The run.
+        has_curve, has_maps: What to measure.
+        blocks: Features of the training images; by default from the cache.
+    """
+    curve = measure_curve(record, blocks) if has_curve else None
+    where = np.flatnonzero(record.scored.split == record.headline_split)
+    shown = [*choose_errors(record.scored, where), *choose_unsure(record.scored, where)]
+    class_ids = {i: int(record.scored.predicted[i]) for i in shown}
+    maps = explain_images(folder, {i: record.path(i) for i in shown}, class_ids) if has_maps else None
+    return SlowSections(curve, maps)
 
 
 def emit_report(report: Report, run: Path, events: EventStream, started: float) -> None:
@@ -120,26 +178,14 @@ def emit_report(report: Report, run: Path, events: EventStream, started: float) 
     events.emit(RunFinished(time.monotonic() - started))
 
 
-def summarize_record(
-    record: ClassifierRecord | DetectorRecord, curve: Mapping[str, Any] | None = None
-) -> dict[str, Any]:
+def summarize_record(record: ClassifierRecord | DetectorRecord) -> dict[str, Any]:
     """Return the report of a run as JSON values."""
-    if isinstance(record, DetectorRecord):
-        return summarize_detection(record)
-    return summarize(record, curve=curve)
+    return summarize_detection(record) if isinstance(record, DetectorRecord) else summarize(record)
 
 
 def write_report(
-    folder: Path,
-    record: ClassifierRecord | DetectorRecord,
-    *,
-    out: Path | None = None,
-    has_images: bool = True,
-    has_attributions: bool = False,
-    has_curve: bool = False,
-    has_texts: bool = False,
-    has_figures: bool = False,
-) -> dict[str, Any]:
+    folder: Path, record: ClassifierRecord | DetectorRecord, *, out: Path | None = None, has_images: bool = True
+) -> tuple[dict[str, Any], Thumbs]:
     """Write `report.html` and `report.json`, and the model card of a classifier's bundle.
 
     Args:
@@ -147,75 +193,38 @@ def write_report(
         record: The run.
         out: Output folder; the run folder by default.
         has_images: Whether the files include images and file names.
-        has_attributions: Whether to compute attribution maps of the shown errors of a classifier.
-        has_curve: Whether to measure the learning curve of a classifier.
-        has_texts: Whether to write the tables and texts to hand in.
-        has_figures: Whether to draw `figures/*.png`.
 
     Returns:
-        The report as data.
+        The report as data, and the images in it as JPEG bytes by position.
     """
-    curve = None
-    if has_curve and isinstance(record, ClassifierRecord):
-        from headstart.reports.learning_curve_section import measure_curve
-
-        curve = measure_curve(record)
-    report = summarize_record(record, curve)
-    thumbs: Mapping[int, bytes | None] | None = None
+    report = summarize_record(record)
+    thumbs: Thumbs | None = None
     maps: Mapping[int, bytes] = {}
-    if has_images:
-        thumbs, maps = _images(folder, record, report, has_attributions=has_attributions)
+    if not has_images:
+        report = without_box_images(report) if isinstance(record, DetectorRecord) else without_images(report)
     elif isinstance(record, DetectorRecord):
-        report = without_box_images(report)
+        scored = record.scored
+        paths = {int(i): scored[int(i)].path for i in report["images"]}
+        thumbs = make_box_thumbs(report, paths, record.image_spec)
     else:
-        report = without_images(report)
-        report["attribution"] = empty_section(ReportKind.IMAGES_LEFT_OUT)
+        thumbs = make_thumbs({int(i): record.path(int(i)) for i in report["images"]}, record.image_spec)
+        missing = sum(t is None for t in thumbs.values())
+        if missing:
+            note = Note(NoteKind.IMAGES_MISSING, Severity.WARNING, {"count": missing, "total": len(thumbs)})
+            report["problems"].append(note_to_json(note))
+        if isinstance(record.sections.maps, AttributionMaps):
+            mapped = record.sections.maps
+            maps = paint_maps(mapped, {i: record.path(i) for i in mapped.maps}, record.image_spec)
     target = out or folder
     target.mkdir(parents=True, exist_ok=True)
     write_json(target / "report.json", report)
     _write_text(target / "report.html", render(report, thumbs, maps))
     if target == folder and isinstance(record, ClassifierRecord) and (folder / "bundle").is_dir():
         _write_text(folder / "bundle" / "README.md", model_card(report))
-    for name, text in TEXTS[report["task"]].items() if has_texts else ():
-        _write_text(target / name, text(report))
-    if has_figures:
-        write_figures(target / "figures", report, thumbs or {})
-    return report
+    return report, thumbs or {}
 
 
-def _images(
-    folder: Path, record: ClassifierRecord | DetectorRecord, report: dict[str, Any], *, has_attributions: bool
-) -> tuple[Mapping[int, bytes | None], Mapping[int, bytes]]:
-    """Make the thumbnails and attribution maps of the page; `report` gets the section of the maps and problems."""
-    if isinstance(record, DetectorRecord):
-        scored = record.scored
-        paths = {int(i): scored[int(i)].path for i in report["images"]}
-        return make_box_thumbs(report, paths, record.image_spec), {}
-    thumbs = make_thumbs({int(i): record.path(int(i)) for i in report["images"]}, record.image_spec)
-    num_missing = sum(t is None for t in thumbs.values())
-    if num_missing:
-        evidence = {"count": num_missing, "total": len(thumbs)}
-        report["problems"].append(note_to_json(Note(NoteKind.IMAGES_MISSING, Severity.WARNING, evidence)))
-    maps: dict[int, bytes] = {}
-    if has_attributions:
-        report["attribution"], maps = _explain(folder, record, report)
-    return thumbs, maps
-
-
-def _explain(
-    folder: Path, record: ClassifierRecord, report: Mapping[str, Any]
-) -> tuple[dict[str, Any], dict[int, bytes]]:
-    from headstart.reports.attribution_maps import explain_images
-
-    shown = [*report["errors"]["wrong"], *report["errors"]["unsure"]]
-    if not shown:
-        return empty_section(ReportKind.ATTRIBUTION_NOT_NEEDED), {}
-    predicted = [int(record.scored.predicted[i]) for i in shown]
-    section, painted = explain_images(folder, [record.path(i) for i in shown], predicted)
-    return section, {i: data for i, data in zip(shown, painted, strict=True) if data is not None}
-
-
-def write_figures(folder: Path, report: Mapping[str, Any], thumbs: Mapping[int, bytes | None]) -> None:
+def write_figures(folder: Path, report: Mapping[str, Any], thumbs: Thumbs) -> None:
     """Write `figures/*.png`; figures without data are skipped, and their old files removed."""
     from headstart.reports.drawing import numbered_names
     from headstart.reports.figures import FIGURES, draw_figure, figure_png

@@ -122,6 +122,7 @@ class DecisionReason(StrEnum):
     BOX_SIZES = "box_sizes"
     IMAGES_FIT_BUDGET = "images_fit_budget"
     SIZE_ROUNDED_UP = "size_rounded_up"
+    SECTIONS_FIT_RUN = "sections_fit_run"
     STEPS_FIT_BUDGET = "steps_fit_budget"
     STRATEGY_FITS_BUDGET = "strategy_fits_budget"
     WHOLE_IMAGE_FOR_BOXES = "whole_image_for_boxes"

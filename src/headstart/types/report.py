@@ -55,6 +55,7 @@ class ReportKind(StrEnum):
     # reasons for empty sections
     ATTRIBUTION_CONTROL_FAILED = "attribution_control_failed"
     ATTRIBUTION_IMAGES_GONE = "attribution_images_gone"
+    ATTRIBUTION_NOT_MEASURED = "attribution_not_measured"
     ATTRIBUTION_NOT_NEEDED = "attribution_not_needed"
     ATTRIBUTION_NOT_POSSIBLE = "attribution_not_possible"
     CLOSED_FORM = "closed_form"

@@ -1,11 +1,8 @@
-"""Measure the learning curve of a run: fit probes on 1/8, 1/4 and 1/2 of its training images and forecast more.
-
-Features come from the cache with the run's own settings, so the curve costs a few small fits.
-"""
+"""Measure the learning curve of a run: fit probes on 1/8, 1/4 and 1/2 of its training images and forecast more."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -19,49 +16,51 @@ from headstart.messages.comment import empty_section
 from headstart.messages.sections import class_gains_message, curve_message
 from headstart.probe.probe import fit_probe
 from headstart.reports.record import ClassifierRecord
-from headstart.types.report import ReportKind
+from headstart.types.report import ReportFinding, ReportKind
 from headstart.utils.limits import MAX_PIXELS
 
-__all__ = ["measure_curve"]
+__all__ = ["curve_section", "measure_curve"]
 
 _MIN_PER_CLASS = 8  # images per class; fewer leave eighths without every class
 _MAX_IMAGES = 20_000  # training images; more would take minutes
 
+Blocks = Mapping[str, NDArray[np.float32]]
 
-def measure_curve(record: ClassifierRecord) -> dict[str, Any]:
-    """Return the `learning_curve` section: points, forecast and gains, or the reason why there are none."""
+
+def measure_curve(record: ClassifierRecord, blocks: Blocks | None = None) -> LearningCurve | ReportFinding:
+    """Return the learning curve of a probe, or the reason why there is none.
+
+    Args:
+        record: The run.
+        blocks: Features of the training images; by default from the cache, with the run's own settings.
+    """
     scored = record.scored
     train = np.flatnonzero(scored.split == "train")
-    counts = np.bincount(scored.class_ids[train], minlength=len(record.class_names))
+    class_ids, num_classes = scored.class_ids[train], len(record.class_names)
+    smallest = int(np.bincount(class_ids, minlength=num_classes).min())
     if not len(scored):
-        return empty_section(ReportKind.CURVE_NEEDS_SCORES)
+        return ReportFinding(ReportKind.CURVE_NEEDS_SCORES)
     if record.metrics.get("strategy") != "probe":
-        return empty_section(ReportKind.CURVE_OF_PROBE_ONLY)
-    if counts.min() < _MIN_PER_CLASS:
-        return empty_section(ReportKind.CURVE_CLASS_TOO_SMALL, count=int(counts.min()))
+        return ReportFinding(ReportKind.CURVE_OF_PROBE_ONLY)
+    if smallest < _MIN_PER_CLASS:
+        return ReportFinding(ReportKind.CURVE_CLASS_TOO_SMALL, evidence={"count": smallest})
     if len(train) > _MAX_IMAGES:
-        return empty_section(ReportKind.CURVE_TOO_MANY_IMAGES, count=len(train))
+        return ReportFinding(ReportKind.CURVE_TOO_MANY_IMAGES, evidence={"count": len(train)})
     groups = scored.groups_of(train)
     try:
-        blocks = _features(record, train)
+        blocks = _features(record, train) if blocks is None else blocks
         if blocks is None:
-            return empty_section(ReportKind.CURVE_IMAGES_GONE)
-        sizes, hits = _measure(blocks, scored.class_ids[train], len(record.class_names), groups)
+            return ReportFinding(ReportKind.CURVE_IMAGES_GONE)
+        sizes, hits = _measure(blocks, class_ids, num_classes, groups)
         hits.append(scored.is_correct[train].astype(np.float64))
-        curve = forecast_curve(
-            np.array([*sizes, len(train)]),
-            np.array(hits),
-            scored.class_ids[train],
-            len(record.class_names),
-            groups=groups,
-            bias=float((record.metrics.get("cv") or {}).get("selection_bias") or 0.0),
-        )
+        bias = float((record.metrics.get("cv") or {}).get("selection_bias") or 0.0)
+        counts = np.array([*sizes, len(train)])
+        return forecast_curve(counts, np.array(hits), class_ids, num_classes, groups=groups, bias=bias)
     except (HeadstartError, ValueError) as error:
-        return empty_section(ReportKind.CURVE_FAILED, detail=str(error).splitlines()[0])
-    return _section(curve, record.class_names)
+        return ReportFinding(ReportKind.CURVE_FAILED, evidence={"detail": str(error).splitlines()[0]})
 
 
-def _features(record: ClassifierRecord, train: NDArray[np.int64]) -> dict[str, NDArray[np.float32]] | None:
+def _features(record: ClassifierRecord, train: NDArray[np.int64]) -> Blocks | None:
     """Return pooled features of the training images; None where an image is missing."""
 
     def value(name: str, default: Any = None) -> Any:
@@ -90,9 +89,8 @@ def _features(record: ClassifierRecord, train: NDArray[np.int64]) -> dict[str, N
 
 
 def _measure(
-    blocks: Mapping[str, NDArray[np.float32]], class_ids: NDArray[np.int64], num_classes: int,
-    groups: NDArray[np.int64] | None,
-) -> tuple[list[int], list[NDArray[np.float64]]]:  # fmt: skip
+    blocks: Blocks, class_ids: NDArray[np.int64], num_classes: int, groups: NDArray[np.int64] | None
+) -> tuple[list[int], list[NDArray[np.float64]]]:
     """Return training sizes, and (N,) accuracy per held-out image for each size."""
     sizes, hits = [], []
     for _, pieces in sorted(nested_parts(class_ids, groups=groups).items(), reverse=True):
@@ -114,8 +112,10 @@ def _measure(
     return sizes, hits
 
 
-def _section(curve: LearningCurve, class_names: tuple[str, ...]) -> dict[str, Any]:
+def curve_section(curve: LearningCurve | ReportFinding | None, class_names: Sequence[str]) -> dict[str, Any]:
     """Return the `learning_curve` section; `now`, `doubled` and `gain` are fractions, rounded consistently."""
+    if not isinstance(curve, LearningCurve):
+        return empty_section(curve or ReportFinding(ReportKind.CURVE_NOT_MEASURED))
     _, low, high = curve.gains[0]
     now, doubled = round(curve.fitted.value, 3), round(curve.forecast[0].value, 3)
     numbers = {
