@@ -7,6 +7,7 @@ import torch
 
 from headstart.backbones.build import build_empty
 from headstart.backbones.cards import find_card, list_cards
+from headstart.backbones.library import library_table
 from headstart.backbones.loading import Backbone
 from headstart.backbones.rules import AUXILIARY, NoStagesError, map_stages
 from headstart.backbones.stages import StagedNetwork
@@ -179,9 +180,8 @@ def test_too_small_image_raises():
 def test_stages_are_detected_for_95_percent_of_timm():
     import random
 
-    from headstart.backbones.library_builder import timm_names
-
-    names = random.Random(0).sample(timm_names(), 160)
+    networks = sorted(key for key in library_table() if key.startswith("timm:"))
+    names = [key.removeprefix("timm:") for key in random.Random(0).sample(networks, 160)]
     failed = {}
     for name in names:
         network = build_empty("timm", name)

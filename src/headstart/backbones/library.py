@@ -1,8 +1,8 @@
 """Describe networks without loading them or importing torch.
 
 A card is plain data from two tables in this package: `named.json` (curated descriptions of the listed networks) and
-`library.json` (properties read from timm and torchvision by `library_builder`). Listing, describing and comparing
-networks takes milliseconds; only `load_backbone` builds one.
+`library.json` (properties read from timm and torchvision by `tools/library_builder.py`). Listing, describing and
+comparing networks takes milliseconds; only `load_backbone` builds one.
 """
 
 from __future__ import annotations

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 __all__ = [
     "end_with_failed",
     "merged_settings",
-    "read_first_id",
     "read_fraction",
     "settings_module",
     "watch",
@@ -55,11 +54,6 @@ def read_fraction(option: str, text: str | None) -> float | None:
         return parse_fraction(text)
     except ValueError as error:
         raise UsageError(f"{option}: {error}.") from error
-
-
-def read_first_id(text: str | None) -> int | str | None:
-    """Parse the value of `--first-id`: a number or a word."""
-    return int(text) if text in ("0", "1") else text
 
 
 def merged_settings(given: Mapping[str, Any], config: str | None, overrides: Iterable[str]) -> MergedSettings:

@@ -4,17 +4,10 @@ from __future__ import annotations
 
 import typer
 
-__all__ = ["register"]
-
-_app = typer.Typer(help="Show or delete cached features and other files.", no_args_is_help=True)
+app = typer.Typer(help="Show or delete cached features and other files.", no_args_is_help=True)
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.add_typer(_app, name="cache")
-
-
-@_app.command("info")
+@app.command("info")
 def _info() -> None:
     """Show the path of the cache and its parts."""
     from headstart.store.cache import cache_info
@@ -25,7 +18,7 @@ def _info() -> None:
         typer.echo(f"  {part.name:<12} {part.num_files:>7,} files {part.size_bytes / 1e6:>10,.1f} MB")
 
 
-@_app.command("clear")
+@app.command("clear")
 def _clear(part: str = typer.Argument(None, help="Part to delete, e.g. features (default: everything).")) -> None:
     """Delete the cache; everything in it can be recomputed."""
     from headstart.errors import UsageError

@@ -10,17 +10,10 @@ import typer
 if TYPE_CHECKING:
     from headstart.events import EventStream
 
-__all__ = ["register"]
-
 _DETECT = {"strategy": "head", "image_size": 192, "epochs": 15}  # two or three minutes on two cores
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("demo")(_demo)
-
-
-def _demo(
+def demo(
     out: str = typer.Option(None, "--out", help="Run folder (default: the next free runs/trainN)."),
     task: str = typer.Option("classify", "--task", help="classify, or detect (objects in synthetic images)."),
     offline: bool = typer.Option(None, "--offline", help="Never use the network."),

@@ -4,15 +4,8 @@ from __future__ import annotations
 
 import typer
 
-__all__ = ["register"]
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("doctor")(_doctor)
-
-
-def _doctor(
+def doctor(
     prepare: bool = typer.Option(False, "--prepare", help="Export the backbone graphs now, e.g. before going offline."),
     backbone: list[str] = typer.Option(None, "--backbone", help="Backbones to prepare (default: the bundled ones)."),
 ) -> None:

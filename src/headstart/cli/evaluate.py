@@ -2,58 +2,49 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from headstart.cli._reading import with_reading_options
+from headstart.cli._options import (
+    BOX_FORMAT,
+    DATA_PROBLEM,
+    MODEL,
+    NUM_THREADS,
+    READING,
+    console,
+    print_json,
+    with_options,
+)
 
-__all__ = ["register"]
-
-_DATA_PROBLEM = 3
-
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("evaluate")(with_reading_options(_evaluate))
+if TYPE_CHECKING:
+    from headstart.events import EventStream
 
 
-def _evaluate(
-    *,
-    model: str = typer.Argument(..., help="A run, a bundle folder or its zip, or imagenet:NAME."),
+@with_options(reading=READING, events=console("-v"))
+def evaluate(
+    model: str = MODEL,
     data: str = typer.Argument(..., help="Labeled images, or images with boxes for a detector."),
     as_json: bool = typer.Option(False, "--json", help="Print the result as JSON on stdout."),
-    num_threads: int = typer.Option(
-        None, "--num-threads", "--workers", "--threads", help="Number of threads (default: one per core)."
-    ),
+    num_threads: int = NUM_THREADS,
+    *,
     reading: dict[str, Any],
     positive: str = typer.Option(
         None, "--positive", metavar="NAME", help="Positive class of a binary task (default: as trained)."
     ),
-    box_format: str = typer.Option(None, "--box-format", help="Format of box coordinates, e.g. rel_xyxy."),
-    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only the score."),
-    progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
+    box_format: str = BOX_FORMAT,
+    events: EventStream,
 ) -> None:
     """Evaluate a saved model on labeled images; images it was trained on are scored separately.
 
     Exit code 3 if it was trained on all of them.
     """
-    import json
+    from headstart.api import functions
 
-    from headstart.api.functions import evaluate
-    from headstart.console import open_console
-
-    result = evaluate(
-        model,
-        data,
-        num_threads=num_threads,
-        positive=positive,
-        box_format=box_format,
-        **reading,
-        events=open_console(verbose=verbose, quiet=quiet, progress=progress, details="-v"),
+    result = functions.evaluate(
+        model, data, num_threads=num_threads, positive=positive, box_format=box_format, **reading, events=events
     )
     if as_json:
-        typer.echo(json.dumps(result.to_json(), indent=2, ensure_ascii=False))
+        print_json(result.to_json())
     if result.evaluation is None:
-        raise typer.Exit(_DATA_PROBLEM)
+        raise typer.Exit(DATA_PROBLEM)

@@ -30,6 +30,7 @@ from headstart.cli import (
     show,
     train,
 )
+from headstart.cli._any_setting import AnySettingCommand
 from headstart.errors import HeadstartError
 
 __all__ = ["app", "main"]
@@ -43,8 +44,15 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for _command in (check, show, train, resume, predict, evaluate, report, compare, models, embed, demo, doctor, cache):
-    _command.register(app)
+app.command("check")(check.check)
+app.command("show")(show.show)
+app.command("train", cls=AnySettingCommand, context_settings={"allow_interspersed_args": True})(train.train)
+for _command in (resume.resume, predict.predict, evaluate.evaluate, report.report, compare.compare):
+    app.command(_command.__name__)(_command)
+app.add_typer(models.app, name="models")
+for _command in (models.summary, embed.embed, demo.demo, doctor.doctor):
+    app.command(_command.__name__)(_command)
+app.add_typer(cache.app, name="cache")
 
 
 def _version(is_requested: bool) -> None:

@@ -9,27 +9,24 @@ from pathlib import Path
 
 import typer
 
-__all__ = ["register"]
-
-_app = typer.Typer(
+app = typer.Typer(
     help="List, explain, compare, measure and download pretrained networks.",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands."""
-    app.add_typer(_app, name="models")
-    app.command("summary")(_summary)
+_TO = typer.Option("text", "--to", help="Output format: text, md, csv or html.")
+_TASK = typer.Option("classify", "--task", help="classify, or detect (backbones suitable for detection).")
+_SORT = typer.Option(None, "--sort", help="Sort by name, year, parameters, macs, top1 or size.")
 
 
-@_app.callback(invoke_without_command=True)
+@app.callback(invoke_without_command=True)
 def _models(
     context: typer.Context,
-    task: str = typer.Option("classify", "--task", help="classify, or detect (backbones suitable for detection)."),
-    sort: str = typer.Option(None, "--sort", help="Sort by name, year, parameters, macs, top1 or size."),
-    to: str = typer.Option("text", "--to", help="Output format: text, md, csv or html."),
+    task: str = _TASK,
+    sort: str = _SORT,
+    to: str = _TO,
     history: bool = typer.Option(False, "--history", help="The networks of the ImageNet challenge, 2012 to 2018."),
 ) -> None:
     """List the networks; `headstart models show NAME` explains one."""
@@ -41,11 +38,11 @@ def _models(
         _list(task, sort, to)
 
 
-@_app.command("list")
+@app.command("list")
 def _list(
-    task: str = typer.Option("classify", "--task", help="classify, or detect (backbones suitable for detection)."),
-    sort: str = typer.Option(None, "--sort", help="Sort by name, year, parameters, macs, top1 or size."),
-    to: str = typer.Option("text", "--to", help="Output format: text, md, csv or html."),
+    task: str = _TASK,
+    sort: str = _SORT,
+    to: str = _TO,
 ) -> None:
     """List the networks."""
     from headstart.backbones.card_tables import LIST_LEGEND, list_rows, render_rows
@@ -54,8 +51,8 @@ def _list(
     typer.echo(LIST_LEGEND, err=True)
 
 
-@_app.command("history")
-def _history(to: str = typer.Option("text", "--to", help="Output format: text, md, csv or html.")) -> None:
+@app.command("history")
+def _history(to: str = _TO) -> None:
     """Show the networks of the ImageNet challenge, 2012 to 2018."""
     from headstart.backbones.card_tables import history_rows, render_rows
 
@@ -63,7 +60,7 @@ def _history(to: str = typer.Option("text", "--to", help="Output format: text, m
     typer.echo("errors as reported by papers and challenge entries, most of them of ensembles", err=True)
 
 
-@_app.command("show")
+@app.command("show")
 def _show(
     name: str = typer.Argument(..., help="A network, e.g. ResNet50, timm:resnet50d or tv:vgg11."),
     summary: bool = typer.Option(False, "--summary", help="Show the layer table."),
@@ -100,10 +97,10 @@ def _show(
         typer.echo(f"diagram: {shown.diagram}", err=True)
 
 
-@_app.command("compare")
+@app.command("compare")
 def _compare(
     names: list[str] = typer.Argument(..., help="Networks, e.g. VGG16 ResNet50 MobileNetV2."),
-    to: str = typer.Option("text", "--to", help="Output format: text, md, csv or html."),
+    to: str = _TO,
 ) -> None:
     """Compare networks side by side, with measurements on this machine."""
     from headstart.backbones.card_tables import compare_cards
@@ -112,7 +109,7 @@ def _compare(
     typer.echo(compare_cards(names, to, measured_columns(names)))
 
 
-@_app.command("bench")
+@app.command("bench")
 def _bench(
     names: list[str] = typer.Argument(None, help="Networks (default: a few of different sizes)."),
     size: int = typer.Option(
@@ -121,7 +118,7 @@ def _bench(
     batch: int = typer.Option(8, "--batch", help="Batch size."),
     seconds: float = typer.Option(2.0, "--seconds", help="Approximate duration of each measurement."),
     training: bool = typer.Option(True, "--training/--no-training", help="Also measure training steps."),
-    to: str = typer.Option("text", "--to", help="Output format: text, md, csv or html."),
+    to: str = _TO,
 ) -> None:
     """Measure networks on this machine: throughput, training steps, memory, start-up."""
     from headstart.backbones.card_tables import render_rows
@@ -134,7 +131,7 @@ def _bench(
     typer.echo(render_rows(bench_rows(results), to))
 
 
-@_app.command("import")
+@app.command("import")
 def _import(
     source: Path = typer.Argument(..., help="A .safetensors or .pth file, or a folder made by `models fetch`."),
     name: str = typer.Option(None, "--as", help="Network of the weights; NAME.TAG keeps the published weights."),
@@ -150,7 +147,7 @@ def _import(
         typer.echo(f"{card.weights_tag}: imported, SHA-256 {card.digest[:16]}..., license: {license}")
 
 
-@_app.command("fetch")
+@app.command("fetch")
 def _fetch(
     names: list[str] = typer.Argument(..., help="Networks."),
     to: Path = typer.Option(None, "--to", help="Folder to copy to an offline machine."),
@@ -170,7 +167,7 @@ def _fetch(
         typer.echo(f"on the other machine: headstart models import {to}", err=True)
 
 
-def _summary(
+def summary(
     run: Path = typer.Argument(..., help="A run folder."),
     depth: str = typer.Option("block", "--depth", help="Detail: stage, block or layer."),
     diagram: Path = typer.Option(None, "--diagram", help="Draw the network to a .svg or .png file."),

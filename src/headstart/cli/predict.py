@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from headstart.cli._options import MODEL, NUM_THREADS, console, with_options
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
 
@@ -16,18 +18,12 @@ if TYPE_CHECKING:
     from headstart.types.codes import Evidence, Finding
     from headstart.types.records import Prediction
 
-__all__ = ["register"]
-
 _EXAMPLES = 5
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("predict")(_predict)
-
-
-def _predict(
-    model: str = typer.Argument(..., help="A run, a bundle folder or its zip, or imagenet:NAME."),
+@with_options(events=console("-v"))
+def predict(
+    model: str = MODEL,
     paths: list[str] = typer.Argument(..., help="Images, folders or globs; - reads paths from stdin."),
     out: str | None = typer.Option(
         None, "--out", metavar="PATH", help="A .csv or .jsonl file (default: CSV on stdout), or the target of --to."
@@ -70,16 +66,13 @@ def _predict(
         metavar="FRACTION",
         help="Target coverage of the prediction sets, e.g. 90% (default: as trained).",
     ),
-    num_threads: int | None = typer.Option(
-        None, "--num-threads", "--workers", "--threads", min=1, help="Number of threads (default: one per core)."
-    ),
+    num_threads: int | None = NUM_THREADS,
     allow_external_paths: bool = typer.Option(
         False, "--allow-external-paths", help="Follow links that leave the folder."
     ),
     offline: bool = typer.Option(False, "--offline", help="Never use the network (imagenet:NAME may need it once)."),
-    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only errors."),
-    progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
+    *,
+    events: EventStream,
 ) -> None:
     """Predict images with a saved model: one row per image, or per box with a detector.
 
@@ -91,14 +84,12 @@ def _predict(
     import time
 
     from headstart.cli._shared import end_with_failed, read_fraction, watch
-    from headstart.console import open_console
     from headstart.inference.bundle import read_bundle
     from headstart.inference.decoders import BoxDecoder
     from headstart.inference.inputs import expand_inputs
     from headstart.inference.runtime import Runtime
     from headstart.types.records import Problem
 
-    events = open_console(verbose=verbose, quiet=quiet, progress=progress, details="-v")
     path = model
     if model.startswith("imagenet:"):
         from headstart.api.functions import imagenet_bundle

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import typer
 
-__all__ = ["register"]
+from headstart.cli._options import console, with_options
+
+if TYPE_CHECKING:
+    from headstart.events import EventStream
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("report")(_report)
-
-
-def _report(
+@with_options(events=console())
+def report(
     run: str = typer.Argument(..., help="The run folder."),
     data: str = typer.Option(None, "--data", help="New location of the images, if they were moved."),
     out: str = typer.Option(None, "--out", help="Output folder (default: the run folder)."),
@@ -28,21 +29,12 @@ def _report(
     curve: bool = typer.Option(
         None, "--curve/--no-curve", help="Show the learning curve (classifiers; default: as in training)."
     ),
-    verbose: bool = typer.Option(False, "-v", "--verbose", help="Show every decision and finding with its evidence."),
-    quiet: bool = typer.Option(False, "-q", "--quiet", help="Show only errors and the score."),
-    progress: str = typer.Option(None, "--progress", metavar="text|json", help="json: one event per line on stderr."),
+    *,
+    events: EventStream,
 ) -> None:
     """Write the report of a run: an HTML page, figures and text files."""
-    from headstart.api.functions import report
-    from headstart.console import open_console
+    from headstart.api import functions
 
-    report(
-        run,
-        data=data,
-        out=out,
-        images=images,
-        attributions=attributions,
-        figures=figures,
-        curve=curve,
-        events=open_console(verbose=verbose, quiet=quiet, progress=progress),
+    functions.report(
+        run, data=data, out=out, images=images, attributions=attributions, figures=figures, curve=curve, events=events
     )

@@ -6,18 +6,19 @@ from typing import Any
 
 import typer
 
-from headstart.cli._reading import with_reading_options
+from headstart.cli._options import (
+    BACKBONE,
+    BOX_FORMAT,
+    IMAGE_SIZE,
+    READING,
+    RESIZE_MODE,
+    TASK,
+    with_options,
+)
 
-__all__ = ["register"]
 
-
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("show")(with_reading_options(_show))
-
-
-def _show(
-    *,
+@with_options(reading=READING)
+def show(
     data: str = typer.Argument(..., help="Images, labeled or not."),
     out: str = typer.Option("samples.png", "--out", help="Image file to write, .png or .jpg."),
     per_class: int = typer.Option(8, "--per-class", metavar="N", min=1, max=50, help="Images per class."),
@@ -27,16 +28,13 @@ def _show(
         None, "--num-augmented", metavar="N", min=1, max=50, help="Number of augmented views per image."
     ),
     augment: str = typer.Option(None, "--augment", help="Augmentations, e.g. flip,zoom=.2 (default: as in train)."),
-    backbone: str = typer.Option(
-        "efficientnet_lite0", "--backbone", "--model", "--arch", help="Backbone whose input is shown."
-    ),
-    image_size: int = typer.Option(
-        None, "--image-size", "--size", "--imgsz", "--img-size", help="Input image size in pixels."
-    ),
-    resize_mode: str = typer.Option("crop", "--resize-mode", help="Resize mode: crop, cover, squash or pad."),
+    backbone: str = BACKBONE,
+    image_size: int = IMAGE_SIZE,
+    resize_mode: str = RESIZE_MODE,
+    *,
     reading: dict[str, Any],
-    box_format: str = typer.Option(None, "--box-format", help="Format of box coordinates, e.g. rel_xyxy."),
-    task: str = typer.Option("auto", "--task", help="Task: classify, detect or auto (from the data)."),
+    box_format: str = BOX_FORMAT,
+    task: str = TASK,
 ) -> None:
     """Draw random images of each class, with their boxes, on a contact sheet."""
     from headstart.api.data import show

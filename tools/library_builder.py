@@ -1,7 +1,7 @@
-"""Build `tables/library.json` from timm and torchvision: card data that needs no torch at run time.
+"""Build `backbones/tables/library.json` from timm and torchvision: card data that needs no torch at run time.
 
 Properties of networks (parameters, multiply-adds, stages, licenses, preprocessing, weight sources) are read from the
-installed libraries, not typed in. `python -m headstart.backbones.library_builder FIGURES.csv` rebuilds the table;
+installed libraries, not typed in. `python tools/library_builder.py FIGURES.csv` rebuilds the table;
 networks are built without memory for their weights, so this takes minutes and little memory.
 """
 
@@ -15,6 +15,8 @@ from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
+
+import headstart
 
 __all__ = ["CNN_FAMILIES", "build_library_table", "timm_names", "torchvision_names"]
 
@@ -67,6 +69,7 @@ CNN_FAMILIES = frozenset(
 )
 """timm's modules of convolutional networks; its other modules hold transformers, mixers and hybrids."""
 
+_TABLES = Path(headstart.__file__).parent / "backbones" / "tables"
 _SIZES = (8, 16, 24, 32, 40, 48, 56, 64, 72, 80, 96, 112, 128, 160, 192, 224)
 
 
@@ -161,7 +164,7 @@ def _timm_entry(name: str, results: dict[tuple[str, int], tuple[float, float]]) 
 @lru_cache(maxsize=1)
 def _listed_tags() -> dict[str, str]:
     """Return the weights tag of each listed network, whose size is used for its stages."""
-    table = json.loads((Path(__file__).parent / "tables" / "named.json").read_text("utf-8"))
+    table = json.loads((_TABLES / "named.json").read_text("utf-8"))
     return {f"{row['library']}:{row['arch']}": row["tag"] for row in table["cards"]}
 
 
@@ -262,4 +265,4 @@ def _working_sizes(network: Any, own: int) -> Iterator[int]:
 
 
 if __name__ == "__main__":
-    build_library_table(Path(sys.argv[1]), Path(__file__).parent / "tables" / "library.json", sys.argv[2:])
+    build_library_table(Path(sys.argv[1]), _TABLES / "library.json", sys.argv[2:])
