@@ -29,11 +29,13 @@ EVIDENCE: dict[ReadingKind, dict[str, Any]] = {
     ReadingKind.IMAGES_IN_NO_SPLIT: {"folders": {"images/": 2}, "file": "data.yaml"},
     ReadingKind.IMAGES_NOT_ANNOTATED: {"folders": {"images/": 2}},
     ReadingKind.IMAGES_NOT_IN_TABLE: {"folders": {"images/": 2}},
+    ReadingKind.LABELS_ELSEWHERE: {"folders": {"boxes/": 2}},
     ReadingKind.LABELS_MATCHED: {"names": {"Cat": "cat"}},
     ReadingKind.NAMES_FILE_UNUSED: {
         "file": "classes.txt", "reason": "ids_without_name", "num_names": 2, "smallest_id": 1, "largest_id": 9,
     },
     ReadingKind.NAMES_FROM_FILE: {**NAMING, "reason": "paths"},
+    ReadingKind.OBJECTS_IGNORED: {"reasons": {"difficult": 2}},
     ReadingKind.OTHER_FILES: {"extensions": {".txt": 2}},
     ReadingKind.PATHS_RESPELLED: {"pairs": [["1", "1.png"]]},
     ReadingKind.PLACES_MOVED: {"file": "data.yaml"},

@@ -21,7 +21,7 @@ from headstart.cli.main import main
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.options import ReadOptions
 from headstart.detection.decoding import iou_matrix
-from headstart.errors import SettingError, UsageError
+from headstart.errors import DataError, SettingError, UsageError
 from headstart.reports.detection_report import summarize_detection, without_box_images
 from headstart.reports.record import DetectorRecord, read_record
 from headstart.reports.writer import ReportOptions, make_report, write_report
@@ -335,6 +335,12 @@ def test_predict_writes_annotation_formats(
             shutil.copytree(target, home, dirs_exist_ok=True)
         else:
             shutil.copy(target, home)
+            with pytest.raises(DataError, match="predictions"):
+                read_boxes(home)
+            value = json.loads(target.read_text(encoding="utf-8"))
+            for entry in value["annotations"]:  # as an annotation tool that saves corrected boxes
+                del entry["score"]
+            (home / place).write_text(json.dumps(value), encoding="utf-8")
         samples = read_boxes(home)
         assert 0 < samples.num_boxes <= count
         assert samples.num_boxes + len(samples.problems) >= count  # after rounding to pixels some are the same box

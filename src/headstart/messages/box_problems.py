@@ -55,15 +55,25 @@ BOX_PROBLEMS: Mapping[str, tuple[str, str, str]] = {
     "rotated": ("image with boxes", "has an EXIF rotation", "have an EXIF rotation"),
     "swapped": ("box", "has swapped corners; reordered", "have swapped corners; reordered"),
     "over-edge": ("box", "extends over the edge of its image; clipped", "extend over the edge of their image; clipped"),
+    "orientation-unknown": (
+        "image",
+        "has an EXIF rotation that its boxes may not follow",
+        "have an EXIF rotation that their boxes may not follow",
+    ),
+    "prediction": ("box", "has a score, as predictions have, and is not used", "have a score, as predictions have"),
+    "repeated-id": ("name or id", "means two things and is not used", "mean two things and are not used"),
     "duplicate": ("box", "is a duplicate; one is used", "are duplicates; one of each is used"),
     "two-classes": ("box", "has two classes; both are used", "have two classes; both are used"),
     "unused-class": ("class", "is declared but has no box; ignored", "are declared but have no box; ignored"),
 }
 """Problem code to its unit and the predicate in singular and plural."""
 
-_PLURALS = {"JSON entry": "JSON entries", "path in data.yaml": "paths in data.yaml", "box": "boxes"} | {
-    "image with boxes": "images with boxes"
-}
+_PLURALS = {
+    "name or id": "names or ids",
+    "JSON entry": "JSON entries",
+    "path in data.yaml": "paths in data.yaml",
+    "box": "boxes",
+} | {"image with boxes": "images with boxes"}
 
 
 def box_problem_name(problem: str, number: int) -> str:

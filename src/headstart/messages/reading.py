@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from typing import Any
@@ -101,7 +102,7 @@ def _splits_from_folders(note: ReadingNote) -> str:
 
 
 def _names_from_file(note: ReadingNote) -> str:
-    e = note.evidence
+    e = defaultdict(str, note.evidence)
     pairs = [f"{k} = `{name}`" for k, name in e["names"].items()]
     more = " ..." if note.count > _SHOWN else ""
     reason = {
@@ -109,7 +110,7 @@ def _names_from_file(note: ReadingNote) -> str:
         "option": f"counted from {e['first_id']} as requested",
         "zero_occurs": "counted from 0, since the id 0 occurs",
         "last_id": "counted from 1, since the largest id equals the number of names",
-        "paths": f"counted from {e['first_id']}, as {e['num_agreeing']:,} of {e['num_images']:,} paths confirm",
+        "paths": f"counted from {e['first_id']}, as {e['num_agreeing']} of {e['num_images']} paths confirm",
         "background": "counted from 0, since the first name is the background",
         "format": "counted from 0, as in the format",
     }[e["reason"]]
@@ -162,6 +163,9 @@ def _labels_by_majority(note: ReadingNote) -> str:
 
 
 _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
+    ReadingKind.ANNOTATIONS_COPIED: lambda n: (
+        f"`{n.examples[0]}` holds the same boxes of {pluralize(n.count, 'image')} in a second format; it is not used"
+    ),
     ReadingKind.AUXILIARY_IMAGES: _auxiliary_images,
     ReadingKind.BOX_FORMAT_ASSUMED: _box_format_assumed,
     ReadingKind.BOX_SCORES: lambda n: (
@@ -198,6 +202,20 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
     ReadingKind.IMAGES_NOT_ANNOTATED: lambda n: (
         f"{_images(n.count)} in no annotation file and not used{_in_folders(n)}{_example(n)}"
     ),
+    ReadingKind.LABELS_ELSEWHERE: lambda n: (
+        f"{pluralize_is(n.count, 'label file')} not in `labels/` but found by name{_in_folders(n)}{_example(n)}"
+    ),
+    ReadingKind.OBJECTS_IGNORED: lambda n: (
+        f"{pluralize_is(n.count, 'object')} marked as not to be counted ("
+        + ", ".join(f"{count:,} {reason}" for reason, count in n.evidence["reasons"].items())
+        + "): neither learned nor scored"
+    ),
+    ReadingKind.PREDICTIONS_UNUSED: lambda n: (
+        f"{pluralize_is(n.count, 'file')} of predictions (boxes with a score) and not used: {_listed(n.examples)}"
+    ),
+    ReadingKind.TRAIN_SPLIT_ONLY: lambda n: (
+        f"the data name a training split only ({pluralize(n.count, 'image')}): there is no split of their own"
+    ),
     ReadingKind.KEYPOINTS: lambda n: f"{pluralize(n.count, 'line holds', 'lines hold')} keypoints, which are ignored",
     ReadingKind.OUTLINES_BOXED: _outlines_boxed,
     ReadingKind.PLACES_MOVED: lambda n: (
@@ -205,7 +223,9 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
         "folder"
     ),
     ReadingKind.ENCODING_GUESSED: lambda n: (
-        f"`{n.evidence['file']}` is not UTF-8 and was read as {n.evidence['encoding']}"
+        f"`{n.evidence['file']}`"
+        + (f" and {n.count - 1:,} more are" if n.count > 1 else " is")
+        + f" not UTF-8 and {'was' if n.count == 1 else 'were'} read as {n.evidence['encoding']}"
     ),
     ReadingKind.EMPTY_FOLDERS: lambda n: (
         f"{n.count:,} empty {'folder' if n.count == 1 else 'folders'}: {_listed(n.examples)}"

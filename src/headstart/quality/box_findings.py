@@ -17,6 +17,7 @@ from headstart.types.records import Problem
 __all__ = ["box_findings", "box_problem_findings", "box_report_to_json"]
 
 _EXAMPLES = 5
+_DOUBTED = ("orientation-unknown",)  # boxes that may be wrong
 
 
 def box_findings(report: BoxReport) -> list[Finding]:
@@ -35,7 +36,7 @@ def box_problem_findings(problems: Iterable[Problem]) -> list[Finding]:
         code, severity = (
             (FindingKind.ANNOTATIONS_NOT_USED, Severity.ERROR)
             if is_dropped(kind)
-            else (FindingKind.ANNOTATIONS_CORRECTED, Severity.INFO)
+            else (FindingKind.ANNOTATIONS_CORRECTED, Severity.WARNING if kind in _DOUBTED else Severity.INFO)
         )
         evidence: Evidence = {
             "problem": kind,

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.boxes.records import Boxes, DetectionSamples
+from headstart.data.boxes.records import KEPT_PROBLEMS, Boxes, DetectionSamples
 from headstart.data.boxes.split import as_samples, rarest_class
 from headstart.data.image_scan import ScanResult
 from headstart.quality.inspection import AppliedReport, apply_report, inspect_dataset
@@ -22,13 +22,6 @@ from headstart.types.records import DatasetReport, Problem
 from headstart.utils.limits import MAX_PIXELS
 
 __all__ = ["BoxReport", "ClassBoxes", "apply_box_report", "inspect_box_dataset", "is_dropped"]
-
-_KEPT = frozenset(
-    (
-        *("assumed-format", "over-edge", "rotated", "scaled", "size-differs", "swapped"),
-        *("duplicate", "two-classes", "two-splits", "unused-class"),
-    )
-)
 
 _FEW = 10  # boxes of a class below which little can be learned or measured
 _IMBALANCE = 10.0
@@ -133,7 +126,7 @@ def inspect_box_dataset(
 
 def is_dropped(kind: str) -> bool:
     """Return whether a kind of problem loses a box or file; other kinds were fixed or are only reported."""
-    return kind not in _KEPT
+    return kind not in KEPT_PROBLEMS
 
 
 def apply_box_report(samples: DetectionSamples, report: BoxReport, *, group_from: str | None = None) -> AppliedReport:

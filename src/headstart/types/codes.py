@@ -276,13 +276,17 @@ class ReadingKind(StrEnum):
     LABELS_MATCHED = "labels_matched"
     FILE_NAMES_STALE = "file_names_stale"
     IMAGES_ASSUMED_EMPTY = "images_assumed_empty"
+    LABELS_ELSEWHERE = "labels_elsewhere"
     NAMES_FROM_FILE = "names_from_file"
     NAMES_FROM_PATHS = "names_from_paths"
+    OBJECTS_IGNORED = "objects_ignored"
     OUTLINES_BOXED = "outlines_boxed"
     PATHS_RESPELLED = "paths_respelled"
     PLACES_MOVED = "places_moved"
     SPLITS_FROM_FOLDERS = "splits_from_folders"
+    TRAIN_SPLIT_ONLY = "train_split_only"
     # unused
+    ANNOTATIONS_COPIED = "annotations_copied"
     AUXILIARY_IMAGES = "auxiliary_images"
     BOX_SCORES = "box_scores"
     COPIES_UNUSED = "copies_unused"
@@ -294,6 +298,7 @@ class ReadingKind(StrEnum):
     KEYPOINTS = "keypoints"
     NAMES_FILE_UNUSED = "names_file_unused"
     OTHER_FILES = "other_files"
+    PREDICTIONS_UNUSED = "predictions_unused"
     REPEATED_ROWS = "repeated_rows"
     TABLES_UNUSED = "tables_unused"
     UNLABELED_IMAGES = "unlabeled_images"
@@ -306,6 +311,7 @@ _UNUSED = frozenset(
         *(ReadingKind.AUXILIARY_IMAGES, ReadingKind.BOX_SCORES, ReadingKind.KEYPOINTS),
         *(ReadingKind.IMAGES_IN_NO_SPLIT, ReadingKind.IMAGES_NOT_ANNOTATED),
         *(ReadingKind.COPIES_UNUSED, ReadingKind.FILES_EXCLUDED, ReadingKind.TABLES_UNUSED),
+        *(ReadingKind.ANNOTATIONS_COPIED, ReadingKind.PREDICTIONS_UNUSED),
     }
 )
 _INFO = frozenset(
@@ -314,7 +320,8 @@ _INFO = frozenset(
         *(ReadingKind.REPEATED_ROWS, ReadingKind.SPLITS_FROM_FOLDERS),
         *(ReadingKind.AUXILIARY_IMAGES, ReadingKind.KEYPOINTS, ReadingKind.OUTLINES_BOXED),
         *(ReadingKind.FILE_NAMES_STALE, ReadingKind.IMAGES_ASSUMED_EMPTY, ReadingKind.PLACES_MOVED),
-        ReadingKind.FILES_EXCLUDED,
+        *(ReadingKind.FILES_EXCLUDED, ReadingKind.ANNOTATIONS_COPIED, ReadingKind.LABELS_ELSEWHERE),
+        *(ReadingKind.OBJECTS_IGNORED, ReadingKind.TRAIN_SPLIT_ONLY),
     }
 )
 

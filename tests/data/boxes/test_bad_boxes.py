@@ -119,14 +119,17 @@ def test_json_with_nan_loses_the_box_not_the_file(tmp_path: Path) -> None:
         {"id": 7, "image_id": 1, "category_id": 1, "bbox": None},
         "nonsense",
     ]
-    value["images"] += [{"id": 1, "file_name": "b.png"}, {"id": 2, "file_name": "missing.png"}, {"file_name": "c"}, 7]
+    value["images"] += [{"id": 3, "file_name": "b.png"}, {"id": "3", "file_name": "d.png"}]
+    value["images"] += [{"id": 2, "file_name": "missing.png"}, {"file_name": "c"}, 7]
     place = put_text(tmp_path / "x.json", json.dumps(value))
     assert "NaN" in place.read_text()
     samples = read_boxes(tmp_path)
     assert samples.boxes[0].xyxy.tolist() == [[10, 20, 50, 60]]
     problem_kinds = [k for k, _ in kinds(samples.problems)]
     assert problem_kinds == sorted(
-        ["not-a-number"] * 2 + ["no-class", "no-image", "no-image", "no-box", "no-box"] + ["bad-json"] * 4
+        ["not-a-number"] * 2
+        + ["no-class", "no-image", "no-image", "no-box", "no-box", "repeated-id"]
+        + ["bad-json"] * 3
     )
 
 
@@ -168,7 +171,8 @@ def test_invalid_yolo_lines_are_reported(tmp_path: Path) -> None:
     problem_kinds = [k for k, _ in kinds(samples.problems)]
     assert problem_kinds.count("not-a-share") == 2
     assert problem_kinds.count("no-class") == 3
-    assert problem_kinds.count("bad-line") == 3
+    assert problem_kinds.count("bad-line") == 2
+    assert problem_kinds.count("duplicate") == 1  # `cat` instead of its number
     assert problem_kinds.count("not-a-number") == 1
     assert problem_kinds.count("no-area") == 1
     assert problem_kinds.count("no-image") == 1
@@ -180,7 +184,7 @@ def test_invalid_yolo_lines_are_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("names: !!python/object/apply:os.system ['touch {mark}']\ntrain: images\n", "refused"),
+        ("names: !!python/object/apply:os.system ['touch {mark}']\ntrain: images\n", "not allowed"),
         ("names: [cat\ntrain: images\n", "not valid YAML"),
         ("names: [cat]\nnc: 3\ntrain: images\n", "nc: 3"),
         ("names: [[cat]]\ntrain: images\n", "only class names"),

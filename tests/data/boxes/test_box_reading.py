@@ -11,9 +11,9 @@ import pytest
 from box_folders import coco_json, put_image, put_text, voc_xml
 from PIL import Image, ImageOps
 
+from headstart.data.boxes.image_frames import turn_boxes
 from headstart.data.boxes.reader import find_format, has_boxes, read_boxes
 from headstart.data.boxes.records import DetectionSamples
-from headstart.data.boxes.validation import turn_boxes
 from headstart.errors import DataError, UsageError
 from headstart.types.codes import ReadingKind
 
@@ -136,7 +136,7 @@ def test_published_coco_layout(tmp_path: Path) -> None:
     assert splits(samples) == {"train2017/1.jpg": "train", "val2017/1.jpg": "val"}
     assert samples.boxes[0].is_crowd.tolist() == [False, True, False]
     assert rows(samples)["train2017/1.jpg"][2] == ("cat", [10, 10, 30, 40])
-    assert [(n.kind, n.count) for n in samples.notes] == [(ReadingKind.OUTLINES_BOXED, 1)]
+    assert {n.kind: n.count for n in samples.notes} == {ReadingKind.OUTLINES_BOXED: 1, ReadingKind.OBJECTS_IGNORED: 1}
 
 
 def test_single_json_file(tmp_path: Path) -> None:
@@ -185,10 +185,9 @@ def test_yolo_outlines_scores_and_key_points(tmp_path: Path) -> None:
     put_text(tmp_path / "labels/a.txt", "\n".join(lines))
     samples = read_boxes(tmp_path)
     assert [xyxy for _, xyxy in rows(samples)["images/a.jpg"]] == [[10, 20, 50, 60], [20, 30, 40, 50]]
-    assert [p.kind for p in samples.problems] == ["duplicate"]  # outline and scored box are one
+    assert [p.kind for p in samples.problems] == ["prediction"]
     notes = {n.kind: n for n in samples.notes}
     assert notes[ReadingKind.OUTLINES_BOXED].evidence == {"is_mixed": True}
-    assert notes[ReadingKind.BOX_SCORES].count == 1
     put_text(tmp_path / "labels/a.txt", "0 0.3 0.5 0.4 0.5 0.1 0.1 1 0.2 0.2 1\n")
     assert rows(read_boxes(tmp_path))["images/a.jpg"][0][1] != [10, 20, 50, 60]  # an outline of five points
     put_text(tmp_path / "data.yaml", "train: images\nnames: [cat]\nkpt_shape: [2, 3]\n")
@@ -321,6 +320,7 @@ def test_boxes_rotate_with_the_image(orientation: int) -> None:
         ((100, 80), [20, 10, 60, 50], "and its boxes"),  # stored size: boxes are rotated too
         ((80, 100), [10, 20, 50, 60], "upright"),
         (None, [10, 20, 50, 60], "upright"),
+        ((90, 70), [10, 20, 50, 60], "upright"),
     ],
 )
 def test_exif_is_applied_to_boxes_only_if_stated_by_file(
@@ -331,8 +331,10 @@ def test_exif_is_applied_to_boxes_only_if_stated_by_file(
     samples = read_boxes(tmp_path)
     assert samples.sizes_hw.tolist() == [[100, 80]]
     assert rows(samples)["a.jpg"][0][1] == expected
-    assert [p.kind for p in samples.problems] == ["rotated"]
-    assert kind in samples.problems[0].detail
+    is_known = stated in ((100, 80), (80, 100))
+    rotated = [p for p in samples.problems if p.kind == ("rotated" if is_known else "orientation-unknown")]
+    assert len(rotated) == 1
+    assert kind in rotated[0].detail
 
 
 @pytest.mark.parametrize(

@@ -11,17 +11,17 @@ from box_folders import box_samples
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from headstart.data.boxes.draft import class_label
 from headstart.data.boxes.reader import find_format, read_boxes
 from headstart.data.boxes.records import Boxes
 from headstart.data.boxes.writers import write_boxes
-from headstart.data.file_tree import clean_label
 from headstart.errors import UsageError
 
 FORMATS = ("voc", "coco", "yolo", "csv")
 SIZES = ((37, 91), (160, 120), (501, 333))
 
 names = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs", "Cn", "Co")), min_size=1, max_size=12)
-class_names = st.lists(names.map(clean_label).filter(bool), min_size=1, max_size=4, unique=True)
+class_names = st.lists(names.map(class_label).filter(bool), min_size=1, max_size=4, unique=True)
 
 
 @st.composite

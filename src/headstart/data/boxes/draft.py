@@ -2,26 +2,54 @@
 
 Readers drop only what they cannot parse. Boxes with swapped corners or far outside are kept as in the file, so that
 `validation` applies the same rules to all formats. `formats` decides what the four numbers of a box mean, from all
-boxes of a file.
+boxes of a file. Labels are kept as typed; `class_label` cleans them.
 """
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Any, Literal
 
 from headstart.data.boxes.formats import BoxFormat
-from headstart.data.file_tree import LocatedFile, printable
+from headstart.data.file_tree import LocatedFile, clean_label, printable
+from headstart.data.name_matching import fold_name
 from headstart.data.reading_notes import images_note
 from headstart.types.codes import JsonValue, ReadingKind, ReadingNote
 from headstart.types.records import Problem
 
-__all__ = ["Draft", "DraftBox", "DraftImage", "LayoutSource", "Values", "number"]
+__all__ = [
+    "Draft",
+    "DraftBox",
+    "DraftImage",
+    "LayoutSource",
+    "Values",
+    "class_label",
+    "ignore_reason",
+    "is_id",
+    "merged_spellings",
+    "number",
+]
 
 LayoutSource = Literal["definition", "names", "outline"]
 Values = tuple[float, float, float, float]
+
+_INVISIBLE = re.compile("[\u00ad\u200b\u200e\u200f\u2060\ufeff]")
+_IGNORE_KEYS = {
+    "iscrowd": "crowd",
+    "is_crowd": "crowd",
+    "isgroupof": "group",
+    "is_group_of": "group",
+    "difficult": "difficult",
+    "ignore": "ignore",
+    "ignored": "ignore",
+    "is_ignored": "ignore",
+}
+_IGNORE_CLASSES = frozenset(
+    map(fold_name, ("DontCare", "ignored regions", "ignored region", "ignore region", "ignore"))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +61,7 @@ class DraftBox:
         format: Format stated by the file.
         label: Class name.
         where: Location for messages: `line 3`, `object 2`, `annotation 17`.
-        is_crowd: COCO's `iscrowd`.
+        ignored: Why the object is neither right nor wrong: `crowd`, `group`, `difficult`, `ignore`; empty if it counts.
         layout_source: Source of the order of the numbers: the `definition` of the file format, `names` of
             columns or tags, or an `outline` whose bounds they are.
     """
@@ -42,7 +70,7 @@ class DraftBox:
     format: BoxFormat
     label: str
     where: str = ""
-    is_crowd: bool = False
+    ignored: str = ""
     layout_source: LayoutSource = "definition"
 
 
@@ -77,7 +105,8 @@ class Draft:
         layout: Short name of the format, e.g. `VOC XML`.
         root: The folder that names are relative to.
         images: The images, unordered.
-        class_names: Declared classes, in their order; empty if only boxes name classes.
+        classes: Id by declared class name, in the order of the file; None without a number. Empty if only boxes name
+            classes.
         problems: Files and lines that cannot be used.
         notes: Assumptions of the reader, and data that it does not use.
     """
@@ -85,7 +114,7 @@ class Draft:
     layout: str
     root: str
     images: list[DraftImage] = field(default_factory=list)
-    class_names: Sequence[str] = ()
+    classes: dict[str, int | None] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[ReadingNote] = field(default_factory=list)
 
@@ -97,13 +126,53 @@ class Draft:
         """Add a note about images; none without images."""
         self.notes += [replace(n, evidence={**n.evidence, **evidence}) for n in images_note(kind, images)]
 
-    def shown(self, path: str) -> str:
-        """Return a path below the root for messages."""
-        return printable(os.path.relpath(path, self.root).replace(os.sep, "/"))
+    def note_encodings(self, files: Mapping[str, Sequence[str]]) -> None:
+        """Add a note for each guessed encoding, with the names of its files."""
+        for encoding, names in files.items():
+            evidence: dict[str, JsonValue] = {"file": names[0], "encoding": encoding}
+            self.notes.append(ReadingNote(ReadingKind.ENCODING_GUESSED, len(names), tuple(names[:5]), evidence))
+
+
+def class_label(text: object) -> str:
+    """Return a class name as users see it: Unicode NFC, single spaces, no invisible characters."""
+    return clean_label(_INVISIBLE.sub("", str(text))) or clean_label(str(text))
+
+
+def ignore_reason(attributes: Mapping[Any, Any], label: str = "") -> str:
+    """Return the reason for which an object must not be counted, or an empty string.
+
+    Args:
+        attributes: Values by name: `difficult`, `iscrowd`, `IsGroupOf`, `ignore`.
+        label: Its class; `DontCare` and `ignored regions` are regions rather than classes.
+    """
+    for key, value in attributes.items():
+        reason = _IGNORE_KEYS.get(str(key).strip().lower().replace("-", "_"), "")
+        if reason and str(value).strip().lower() in ("1", "1.0", "true", "yes"):
+            return reason
+    return "ignore" if label and fold_name(label) in _IGNORE_CLASSES else ""
+
+
+def is_id(value: object) -> bool:
+    """Return whether a JSON value can be an id."""
+    return (
+        isinstance(value, (int, str, float)) and not isinstance(value, bool) and str(value).strip() not in ("", "nan")
+    )
+
+
+def merged_spellings(images: Sequence[DraftImage]) -> dict[str, list[str]]:
+    """Return the spellings of each class that `class_label` merges, most frequent first."""
+    spellings: dict[str, Counter[str]] = {}
+    for image in images:
+        for box in image.boxes:
+            spellings.setdefault(class_label(box.label), Counter())[box.label] += 1
+    return {label: [s for s, _ in found.most_common()] for label, found in spellings.items() if len(found) > 1}
 
 
 def number(text: object) -> float | None:
-    """Return a number from a cell or JSON value, or None; NaN and infinity count as numbers here."""
+    """Return a number from a cell or JSON value, or None; NaN and infinity count as numbers here.
+
+    A decimal comma is read as a point (`0,5`).
+    """
     if isinstance(text, bool) or text is None:
         return None
     if isinstance(text, (int, float)):
@@ -111,7 +180,10 @@ def number(text: object) -> float | None:
             return float(text)
         except OverflowError:
             return float("inf")
+    plain = str(text).strip()
+    if "_" in plain:
+        return None
     try:
-        return float(str(text).strip())
+        return float(plain.replace(",", ".", 1) if plain.count(",") == 1 and "." not in plain else plain)
     except ValueError:
         return None

@@ -14,10 +14,10 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.errors import BoxFormatError
+from headstart.errors import BoxFormatError, UsageError
 from headstart.messages.numbers import pluralize
 
-__all__ = ["BOX_FORMATS", "BoxFormat", "FormatChoice", "choose_format"]
+__all__ = ["BOX_FORMATS", "BoxFormat", "FormatChoice", "Requested", "choose_format", "parse_requested"]
 
 Layout = Literal["xyxy", "xywh", "cxcywh", "yxyx", "yxhw"]
 _PREFIXES = {"": 0.0, "rel_": 1.0, "percent_": 100.0, "permille_": 1000.0}
@@ -99,6 +99,36 @@ BOX_FORMATS: dict[str, BoxFormat] = {
     prefix + layout: BoxFormat(layout, scale) for prefix, scale in _PREFIXES.items() for layout in get_args(Layout)
 }
 """All formats by name: the layout, prefixed with `rel_`, `percent_` or `permille_` for relative units."""
+
+
+@dataclass(frozen=True, slots=True)
+class Requested:
+    """What the user says about all boxes; None where the values decide.
+
+    Attributes:
+        format: Meaning of the four numbers.
+        is_stored: Whether boxes refer to the pixels as stored, without the EXIF orientation.
+    """
+
+    format: BoxFormat | None = None
+    is_stored: bool | None = None
+
+
+def parse_requested(text: str | None) -> Requested:
+    """Parse `--box-format`: a name in `BOX_FORMATS`, `stored` or `upright`, or both as `stored_rel_xyxy`.
+
+    Raises:
+        UsageError: The format is unknown.
+    """
+    if text is None:
+        return Requested()
+    frame, _, rest = text.partition("_")
+    is_stored = {"stored": True, "upright": False}.get(frame)
+    name = text if is_stored is None else rest
+    if name and name not in BOX_FORMATS:
+        known = ", ".join(("stored", "upright", *BOX_FORMATS))
+        raise UsageError(f"unknown box format `{text}`.", hint=f"one of: {known}")
+    return Requested(BOX_FORMATS[name] if name else None, is_stored)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,43 +1,59 @@
 """Detect the format of a dataset with boxes, and read it.
 
-The format is detected from the files. If two formats hold boxes, a table next to XML, JSON or text files counts as a
-copy of them; otherwise the error asks the user to choose.
+The format is detected from the files. Formats that hold the same boxes are one dataset, read in the first format; a
+table next to other annotations counts as a copy of them. Files of predictions are never read.
 """
 
 from __future__ import annotations
 
+import fnmatch
+import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
+
+import numpy as np
 
 from headstart.data.boxes.auxiliary import auxiliary_notes, find_auxiliary
-from headstart.data.boxes.coco import choose_coco, read_coco
+from headstart.data.boxes.coco import choose_coco, has_scores, holds, load_json, read_coco
+from headstart.data.boxes.cvat import CVAT
 from headstart.data.boxes.draft import Draft
-from headstart.data.boxes.files import ImageIndex, has_images, list_files, split_of_name
-from headstart.data.boxes.formats import BOX_FORMATS
+from headstart.data.boxes.entries import Entry, Tool, read_entries
+from headstart.data.boxes.files import ImageIndex, ImageLookup, has_images, list_files, split_of_name
+from headstart.data.boxes.formats import parse_requested
+from headstart.data.boxes.json_tools import JSON_TOOLS
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.table import BoxTable, open_box_table, read_box_tables
+from headstart.data.boxes.text import text_lines
+from headstart.data.boxes.text_tools import TEXT_TOOLS
 from headstart.data.boxes.validation import validate_boxes
-from headstart.data.boxes.voc import is_voc, read_voc
-from headstart.data.boxes.yolo import find_labels, is_box_line, read_dataset, read_yolo
+from headstart.data.boxes.voc import is_voc, parse_xml, read_voc
+from headstart.data.boxes.yolo import find_labels, is_box_line, read_yolo
+from headstart.data.boxes.yolo_dataset import is_name_file, read_dataset
 from headstart.data.file_tree import FileTree, LocatedFile, printable, resolve_path, walk_files
 from headstart.data.lists import first_lines
 from headstart.data.paths import PathFinder
-from headstart.errors import DataError, UsageError
-from headstart.types.codes import ReadingKind
+from headstart.errors import DataError, HeadstartError, UsageError
+from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.utils.limits import MAX_PIXELS
 
 __all__ = ["FORMATS", "find_format", "has_boxes", "read_boxes"]
 
-FORMATS = {"voc": "VOC XML", "coco": "COCO JSON", "yolo": "YOLO", "csv": "CSV"}
+_TOOLS = (*JSON_TOOLS, CVAT, *TEXT_TOOLS)
+FORMATS = {"voc": "VOC XML", "coco": "COCO JSON", "yolo": "YOLO", "csv": "CSV"} | {t.kind: t.title for t in _TOOLS}
 """Names of the formats in messages."""
 
 _PROBED = 25  # files of each kind that are opened for detection
 _MAX_TEXTS = 500  # text files searched for a line of YOLO
+_MAX_PROBED = 64 << 20  # bytes of a file that is parsed for detection
 _DATASET = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-_ENDINGS = (".xml", ".json", ".yaml", ".yml", ".txt", ".csv", ".tsv")
+_ENDINGS = (
+    *(".xml", ".json", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".names", ".labels", ".data", ".manifest"),
+    *(".jsonl", ".odgt"),
+)
 
 
 @dataclass(frozen=True)
@@ -49,20 +65,28 @@ class _DetectedFormat:
     read: Callable[[], Draft]
 
 
-def find_format(data: str | os.PathLike[str], *, allow_external_paths: bool = False) -> str | None:
-    """Return the box format of a folder or file: `voc`, `coco`, `yolo`, `csv`, or None without boxes.
+def find_format(
+    data: str | os.PathLike[str], *, allow_external_paths: bool = False, exclude: Sequence[str] = ()
+) -> str | None:
+    """Return the box format of a folder or file, a key of `FORMATS` (the first of several), or None without boxes.
 
     Raises:
-        UsageError: Two formats hold boxes, and neither is a copy of the other.
+        DataError: The only annotations are predictions.
     """
     path = os.fspath(data)
     if not os.path.exists(path):
         return None
-    detected = _find(path, allow_external_paths)
-    return detected.kind if detected else None
+    _, detected = _find(path, allow_external_paths, exclude)
+    return detected[0].kind if detected else None
 
 
-def has_boxes(data: str | os.PathLike[str], task: str = "auto", *, allow_external_paths: bool = False) -> bool:
+def has_boxes(
+    data: str | os.PathLike[str],
+    task: str = "auto",
+    *,
+    allow_external_paths: bool = False,
+    exclude: Sequence[str] | None = None,
+) -> bool:
     """Return whether the task is detection, as set by the user or detected from the data.
 
     Raises:
@@ -73,8 +97,8 @@ def has_boxes(data: str | os.PathLike[str], task: str = "auto", *, allow_externa
     if task != "auto":
         return task == "detect"
     try:
-        return find_format(data, allow_external_paths=allow_external_paths) is not None
-    except UsageError:  # two box formats mean boxes; the reader reports which two
+        return find_format(data, allow_external_paths=allow_external_paths, exclude=exclude or ()) is not None
+    except HeadstartError:  # boxes that cannot be read; the reader says why
         return True
 
 
@@ -84,6 +108,7 @@ def read_boxes(
     allow_external_paths: bool = False,
     max_pixels: int = MAX_PIXELS,
     box_format: str | None = None,
+    exclude: Sequence[str] | None = None,
 ) -> DetectionSamples:
     """Read images with boxes.
 
@@ -91,8 +116,9 @@ def read_boxes(
         data: A folder, a COCO JSON, a YOLO `data.yaml`, or a table of boxes.
         allow_external_paths: Follow links and paths that leave the data folder.
         max_pixels: Larger images are refused.
-        box_format: Meaning of the four numbers of every box, one of `formats.BOX_FORMATS`; None uses the stated
+        box_format: Meaning of the four numbers of every box, see `formats.parse_requested`; None uses the stated
             format of each file if it fits its values.
+        exclude: Patterns of annotation files and folders that are not read, e.g. `*.xml` or `old/*`.
 
     Returns:
         All usable images; `problems` lists unusual or dropped boxes and files.
@@ -102,57 +128,113 @@ def read_boxes(
         DataError: There is nothing to learn from.
         UsageError: Two formats fit, a file names images outside the folder, or `box_format` is unknown.
     """
-    if box_format is not None and box_format not in BOX_FORMATS:
-        raise UsageError(f"unknown box format `{box_format}`.", hint="one of: " + ", ".join(BOX_FORMATS))
+    requested = parse_requested(box_format)
     path, shown = resolve_path(data, "a folder of images with boxes")
     if path.lower().endswith(".zip"):
         raise UsageError(
             f"`{shown}` is an archive; boxes are read from folders only.", hint="unpack it, and pass the folder"
         )
-    detected = _find(path, allow_external_paths)
-    if detected is None:
+    listed, detected = _find(path, allow_external_paths, exclude or ())
+    if not detected:
         raise DataError(
-            f"`{shown}` has no boxes; expected VOC XML, COCO JSON, YOLO text files or a CSV with xmin,ymin,xmax,ymax.",
+            f"`{shown}` has no boxes; expected VOC XML, COCO JSON, YOLO text files, a CSV with xmin,ymin,xmax,ymax, or "
+            "files of an annotation tool.",
             hint="put images and annotations into one folder; class folders without boxes need --task classify",
         )
-    return validate_boxes(detected.read(), max_pixels=max_pixels, box_format=box_format)
+    drafts = [f.read() for f in detected]
+    samples = validate_boxes(drafts[0], max_pixels=max_pixels, requested=requested)
+    notes = [*samples.notes, *listed.prediction_notes()]
+    for other, draft in zip(detected[1:], drafts[1:], strict=True):
+        _refuse_other(samples, detected[0], other, validate_boxes(draft, max_pixels=max_pixels, requested=requested))
+        notes.append(ReadingNote(ReadingKind.ANNOTATIONS_COPIED, len(draft.images), (other.example,)))
+    return replace(samples, notes=tuple(notes))
 
 
-def _find(path: str, allow_external_paths: bool) -> _DetectedFormat | None:
-    if os.path.isfile(path):
-        return _find_file(path, allow_external_paths)
-    root = _with_images(os.path.abspath(path))
-    listed = _Listed(root, allow_external_paths)
-    if not listed.files:
-        return None
-    detected = [f for f in (_voc(listed), _coco(listed), _yolo(listed)) if f]
-    if len(detected) > 1:
+def _refuse_other(
+    samples: DetectionSamples, first: _DetectedFormat, second: _DetectedFormat, other: DetectionSamples
+) -> None:
+    """Raise if two formats hold different boxes.
+
+    Raises:
+        UsageError: They do.
+    """
+    if _box_set(samples) != _box_set(other) and not _are_close(samples, other):
         raise UsageError(
-            "two formats fit: " + " and ".join(f"{FORMATS[f.kind]} (`{f.example}`)" for f in detected) + ".",
-            hint="move one of them away, or pass the file itself (a .json, a data.yaml or a .csv)",
+            f"two formats fit and differ: {FORMATS[first.kind]} (`{first.example}`) and {FORMATS[second.kind]} "
+            f"(`{second.example}`).",
+            hint=f"ignore one with --exclude, e.g. --exclude '*{os.path.splitext(second.example)[1]}', or pass the "
+            "file itself",
         )
-    return detected[0] if detected else _csv(listed)
 
 
-def _find_file(path: str, allow_external_paths: bool) -> _DetectedFormat | None:
+def _box_set(samples: DetectionSamples) -> dict[str, list[tuple[Any, ...]]]:
+    return {
+        name: sorted(
+            (samples.class_names[k], *np.rint(xyxy).tolist()) for xyxy, k in zip(b.xyxy, b.class_ids, strict=True)
+        )
+        for name, b in zip(samples.names, samples.boxes, strict=True)
+    }
+
+
+def _are_close(samples: DetectionSamples, other: DetectionSamples) -> bool:
+    """Return whether two readings have the same images, classes and boxes within two pixels."""
+    a, b = _box_set(samples), _box_set(other)
+    if a.keys() != b.keys() or any(len(a[name]) != len(b[name]) for name in a):
+        return False
+    pairs = [(x, y) for name in a for x, y in zip(a[name], b[name], strict=True)]
+    return all(x[0] == y[0] and max(abs(p - q) for p, q in zip(x[1:], y[1:], strict=True)) <= 2 for x, y in pairs)
+
+
+def _find(path: str, allow_external_paths: bool, exclude: Sequence[str]) -> tuple[_Listed, list[_DetectedFormat]]:
+    """Return the files and the formats that hold boxes.
+
+    Raises:
+        DataError: The only annotations are predictions.
+    """
+    if os.path.isfile(path):
+        return _find_file(path, allow_external_paths, exclude)
+    root = _with_images(os.path.abspath(path))
+    listed = _Listed(root, allow_external_paths, exclude)
+    if not listed.files:
+        return listed, []
+    detected = [f for f in (_voc(listed), _coco(listed), _yolo(listed)) if f]
+    detected += [found for tool in _TOOLS if (found := _tool(listed, tool, detected)) is not None]
+    detected = detected or [f for f in (_csv(listed),) if f]
+    predictions = listed.predictions
+    if not detected and predictions and listed.tree.images:
+        raise DataError(
+            f"`{predictions[0].name}` holds predictions (boxes with a score), which are not used as annotations.",
+            hint="add the annotations, or remove the scores if these boxes are corrected ones",
+        )
+    return listed, detected
+
+
+def _find_file(path: str, allow_external_paths: bool, exclude: Sequence[str]) -> tuple[_Listed, list[_DetectedFormat]]:
     folder, file = os.path.split(os.path.abspath(path))
     ending = os.path.splitext(file)[1].lower()
-    single_file = LocatedFile(os.path.join(folder, file), (), file)
+    single = LocatedFile(os.path.join(folder, file), (), file)
+    nothing = _Listed(folder, allow_external_paths, exclude)
+    if has_scores(single):
+        raise DataError(f"`{file}` holds predictions (boxes with a score), which are not used as annotations.")
+    tool = next((tool for tool in _TOOLS if ending in tool.endings and ending != ".txt" and _is_of(tool, single)), None)
+    is_coco, table = False, None
     if ending in (".csv", ".tsv"):
-        if open_box_table(single_file) is None:
-            return None
-    elif not (ending in (".yaml", ".yml") or (ending == ".json" and choose_coco([single_file]))):
-        return None  # the folder of a file without boxes is not searched
-    listed = _Listed(_with_images(folder), allow_external_paths)
+        table = open_box_table(single)
+    elif ending == ".json":
+        is_coco = bool(choose_coco([single]))
+    if tool is None and table is None and not is_coco and ending not in (".yaml", ".yml"):
+        return nothing, []  # the folder of a file without boxes is not searched
+    listed = _Listed(_with_images(folder), allow_external_paths, exclude)
     inner = os.path.relpath(folder, listed.root)
-    located = LocatedFile(single_file.path, () if inner == "." else tuple(inner.split(os.sep)), file)
-    if ending == ".json":
-        return _DetectedFormat("coco", file, lambda: _read_coco(listed, [located]))
-    if ending in (".yaml", ".yml"):
-        return _DetectedFormat("yolo", file, lambda: _read_yolo(listed, located))
-    table = open_box_table(located)
-    assert table is not None
-    return _DetectedFormat("csv", file, lambda: _read_csv(listed, [table]))
+    located = LocatedFile(single.path, () if inner == "." else tuple(inner.split(os.sep)), file)
+    if is_coco:
+        return listed, [_DetectedFormat("coco", file, lambda: _read_coco(listed, [located]))]
+    if tool is not None:
+        return listed, [_DetectedFormat(tool.kind, file, lambda: _read_tool(listed, tool, [located]))]
+    if table is None:
+        return listed, [_DetectedFormat("yolo", file, lambda: _read_yolo(listed, located))]
+    opened = replace(table, file=located)
+    return listed, [_DetectedFormat("csv", file, lambda: _read_csv(listed, [opened]))]
 
 
 def _read_csv(listed: _Listed, tables: list[BoxTable]) -> Draft:
@@ -167,21 +249,44 @@ class _Listed:
     Args:
         root: The folder.
         allow_external_paths: Follow links that leave it.
+        exclude: Patterns of files that are not read.
     """
 
-    def __init__(self, root: str, allow_external_paths: bool) -> None:
-        self.root, self.allow_external_paths = root, allow_external_paths
+    def __init__(self, root: str, allow_external_paths: bool, exclude: Sequence[str] = ()) -> None:
+        self.root, self.allow_external_paths, self.exclude = root, allow_external_paths, tuple(exclude)
+
+    def _is_excluded(self, file: LocatedFile) -> bool:
+        names = (file.name, *file.folders, file.file)
+        return any(fnmatch.fnmatch(name, pattern.strip("/")) for name in names for pattern in self.exclude)
 
     @cached_property
     def files(self) -> list[LocatedFile]:
-        return list_files(self.root, _ENDINGS, allow_external_paths=self.allow_external_paths)
+        files = list_files(self.root, _ENDINGS, allow_external_paths=self.allow_external_paths)
+        return [f for f in files if not self._is_excluded(f)]
+
+    @cached_property
+    def predictions(self) -> list[LocatedFile]:
+        """Return the files of predictions."""
+        tables = [t for f in self.having(".csv", ".tsv")[:_PROBED] if (t := open_box_table(f)) is not None]
+        return [f for f in self.having(".json") if has_scores(f)] + [t.file for t in tables if t.has_scores]
+
+    def prediction_notes(self) -> list[ReadingNote]:
+        names = [f.name for f in self.predictions]
+        return [ReadingNote(ReadingKind.PREDICTIONS_UNUSED, len(names), tuple(names[:5]))] if names else []
+
+    def lookup(self, auxiliary: set[str]) -> ImageLookup:
+        """Return the lookup of images."""
+        finder = PathFinder(self.root, allow_external_paths=self.allow_external_paths)
+        return ImageLookup(ImageIndex(self.tree.images, auxiliary), finder)
 
     def having(self, *endings: str) -> list[LocatedFile]:
         return [f for f in self.files if os.path.splitext(f.file)[1].lower() in endings]
 
     @cached_property
     def tree(self) -> FileTree:
-        return walk_files(self.root, allow_external_paths=self.allow_external_paths)
+        tree = walk_files(self.root, allow_external_paths=self.allow_external_paths)
+        tree.images = [image for image in tree.images if not self._is_excluded(image)]
+        return tree
 
 
 def _with_images(folder: str) -> str:
@@ -217,10 +322,61 @@ def _coco(listed: _Listed) -> _DetectedFormat | None:
 
 
 def _read_coco(listed: _Listed, files: list[LocatedFile]) -> Draft:
-    finder = PathFinder(listed.root, allow_external_paths=listed.allow_external_paths)
-    index = ImageIndex(listed.tree.images, find_auxiliary(listed.tree.images, {}))
-    draft = read_coco(listed.root, files, index, finder)
-    draft.notes += finder.notes()
+    lookup = listed.lookup(find_auxiliary(listed.tree.images, {}))
+    draft = read_coco(listed.root, files, lookup)
+    draft.notes += lookup.notes()
+    return _finish_listed(draft, listed)
+
+
+def _tool(listed: _Listed, tool: Tool, others: Sequence[_DetectedFormat]) -> _DetectedFormat | None:
+    """Return the files of a tool; text files only where no YOLO was found."""
+    if ".txt" in tool.endings and any(f.kind in ("yolo", *(t.kind for t in TEXT_TOOLS)) for f in others):
+        return None
+    candidates = [f for f in listed.having(*tool.endings) if not is_name_file(f) or f.file.endswith(".labels")]
+    files = [f for f in candidates[:_PROBED] if _is_of(tool, f)]
+    if not files or not listed.tree.images:
+        return None
+    files += [f for f in candidates[_PROBED:] if _is_of(tool, f)]
+    return _DetectedFormat(tool.kind, files[0].name, lambda: _read_tool(listed, tool, files))
+
+
+def _is_of(tool: Tool, file: LocatedFile) -> bool:
+    """Return whether a file is one of a tool, from its words and its content."""
+    try:
+        if os.path.getsize(file.path) > _MAX_PROBED or not holds(file.path, tool.keys):
+            return False
+        value = _parse(file)
+        return value is not None and bool(tool.is_mine(value))
+    except (HeadstartError, OSError, AttributeError, TypeError, ValueError):
+        return False
+
+
+def _parse(file: LocatedFile, draft: Draft | None = None) -> Any:
+    """Return the content of a file: the value of JSON, the objects of JSON lines, the root of XML, lines of text.
+
+    Raises:
+        DataError: It is not JSON.
+    """
+    ending = os.path.splitext(file.file)[1].lower()
+    if ending == ".xml":
+        return parse_xml(draft or Draft("", ""), file, "annotations", defaultdict(list))
+    if ending in (".manifest", ".jsonl", ".odgt"):
+        return [json.loads(line) for line in text_lines(file.path) if line.strip()]
+    return text_lines(file.path) if ending == ".txt" else load_json(file.path)
+
+
+def _read_tool(listed: _Listed, tool: Tool, files: Sequence[LocatedFile]) -> Draft:
+    draft = Draft(tool.title, listed.root)
+    lookup = listed.lookup(find_auxiliary(listed.tree.images, _by_stem(listed.tree.images, files)))
+
+    def entries(file: LocatedFile) -> list[Entry]:
+        try:
+            return list(tool.read(draft, file, _parse(file, draft)))
+        except (AttributeError, KeyError, TypeError, ValueError, IndexError) as error:
+            draft.refuse(file.name, "bad-json", f"not as {tool.title} is written ({type(error).__name__}: {error})")
+            return []
+
+    read_entries(draft, ((file, entries(file)) for file in files), lookup)
     return _finish_listed(draft, listed)
 
 
@@ -258,10 +414,12 @@ def _yolo(listed: _Listed) -> _DetectedFormat | None:
     dataset = _dataset_file(listed)
     if dataset is not None:
         return _DetectedFormat("yolo", dataset.name, lambda: _read_yolo(listed, dataset))
-    texts = [t for t in listed.having(".txt")[:_MAX_TEXTS] if _may_be_label(t)]
+    texts = [t for t in listed.having(".txt")[:_MAX_TEXTS] if not is_name_file(t) and _may_be_label(t)]
     if not texts:
         return None
     labels = list(find_labels(listed.tree.images, texts).values())
+    if labels and any(_is_of(tool, labels[0]) for tool in TEXT_TOOLS):
+        return None
     return _DetectedFormat("yolo", labels[0].name, lambda: _read_yolo(listed, None)) if labels else None
 
 
@@ -286,17 +444,20 @@ def _dataset_file(listed: _Listed) -> LocatedFile | None:
 def _read_yolo(listed: _Listed, dataset: LocatedFile | None) -> Draft:
     if dataset is not None:
         read_dataset(dataset.path)  # a broken one is reported first
+    elif darknet := [f for f in listed.having(".data") if any("=" in line for line in first_lines(f.path))]:
+        dataset = darknet[0]
     texts = listed.having(".txt")
     labels = {path: text.name for path, text in find_labels(listed.tree.images, texts).items()}
     auxiliary = find_auxiliary(listed.tree.images, labels)
-    draft = read_yolo(listed.root, dataset, texts, ImageIndex(listed.tree.images, auxiliary))
+    names = [f for f in listed.files if is_name_file(f)]
+    draft = read_yolo(listed.root, dataset, texts, ImageIndex(listed.tree.images, auxiliary), names)
     return _finish(draft, listed, auxiliary)
 
 
 def _csv(listed: _Listed) -> _DetectedFormat | None:
     files = listed.having(".csv", ".tsv")
     upper = min((len(f.folders) for f in files), default=0)
-    tables = [t for t in (open_box_table(f) for f in files if len(f.folders) <= upper + 1) if t is not None]
+    tables = [t for t in (open_box_table(f) for f in files if len(f.folders) <= upper + 1) if t and not t.has_scores]
     if not tables:
         return None
     if len(tables) > 1:

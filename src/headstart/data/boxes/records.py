@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 from headstart.types.codes import ReadingNote
 from headstart.types.records import Problem
 
-__all__ = ["Boxes", "DetectionSamples", "Detections"]
+__all__ = ["KEPT_PROBLEMS", "Boxes", "DetectionSamples", "Detections"]
+
+KEPT_PROBLEMS = frozenset(
+    (
+        *("assumed-format", "over-edge", "rotated", "scaled", "size-differs", "swapped", "orientation-unknown"),
+        *("duplicate", "two-classes", "two-splits", "unused-class"),
+    )
+)
+"""Problems of annotations that are fixed or only reported; all other ones lose a box or file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +34,8 @@ class Boxes:
     Attributes:
         xyxy: (M, 4) float32, absolute pixels of the upright image.
         class_ids: (M,) int64 positions in `class_names`.
-        is_crowd: (M,) bool, a region with uncounted objects (COCO's `iscrowd`): neither learned nor scored.
+        is_crowd: (M,) bool, an object or region that must not count (COCO's `iscrowd`, VOC's `difficult`, `IsGroupOf`,
+            ignore regions): neither learned nor scored.
     """
 
     xyxy: NDArray[np.float32]
@@ -102,6 +111,8 @@ class DetectionSamples:
         root: The folder that names are relative to.
         problems: Boxes and files that cannot be used, each with its reason.
         box_formats: Formats of the boxes in the files, names in `BOX_FORMATS`.
+        declared: (class name, the user's id or None) of all declared classes, in the order of the files; classes
+            without boxes too.
     """
 
     names: tuple[str, ...]
@@ -116,6 +127,7 @@ class DetectionSamples:
     root: Path
     problems: tuple[Problem, ...] = ()
     box_formats: tuple[str, ...] = ()
+    declared: tuple[tuple[str, int | None], ...] = ()
 
     def __len__(self) -> int:
         return len(self.names)

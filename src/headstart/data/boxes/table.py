@@ -1,26 +1,38 @@
 """Read tables of boxes: one row per box, with any of the usual column names.
 
 Columns are identified by name only, in the forms that tools write (corners; x, y, width, height; a list in one cell).
-A table without a header is read only in the two forms that conventionally have none.
+A table without a header is read only in the forms of `_HEADLESS`. A table with scores holds predictions.
 """
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource, number
+from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource, ignore_reason, number
 from headstart.data.boxes.files import split_of_name
 from headstart.data.boxes.formats import BoxFormat
+from headstart.data.boxes.text import read_text
 from headstart.data.file_tree import LocatedFile, clean_label
+from headstart.data.formats import IMAGES
 from headstart.data.paths import MISSING, PathFinder
 from headstart.data.tables import Table, read_table
 from headstart.errors import DataError, HeadstartError
 from headstart.utils.csv_cells import unescape_formula
 
 __all__ = ["BoxTable", "open_box_table", "read_box_tables"]
+
+_HEADLESS = (
+    ("image", "x1", "y1", "x2", "y2", "label"),  # keras-retinanet
+    ("label", "x", "y", "w", "h", "image", "width", "height"),  # makesense.ai
+    ("split", "image", "label", "x1", "y1", "", "", "x2", "y2", "", ""),  # Google AutoML
+    ("image", "label", "x1", "y1", "", "", "x2", "y2", "", ""),
+)
+_SCORES = ("score", "confidence", "conf", "prob", "probability", "detection_score")
+_NO_SPLIT = ("unassigned", "none", "-")
 
 _IMAGE = (
     *("image", "filename", "file_name", "path", "file", "image_path", "image_name", "imagename", "image_file"),
@@ -66,6 +78,7 @@ class BoxTable:
             and a list may be anything.
         size: Columns of the image's height and width, or None.
         split: Column of the split, or None.
+        has_scores: Whether a column of scores shows that these are predictions.
     """
 
     file: LocatedFile
@@ -78,6 +91,7 @@ class BoxTable:
     size: tuple[str, str] | None
     split: str | None
     group: str | None
+    has_scores: bool = False
 
 
 def open_box_table(file: LocatedFile) -> BoxTable | None:
@@ -109,7 +123,9 @@ def open_box_table(file: LocatedFile) -> BoxTable | None:
     label = next((c for c in _LABEL if c in free), None)
     split, group = (next((c for c in names if c in free), None) for names in (_SPLIT, ("group", "group_id")))
     layout_source: LayoutSource = "definition" if headless or corners[0] in _VAGUE else "names"
-    return BoxTable(file, lines, image, label, corners, has_size, layout_source, size, split, group)
+    scores = [cells.get(c, "").strip() for c in _SCORES if c in free for _, cells in lines]
+    has_scores = any(value not in ("", "0", "1", "0.0", "1.0") for value in scores)
+    return BoxTable(file, lines, image, label, corners, has_size, layout_source, size, split, group, has_scores)
 
 
 def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_external_paths: bool = False) -> Draft:
@@ -120,7 +136,8 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_external_pat
         UsageError: A table names images outside its folder.
     """
     draft = Draft("CSV", root)
-    images_by_key: dict[tuple[str, str], DraftImage] = {}
+    images_by_key: dict[tuple[str, str], DraftImage] = {}  # by path and table: two tables are two splits
+    conflicts: set[tuple[str, str]] = set()
     for table in tables:
         folder = os.path.dirname(table.file.path)
         finder = PathFinder(folder, allow_external_paths=allow_external_paths)
@@ -148,13 +165,17 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_external_pat
             split = _split(table, cells, where) or of_file
             if resolved.folders and not split:
                 split = next((s for s in map(split_of_name, resolved.folders) if s), "")
-            image = images_by_key.get((resolved.path, split))
+            image = images_by_key.get((resolved.path, table.file.path))
+            if image is not None and split != image.split and (resolved.path, split) not in conflicts:
+                conflicts.add((resolved.path, split))
+                detail = f"in {image.split or 'no split'} and in {split or 'no split'}; the first one counts"
+                draft.refuse(image.file.name, "two-splits", detail)
             if image is None:
                 image = DraftImage(
                     _below(resolved, root), table.file.name, split, _size(table, cells), source=table.file.name
                 )
                 image.group = clean_label(cells.get(table.group, "")) or None if table.group else None
-                images_by_key[resolved.path, split] = image
+                images_by_key[resolved.path, table.file.path] = image
             _add_box(draft, table, image, cells, f"line {line}")
         finder.refuse_outside(table.file.name)
         draft.notes += [note for f in (finder, upper) if f is not None for note in f.notes()]
@@ -173,14 +194,15 @@ def _add_box(draft: Draft, table: BoxTable, image: DraftImage, cells: dict[str, 
     if len(values) != 4 or any(v is None for v in values):
         draft.refuse(name, "bad-line", f"{' '.join(texts)[:60]!r} is not a box of four numbers")
         return
-    label = clean_label(unescape_formula(cells.get(table.label, ""))) if table.label else "object"
-    if not label:
+    label = unescape_formula(cells.get(table.label, "")) if table.label else "object"
+    if not label.strip():
         draft.refuse(name, "no-class", "the row has a box but no class")
         return
     a, b, c, d = (float(v) for v in values if v is not None)
     stated = BoxFormat("xywh" if table.has_size else "xyxy")
     where = f"{where} of {table.file.name}"
-    image.boxes.append(DraftBox((a, b, c, d), stated, label, where, layout_source=table.layout_source))
+    ignored = ignore_reason(cells, label)
+    image.boxes.append(DraftBox((a, b, c, d), stated, label, where, ignored, layout_source=table.layout_source))
 
 
 def _size(table: BoxTable, cells: dict[str, str]) -> tuple[int, int] | None:
@@ -195,7 +217,7 @@ def _size(table: BoxTable, cells: dict[str, str]) -> tuple[int, int] | None:
 def _split(table: BoxTable, cells: dict[str, str], where: str) -> str:
     word = cells.get(table.split, "").strip() if table.split else ""
     split = split_of_name(word) if word else ""
-    if word and not split:
+    if word and not split and word.lower() not in _NO_SPLIT:
         raise DataError(
             f"the {table.split} of {where} is `{clean_label(word)}`; expected train, val or test.",
             hint=f"correct it, or rename the column `{table.split}` to ignore it",
@@ -205,46 +227,51 @@ def _split(table: BoxTable, cells: dict[str, str], where: str) -> str:
 
 def _listed(cell: str) -> list[str]:
     """Parse four numbers in one cell: `[x, y, w, h]`, with or without brackets."""
-    parts = re.split(r"[,;\s]+", cell.strip().strip("[]()").strip())
+    parts = re.split(r"[,;\s]+", re.sub(r"[\[\](){}]|[A-Za-z_]+[\"']*\s*[:=]", " ", cell.replace('"', "")).strip())
     return parts if len(parts) == 4 and all(number(p) is not None for p in parts) else []
 
 
 def _headless(file: LocatedFile) -> Table | None:
-    """Read the conventional `image,x1,y1,x2,y2,class` without a header (keras-retinanet)."""
+    """Read one of the conventional forms without a header, if all lines have it."""
     if not file.file.lower().endswith(".csv"):
         return None
-    lines = []
     try:
-        with open(file.path, encoding="utf-8-sig", errors="replace") as opened:
-            for line_number, line in enumerate(opened, start=1):
-                cells = [c.strip() for c in line.rstrip("\r\n").split(",")]
-                if cells == [""]:
-                    continue
-                is_row = len(cells) == 6 and all(number(c) is not None or c == "" for c in cells[1:5])
-                if not is_row or (line_number == 1 and not any(cells[1:5]) and not os.path.splitext(cells[0])[1]):
-                    return None
-                row = dict(zip(("image", "x1", "y1", "x2", "y2", "label"), cells, strict=True))
-                lines.append((line_number, row))
-    except OSError:
+        rows = [[c.strip() for c in row] for row in csv.reader(read_text(file.path)[0].splitlines())]
+    except (OSError, csv.Error):
         return None
-    return Table(file.path, lines, "image", "label") if lines else None
+    numbered = [(i, row) for i, row in enumerate(rows, start=1) if any(row)]
+    for form in _HEADLESS:
+        if numbered and all(_has_form(row, form) for _, row in numbered):
+            lines = [(i, {k: v for k, v in zip(form, row, strict=True) if k}) for i, row in numbered]
+            return Table(file.path, lines, "image", "label")
+    return None
+
+
+def _has_form(row: list[str], form: Sequence[str]) -> bool:
+    if len(row) != len(form):
+        return False
+    cells = dict(zip(form, row, strict=True))
+    numbers = [cells[k] for k in form if k in ("x", "y", "w", "h", "x1", "y1", "x2", "y2", "width", "height")]
+    is_image = os.path.splitext(cells["image"])[1].lower() in IMAGES or any(numbers)
+    return is_image and all(n == "" or number(n) is not None for n in numbers)
 
 
 def _renamed(file: LocatedFile) -> Table | None:
     """Return a table whose image column has a name that only tables of boxes use (`ImageID`, `id`)."""
-    import csv
-
     try:
-        with open(file.path, encoding="utf-8-sig", errors="replace", newline="") as opened:
-            separator = "\t" if file.file.lower().endswith(".tsv") else ","
-            rows = [row for row in csv.reader(opened, delimiter=separator) if any(c.strip() for c in row)]
+        separator = "\t" if file.file.lower().endswith(".tsv") else ","
+        lines = read_text(file.path)[0].splitlines()
+        if lines and separator not in lines[0] and ";" in lines[0]:
+            separator = ";"
+        rows = [row for row in csv.reader(lines, delimiter=separator) if any(c.strip() for c in row)]
     except (OSError, csv.Error):
         return None
     if len(rows) < 2 or not {_plain(c) for c in rows[0]} & set(_IMAGE):
         return None
     header = [c.strip() for c in rows[0]]
-    lines = [(i, dict(zip(header, row, strict=False))) for i, row in enumerate(rows[1:], start=2)]
-    return Table(file.path, lines, header[0], None)
+    return Table(
+        file.path, [(i, dict(zip(header, row, strict=False))) for i, row in enumerate(rows[1:], 2)], header[0], None
+    )
 
 
 def _below(resolved: LocatedFile, root: str) -> LocatedFile:

@@ -8,27 +8,27 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource
-from headstart.data.boxes.formats import BOX_FORMATS, BoxFormat, FormatChoice, choose_format
-from headstart.data.boxes.records import Boxes, DetectionSamples
+from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource, class_label, merged_spellings
+from headstart.data.boxes.formats import BoxFormat, FormatChoice, Requested, choose_format
+from headstart.data.boxes.image_frames import ImageSizes, decide_stored, measure_images, turn_boxes
+from headstart.data.boxes.records import KEPT_PROBLEMS, Boxes, DetectionSamples
 from headstart.data.reading_notes import similar_name_notes
 from headstart.errors import DataError
 from headstart.messages.numbers import pluralize
-from headstart.preprocessing.exif import read_exif
-from headstart.preprocessing.image_spec import ImageError, open_image
+from headstart.preprocessing.image_spec import ImageError
 from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.types.records import Problem
 from headstart.utils.limits import MAX_PIXELS
-from headstart.utils.system import available_cores
 
-__all__ = ["ImageSizes", "measure_images", "turn_boxes", "validate_boxes"]
+__all__ = ["validate_boxes"]
+
+_EXAMPLES = 5
 
 _OVER_EDGE = 1.0  # pixels over the edge caused by counting pixels from 1 or at their centers
 _MIN_LEFT = 1.0  # a box clipped to less than this side, pixels, is outside
@@ -38,38 +38,15 @@ _FRACTION_SLACK = 1e-3  # fractions this far outside [0, 1] are rounding errors
 _SAME_SHAPE = 0.01  # relative difference of the two sides' scales up to which an image was only scaled
 
 
-@dataclass(frozen=True, slots=True)
-class ImageSizes:
-    """Sizes of an image in pixels, as stored and upright, with the EXIF orientation between them."""
-
-    stored_hw: tuple[int, int]
-    upright_hw: tuple[int, int]
-    orientation: int
-
-
-def measure_images(paths: Sequence[str], max_pixels: int = MAX_PIXELS) -> list[ImageSizes | ImageError]:
-    """Read sizes of images from their headers, in threads; nothing is decoded."""
-
-    def one(path: str) -> ImageSizes | ImageError:
-        try:
-            with open_image(path, max_pixels) as image:
-                stored = (image.height, image.width)
-                orientation = read_exif(image).orientation
-        except ImageError as error:
-            return error
-        return ImageSizes(stored, stored[::-1] if orientation > 4 else stored, orientation)
-
-    with ThreadPoolExecutor(min(8, available_cores())) as pool:
-        return list(pool.map(one, paths))
-
-
-def validate_boxes(draft: Draft, *, max_pixels: int = MAX_PIXELS, box_format: str | None = None) -> DetectionSamples:
+def validate_boxes(
+    draft: Draft, *, max_pixels: int = MAX_PIXELS, requested: Requested | None = None
+) -> DetectionSamples:
     """Validate all boxes of a draft.
 
     Args:
         draft: The annotations as read.
         max_pixels: Larger images are refused.
-        box_format: One of `BOX_FORMATS` for all boxes, whatever their files state; None decides by the values.
+        requested: The box format and orientation set by the user; what it leaves open is decided by the values.
 
     Returns:
         The images sorted by name; `problems` lists everything unusual, fixed or not.
@@ -78,69 +55,105 @@ def validate_boxes(draft: Draft, *, max_pixels: int = MAX_PIXELS, box_format: st
         BoxFormatError: The boxes of a file do not fit its stated format, and no other one is certain.
         DataError: No image is left, or no box.
     """
+    requested = requested or Requested()
     problems = list(draft.problems)
     drafted = sorted(draft.images, key=lambda p: (p.file.name, p.split))
     sizes = measure_images([p.file.path for p in drafted], max_pixels)
-    formats, assumed = _choose_formats(drafted, sizes, box_format)
-    kept_images: list[tuple[DraftImage, ImageSizes, NDArray[np.float64], list[str], list[bool]]] = []
-    for image, size in zip(drafted, sizes, strict=True):
+    formats, notes = _choose_formats(drafted, sizes, requested.format)
+    in_pixels = [_pixel_boxes(image, formats) for image in drafted]
+    is_stored = decide_stored(drafted, sizes, in_pixels, requested.is_stored, problems)
+    kept_images: list[_Kept] = []
+    for image, size, stored in zip(drafted, sizes, is_stored, strict=True):
         if isinstance(size, ImageError):
             problems.append(Problem(image.file.name, "unreadable-image", size.detail))
             continue
         with np.errstate(over="ignore", invalid="ignore"):  # overflowing numbers become infinite and are reported
-            boxes, placed = _to_upright(image, size, formats, problems)
+            boxes, placed = _to_upright(image, size, formats, problems, stored)
         if placed is not None:
-            kept_images.append((image, size, *_check_boxes(image, boxes, size.upright_hw, placed, problems)))
-    used = Counter(label for _, _, _, labels, _ in kept_images for label in labels)
+            kept_images.append(_Kept(image, size, *_check_boxes(image, boxes, size.upright_hw, placed, problems)))
+    names, more = _class_names(draft, kept_images, problems)
+    return _samples(draft, kept_images, names, [*notes, *more, *draft.notes], problems, formats)
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A usable image with its boxes: (M, 4) upright corners, labels and reasons to ignore."""
+
+    image: DraftImage
+    size: ImageSizes
+    xyxy: NDArray[np.float64]
+    labels: list[str]
+    ignored: list[str]
+
+
+def _class_names(
+    draft: Draft, kept_images: Sequence[_Kept], problems: list[Problem]
+) -> tuple[list[str], list[ReadingNote]]:
+    """Return the classes with boxes, declared ones first, and notes about classes and ignored objects.
+
+    Raises:
+        DataError: No image or box is left.
+    """
+    pairs = [pair for kept in kept_images for pair in zip(kept.labels, kept.ignored, strict=True)]
+    used = Counter(label for label, ignored in pairs if not ignored)
     if not kept_images or not used:
         _refuse_empty(draft, kept_images, problems)
-    declared = list(dict.fromkeys(draft.class_names))
-    names = [n for n in declared if n in used] + sorted(set(used) - set(declared))
-    notes = [*assumed, *similar_name_notes(names), *draft.notes]
-    for name in declared:
+    names = [n for n in draft.classes if n in used] + sorted(set(used) - set(draft.classes))
+    notes = similar_name_notes(names)
+    merged = {label: found for label, found in merged_spellings(draft.images).items() if label in used}
+    if merged:
+        groups = [[*found] for found in merged.values()]
+        examples = tuple(found[0] for found in groups[:_EXAMPLES])
+        notes.append(ReadingNote(ReadingKind.CLASSES_MERGED, len(groups), examples, {"groups": groups[:_EXAMPLES]}))
+    reasons = Counter(ignored for _, ignored in pairs if ignored)
+    if reasons:
+        evidence = {"reasons": dict(reasons.most_common())}
+        notes.append(ReadingNote(ReadingKind.OBJECTS_IGNORED, sum(reasons.values()), (), evidence))
+    for name in draft.classes:
         if name not in used:
-            problems.append(Problem(name, "unused-class", "declared class without boxes; it is dropped"))
+            problems.append(Problem(name, "unused-class", "declared class without boxes; its id is kept"))
+    return names, notes
+
+
+def _samples(
+    draft: Draft,
+    kept_images: Sequence[_Kept],
+    names: Sequence[str],
+    notes: Sequence[ReadingNote],
+    problems: Sequence[Problem],
+    formats: Mapping[_Key, BoxFormat],
+) -> DetectionSamples:
+    """Return the samples; a split of training images only is none."""
     ids = {name: i for i, name in enumerate(names)}
-    samples = DetectionSamples(
-        names=tuple(p.file.name for p, *_ in kept_images),
-        paths=tuple(Path(p.file.path) for p, *_ in kept_images),
-        boxes=tuple(Boxes.of(xyxy, [ids[n] for n in labels], crowd) for _, _, xyxy, labels, crowd in kept_images),
-        sizes_hw=np.array([s.upright_hw for _, s, *_ in kept_images], dtype=np.int64).reshape(-1, 2),
+    splits = [kept.image.split for kept in kept_images]
+    notes = [*notes]
+    if set(splits) == {"train"}:
+        splits = [""] * len(splits)
+        notes.append(ReadingNote(ReadingKind.TRAIN_SPLIT_ONLY, len(splits)))
+    boxes = []
+    for kept in kept_images:
+        rows = [  # an ignored region of no class counts for all classes
+            (i, class_id)
+            for i, label in enumerate(kept.labels)
+            for class_id in ([ids[label]] if label in ids else range(len(names)))
+        ]
+        which, class_ids = [i for i, _ in rows], [k for _, k in rows]
+        boxes.append(Boxes.of(kept.xyxy[which], class_ids, [bool(kept.ignored[i]) for i in which]))
+    return DetectionSamples(
+        names=tuple(kept.image.file.name for kept in kept_images),
+        paths=tuple(Path(kept.image.file.path) for kept in kept_images),
+        boxes=tuple(boxes),
+        sizes_hw=np.array([kept.size.upright_hw for kept in kept_images], dtype=np.int64).reshape(-1, 2),
         class_names=tuple(names),
-        split=tuple(p.split for p, *_ in kept_images),
-        group=tuple(p.group for p, *_ in kept_images),
+        split=tuple(splits),
+        group=tuple(kept.image.group for kept in kept_images),
         layout=draft.layout,
         notes=tuple(notes),
         root=Path(draft.root),
         problems=tuple(problems),
         box_formats=tuple(sorted({chosen.name for chosen in formats.values()})),
+        declared=tuple(draft.classes.items()),
     )
-    return samples
-
-
-def turn_boxes(xyxy: NDArray[np.float64], orientation: int, stored_hw: tuple[int, int]) -> NDArray[np.float64]:
-    """Map boxes from stored pixels to the upright image.
-
-    Args:
-        xyxy: (M, 4) pixels of the image as stored.
-        orientation: EXIF tag 0x0112, 1 to 8 (CIPA DC-008-2012, 4.6.4).
-        stored_hw: Height and width as stored.
-    """
-    height, width = stored_hw
-    x, y = xyxy[:, ::2], xyxy[:, 1::2]  # (M, 2) each
-    turned = {
-        1: (x, y),
-        2: (width - x, y),
-        3: (width - x, height - y),
-        4: (x, height - y),
-        5: (y, x),
-        6: (height - y, x),
-        7: (height - y, width - x),
-        8: (y, width - x),
-    }[orientation]
-    left, right = np.sort(turned[0], axis=1).T
-    top, bottom = np.sort(turned[1], axis=1).T
-    return np.stack([left, top, right, bottom], axis=1)
 
 
 _Key = tuple[str, BoxFormat, LayoutSource]  # source of the boxes, stated format, source of its layout
@@ -149,7 +162,7 @@ _Key = tuple[str, BoxFormat, LayoutSource]  # source of the boxes, stated format
 def _choose_formats(
     images: Sequence[DraftImage],
     sizes: Sequence[ImageSizes | ImageError],
-    box_format: str | None,
+    forced: BoxFormat | None,
 ) -> tuple[dict[_Key, BoxFormat], list[ReadingNote]]:
     """Detect the box format of each source from all its boxes, and note assumptions.
 
@@ -165,8 +178,7 @@ def _choose_formats(
     notes = []
     for key, source_boxes in rows.items():
         source, stated, layout_source = key
-        if box_format is not None:
-            forced = BOX_FORMATS[box_format]
+        if forced is not None:
             chosen[key] = BoxFormat("xyxy", forced.scale) if layout_source == "outline" else forced
             continue
         others = [(p.stated_hw or s.upright_hw, s.stored_hw) for _, p, s in source_boxes]
@@ -196,14 +208,29 @@ def _assumption(name: str, choice: FormatChoice) -> ReadingNote:
     return ReadingNote(ReadingKind.BOX_FORMAT_ASSUMED, choice.num_boxes, (name,), evidence)
 
 
+def _pixel_boxes(image: DraftImage, formats: Mapping[_Key, BoxFormat]) -> NDArray[np.float64]:
+    """Return (M, 4) corners of the boxes of an image that are in pixels."""
+    rows = [
+        used.to_corners(np.array([box.values], dtype=np.float64), np.ones((1, 2)))
+        for box in image.boxes
+        if (used := formats.get((image.source, box.format, box.layout_source))) is not None and not used.is_relative
+    ]
+    return np.concatenate(rows) if rows else np.zeros((0, 4))
+
+
 def _to_upright(
-    image: DraftImage, size: ImageSizes, formats: Mapping[_Key, BoxFormat], problems: list[Problem]
+    image: DraftImage,
+    size: ImageSizes,
+    formats: Mapping[_Key, BoxFormat],
+    problems: list[Problem],
+    is_stored: bool,
 ) -> tuple[list[DraftBox], NDArray[np.float64] | None]:
     """Return the usable boxes and their (M, 4) corners in pixels of the upright image.
 
     The corners are None if the image cannot be used.
     """
-    width_height = np.array([size.upright_hw[::-1]], dtype=np.float64)
+    frame_hw = size.stored_hw if is_stored else size.upright_hw
+    width_height = np.array([frame_hw[::-1]], dtype=np.float64)
     boxes: list[DraftBox] = []
     rows: list[NDArray[np.float64]] = []
     in_pixels: list[bool] = []
@@ -221,35 +248,25 @@ def _to_upright(
         in_pixels.append(not used.is_relative)
     corners = np.concatenate(rows) if rows else np.zeros((0, 4))
     is_pixel = np.array(in_pixels, dtype=bool)
-    if boxes and not is_pixel.any():
-        if size.orientation > 1:
-            detail = "rotated by EXIF; its boxes count as drawn on the upright image"
-            problems.append(Problem(image.file.name, "rotated", detail))
-        return boxes, corners
-    placed = _pixels_to_upright(image, size, corners[is_pixel], problems)
-    if placed is None:
-        return boxes, None
-    corners[is_pixel] = placed
+    if is_pixel.any() and image.stated_hw not in (None, frame_hw):
+        scaled = _to_image_size(image, frame_hw, corners[is_pixel], problems)
+        if scaled is None:
+            return boxes, None
+        corners[is_pixel] = scaled
+    if size.orientation > 1 and is_stored and boxes:
+        corners = turn_boxes(
+            np.sort(corners.reshape(-1, 2, 2), axis=1).reshape(-1, 4), size.orientation, size.stored_hw
+        )
     return boxes, corners
 
 
-def _pixels_to_upright(
-    image: DraftImage, size: ImageSizes, xyxy: NDArray[np.float64], problems: list[Problem]
+def _to_image_size(
+    image: DraftImage, frame_hw: tuple[int, int], xyxy: NDArray[np.float64], problems: list[Problem]
 ) -> NDArray[np.float64] | None:
-    """Return (M, 4) corners in pixels of the upright image, from pixels of the image as it was annotated.
-
-    Returns None if the image cannot be used.
-    """
-    height, width = size.upright_hw
-    name = image.file.name
-    stated = image.stated_hw
-    if stated is None or stated == size.upright_hw:
-        if size.orientation > 1 and len(xyxy):
-            problems.append(Problem(name, "rotated", "rotated by EXIF; its boxes count as drawn on the upright image"))
-        return xyxy
-    if stated == size.stored_hw:
-        problems.append(Problem(name, "rotated", "rotated by EXIF, and its boxes with it"))
-        return turn_boxes(np.sort(xyxy.reshape(-1, 2, 2), axis=1).reshape(-1, 4), size.orientation, size.stored_hw)
+    """Return (M, 4) corners for an image whose size differs from the stated one; None if it cannot be used."""
+    height, width = frame_hw
+    name, stated = image.file.name, image.stated_hw
+    assert stated is not None
     scale_y, scale_x = height / stated[0], width / stated[1]
     size_text = f"the annotation states {stated[1]} x {stated[0]}, the image has {width} x {height} pixels"
     if abs(scale_x / scale_y - 1) <= _SAME_SHAPE:
@@ -269,16 +286,17 @@ def _check_boxes(
     size_hw: tuple[int, int],
     xyxy: NDArray[np.float64],
     problems: list[Problem],
-) -> tuple[NDArray[np.float64], list[str], list[bool]]:
-    """Return the usable boxes, clipped to the image, without repetitions."""
+) -> tuple[NDArray[np.float64], list[str], list[str]]:
+    """Return the usable boxes with labels and reasons to ignore them, clipped to the image, without repetitions."""
     height, width = size_hw
     name = image.file.name
     rows: list[NDArray[np.float64]] = []
     labels: list[str] = []
-    crowds: list[bool] = []
+    ignored: list[str] = []
     labels_of: dict[tuple[float, ...], set[str]] = {}
     for box, corners in zip(boxes, xyxy, strict=True):
-        shown = f"{box.where} (`{box.label}`)"
+        label = class_label(box.label)
+        shown = f"{box.where} (`{label}`)"
         if not np.isfinite(corners).all():
             problems.append(Problem(name, "not-a-number", f"{shown} holds NaN or infinity"))
             continue
@@ -308,16 +326,16 @@ def _check_boxes(
             continue
         key = tuple(round(v, 1) for v in cut)
         before = labels_of.setdefault(key, set())
-        if box.label in before:
+        if label in before:
             problems.append(Problem(name, "duplicate", f"{shown} is repeated; one was kept"))
             continue
         if before:
             problems.append(Problem(name, "two-classes", f"{shown} is also a `{min(before)}`; both were kept"))
-        before.add(box.label)
+        before.add(label)
         rows.append(np.array(cut))
-        labels.append(box.label)
-        crowds.append(box.is_crowd)
-    return np.array(rows).reshape(-1, 4), labels, crowds
+        labels.append(label)
+        ignored.append(box.ignored)
+    return np.array(rows).reshape(-1, 4), labels, ignored
 
 
 def _numbers(*values: float) -> str:
@@ -330,7 +348,8 @@ def _refuse_empty(draft: Draft, kept_images: Sequence[object], problems: Sequenc
     Raises:
         DataError: Always.
     """
-    shown = "; ".join(f"`{p.name}`: {p.detail}" for p in problems[:10])
+    causes = sorted(problems, key=lambda p: p.kind in KEPT_PROBLEMS)  # remarks last
+    shown = "; ".join(f"`{p.name}`: {p.detail}" for p in causes[:10])
     more = f" ... ({len(problems)} in all)" if len(problems) > 10 else ""
     if not kept_images:
         raise DataError(
@@ -340,5 +359,7 @@ def _refuse_empty(draft: Draft, kept_images: Sequence[object], problems: Sequenc
     raise DataError(
         f"{pluralize(len(kept_images), 'image')} read ({draft.layout}), but none has a box"
         + (f" that can be used: {shown}{more}." if shown else "."),
-        hint="draw boxes around the objects first; an image without objects is allowed",
+        hint="correct these annotations or export them again"
+        if causes and causes[0].kind not in KEPT_PROBLEMS
+        else "draw boxes around the objects first; an image without objects is allowed",
     )

@@ -1,45 +1,37 @@
-"""Read YOLO: a `data.yaml` (or `classes.txt`) and one text file per image, `class cx cy width height` as fractions.
+"""Read YOLO: one text file per image, `class cx cy width height` as fractions.
 
-Class names come from the data, never from guesses; without names, a class is called by its number. `data.yaml` is
-read with `yaml.safe_load`, which builds values and runs nothing.
+Class names come from the data, never from guesses; without names, a class is called by its number. What belongs to
+the whole dataset is read by `yolo_dataset`.
 """
 
 from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, Values, number
+from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, Values, class_label, ignore_reason, number
 from headstart.data.boxes.files import ImageIndex, split_of_folders
 from headstart.data.boxes.formats import BoxFormat
+from headstart.data.boxes.text import text_lines
+from headstart.data.boxes.yolo_dataset import (
+    Dataset,
+    NameList,
+    find_name_lists,
+    is_absolute,
+    is_name_file,
+    read_dataset,
+)
 from headstart.data.file_tree import LocatedFile, clean_label, printable
 from headstart.data.lists import first_lines
-from headstart.errors import DataError, MissingExtraError
+from headstart.errors import DataError
 from headstart.types.codes import ReadingKind, ReadingNote
 
-__all__ = ["Dataset", "find_labels", "is_box_line", "is_label_line", "read_dataset", "read_yolo"]
+__all__ = ["find_labels", "is_box_line", "is_label_line", "read_yolo"]
 
-_NAME_FILES = ("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "class_names.txt", "names.txt")
 _CENTER, _OUTLINE = BoxFormat("cxcywh", 1.0), BoxFormat("xyxy", 1.0)
-_SPLIT_KEYS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
-
-
-@dataclass
-class Dataset:
-    """Content of `data.yaml`.
-
-    Attributes:
-        names: Class name by number.
-        places: (split, folder or list file as written).
-        keypoints: Numbers per line after the box (`kpt_shape`), 0 without keypoints.
-    """
-
-    names: dict[int, str] = field(default_factory=dict)
-    places: list[tuple[str, str]] = field(default_factory=list)
-    keypoints: int = 0
+_EXAMPLES = 5
 
 
 def is_label_line(line: str) -> bool:
@@ -58,51 +50,15 @@ def _is_numbered(line: str, is_fit: Callable[[float, int], bool]) -> bool:
     return len(values) >= 4 and parts[0].isdigit() and all(v is not None and is_fit(v, len(values)) for v in values)
 
 
-def read_dataset(path: str) -> Dataset:
-    """Read `data.yaml`.
-
-    Raises:
-        DataError: The file is not valid YAML, contains object tags (rejected for safety), or has no class names.
-    """
-    try:
-        import yaml
-    except ImportError as error:
-        raise MissingExtraError("reading a data.yaml", "train") from error
-    shown = printable(os.path.basename(path))
-    try:
-        with open(path, encoding="utf-8-sig") as file:
-            value = yaml.safe_load(file.read(1 << 22))
-    except OSError as error:
-        raise DataError(f"cannot read `{shown}` ({error.strerror or error}).") from error
-    except yaml.constructor.ConstructorError as error:
-        raise DataError(
-            f"`{shown}` has a YAML tag that creates an object ({error.problem}), which is not allowed.",
-            hint="use only names, numbers and lists",
-        ) from error
-    except (yaml.YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise DataError(f"`{shown}` is not valid YAML: {error}") from error
-    if not isinstance(value, dict):
-        raise DataError(f"`{shown}` has no `name: value` lines; expected `names` and `train`.")
-    dataset = Dataset(_names(value.get("names"), value.get("nc"), shown))
-    shape = value.get("kpt_shape")
-    if isinstance(shape, list) and len(shape) == 2 and all(isinstance(v, int) for v in shape):
-        dataset.keypoints = shape[0] * shape[1]
-    for key, split in _SPLIT_KEYS.items():
-        places = value.get(key)
-        for place in places if isinstance(places, list) else [places]:
-            if isinstance(place, str) and place.strip():
-                base = value.get("path")
-                whole = (
-                    f"{base}/{place}" if isinstance(base, str) and base.strip() and not _is_absolute(place) else place
-                )
-                dataset.places.append((split, whole.strip().replace("\\", "/")))
-    return dataset
-
-
 def find_labels(images: Sequence[LocatedFile], texts: Sequence[LocatedFile]) -> dict[str, LocatedFile]:
-    """Return the label file by image path: in the parallel folder `labels`, else next to the image."""
+    """Return the label file by image path.
+
+    It is in the parallel folder `labels`, next to the image, or else the only text of this name in any folder, if this
+    is the only image of this name.
+    """
+    texts = [text for text in texts if not is_name_file(text)]
     by_place = {(tuple(f.casefold() for f in t.folders), os.path.splitext(t.file)[0]): t for t in texts}
-    label_files = {}
+    label_files: dict[str, LocatedFile] = {}
     for image in images:
         stem = os.path.splitext(image.file)[0]
         folders = tuple(f.casefold() for f in image.folders)
@@ -112,40 +68,58 @@ def find_labels(images: Sequence[LocatedFile], texts: Sequence[LocatedFile]) -> 
                 places.insert(0, (*folders[:i], "labels", *folders[i + 1 :]))
         places += [(*folders, "labels"), ("labels", *folders)]
         text = next((by_place[p, stem] for p in places if (p, stem) in by_place), None)
-        if text is not None and text.file not in _NAME_FILES:
+        if text is not None:
             label_files[image.path] = text
+    used = {text.path for text in label_files.values()}
+    free_texts, free_images = defaultdict(list), defaultdict(list)
+    for text in texts:
+        if text.path not in used:
+            free_texts[os.path.splitext(text.file)[0]].append(text)
+    for image in images:
+        free_images[os.path.splitext(image.file)[0]].append(image)
+    for stem, members in free_images.items():
+        if len(members) == len(free_texts[stem]) == 1 and members[0].path not in label_files:
+            label_files[members[0].path] = free_texts[stem][0]
     return label_files
 
 
-def read_yolo(root: str, dataset_file: LocatedFile | None, texts: Sequence[LocatedFile], index: ImageIndex) -> Draft:
+def read_yolo(
+    root: str,
+    dataset_file: LocatedFile | None,
+    texts: Sequence[LocatedFile],
+    index: ImageIndex,
+    names_files: Sequence[LocatedFile] = (),
+) -> Draft:
     """Read labels.
 
     Args:
         root: The data folder.
-        dataset_file: `data.yaml`, or None.
+        dataset_file: `data.yaml` or `obj.data`, or None.
         texts: All text files below the root.
         index: The images.
+        names_files: Files that may list class names.
 
     Raises:
-        DataError: `data.yaml` cannot be read.
+        DataError: `data.yaml` cannot be read, or two lists name the classes differently.
     """
     draft = Draft("YOLO", root)
     dataset = read_dataset(dataset_file.path) if dataset_file else Dataset()
-    if not dataset.names:
-        dataset.names = _names_file(texts, draft)
     splits = _splits(draft, dataset, dataset_file, index)
     images = [p for p in index.images if not splits or p.path in splits]
-    labels = find_labels(images, texts)
-    used: set[int] = set()
-    counts: dict[str, int] = {}
+    labels = _without_shared(draft, images, find_labels(images, texts))
+    lines = {path: _Lines(draft, text, dataset.keypoints) for path, text in labels.items()}
+    ids = sorted({line.class_id for read in lines.values() for line in read.lines if line.class_id is not None})
+    names = _class_names(draft, dataset, dataset_file, find_name_lists(names_files), ids)
+    counts: Counter[str] = Counter()
+    is_prediction = _are_predictions(lines.values())
     for image in images:
         text = labels.get(image.path)
         split = splits.get(image.path, "") if splits else split_of_folders(image.folders)
         drafted = DraftImage(image, text.name if text else "", split)
         if text is not None:
-            _read_lines(draft, drafted, text, dataset, used, counts)
+            lines[image.path].add_boxes(draft, drafted, names, counts, is_prediction)
         draft.images.append(drafted)
-    draft.class_names = [dataset.names.get(k, str(k)) for k in sorted({*dataset.names, *used})]
+    draft.classes = {class_label(name): k for k, name in sorted((names or {k: str(k) for k in ids}).items())}
     _note_use(draft, index, images, labels, texts, counts)
     if splits:
         unsplit = [p for p in index.images if p.path not in splits]
@@ -153,39 +127,117 @@ def read_yolo(root: str, dataset_file: LocatedFile | None, texts: Sequence[Locat
     return draft
 
 
-def _read_lines(
-    draft: Draft, image: DraftImage, text: LocatedFile, dataset: Dataset, used: set[int], counts: dict[str, int]
-) -> None:
-    for line_number, line in enumerate(first_lines(text.path, 1_000_000), start=1):
-        if not line.strip():
-            continue
-        where = f"line {line_number}"
-        parts = line.split()
-        values = [number(p) for p in parts]
-        class_id = values[0]
-        if len(parts) < 5 or any(v is None for v in values) or class_id is None:
-            draft.refuse(text.name, "bad-line", f"{where} expected `class cx cy width height`")
-            continue
-        if class_id != class_id or class_id < 0 or class_id != int(min(class_id, 1e9)):
-            draft.refuse(text.name, "no-class", f"{where} has the class {parts[0]}; expected a number from 0")
-            continue
-        if dataset.names and int(class_id) not in dataset.names:
-            detail = f"{where} has the class {int(class_id)}, but there are only {len(dataset.names)} names"
-            draft.refuse(text.name, "no-class", detail)
-            continue
-        box, kind = _box([float(v) for v in values[1:] if v is not None], dataset.keypoints)
-        if kind == "odd":
-            draft.refuse(
-                text.name, "bad-line", f"{where} has {len(parts)} numbers, which is neither a box nor an outline"
+class _Line:
+    """One label line: its location, class as written and as id, and numbers."""
+
+    def __init__(self, where: str, word: str, values: list[float]) -> None:
+        self.where, self.word, self.values = where, word, values
+        self.class_id = _id(word)
+
+
+class _Lines:
+    """The label lines of one file; other lines are refused."""
+
+    def __init__(self, draft: Draft, text: LocatedFile, keypoints: int) -> None:
+        self.text, self.keypoints = text, keypoints
+        self.lines: list[_Line] = []
+        for line_number, line in enumerate(text_lines(text.path), start=1):
+            parts = line.removeprefix("\ufeff").split()
+            if not parts or parts[0].startswith("#"):
+                continue
+            values = [number(p) for p in parts[1:]]
+            where = f"line {line_number}"
+            if len(parts) < 5 or any(v is None for v in values):
+                draft.refuse(text.name, "bad-line", f"{where} expected `class cx cy width height`")
+            else:
+                self.lines.append(_Line(where, parts[0], [v for v in values if v is not None]))
+
+    def add_boxes(
+        self, draft: Draft, image: DraftImage, names: Mapping[int, str], counts: Counter[str], is_prediction: bool
+    ) -> None:
+        """Add the boxes of all lines to an image."""
+        known = set(names.values())
+        for line in self.lines:
+            label = names.get(line.class_id, "") if line.class_id is not None and names else line.word
+            if line.class_id is None and line.word not in known:
+                detail = f"{line.where} has the class {clean_label(line.word)}; expected a number from 0"
+                draft.refuse(self.text.name, "no-class", detail)
+                continue
+            if not label:
+                detail = f"{line.where} has the class {line.class_id}, but there are only {len(names)} names"
+                draft.refuse(self.text.name, "no-class", detail)
+                continue
+            box, kind = _box(line.values, self.keypoints)
+            if kind == "odd":
+                detail = f"{line.where} has {len(line.values) + 1} numbers, which is neither a box nor an outline"
+                draft.refuse(self.text.name, "bad-line", detail)
+                continue
+            if kind == "scored" and is_prediction:
+                draft.refuse(self.text.name, "prediction", f"{line.where} ends in a score, as predictions do")
+                continue
+            counts[kind] += 1
+            source, form = ("outline", _OUTLINE) if kind == "outline" else ("definition", _CENTER)
+            ignored = ignore_reason({}, label)
+            image.boxes.append(DraftBox(box, form, label, line.where, ignored, source))  # type: ignore[arg-type]
+
+
+def _id(word: str) -> int | None:
+    value = number(word)
+    return int(value) if value is not None and 0 <= value < 1e9 and value == int(value) else None
+
+
+def _are_predictions(files: Iterable[_Lines]) -> bool:
+    """Return whether a fifth value is a score: between 0 and 1, not always whole as a track number is."""
+    fifth = [v.values[4] for read in files for v in read.lines if len(v.values) == 5]
+    return any(0 < v < 1 for v in fifth)
+
+
+def _without_shared(
+    draft: Draft, images: Sequence[LocatedFile], labels: dict[str, LocatedFile]
+) -> dict[str, LocatedFile]:
+    """Refuse label files that fit several images, such as `a.txt` of `a.jpg` and `a.png`."""
+    uses = Counter(text.path for text in labels.values())
+    for image in images:
+        if image.path in labels and uses[labels[image.path].path] > 1:
+            detail = f"`{labels[image.path].name}` fits several images of this stem and is not used"
+            draft.refuse(image.name, "repeated-id", detail)
+    kept = {path: text for path, text in labels.items() if uses[text.path] == 1}
+    shared = {path for path in labels if path not in kept}
+    if shared:
+        images[:] = [image for image in images if image.path not in shared]  # type: ignore[index]
+    return kept
+
+
+def _class_names(
+    draft: Draft, dataset: Dataset, dataset_file: LocatedFile | None, lists: Sequence[NameList], ids: Sequence[int]
+) -> dict[int, str]:
+    """Return names by id, from `data.yaml` or the files of names, which must not contradict each other.
+
+    Raises:
+        DataError: Two lists name a class differently.
+    """
+    if dataset.names and dataset_file is not None:
+        given = tuple(dataset.names.get(i) for i in range(max(dataset.names) + 1))
+        lists = [NameList(dataset_file, given), *lists]
+    if not lists:
+        return {}
+    first = max(lists, key=lambda found: (found.file is dataset_file, len(found.names)))
+    names, first_id = first.by_id(ids)
+    for other in lists:
+        named, _ = other.by_id(ids)
+        differing = [k for k in ids if k in names and k in named and class_label(names[k]) != class_label(named[k])]
+        if differing:
+            k = differing[0]
+            raise DataError(
+                f"`{first.file.name}` and `{other.file.name}` name the classes differently: {k} is "
+                f"`{printable(names[k])}` or `{printable(named[k])}`.",
+                hint="pass each folder on its own, or remove the wrong list (--exclude ignores a file)",
             )
-            continue
-        used.add(int(class_id))
-        counts[kind] = counts.get(kind, 0) + 1
-        label = dataset.names.get(int(class_id), str(int(class_id)))
-        if kind == "outline":
-            image.boxes.append(DraftBox(box, _OUTLINE, label, where, layout_source="outline"))
-        else:
-            image.boxes.append(DraftBox(box, _CENTER, label, where))
+    if first.file is not dataset_file or first_id:
+        shown = {str(k): name for k, name in [*names.items()][:_EXAMPLES]}
+        evidence = {"file": first.file.name, "names": shown, "reason": "last_id" if first_id else "format"}
+        draft.notes.append(ReadingNote(ReadingKind.NAMES_FROM_FILE, len(names), (), {**evidence, "first_id": first_id}))
+    return names
 
 
 def _box(values: list[float], keypoints: int) -> tuple[Values, str]:
@@ -199,41 +251,6 @@ def _box(values: list[float], keypoints: int) -> tuple[Values, str]:
     return (min(values[::2]), min(values[1::2]), max(values[::2]), max(values[1::2])), "outline"
 
 
-def _names(names: Any, count: Any, shown: str) -> dict[int, str]:
-    """Return names from a list or `number: name` lines."""
-    listed = names if isinstance(names, list) else names.values() if isinstance(names, dict) else ()
-    if not all(isinstance(n, (str, int, float)) for n in listed):  # a name is one word, not a structure
-        raise DataError(f"`names` in `{shown}` must contain only class names.")
-    if isinstance(names, list):
-        by_id = {i: clean_label(str(n)) or str(i) for i, n in enumerate(names)}
-    elif isinstance(names, dict) and all(str(k).isdigit() for k in names):
-        by_id = {int(k): clean_label(str(n)) or str(k) for k, n in names.items()}
-    elif names is None:
-        return {}
-    else:
-        raise DataError(f"`names` in `{shown}` must be a list or `number: name` lines.")
-    if isinstance(count, int) and count != len(by_id):
-        raise DataError(
-            f"`{shown}` states nc: {count} but has {len(by_id)} names.",
-            hint="correct the wrong one; class ids depend on it",
-        )
-    return by_id
-
-
-def _names_file(texts: Sequence[LocatedFile], draft: Draft) -> dict[int, str]:
-    for wanted in _NAME_FILES:
-        for text in texts:
-            if text.file.casefold() == wanted:
-                names = [clean_label(line) for line in first_lines(text.path, 100_000) if line.strip()]
-                if names and not all(is_label_line(line) for line in names):
-                    by_position = dict(enumerate(names))
-                    by_id = {str(k): name for k, name in by_position.items()}
-                    evidence = {"file": text.name, "names": by_id, "reason": "format", "first_id": 0}
-                    draft.notes.append(ReadingNote(ReadingKind.NAMES_FROM_FILE, len(names), (), evidence))
-                    return by_position
-    return {}
-
-
 def _splits(draft: Draft, dataset: Dataset, dataset_file: LocatedFile | None, index: ImageIndex) -> dict[str, str]:
     """Return splits by image path, from `data.yaml`; paths are looked up below the root only."""
     splits: dict[str, str] = {}
@@ -241,7 +258,10 @@ def _splits(draft: Draft, dataset: Dataset, dataset_file: LocatedFile | None, in
         return splits
     moved: list[str] = []
     for split, path in dataset.places:
-        images, is_moved = _look_up(path, dataset_file, index)
+        missing: list[str] = []
+        images, is_moved = _look_up(path, dataset_file, index, missing)
+        for name in missing if images else ():
+            draft.refuse(f"{path}: {name}", "no-image", "no such image")
         if not images:
             shown = clean_label(path)
             draft.refuse(dataset_file.name, "no-images", f"`{split}: {shown}` has no image below the data folder")
@@ -257,10 +277,15 @@ def _splits(draft: Draft, dataset: Dataset, dataset_file: LocatedFile | None, in
     return splits
 
 
-def _look_up(path: str, dataset_file: LocatedFile, index: ImageIndex) -> tuple[list[LocatedFile], bool]:
-    """Return the images at a path: below the YAML's folder, else where the path's end fits; and whether it moved."""
+def _look_up(
+    path: str, dataset_file: LocatedFile, index: ImageIndex, missing: list[str]
+) -> tuple[list[LocatedFile], bool]:
+    """Return the images at a path: below the YAML's folder, else where the path's end fits; and whether it moved.
+
+    Lines of a list without image are added to `missing`.
+    """
     parts = [p for p in path.split("/") if p not in ("", ".")]
-    is_plain = ".." not in parts and not _is_absolute(path)
+    is_plain = ".." not in parts and not is_absolute(path)
     plain = [p for p in parts if p != ".."]
     for start in range(len(plain)):
         tail = plain[start:]
@@ -268,7 +293,8 @@ def _look_up(path: str, dataset_file: LocatedFile, index: ImageIndex) -> tuple[l
         for base in bases:
             folder = (*base, *tail)
             if tail[-1].casefold().endswith(".txt"):
-                images = _listed(folder, dataset_file, index)
+                missing.clear()
+                images = _listed(folder, dataset_file, index, missing)
             else:
                 images = [p for p in index.images if p.folders[: len(folder)] == folder]
             if images:
@@ -277,22 +303,22 @@ def _look_up(path: str, dataset_file: LocatedFile, index: ImageIndex) -> tuple[l
     return (whole, False) if not plain and is_plain else ([], False)
 
 
-def _listed(path: tuple[str, ...], dataset_file: LocatedFile, index: ImageIndex) -> list[LocatedFile]:
-    """Return images of a list file (`train.txt`), one path per line."""
+def _listed(
+    path: tuple[str, ...], dataset_file: LocatedFile, index: ImageIndex, missing: list[str]
+) -> list[LocatedFile]:
+    """Return images of a list file (`train.txt`), one path per line; lines without image are added to `missing`."""
     root = dataset_file.path
     for _ in range(len(dataset_file.folders) + 1):
         root = os.path.dirname(root)
     images = []
-    for line in first_lines(os.path.join(root, *path), 10_000_000):
+    for line in text_lines(os.path.join(root, *path)):
         name = line.strip().removeprefix("./")
         image = index.at(path[:-1], name) or index.at((), name) or index.by_file(path[:-1], name)
         if name and image is not None:
             images.append(image)
+        elif name:
+            missing.append(name)
     return images
-
-
-def _is_absolute(path: str) -> bool:
-    return path.startswith(("/", "\\")) or (len(path) > 1 and path[1] == ":")
 
 
 def _note_use(
@@ -301,13 +327,14 @@ def _note_use(
     images: Sequence[LocatedFile],
     labels: dict[str, LocatedFile],
     texts: Sequence[LocatedFile],
-    counts: dict[str, int],
+    counts: Mapping[str, int],
 ) -> None:
     """Note assumptions and unused parts of the dataset, and label files without image."""
     draft.note_images(ReadingKind.IMAGES_ASSUMED_EMPTY, [p for p in images if p.path not in labels])
     used = {t.path for t in find_labels(index.images, texts).values()}
+    _note_label_folders(draft, images, labels)
     for text in texts:
-        if text.path in used or text.file.casefold() in _NAME_FILES:
+        if text.path in used or is_name_file(text):
             continue
         first = next((line for line in first_lines(text.path) if line.strip()), "")
         if is_label_line(first):
@@ -318,3 +345,15 @@ def _note_use(
     for kind, note in (("scored", ReadingKind.BOX_SCORES), ("keypoints", ReadingKind.KEYPOINTS)):
         if counts.get(kind):
             draft.notes.append(ReadingNote(note, counts[kind]))
+
+
+def _note_label_folders(draft: Draft, images: Sequence[LocatedFile], labels: Mapping[str, LocatedFile]) -> None:
+    """Note label files that are neither in a folder `labels` nor next to their image."""
+    elsewhere = [
+        labels[image.path]
+        for image in images
+        if image.path in labels
+        and labels[image.path].folders != image.folders
+        and "labels" not in (f.casefold() for f in labels[image.path].folders)
+    ]
+    draft.note_images(ReadingKind.LABELS_ELSEWHERE, elsewhere)

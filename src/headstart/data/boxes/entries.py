@@ -1,0 +1,128 @@
+"""Define what a reader of one tool's files returns, and find the images.
+
+Such a reader yields an `Entry` per image; the rest (images, splits, repeated images) is the same for all tools.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource, ignore_reason, number
+from headstart.data.boxes.files import ImageLookup, split_of_folders
+from headstart.data.boxes.formats import BoxFormat
+from headstart.data.file_tree import LocatedFile
+from headstart.types.codes import ReadingKind, ReadingNote
+
+__all__ = ["Entry", "Tool", "read_entries", "size_of"]
+
+
+@dataclass
+class Entry:
+    """The annotation of one image.
+
+    Attributes:
+        images: Possible paths of the image as written, the best first.
+        split: Split stated for it, or empty.
+        stated_hw: Stated height and width, or None.
+        boxes: Its boxes.
+    """
+
+    images: tuple[str, ...]
+    split: str = ""
+    stated_hw: tuple[int, int] | None = None
+    boxes: list[DraftBox] = field(default_factory=list)
+
+    def add(
+        self,
+        draft: Draft,
+        label: object,
+        values: Sequence[object] | None,
+        box_format: BoxFormat,
+        *,
+        is_outline: bool = False,
+        attributes: dict[str, Any] | None = None,
+    ) -> None:
+        """Add a box, or report why it cannot be used.
+
+        Args:
+            draft: Receives the problem.
+            label: Its class.
+            values: Four numbers, or None.
+            box_format: Their meaning.
+            is_outline: Whether they are the bounds of an outline.
+            attributes: Values that may say that the object must not count.
+        """
+        where = f"object {len(self.boxes) + 1}"
+        numbers = [number(value) for value in values or ()]
+        if len(numbers) != 4 or any(value is None for value in numbers):
+            draft.refuse(self.images[0], "no-box", f"{where} has no box of four numbers")
+            return
+        if label is None or not str(label).strip():
+            draft.refuse(self.images[0], "no-class", f"{where} has no class")
+            return
+        a, b, c, d = (value for value in numbers if value is not None)
+        source: LayoutSource = "outline" if is_outline else "names"
+        ignored = ignore_reason(attributes or {}, str(label))
+        self.boxes.append(DraftBox((a, b, c, d), box_format, str(label), where, ignored, source))
+
+
+@dataclass(frozen=True)
+class Tool:
+    """The files of one annotation tool.
+
+    Attributes:
+        kind: Short name, as `find_format` returns it.
+        title: Name in messages.
+        endings: Extensions of its files.
+        keys: Words that every file contains.
+        is_mine: Tells from the parsed content whether a file is one of the tool.
+        read: Yields the entries of a file from its parsed content; problems go to the draft.
+    """
+
+    kind: str
+    title: str
+    endings: tuple[str, ...]
+    keys: tuple[bytes, ...]
+    is_mine: Callable[[Any], bool]
+    read: Callable[[Draft, LocatedFile, Any], Iterable[Entry]]
+
+
+def read_entries(draft: Draft, files: Iterable[tuple[LocatedFile, Iterable[Entry]]], lookup: ImageLookup) -> None:
+    """Add the images of all files to a draft.
+
+    Args:
+        draft: The dataset.
+        files: Each annotation file with its entries.
+        lookup: Finds the images.
+    """
+    used: dict[tuple[str, str], str] = {}
+    outlines = 0
+    for file, entries in files:
+        listed = list(entries)
+        found = lookup.find_all(file, (name for entry in listed for name in entry.images))
+        for entry in listed:
+            image = next((found[name] for name in entry.images if found[name] is not None), None)
+            if image is None:
+                draft.refuse(f"{file.name}: {entry.images[-1]}", "no-image", "no such image")
+                continue
+            split = entry.split or split_of_folders(image.folders) or split_of_folders(file.folders)
+            if (image.path, split) in used:
+                detail = f"`{image.name}` already has boxes from `{used[image.path, split]}`"
+                draft.refuse(file.name, "second-annotation", detail)
+                continue
+            used[image.path, split] = file.name
+            outlines += sum(box.layout_source == "outline" for box in entry.boxes)
+            draft.images.append(
+                DraftImage(image, file.name, split, entry.stated_hw, entry.boxes, source=f"{draft.layout}")
+            )
+    if outlines:
+        draft.notes.append(ReadingNote(ReadingKind.OUTLINES_BOXED, outlines))
+    draft.notes += lookup.notes()
+
+
+def size_of(height: object, width: object) -> tuple[int, int] | None:
+    """Return a stated height and width; zeros, which some tools write, count as missing."""
+    h, w = number(height), number(width)
+    return (round(h), round(w)) if h and w and min(h, w) >= 1 and max(h, w) < 1e6 else None
