@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import yaml
 
-from headstart.reports.card import model_card
+from headstart.reports.html import render_text
 from headstart.reports.record import ClassifierRecord
 from headstart.reports.summary import summarize
 
 
 def test_card_has_metadata_score_and_limits(make_facts: Callable[..., ClassifierRecord]) -> None:
     facts = make_facts()
-    text = model_card(summarize(facts))
+    text = render_text("card.md", summarize(facts))
     _, metadata, body = text.split("---\n", 2)
     read = yaml.safe_load(metadata)
     assert read["license"] == "apache-2.0"
@@ -29,7 +29,7 @@ def test_card_has_metadata_score_and_limits(make_facts: Callable[..., Classifier
 
 def test_card_escapes_names(make_facts: Callable[..., ClassifierRecord]) -> None:
     facts = make_facts(("<script>alert(1)</script>", "a|b\n---", "`c`: [x](http://y)"), skill=0.3)
-    text = model_card(summarize(facts))
+    text = render_text("card.md", summarize(facts))
     assert "<script>" not in text.replace("`<script>alert(1)</script>`", "")
     yaml.safe_load(text.split("---\n", 2)[1])
     rows = [line for line in text.splitlines() if line.startswith("| ") and "support" not in line]
@@ -40,5 +40,5 @@ def test_unknown_license_is_other(make_facts: Callable[..., ClassifierRecord]) -
     facts = make_facts()
     report = summarize(facts)
     report["model"]["weights_license"] = None
-    read = yaml.safe_load(model_card(report).split("---\n", 2)[1])
+    read = yaml.safe_load(render_text("card.md", report).split("---\n", 2)[1])
     assert (read["license"], read["license_name"]) == ("other", "not stated")

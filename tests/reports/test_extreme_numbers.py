@@ -26,16 +26,14 @@ from headstart.messages.scores import score_lines
 from headstart.quality.box_findings import box_problem_findings
 from headstart.quality.report_findings import dataset_findings
 from headstart.reports.calibration_section import label_errors_section
-from headstart.reports.card import model_card
 from headstart.reports.comment import comment_on, next_steps, not_to_conclude
 from headstart.reports.comparison_text import comparison_findings, comparison_json
 from headstart.reports.detection_report import summarize_detection
-from headstart.reports.html import render
+from headstart.reports.html import render, render_text
 from headstart.reports.ood_section import coverage_section, ood_section
 from headstart.reports.record import ClassifierRecord, DetectorRecord
 from headstart.reports.result_summary import Curve, ResultSummary
 from headstart.reports.summary import summarize
-from headstart.reports.tables import comment_markdown, detection_comment_text
 from headstart.reports.transfer_quadrants import find_quadrant
 from headstart.types.codes import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup, GroupStatus
 from headstart.types.records import DatasetReport, GroupPattern, HandledFiles, ImagePair, Problem
@@ -105,8 +103,8 @@ def facts(request: pytest.FixtureRequest, make_facts: Callable[..., ClassifierRe
 def test_reports(facts: ClassifierRecord, has_thumbs: bool) -> None:
     report = summarize(facts)
     check(texts_of(report, NAMES_IGNORED))
-    check(line for line in comment_markdown(report).splitlines())
-    check(line for line in model_card(report).splitlines())
+    check(line for line in render_text("comment.md", report).splitlines())
+    check(line for line in render_text("card.md", report).splitlines())
     check(page_texts(render(report, dict.fromkeys(map(int, report["images"])) if has_thumbs else None)))
 
 
@@ -136,7 +134,7 @@ def detector(case: str) -> DetectorRecord:
 def test_detector_reports(case: str) -> None:
     report = summarize_detection(detector(case))
     check(texts_of(report, NAMES_IGNORED))
-    check(line for line in detection_comment_text(report).splitlines())
+    check(line for line in render_text("comment.md", report).splitlines())
     for thumbs in ({}, None):
         check(page_texts(render(report, thumbs)))
 

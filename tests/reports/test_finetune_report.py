@@ -11,8 +11,7 @@ import pytest
 
 from headstart.reports.comment import comment_to_json
 from headstart.reports.figures import draw_figure
-from headstart.reports.html import render
-from headstart.reports.network import network_text
+from headstart.reports.html import render, render_text
 from headstart.reports.record import ClassifierRecord
 from headstart.reports.result_summary import summarize_result
 from headstart.reports.summary import summarize
@@ -74,7 +73,7 @@ def test_learning_rates_equal_those_of_the_optimizer(held_out: ClassifierRecord)
     rates = {p["name"]: p["rate"] for p in report["model"]["parts"]}
     assert rates == {"stem": None, "stage1": 0.00025, "stage2": 0.0005, "neck": 0.001}
     assert report["model"]["head"]["rate"] == 0.01
-    assert "rate 0.01" in network_text(report)
+    assert "rate 0.01" in render_text("summary.txt", report)
 
 
 def test_report_has_origin_of_head(held_out: ClassifierRecord, make_facts: Callable[..., ClassifierRecord]) -> None:
@@ -101,7 +100,7 @@ def test_described_head_is_counted_separately(held_out: ClassifierRecord) -> Non
     assert model["head"]["num_params"] == 64 * 100 + 64 + 3 * 64 + 3
     assert model["head"]["num_features"] == 100
     assert model["num_trained"] == model["head"]["num_params"] + 3 * 64
-    assert "head: linear" not in network_text(report)
+    assert "head: linear" not in render_text("summary.txt", report)
     assert "6,659" in render(report, {})
 
 

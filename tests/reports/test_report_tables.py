@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from headstart.reports.network import network_text
+from headstart.reports.html import render_text
 from headstart.reports.record import ClassifierRecord
 from headstart.reports.summary import summarize
-from headstart.reports.tables import classification_csv, classification_text, comment_markdown
+from headstart.reports.tables import classification_csv, classification_text
 
 
 @pytest.mark.parametrize("names", [("cat", "dog", "owl"), ("a", "b"), ("a very long class name indeed", "b", "c", "d")])
@@ -36,7 +36,7 @@ def test_formula_cells_are_escaped(make_facts: Callable[..., ClassifierRecord]) 
 
 
 def test_comment_escapes_names(make_facts: Callable[..., ClassifierRecord]) -> None:
-    text = comment_markdown(summarize(make_facts(("<script>", "a|b", "c"), skill=0.5)))
+    text = render_text("comment.md", summarize(make_facts(("<script>", "a|b", "c"), skill=0.5)))
     assert "<script>" not in text
     assert "pretraining data" in text
 
@@ -46,6 +46,6 @@ def test_network_table_totals(make_facts: Callable[..., ClassifierRecord]) -> No
     model = report["model"]
     assert model["num_params"] == 8 * 3 * 9 + 64 + 3 * 8 + 3
     assert model["num_trained"] == 27
-    text = network_text(report)
+    text = render_text("summary.txt", report)
     assert "stage1" in text
     assert f"{model['num_params']:,} in total" in text

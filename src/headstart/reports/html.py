@@ -1,6 +1,6 @@
-"""Render `report.html`, a single self-contained page.
+"""Render the page, a single self-contained file, and the texts: model card, comment, summary of the network.
 
-Its content security policy lists the digests of the inline style and script, so nothing else can run or be fetched,
+The content security policy of the page lists the digests of its style and script: nothing else can run or be fetched,
 whatever the names of classes and files.
 """
 
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
 import shlex
 from collections.abc import Mapping
@@ -18,11 +19,14 @@ from typing import Any
 from headstart.errors import MissingExtraError
 from headstart.messages.decisions_data import grouping_message
 from headstart.messages.numbers import percent, pluralize
+from headstart.messages.values import interval
 from headstart.reports.figures import draw_svgs
 from headstart.reports.thumbs import data_uri
 
-__all__ = ["render"]
+__all__ = ["render", "render_text"]
 
+_HUB_LICENSES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "BSD-3-Clause": "bsd-3-clause", "CC-BY-4.0": "cc-by-4.0",
+                 "CC-BY-NC-4.0": "cc-by-nc-4.0", "CC-BY-SA-4.0": "cc-by-sa-4.0"}  # fmt: skip
 _EPSILON = 1e-12  # smaller floats are rounding errors
 _LONG_PATH = 36  # characters of a caption
 _FULL_MATRIX = 30  # maximum number of classes for a confusion table; above it is an image
@@ -62,6 +66,16 @@ def render(
     return rendered
 
 
+def render_text(name: str, report: Mapping[str, Any]) -> str:
+    """Render `card.md`, `comment.md` or `summary.txt`.
+
+    Raises:
+        MissingExtraError: jinja2 is not installed.
+    """
+    text: str = _environment().get_template(name).render(r=report, hub_licenses=_HUB_LICENSES)
+    return text.strip("\n") + "\n"
+
+
 @cache
 def _environment() -> Any:
     """Return the template environment; it keeps the compiled templates."""
@@ -70,9 +84,13 @@ def _environment() -> Any:
     except ImportError as error:
         raise MissingExtraError("writing a report", "train") from error
     environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_read), autoescape=True, undefined=jinja2.ChainableUndefined, trim_blocks=True,
+        loader=jinja2.FunctionLoader(_read),
+        autoescape=lambda name: str(name).endswith(".html"),
+        undefined=jinja2.ChainableUndefined,
+        trim_blocks=True,
         lstrip_blocks=True,
-    )  # fmt: skip
+        keep_trailing_newline=True,
+    )
     environment.filters |= {
         "quoted": shlex.quote,
         "percent": _percent,
@@ -84,6 +102,11 @@ def _environment() -> Any:
         "level": _level,
         "sentence": _sentence,
         "grouping": grouping_message,
+        "interval": lambda e: interval(e["low"], e["high"], 1),
+        "json": json.dumps,
+        "line": _line,
+        "cell": lambda text: _line(text).replace("<", "&lt;").replace("|", "\\|"),
+        "md": lambda text: re.sub(r"[|*_\[\]\\]", r"\\\g<0>", _line(text).replace("&", "&amp;").replace("<", "&lt;")),
     }
     return environment
 
@@ -100,14 +123,18 @@ def _percent(value: float | None, digits: int = 1) -> str:
     return "–" if value is None else percent(value, digits)
 
 
-def _share(estimate: Mapping[str, Any] | None) -> str:
+def _share(estimate: Mapping[str, Any] | None, digits: int = 1) -> str:
     """Format an estimate with its interval in percent."""
     if not estimate or estimate.get("value") is None:
         return "not measurable"
-    text = percent(estimate["value"])
+    text = percent(estimate["value"], digits)
     if estimate.get("low") is not None and estimate.get("high") is not None:
         text += f" ({100 * estimate['low']:.0f}–{100 * estimate['high']:.0f})"
     return text
+
+
+def _line(text: Any) -> str:
+    return " ".join(str(text).split())
 
 
 def _ticks(text: str) -> Any:

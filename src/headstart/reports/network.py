@@ -10,7 +10,7 @@ from typing import Any
 from headstart.messages.decisions_head import candidate_name
 from headstart.reports.record import ClassifierRecord
 
-__all__ = ["describe_network", "network_text"]
+__all__ = ["describe_network"]
 
 
 def describe_network(record: ClassifierRecord) -> dict[str, Any]:
@@ -69,38 +69,6 @@ def describe_network(record: ClassifierRecord) -> dict[str, Any]:
         "latency_threads": latency.get("num_threads"),
         "has_flip": bool(bundle.get("has_flip")),
     }
-
-
-def network_text(report: Mapping[str, Any]) -> str:
-    """Return `summary.txt`: the table as text, like `model.summary()` of Keras."""
-    model = report["model"]
-    head = model["head"]
-    size = " x ".join(str(v) for v in reversed(model["size_hw"])) if model.get("size_hw") else "?"
-    lines = [
-        f"{model['title']} with a new head, strategy {model['strategy']}",
-        f"weights {model['weights_tag'] or '?'}, license {model['weights_license'] or 'not stated'}",
-        "",
-        f"{'part':<22}{'parameters':>14}{'features used':>16}  state",
-        "-" * 72,
-        f"{'input':<22}{'0':>14}{'':>16}  {size} pixels, RGB",
-    ]
-    for row in model["parts"]:
-        rate = f", learning rate {row['rate']:g}" if row.get("rate") else ""
-        used = f"{row['features']:,}" if row["features"] else ""
-        lines.append(f"{row['name']:<22}{row['num_params']:>14,}{used:>16}  {row['state']}{rate}")
-    rate = f", learning rate {head['rate']:g}" if head.get("rate") else ""
-    is_linear = bool(head["inputs"])
-    if is_linear:
-        lines.append(f"{'head: normalize':<22}{head['num_moments']:>14,}{head['num_features']:>16,}  fitted once")
-    lines += [
-        f"{'head: linear' if is_linear else 'head':<22}{head['num_params']:>14,}{head['num_classes']:>16,}"
-        f"  trained{rate}"
-        " (classes on the right)",
-        "-" * 72,
-        f"parameters: {model['num_params']:,} in total, {model['num_trained']:,} trained, "
-        f"{model['num_params'] - model['num_trained']:,} frozen",
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _parts(tensors: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, int]]:

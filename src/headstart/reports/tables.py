@@ -1,4 +1,4 @@
-"""Render the files to hand in: tables of classes as text and CSV, the comment as Markdown."""
+"""Render tables of classes as text and CSV."""
 
 from __future__ import annotations
 
@@ -9,18 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from headstart.messages.numbers import pluralize
 from headstart.utils.csv_cells import escape_formula
 
 __all__ = [
     "classification_csv",
     "classification_rows",
     "classification_text",
-    "comment_markdown",
     "detection_class_text",
-    "detection_comment_text",
     "detection_csv",
-    "detection_network_text",
 ]
 
 
@@ -79,67 +75,8 @@ def classification_csv(report: Mapping[str, Any]) -> str:
     return out.getvalue()
 
 
-def comment_markdown(report: Mapping[str, Any]) -> str:
-    """Return `comment.md`: headline, findings, next steps, limitations and the size/similarity table."""
-    comment, square = report["comment"], report["square"]
-    lines = ["# Comment", "", report["headline"]["sentence"], "", report["headline"]["protocol"], ""]
-    if report["headline"].get("binary"):
-        lines += [f"{report['headline']['binary']['message']}.", ""]
-    for finding in comment["findings"]:
-        lines += [f"## {_line(finding['title'])}", "", _line(finding["text"]), ""]
-    lines += ["## Next steps", "", *(f"- {_line(step['text'])}" for step in comment["next"]), ""]
-    lines += ["## Limitations", "", *(f"- {_line(f['text'])}" for f in comment["not_to_conclude"]), ""]
-    lines += [
-        "## Dataset size and similarity to the pretraining data",
-        "",
-        "| | similar to the pretraining data | different |",
-        "|---|---|---|",
-    ]
-    advice = {(s["size"], s["similarity"]): s["advice"] for s in square["all"]}
-    for size in ("small", "large"):
-        cells = []
-        for similarity in ("similar", "different"):
-            is_here = (size, similarity) == (square["size"], square["similarity"])
-            cells.append(f"**{advice[(size, similarity)]}** (this dataset)" if is_here else advice[(size, similarity)])
-        lines.append(f"| {size} | {cells[0]} | {cells[1]} |")
-    lines += [
-        "",
-        f"Size: {square['size']} ({square['size_reason']}). Similarity: {square['similarity'] or 'not measured'} "
-        f"({square['similarity_reason']}).",
-        "",
-    ]
-    return "\n".join(lines)
-
-
-def _line(text: str) -> str:
-    """Return one line of Markdown with escaped markup."""
-    return " ".join(text.split()).replace("<", "&lt;").replace("|", "\\|")
-
-
 def _cell(value: float | None) -> str:
     return "" if value is None else f"{value:.4f}"
-
-
-def detection_network_text(report: Mapping[str, Any]) -> str:
-    """Return the architecture of the detector."""
-    m = report["model"]
-    height, width = m["size_hw"] or ("?", "?")
-    frozen = "frozen" if m["strategy"] == "head" else f"trained from {m['train_from'] or 'its first stage'} on"
-    origin = f"{m['weights_tag'] or 'unnamed weights'}, {m['weights_license'] or 'license not stated'}"
-    lines = [
-        f"backbone   {m['title']} ({origin})",
-        f"           {frozen}",
-        f"input      {width} x {height} pixels",
-        f"pyramid    {_of(m['fpn_channels'])} channels, minimum stride {_of(m['min_stride'])} pixels",
-        f"head       {_of(m['head_depth'])} convolutions in each of two towers (class, box)",
-        f"output     {pluralize(len(report['class_names']), 'class', 'classes')}, boxes in image pixels",
-    ]
-    if m["size_bytes"]:
-        lines.append(f"file       {m['size_bytes'] / 1e6:.1f} MB")
-    if m["latency_ms"]:
-        num_threads = pluralize(m["latency_threads"], "thread")
-        lines.append(f"latency    {m['latency_ms']:.1f} ms per image with {num_threads}, measured at training")
-    return "\n".join(lines) + "\n"
 
 
 def detection_class_text(report: Mapping[str, Any]) -> str:
@@ -161,20 +98,8 @@ def detection_class_text(report: Mapping[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def detection_comment_text(report: Mapping[str, Any]) -> str:
-    """Return headline and findings as Markdown."""
-    lines = [f"# {report['run']}", "", report["headline"]["sentence"], "", report["headline"]["protocol"], ""]
-    for finding in report["comment"]["findings"]:
-        lines += [f"**{finding['title']}.** {finding['text']}", ""]
-    return "\n".join(lines)
-
-
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def _of(value: Any) -> str:
-    return "?" if value is None else str(value)
 
 
 def detection_csv(report: Mapping[str, Any]) -> str:

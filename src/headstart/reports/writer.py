@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,24 +18,19 @@ from headstart.evaluation.score_summary import summarize_run
 from headstart.events import EventStream, FileWritten, Note, RunFinished, ScoreMeasured
 from headstart.messages.notes import note_to_json
 from headstart.reports.attribution import AttributionMaps, explain_images, paint_maps
-from headstart.reports.card import model_card
 from headstart.reports.detection_report import summarize_detection, without_box_images
 from headstart.reports.detection_thumbs import make_box_thumbs
-from headstart.reports.html import render
+from headstart.reports.html import render, render_text
 from headstart.reports.image_selection import choose_errors, choose_unsure
 from headstart.reports.learning_curve import measure_curve
-from headstart.reports.network import network_text
 from headstart.reports.record import ClassifierRecord, DetectorRecord, read_metrics, read_record
 from headstart.reports.slow_sections import SlowSections
 from headstart.reports.summary import summarize, without_images
 from headstart.reports.tables import (
     classification_csv,
     classification_text,
-    comment_markdown,
     detection_class_text,
-    detection_comment_text,
     detection_csv,
-    detection_network_text,
 )
 from headstart.reports.thumbs import make_thumbs
 from headstart.results import Report
@@ -58,14 +54,14 @@ TEXTS: dict[str, dict[str, Callable[[Mapping[str, Any]], str]]] = {
     "classify": {
         "classification_report.txt": classification_text,
         "classification_report.csv": classification_csv,
-        "summary.txt": network_text,
-        "comment.md": comment_markdown,
+        "summary.txt": partial(render_text, "summary.txt"),
+        "comment.md": partial(render_text, "comment.md"),
     },
     "detect": {
         "detection_report.txt": detection_class_text,
         "detection_report.csv": detection_csv,
-        "summary.txt": detection_network_text,
-        "comment.md": detection_comment_text,
+        "summary.txt": partial(render_text, "summary.txt"),
+        "comment.md": partial(render_text, "comment.md"),
     },
 }
 """Text files to hand in, by task."""
@@ -220,7 +216,7 @@ def write_report(
     write_json(target / "report.json", report)
     _write_text(target / "report.html", render(report, thumbs, maps))
     if target == folder and isinstance(record, ClassifierRecord) and (folder / "bundle").is_dir():
-        _write_text(folder / "bundle" / "README.md", model_card(report))
+        _write_text(folder / "bundle" / "README.md", render_text("card.md", report))
     return report, thumbs or {}
 
 
