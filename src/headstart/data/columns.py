@@ -39,7 +39,7 @@ _SEPARATORS = ("|", ";", ",", "+", "&", "/", " ")
 _LABEL_WORDS = frozenset(["label", "labels", "class", "classes", "category", "target", "classname"])
 _WITH_BOX = re.compile(r"(\S+)( -?\d+(\.\d+)?){4}")
 _FLAGS = {"is_valid": "val", "is_val": "val", "is_validation": "val", "is_test": "test", "is_train": "train"}
-_TRUE, _FALSE = frozenset({"1", "1.0", "true", "yes", "t"}), frozenset({"0", "0.0", "false", "no", "f", ""})
+_TRUE, _FALSE = frozenset({"1", "1.0", "true", "yes", "t"}), frozenset({"0", "0.0", "-1", "false", "no", "f", ""})
 _PROBE = 50
 _EXTRA_SPLITS = ("fold", "folds", "kfold", "cv_fold", "phase", "usage")
 
@@ -197,8 +197,9 @@ def _find_label_columns(table: Table, free: Sequence[str], shown: str) -> None:
     if named:
         table.label_columns = _distinct(table, named)
         return
-    classes = [c for c in free if set(_cells(table, c)) <= _TRUE | _FALSE and set(_cells(table, c)) & _TRUE]
-    if len(classes) > 1:
+    flags = [c for c in free if set(_cells(table, c)) <= _TRUE | _FALSE and not re.fullmatch(r"column\d+", c)]
+    if sum(bool(set(_cells(table, c)) & _TRUE) for c in flags) > 1:
+        classes = flags
         table.label_columns = [_from_one_hot(table, classes, shown)]
         return
     usual = [c for c in free if plain_name(c) in _USUAL_LABELS]

@@ -185,7 +185,9 @@ def _splits_of(inner: dict[str, set[str]]) -> dict[str, SplitName]:
     """
     exact = {name: split for name in inner if (split := split_name(name)) is not None}
     if exact and (len(exact) == len(inner) or len(exact) >= 2):
-        return exact
+        known = set.union(*(inner[name] for name in exact))
+        parts = {n: next(iter(w)) for n in inner if n not in exact and len(w := split_words(n)) == 1}
+        return exact | {name: split for name, split in parts.items() if inner[name] and inner[name] <= known}
     if exact and "train" in exact.values() and all(not inner[n] for n in inner if n not in exact):
         return exact if any(inner[n] for n in exact) else {}
     named: dict[str, SplitName] = {}

@@ -45,7 +45,7 @@ def judge(
     tables = _join_disjoint(_without_explained(tables))
     is_alone = not tables and not refused
     classes = [f for f in folders if is_alone or (len(set(f.labels.values())) > 1 and not _only_stores(f, tables))]
-    num_rows = max((len(table.rows) for table in tables), default=0)
+    num_rows = max((len(table.rows) for table in tables if table.evidence is not LabelEvidence.NUMBERS), default=0)
     if not classes and refused and refused[0][1] > num_rows:
         raise refused[0][0]
     if not tables and not folders and others:

@@ -195,6 +195,8 @@ def _sets(opened: Sequence[tuple[LocatedFile, Table]]) -> list[list[tuple[Locate
         sets[key + extension.lower()].append((file, table))
     found: list[list[tuple[LocatedFile, Table]]] = []
     for key, same in sets.items():
+        if {"train", "val"} <= {_file_split(file) for file, _ in same}:  # trainval is both of them
+            same = [(f, t) for f, t in same if "trainval" not in re.sub(r"[\W_]", "", f.file.lower())]
         found += [same] if _is_per_split(same) or key.startswith("metadata.") else [[one] for one in same]
     return found
 

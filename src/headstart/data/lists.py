@@ -35,9 +35,13 @@ def read_list(path: str, finder: PathFinder) -> Table:
         raise DataError(f"the list `{shown}` is empty.", hint="expected one image per line: path label")
     if os.path.basename(path).lower() in NAME_FILES and not any(_names_image(t) for _, t in numbered):
         raise DataError(f"`{shown}` lists class names, not images.", hint="pass the list of images: path label")
+    names: list[str] = []
+    if len(numbered) > 2 and numbered[0][1].strip() == str(len(numbered) - 2):  # a count, names and rows
+        names, numbered = numbered[1][1].split(), numbered[2:]
     columns = _columns(numbered, finder)
     if columns is not None:
         header = [f"column{i}" for i in range(1, len(columns[0]) + 1)]
+        header = ["image", *names] if len(names) == len(header) - 1 else header
         rows = [(i, dict(zip(header, f, strict=True))) for (i, _), f in zip(numbered, columns, strict=True)]
         heading = next((t.strip() for t in text.splitlines() if t.startswith("#")), "")
         return Table(path, rows, "", None, notes=notes, header=header, heading=heading)

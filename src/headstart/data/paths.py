@@ -221,7 +221,8 @@ class PathFinder:
     def _by_name(self, path: str, cell: str, where: str, claim: Claim) -> PathMatch | Problem:
         """Return the best file of the same name, or the reason why none is used."""
         *folders, file = _parts(path)
-        same = self._index().get(file, [])
+        index = self._index()
+        same = index.get(file) or index.get(_without_zeros(file), [])
         if self.base:  # files below the folder of the table come first
             same = [c for c in same if c.folders[: len(self.base)] == self.base] or same
         fitting: dict[int, list[PathMatch]] = {}
@@ -287,7 +288,8 @@ class PathFinder:
                 self._images = walk_files(self.root, allow_external_paths=self.allow_external_paths).images
             for result in self._images:
                 name = _fold(result.file)
-                for key in dict.fromkeys((name, os.path.splitext(name)[0])):
+                stem, extension = os.path.splitext(name)
+                for key in dict.fromkeys((name, stem, _without_zeros(stem), _without_zeros(stem) + extension)):
                     self._by_file.setdefault(key, []).append(result)
         return self._by_file
 
@@ -310,6 +312,11 @@ def _contradiction(folders: Iterable[str], named: frozenset[str], stated: frozen
 
 def _some(names: Iterable[str]) -> str:
     return " and ".join(f"`{name}`" for name in sorted(names))
+
+
+def _without_zeros(name: str) -> str:
+    """Return a number without leading zeros; other names as they are."""
+    return name.lstrip("0") or name if name.split(".")[0].isdigit() else name
 
 
 def _fold(text: str) -> str:

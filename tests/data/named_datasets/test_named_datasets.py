@@ -24,9 +24,6 @@ assert medical_datasets
 assert object_datasets
 
 WRONG: dict[str, str] = {
-    "numbers_without_leading_zeros": "1 is not found at 00001.png",
-    "blood_cells": "two folders of the test split are a question",
-    "fgvc_aircraft": "a list of boxes is taken for labels",
     "celeba": "attributes of 1 and -1 become one label",
     "mnist_npz": "arrays are not read",
     "fashion_mnist_csv": "tables of pixels are not recognized",
