@@ -20,7 +20,7 @@ from headstart.data.tables import GROUP_NAMES, IMAGE_NAMES, LABEL_NAMES, SPLIT_N
 from headstart.errors import DataError, UsageError
 from headstart.types.codes import ReadingKind, ReadingNote
 
-__all__ = ["assign_columns", "several_labels"]
+__all__ = ["assign_columns", "find_image_column", "several_labels"]
 
 _USUAL_LABELS = (
     *("choice", "diagnosis", "dx", "species", "breed", "level", "grade", "variety", "finding", "y"),
@@ -52,23 +52,8 @@ def assign_columns(table: Table, finder: PathFinder, options: ReadOptions) -> Ta
         UsageError: A column of an option does not exist.
     """
     shown = printable(os.path.basename(table.path))
+    image = _option(table, options.image_column, "--image-column") or find_image_column(table, finder)
     header = table.header
-    if not any(plain_name(c) in IMAGE_NAMES for c in header) and any(finder.exists(c) for c in header if c):
-        first = dict(zip((names := [f"column{i}" for i in range(1, len(header) + 1)]), header, strict=True))
-        lines = [(n, dict(zip(names, cells.values(), strict=False))) for n, cells in table.lines]
-        table.header, table.lines = names, [(1, first), *lines]
-        header = names
-    if not table.lines:
-        raise DataError(
-            f"the table `{shown}` has no rows.", hint="expected a header and one row per image: image,label"
-        )
-    image = _option(table, options.image_column, "--image-column") or _image_column(table, finder)
-    if image is None:
-        listed = ", ".join(f"`{c}`" for c in header[:10])
-        raise DataError(
-            f"the table `{shown}` has no image column; its columns are {listed}.",
-            hint="name the columns image,label (and optionally split,group), or use --image-column and --label-column",
-        )
     table.image = image
     free = [c for c in header if c != image]
     table.group = None
@@ -119,8 +104,23 @@ def _option(table: Table, name: str | None, option: str) -> str | None:
     return found
 
 
-def _image_column(table: Table, finder: PathFinder) -> str | None:
-    """Return the column with the most different cells that resolve to files; a usual name breaks ties."""
+def find_image_column(table: Table, finder: PathFinder) -> str:
+    """Return the column with the most different cells that resolve to files; a usual name breaks ties.
+
+    A table without a header gets the columns `column1`, `column2` ...
+
+    Raises:
+        DataError: There are no rows, or no column names images.
+    """
+    shown, header = printable(os.path.basename(table.path)), table.header
+    if not any(plain_name(c) in IMAGE_NAMES for c in header) and any(finder.exists(c) for c in header if c):
+        first = dict(zip((names := [f"column{i}" for i in range(1, len(header) + 1)]), header, strict=True))
+        lines = [(n, dict(zip(names, cells.values(), strict=False))) for n, cells in table.lines]
+        table.header, table.lines = names, [(1, first), *lines]
+    if not table.lines:
+        raise DataError(
+            f"the table `{shown}` has no rows.", hint="expected a header and one row per image: image,label"
+        )
     lines = table.lines[:: max(1, len(table.lines) // _PROBE)]
     best: tuple[int, bool, str] | None = None
     for column in table.header:
@@ -131,7 +131,14 @@ def _image_column(table: Table, finder: PathFinder) -> str | None:
             best = key
     if best is not None:
         return best[2]
-    return next((c for wanted in IMAGE_NAMES for c in table.header if plain_name(c) == wanted), None)
+    usual = next((c for wanted in IMAGE_NAMES for c in table.header if plain_name(c) == wanted), None)
+    if usual is None:
+        listed = ", ".join(f"`{c}`" for c in table.header[:10])
+        raise DataError(
+            f"the table `{shown}` has no image column; its columns are {listed}.",
+            hint="name the columns image,label (and optionally split,group), or use --image-column and --label-column",
+        )
+    return usual
 
 
 def _split_column(table: Table, free: Sequence[str], shown: str) -> str | None:
@@ -298,7 +305,7 @@ def _from_one_hot(table: Table, classes: Sequence[str], shown: str) -> str:
     Raises:
         DataError: A row has several classes.
     """
-    column = "label"
+    column = "one column per class"
     for number, cells in table.lines:
         marked = [c for c in classes if cells.get(c, "").strip().lower() in _TRUE]
         if len(marked) > 1:

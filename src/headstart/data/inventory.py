@@ -125,6 +125,7 @@ def finish_reading(
         notes=tuple(sorted(merged, key=lambda n: n.severity is Severity.INFO)),
         problems=tuple(problems),
         columns={c: tuple(v[i] for i in order) for c, v in columns.items()},
+        used_columns={f"{role}_column": column for role, column in reading.roles.items()},
         has_inferred_groups=reading.has_inferred_groups,
         inventory=inventory,
     )

@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from headstart.data.class_names import NAME_FILES
-from headstart.data.columns import assign_columns
-from headstart.data.file_tree import FileTree, LocatedFile
+from headstart.data.columns import assign_columns, find_image_column
+from headstart.data.file_tree import FileTree, LocatedFile, printable
 from headstart.data.lists import name_numbers, read_list
 from headstart.data.options import ReadOptions
-from headstart.data.paths import PathFinder, PathMatch
+from headstart.data.paths import Claim, PathFinder, PathMatch
 from headstart.data.reading import Reading
 from headstart.data.split_lists import NUMBERED_SPLITS
 from headstart.data.split_words import cell_split, split_words
@@ -28,12 +28,25 @@ from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.messages.files import shell_path
 from headstart.types.codes import ReadingKind
 from headstart.types.inventory import TableUse
-from headstart.types.records import SplitName
+from headstart.types.records import Problem, SplitName
 
-__all__ = ["Proposals", "describe_use", "open_table", "propose_tables", "without_names"]
+__all__ = [
+    "LISTS",
+    "TABLES",
+    "Proposals",
+    "describe_use",
+    "find_listed_images",
+    "open_table",
+    "propose_tables",
+    "without_names",
+]
 
 TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
-_LISTS = (".txt", ".lst")
+"""Extensions of tables."""
+
+LISTS = (".txt", ".lst")
+"""Extensions of lists."""
+
 _PREDICTED = frozenset({"submission", "prediction", "predictions", "predicted", "preds"})
 _SCORES = frozenset({"probability", "confidence", "score", "ood_score"})
 _MAX_FILES = 200  # that are opened
@@ -67,6 +80,26 @@ def open_table(path: str, finder: PathFinder, options: ReadOptions) -> Table:
         return assign_columns(load_table(path), finder, options)
     table = read_list(path, finder)
     return table if table.image else assign_columns(table, finder, options)
+
+
+def find_listed_images(path: str, finder: PathFinder) -> list[PathMatch | Problem]:
+    """Return the image of each row of a table or list, labeled or not, in their order.
+
+    Of several images with the name of a row, that in a folder for tests is meant.
+
+    Raises:
+        DataError: The file is unreadable, or no column names images.
+    """
+    table = load_table(path) if path.lower().endswith(TABLES) else read_list(path, finder)
+    column = table.image or find_image_column(table, finder)
+    found = []
+    for line, cells in table.lines:
+        cell, where = cells.get(column, "").strip(), f"line {line} of {printable(os.path.basename(path))}"
+        hit = finder.look_up(cell, where)
+        if isinstance(hit, Problem) and hit.kind == "ambiguous":
+            hit = finder.look_up(cell, where, Claim(frozenset({"test"})))
+        found.append(hit)
+    return found
 
 
 def describe_use(name: str, table: Table, reading: Reading) -> TableUse:
@@ -137,7 +170,7 @@ def _candidates(tree: FileTree, options: ReadOptions) -> list[LocatedFile]:
     Raises:
         UsageError: There is no table of the requested name.
     """
-    files = [f for f in (*tree.tables, *tree.other_files) if f.file.lower().endswith((*TABLES, *_LISTS))]
+    files = [f for f in (*tree.tables, *tree.other_files) if f.file.lower().endswith((*TABLES, *LISTS))]
     if options.table is not None:
         chosen = [f for f in files if options.table in (f.name, f.path) or fnmatchcase(f.name, options.table)]
         if not chosen:
@@ -147,7 +180,7 @@ def _candidates(tree: FileTree, options: ReadOptions) -> list[LocatedFile]:
             )
         return chosen
     numbered = {f.folders for f in files if f.file.lower() == NUMBERED_SPLITS}
-    files = [f for f in files if not (f.folders in numbered and f.file.lower().endswith(_LISTS))]
+    files = [f for f in files if not (f.folders in numbered and f.file.lower().endswith(LISTS))]
     files = [f for f in files if not _looks_predicted(f)]
     return sorted(files, key=lambda f: (len(f.folders), f.folders, f.file))[:_MAX_FILES]
 
@@ -266,6 +299,6 @@ def _join(together: Sequence[tuple[LocatedFile, Table]], finder: PathFinder) -> 
             cells.extend([""] * (len(whole.rows) - len(cells)))
         whole.notes += part.notes
         whole.unlabeled += part.unlabeled
-    if together[0][0].file.lower().endswith(_LISTS):
+    if together[0][0].file.lower().endswith(LISTS):
         whole.layout = "list"
     return whole

@@ -36,6 +36,11 @@ class ReadOptions:
     exclude: Sequence[str] | None = None
     allow_external_paths: bool = False
 
+    def portable(self) -> dict[str, Any]:
+        """Return the given options that can apply to other data of the same layout, as JSON values by name."""
+        given = {f.name: getattr(self, f.name) for f in fields(ReadOptions) if f.name != "allow_external_paths"}
+        return {k: list(v) if isinstance(v, tuple) else v for k, v in given.items() if v not in (None, (), [])}
+
     def of_images(self) -> dict[str, Any]:
         """Return the options that have no effect on images with boxes, by name."""
         return {f.name: getattr(self, f.name) for f in fields(ReadOptions) if f.name != "allow_external_paths"}

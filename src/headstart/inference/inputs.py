@@ -15,6 +15,8 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from headstart.data.file_tree import walk_files
+from headstart.data.label_files import LISTS, TABLES, find_listed_images
+from headstart.data.paths import PathFinder, PathMatch
 from headstart.errors import DataError, UsageError
 from headstart.messages.numbers import pluralize
 from headstart.types.codes import ReadingKind, ReadingNote
@@ -100,6 +102,8 @@ def _pieces(part: str) -> Iterator[tuple[int, int | str]]:
 def _expand(path: str, notes: list[ReadingNote], allow_external_paths: bool) -> list[str | Problem]:
     if os.path.isdir(path):
         return _walk(path, notes, allow_external_paths)
+    if os.path.isfile(path) and path.lower().endswith((*TABLES, *LISTS)):
+        return _rows(path, notes, allow_external_paths)
     if os.path.lexists(path) or not glob.has_magic(path):
         return [path]
     matches = sorted(glob.glob(path, recursive=True), key=natural_key)
@@ -112,6 +116,18 @@ def _expand(path: str, notes: list[ReadingNote], allow_external_paths: bool) -> 
         elif "**" not in path:  # `**` also matches the files in each folder
             items += _walk(match, notes, allow_external_paths)
     return items
+
+
+def _rows(table: str, notes: list[ReadingNote], allow_external_paths: bool) -> list[str | Problem]:
+    """Return the image of each row of a table, or its problem, in the order of the rows."""
+    finder = PathFinder(os.path.dirname(os.path.abspath(table)), allow_external_paths=allow_external_paths)
+    hits = find_listed_images(table, finder)
+    for hit in hits:
+        if isinstance(hit, PathMatch):
+            finder.record(hit)
+    notes += finder.notes()
+    folder = os.path.dirname(table)
+    return [os.path.join(folder, *h.file.folders, h.file.file) if isinstance(h, PathMatch) else h for h in hits]
 
 
 def _walk(folder: str, notes: list[ReadingNote], allow_external_paths: bool) -> list[str | Problem]:

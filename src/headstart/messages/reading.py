@@ -247,6 +247,7 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
         "files that are not images were ignored: "
         + ", ".join(f"{count:,} {extension}" for extension, count in [*n.evidence["extensions"].items()][:4])
     ),
+    ReadingKind.READ_AS_TRAINED: lambda n: f"read with the options of the training: {_listed(n.examples)}",
     ReadingKind.REPEATED_ROWS: lambda n: (
         f"{n.count:,} {'row repeats' if n.count == 1 else 'rows repeat'} an image with the same label and "
         f"{'was' if n.count == 1 else 'were'} read once{_example(n)}"

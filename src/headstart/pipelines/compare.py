@@ -17,14 +17,13 @@ from numpy.typing import NDArray
 
 from headstart.data.grouping import number_groups
 from headstart.data.problem_findings import unreadable_findings
-from headstart.data.sources import read
 from headstart.errors import DataError, InvalidEvaluationError, UsageError
 from headstart.evaluation.metrics import is_skewed, softmax
 from headstart.evaluation.paired_comparison import compare_paired
 from headstart.events import EventStream, Stage
 from headstart.inference.runtime import Runtime
 from headstart.messages.numbers import pluralize
-from headstart.pipelines.evaluate import is_training_image, match_images, read_problem
+from headstart.pipelines.evaluate import is_training_image, match_images, read_as_trained, read_problem
 from headstart.reports.comparison_text import Comparison, comparison_findings, comparison_json
 from headstart.reports.record import ClassifierRecord, is_detector_run, read_record
 from headstart.reports.summary import summarize
@@ -182,8 +181,8 @@ def _from_data(
     folders: Sequence[Path], a: ClassifierRecord, data: str, events: EventStream, reading: dict[str, Any]
 ) -> _Common:
     """Compare predictions on labeled images that neither run was trained on."""
-    scored = match_images(read(data, **reading), a.class_names, events).scored
     runtimes = [Runtime(os.fspath(folder)) for folder in folders]
+    scored = match_images(read_as_trained(data, runtimes[0], reading), a.class_names, events).scored
     paths = scored.paths
     known = np.zeros(len(scored), dtype=bool)
     for runtime in runtimes:

@@ -9,8 +9,8 @@ import hashlib
 import math
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,12 +20,13 @@ from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.data.grouping import number_groups
 from headstart.data.name_matching import match_names
+from headstart.data.options import ReadOptions
 from headstart.data.problem_findings import unreadable_findings
 from headstart.data.reading_notes import merge_notes, similar_name_notes
 from headstart.data.sources import read
 from headstart.detection.decoding import scoring_limit
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
-from headstart.errors import DataError
+from headstart.errors import DataError, HeadstartError
 from headstart.evaluation.binary import check_positive
 from headstart.evaluation.intervals import effective_sample_size, estimate_proportion
 from headstart.evaluation.metrics import evaluate, evaluation_to_json
@@ -53,7 +54,15 @@ from headstart.types.codes import (
 )
 from headstart.types.records import Decision, Evaluation, Prediction, Problem, Samples
 
-__all__ = ["LabeledImages", "evaluate_detector", "evaluate_model", "is_training_image", "match_images", "read_problem"]
+__all__ = [
+    "LabeledImages",
+    "evaluate_detector",
+    "evaluate_model",
+    "is_training_image",
+    "match_images",
+    "read_as_trained",
+    "read_problem",
+]
 
 _EXAMPLES = 5
 _DIGEST_LENGTH = 16  # hex digits stored in a bundle
@@ -92,7 +101,7 @@ def evaluate_model(
     """
     names = runtime.class_names
     positive = _positive(positive, runtime, events)
-    samples = read(data, **reading)
+    samples = read_as_trained(data, runtime, reading)
     started, num_earlier = time.monotonic(), len(events.history)
     images = match_images(samples, names, events)
     paths, class_ids = images.scored.paths, images.scored.class_ids
@@ -197,6 +206,28 @@ def evaluate_detector(
         problems=samples.problems,
         events=events.history[num_earlier:],
     )
+
+
+def read_as_trained(data: str, runtime: Runtime, reading: Mapping[str, Any]) -> Samples:
+    """Read labeled images with the given options, or else with those of the training data if they fit.
+
+    Raises:
+        HeadstartError: See `data.sources.read`.
+    """
+    stored = runtime.bundle.info.get("reading")
+    names = {f.name for f in fields(ReadOptions)} - {"allow_external_paths"}
+    remembered = {k: v for k, v in stored.items() if k in names} if isinstance(stored, dict) else {}
+    if not remembered or any(value not in (None, (), []) for name, value in reading.items() if name in names):
+        return read(data, **reading)
+    try:
+        samples = read(data, **{**reading, **remembered})
+    except HeadstartError:
+        return read(data, **reading)
+    if not match_names(samples.class_names, runtime.class_names):
+        return read(data, **reading)
+    options = [f"--{name.replace('_', '-')} {value}" for name, value in remembered.items()]
+    note = ReadingNote(ReadingKind.READ_AS_TRAINED, len(options), tuple(options))
+    return replace(samples, notes=(*samples.notes, note))
 
 
 def match_images(samples: Samples, names: tuple[str, ...], events: EventStream) -> LabeledImages:

@@ -70,6 +70,7 @@ def open_backbone(run: RunContext, samples: Samples, inspector: DatasetInspector
         Decision("num_threads", available_cores(), DecisionReason.ONE_THREAD_PER_CORE, "default"),
         Decision("device", "cpu", DecisionReason.FEATURES_ON_CPU, "default"),
         Decision("layout", samples.layout, DecisionReason.LAYOUT_RECOGNIZED),
+        *(Decision(name, column, DecisionReason.LAYOUT_RECOGNIZED) for name, column in samples.used_columns.items()),
         *(
             Decision("first_id", e["first_id"], DecisionReason.NAMES_NUMBERED, evidence={"file": e["file"]})
             for e in named

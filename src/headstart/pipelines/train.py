@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from headstart.config.settings import ResolvedConfig, TrainSettings
+from headstart.data.options import read_options
 from headstart.errors import DataError
 from headstart.evaluation.binary import check_positive
 from headstart.evaluation.class_calibration import scale_classes
@@ -157,10 +158,11 @@ def _score_and_save(run: RunContext, report: DatasetReport, probe: FittedProbe, 
     scored = of_probe if tuned is None else score(tuned)
     run.events.emit(StageFinished(Stage.UNCERTAINTY, run.duration_s["uncertainty"], scored.uncertainty.evidence()))
     with run.timed("bundle"):
-        save_bundle(run.folder / "bundle", scored, probe)
+        reading = read_options(settings).portable()
+        save_bundle(run.folder / "bundle", scored, probe, reading)
         if tuned is not None:
             (run.folder / "probe").mkdir(exist_ok=True)
-            save_bundle(run.folder / "probe" / "bundle", of_probe, probe)
+            save_bundle(run.folder / "probe" / "bundle", of_probe, probe, reading)
     with run.timed("parity"):
         parity = verify_bundle(run.folder, scored, probe, num_threads=settings.num_threads, seed=settings.seed)
     record = write_run(run, report, probe, scored, parity, None if tuned is None else of_probe, outcome)

@@ -172,8 +172,8 @@ def fit_uncertainty(model: TrainedModel, probe: FittedProbe, targets: Uncertaint
     )
 
 
-def save_bundle(folder: Path, scored: ScoredModel, probe: FittedProbe) -> None:
-    """Write the bundle of a model into a folder."""
+def save_bundle(folder: Path, scored: ScoredModel, probe: FittedProbe, reading: Mapping[str, Any]) -> None:
+    """Write the bundle of a model into a folder, with the options by which its images were read."""
     model, evaluation, uncertainty = scored.model, scored.evaluation, scored.uncertainty
     write_bundle(
         folder,
@@ -182,7 +182,12 @@ def save_bundle(folder: Path, scored: ScoredModel, probe: FittedProbe) -> None:
         head=model.head,
         spec=probe.embedder.spec,
         class_names=probe.data.samples.class_names,
-        meta={"score": evaluation.headline_score(), "positive": evaluation.positive, **model.bundle_meta()},
+        meta={
+            "score": evaluation.headline_score(),
+            "positive": evaluation.positive,
+            **({"reading": dict(reading)} if reading else {}),
+            **model.bundle_meta(),
+        },
         has_flip=model.plan is None and probe.has_flip_tta,
         trained_on=[model.features.digests[i] for i in probe.data.train],
         ood=uncertainty.ood,

@@ -283,6 +283,7 @@ class ReadingKind(StrEnum):
     OUTLINES_BOXED = "outlines_boxed"
     PATHS_RESPELLED = "paths_respelled"
     PLACES_MOVED = "places_moved"
+    READ_AS_TRAINED = "read_as_trained"
     SPLITS_FROM_FOLDERS = "splits_from_folders"
     TRAIN_SPLIT_ONLY = "train_split_only"
     # unused
@@ -316,6 +317,7 @@ _UNUSED = frozenset(
 )
 _INFO = frozenset(
     {
+        *(ReadingKind.CLASSES_FROM_LIST, ReadingKind.READ_AS_TRAINED),
         *(ReadingKind.EMPTY_FOLDERS, ReadingKind.OTHER_FILES, ReadingKind.PATHS_RESPELLED),
         *(ReadingKind.REPEATED_ROWS, ReadingKind.SPLITS_FROM_FOLDERS),
         *(ReadingKind.AUXILIARY_IMAGES, ReadingKind.KEYPOINTS, ReadingKind.OUTLINES_BOXED),

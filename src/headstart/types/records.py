@@ -80,6 +80,7 @@ class Samples(Sequence[Sample]):
         notes: Assumptions of the reader and unused files.
         problems: Unusable files (missing, unsupported format ...).
         columns: Other columns of a table, one value per sample, for `--group-from`.
+        used_columns: Columns of the table that were used, by setting (`label_column` ...).
         has_inferred_groups: Whether groups were inferred from nested folders.
         inventory: Every file below the data folder, used or not.
     """
@@ -91,6 +92,7 @@ class Samples(Sequence[Sample]):
     notes: tuple[ReadingNote, ...] = ()
     problems: tuple[Problem, ...] = ()
     columns: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    used_columns: dict[str, str] = field(default_factory=dict)
     has_inferred_groups: bool = False
     inventory: Inventory = field(default_factory=Inventory)
 
