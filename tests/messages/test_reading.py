@@ -36,6 +36,7 @@ EVIDENCE: dict[ReadingKind, dict[str, Any]] = {
     },
     ReadingKind.NAMES_FROM_FILE: {**NAMING, "reason": "paths"},
     ReadingKind.OBJECTS_IGNORED: {"reasons": {"difficult": 2}},
+    ReadingKind.NAMES_FROM_PATHS: {"source": "file_names", "names": {"1": "cat", "2": "dog"}},
     ReadingKind.OTHER_FILES: {"extensions": {".txt": 2}},
     ReadingKind.PATHS_RESPELLED: {"pairs": [["1", "1.png"]]},
     ReadingKind.PLACES_MOVED: {"file": "data.yaml"},
