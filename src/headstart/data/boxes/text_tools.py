@@ -12,6 +12,7 @@ from headstart.data.boxes.entries import Entry, Tool, size_of
 from headstart.data.boxes.formats import BoxFormat
 from headstart.data.boxes.outlines import bounds
 from headstart.data.file_tree import LocatedFile
+from headstart.data.formats import IMAGES
 
 __all__ = ["TEXT_TOOLS"]
 
@@ -116,7 +117,9 @@ def _words(draft: Draft, file: LocatedFile, lines: Any) -> Iterator[Entry]:
 
 
 def _is_words_row(row: list[str]) -> bool:
-    return len(row) >= 5 and _numbers(row[-4:]) and not any(number(word) is not None for word in row[:-4])
+    is_list = os.path.splitext(row[0])[1].lower() in IMAGES  # the line names an image, not a class
+    is_named = not is_list and not any(number(word) is not None for word in row[:-4])
+    return len(row) >= 5 and is_named and _numbers(row[-4:])
 
 
 def _all(rows: list[list[str]], is_row: Any) -> bool:
