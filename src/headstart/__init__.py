@@ -27,6 +27,7 @@ _HOME = {
     "resume": "headstart.api.functions",
     "evaluate": "headstart.api.functions",
     "check": "headstart.api.data",
+    "convert": "headstart.api.data",
     "embed": "headstart.api.data",
     "show": "headstart.api.data",
     "ImageClassifier": "headstart.api.classifier",
@@ -45,6 +46,7 @@ __all__ = [
     "__version__",
     "check",
     "compare",
+    "convert",
     "embed",
     "evaluate",
     "load",
@@ -57,7 +59,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from headstart.api.classifier import ImageClassifier
-    from headstart.api.data import check, embed, show
+    from headstart.api.data import check, convert, embed, show
     from headstart.api.functions import compare, evaluate, load, predict, report, resume, train
     from headstart.api.model import Detector, Model
     from headstart.api.run import Run

@@ -5,15 +5,17 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from headstart.data.boxes.classes import ClassTable
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Detections
-from headstart.errors import UsageError
+from headstart.errors import DataError, UsageError
 from headstart.inference.decoders import ImageDetections
 from headstart.inference.detection_drawing import draw_detections
 from headstart.inference.writers import (
@@ -57,7 +59,7 @@ def test_table_has_rows_for_boxes_and_empty_images(tmp_path: Path) -> None:
     assert [rows[0][c] for c in ("xmin", "ymin", "xmax", "ymax")] == ["1.2", "2.6", "30.1", "40.4"]
     assert rows[3]["error"] == ""
     assert rows[4]["error"] == "there is no such file"
-    write_detections(str(tmp_path / "out.csv"), "csv", detections, names, NAMES)
+    write_detections(str(tmp_path / "out.csv"), "csv", detections, names, ClassTable.of(NAMES))
     assert (tmp_path / "out.csv").read_text(encoding="utf-8") == stream.getvalue()
 
 
@@ -65,15 +67,22 @@ def test_table_has_rows_for_boxes_and_empty_images(tmp_path: Path) -> None:
 def test_written_boxes_are_read_back(tmp_path: Path, to: str) -> None:
     detections, names = found_in(tmp_path / "images")
     place = {"csv": "out.csv", "coco": "out.json"}.get(to, "out")
-    write_detections(str(tmp_path / place), to, detections, names, NAMES)
+    write_detections(str(tmp_path / place), to, detections, names, ClassTable.of(NAMES))
     if to == "csv":  # its paths are as given
+        with pytest.raises(DataError, match="predictions"):
+            read_boxes(tmp_path / place, allow_external_paths=True)
+        with open(tmp_path / place, encoding="utf-8", newline="") as file:
+            rows = [[cell for i, cell in enumerate(row) if i != 2] for row in csv.reader(file)]  # without scores
+        with open(tmp_path / place, "w", encoding="utf-8", newline="") as file:
+            csv.writer(file).writerows(rows)
         samples = read_boxes(tmp_path / place, allow_external_paths=True)
     else:
         for file in [tmp_path / place, *(tmp_path / place).rglob("*")]:
             if file.is_file():
                 target = tmp_path / "images" / (file.relative_to(tmp_path / place) if to in ("yolo", "voc") else place)
                 target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_bytes(file.read_bytes())
+                text = file.read_text(encoding="utf-8")
+                target.write_text(re.sub(r', "score": [0-9.]+', "", text), encoding="utf-8")
         samples = read_boxes(tmp_path / "images")
     back = {Path(p).name: b for p, b in zip(samples.paths, samples.boxes, strict=True)}
     np.testing.assert_allclose(back["a.png"].xyxy, [[1.2, 2.6, 30.1, 40.4], [5, 5, 20, 20]], atol=0.5)
@@ -84,7 +93,7 @@ def test_written_boxes_are_read_back(tmp_path: Path, to: str) -> None:
 
 def test_coco_holds_scores_and_sizes(tmp_path: Path) -> None:
     detections, names = found_in(tmp_path / "images")
-    write_detections(str(tmp_path / "out.json"), "coco", detections, names, NAMES)
+    write_detections(str(tmp_path / "out.json"), "coco", detections, names, ClassTable.of(NAMES))
     value = json.loads((tmp_path / "out.json").read_text(encoding="utf-8"))
     assert [i["file_name"] for i in value["images"]] == ["a.png", "sub/b.jpg", "sub/empty.png"]
     assert [round(a["score"], 3) for a in value["annotations"]] == [0.9, 0.4, 0.7]
@@ -104,7 +113,7 @@ def test_folder_with_files_is_not_overwritten(tmp_path: Path) -> None:
         check_new_folder(str(empty_folder), "--draw")
     detections, names = found_in(tmp_path / "images")
     (tmp_path / "empty").mkdir()
-    write_detections(str(tmp_path / "empty"), "yolo", detections, names, NAMES)
+    write_detections(str(tmp_path / "empty"), "yolo", detections, names, ClassTable.of(NAMES))
     assert (tmp_path / "empty" / "labels" / "a.txt").is_file()
 
 

@@ -35,6 +35,7 @@ EVIDENCE: dict[ReadingKind, dict[str, Any]] = {
         "file": "classes.txt", "reason": "ids_without_name", "num_names": 2, "smallest_id": 1, "largest_id": 9,
     },
     ReadingKind.NAMES_FROM_FILE: {**NAMING, "reason": "paths"},
+    ReadingKind.OBJECTS_NOT_WRITTEN: {"format": "YOLO"},
     ReadingKind.OBJECTS_IGNORED: {"reasons": {"difficult": 2}},
     ReadingKind.NAMES_FROM_PATHS: {"source": "file_names", "names": {"1": "cat", "2": "dog"}},
     ReadingKind.OTHER_FILES: {"extensions": {".txt": 2}},

@@ -8,7 +8,6 @@ import json
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +157,7 @@ def test_ambiguous_box_format_needs_option(
     assert command(capsys, *arguments, "--box-format", "xywh")[0] == 0
 
 
-@pytest.mark.parametrize("name", [f.name for f in fields(ReadOptions) if f.name != "allow_external_paths"])
+@pytest.mark.parametrize("name", list(ReadOptions().of_images()))
 @pytest.mark.parametrize("check", [headstart.check, headstart.show])
 def test_options_of_images_are_refused_for_boxes(check: Callable[..., Any], name: str, squares: Path) -> None:
     with pytest.raises(UsageError, match=name.replace("_", "-")):

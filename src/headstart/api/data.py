@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.config.keyword_settings import merge_keywords
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
     from headstart.pipelines.check import BoxCheckResult, ImageCheckResult
     from headstart.results import Embedding
 
-__all__ = ["check", "embed", "refuse_box_format", "refuse_image_options", "show"]
+__all__ = ["check", "convert", "embed", "refuse_box_format", "refuse_image_options", "show"]
 
 
 def check(
@@ -63,7 +64,7 @@ def check(
         sheet_kind(os.fspath(sheet))  # fail before the scan
     checked: ImageCheckResult | BoxCheckResult
     options = CheckOptions(num_threads=num_threads, box_format=box_format, **settings)
-    if has_boxes(place, task, allow_external_paths=options.allow_external_paths):
+    if has_boxes(place, task, allow_external_paths=options.allow_external_paths, exclude=options.exclude):
         refuse_image_options(**options.of_images(), intensity_range=options.intensity_range)
         checked = check_boxes(place, options, events)
     else:
@@ -108,6 +109,43 @@ def embed(
 
     resolved = merge_keywords(data, None, {"backbone": backbone, **settings}).resolve()
     return extract(resolved, events or open_stream(verbose, on_progress, cancel), out)
+
+
+def convert(
+    data: str | os.PathLike[str],
+    *,
+    to: str,
+    out: str | os.PathLike[str],
+    copy_images: bool = False,
+    like: str | os.PathLike[str] | None = None,
+    verbose: bool | None = None,
+    events: EventStream | None = None,
+    **reading: Any,
+) -> Path:
+    """Write images with boxes in the format of another tool, with the user's class names and ids.
+
+    Args:
+        data: Folder or annotation file, in any format that `train` reads.
+        to: `coco`, `yolo`, `voc` or `csv`.
+        out: Folder to write, new or empty.
+        copy_images: Whether to copy the images next to the annotations; otherwise these refer to paths below `data`.
+        like: COCO JSON, `data.yaml` or file of names whose class ids are written.
+        verbose, events: See `train`.
+        reading: `box_format`, `exclude`, `allow_external_paths`: as in `train`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        DataError: Boxes or names are not certain; nothing is written.
+        UsageError: The format is unknown, or the folder is not empty.
+    """
+    from headstart.pipelines.convert import ConvertOptions, convert_boxes
+
+    options = ConvertOptions(
+        to=to, out=Path(out), copy_images=copy_images, like=None if like is None else os.fspath(like), **reading
+    )
+    return convert_boxes(os.fspath(data), options, events or open_stream(verbose))
 
 
 def show(
@@ -162,7 +200,8 @@ def show(
     place, events = os.fspath(data), events or open_stream(verbose)
     if out is not None:
         sheet_kind(os.fspath(out))
-    if has_boxes(place, task, allow_external_paths=allow_external_paths):
+    if has_boxes(place, task, allow_external_paths=allow_external_paths, exclude=reading.get("exclude")):
+        exclude = reading.pop("exclude", None)
         refuse_image_options(
             preprocessed=preprocessed or None,
             num_augmented=num_augmented,
@@ -179,6 +218,7 @@ def show(
             seed=seed,
             allow_external_paths=allow_external_paths,
             box_format=box_format,
+            exclude=exclude,
         )
     else:
         refuse_box_format(box_format)

@@ -80,8 +80,9 @@ def train_merged(merged: MergedSettings, events: EventStream, *, started: float)
 
     values = merged.values
     if "data" in values and values.get("task", "auto") == "auto":
-        allow_external_paths = bool(values.get("allow_external_paths"))
-        task = "detect" if has_boxes(values["data"], allow_external_paths=allow_external_paths) else "auto"
+        is_external, exclude = bool(values.get("allow_external_paths")), values.get("exclude")
+        has = has_boxes(values["data"], allow_external_paths=is_external, exclude=exclude)
+        task = "detect" if has else "auto"
         merged = replace(merged, values={**values, "task": task})
     resolved = merged.resolve()
     if resolved.settings.task == "detect":
@@ -208,12 +209,11 @@ def evaluate(
     if runtime.bundle.task == "detect":
         from headstart.pipelines.evaluate import evaluate_detector
 
+        of_boxes = {"allow_external_paths": allow_external_paths, "exclude": reading.pop("exclude", None)}
         refuse_image_options(
             layout=layout, label_pattern=label_pattern, first_id=first_id, positive=positive, **reading
         )
-        return evaluate_detector(
-            runtime, path, events, allow_external_paths=allow_external_paths, box_format=box_format
-        )
+        return evaluate_detector(runtime, path, events, box_format=box_format, **of_boxes)
     from headstart.pipelines.evaluate import evaluate_model
 
     refuse_box_format(box_format)

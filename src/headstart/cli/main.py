@@ -19,6 +19,7 @@ from headstart.cli import (
     cache,
     check,
     compare,
+    convert,
     demo,
     doctor,
     embed,
@@ -46,6 +47,7 @@ app = typer.Typer(
 
 app.command("check")(check.check)
 app.command("show")(show.show)
+app.command("convert")(convert.convert)
 app.command("train", cls=AnySettingCommand, context_settings={"allow_interspersed_args": True})(train.train)
 for _command in (resume.resume, predict.predict, evaluate.evaluate, report.report, compare.compare):
     app.command(_command.__name__)(_command)

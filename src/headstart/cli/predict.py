@@ -29,7 +29,10 @@ def predict(
         None, "--out", metavar="PATH", help="A .csv or .jsonl file (default: CSV on stdout), or the target of --to."
     ),
     to: str | None = typer.Option(
-        None, "--to", help="Detector: output format csv, coco (.json), yolo or voc (new folder)."
+        None, "--to", help="Detector: output format csv, coco or coco-results (.json), yolo or voc (new folder)."
+    ),
+    like: str | None = typer.Option(
+        None, "--like", metavar="FILE", help="Detector: write the class and image ids of this COCO JSON or data.yaml."
     ),
     draw: str | None = typer.Option(
         None, "--draw", metavar="DIR", help="Detector: folder for images with drawn boxes."
@@ -97,8 +100,8 @@ def predict(
         path = str(imagenet_bundle(model.removeprefix("imagenet:"), offline=offline, events=events))
     started = time.monotonic()
     bundle = read_bundle(path)
-    of_boxes = {"--to": to, "--draw": draw, "--min-score": min_score, "--max-detections": max_detections}
-    of_boxes |= {"--iou": iou, "--class-agnostic-nms": class_agnostic_nms}
+    of_boxes = {"--to": to, "--like": like, "--draw": draw, "--min-score": min_score}
+    of_boxes |= {"--max-detections": max_detections, "--iou": iou, "--class-agnostic-nms": class_agnostic_nms}
     of_classes = {"--top": None if top == 1 else top, "--ood-fpr": ood_fpr, "--coverage": coverage}
     task: _Boxes | _Classes
     if bundle.task == "detect":
@@ -110,7 +113,7 @@ def predict(
             nms_iou=iou,
             class_agnostic_nms=class_agnostic_nms,
         )
-        task = _Boxes(bundle, decoder, out, to, draw)
+        task = _Boxes(bundle, decoder, out, to, like, draw)
     else:
         _refuse(of_boxes, "needs a detector; this model is a classifier")
         rates = read_fraction("--ood-fpr", ood_fpr), read_fraction("--coverage", coverage)
@@ -180,11 +183,17 @@ class _Classes:
 class _Boxes:
     """Rows or annotation files of a detector, and drawn images."""
 
-    def __init__(self, bundle: Bundle, decoder: BoxDecoder, out: str | None, to: str | None, draw: str | None) -> None:
+    def __init__(
+        self, bundle: Bundle, decoder: BoxDecoder, out: str | None, to: str | None, like: str | None, draw: str | None
+    ) -> None:
+        from headstart.data.boxes.classes import ClassTable, read_class_table
         from headstart.inference.writers import check_box_output, check_new_folder
 
         self.bundle, self.decoder, self.out, self.draw = bundle, decoder, out, draw
         self.to = check_box_output(out, to)
+        self.classes = ClassTable.of(bundle.class_names, bundle.info.get("declared_classes") or ())
+        if like is not None:
+            self.classes = self.classes.like(read_class_table(like))
         if draw is not None:
             check_new_folder(draw, "--draw")
         self.totals = {"num_boxes": 0}
@@ -203,7 +212,7 @@ class _Boxes:
         names = relative_names(list(inputs))
         if self.draw is not None:
             images = self._drawn(images, self.draw, names)
-        write_detections(self.out, self.to, images, names, self.bundle.class_names)
+        write_detections(self.out, self.to, images, names, self.classes)
 
     def findings(self, num_images: int) -> list[Finding]:
         """Return the finding on images with too many boxes, if there are any."""

@@ -43,7 +43,8 @@ class ReadOptions:
 
     def of_images(self) -> dict[str, Any]:
         """Return the options that have no effect on images with boxes, by name."""
-        return {f.name: getattr(self, f.name) for f in fields(ReadOptions) if f.name != "allow_external_paths"}
+        both = ("allow_external_paths", "exclude")
+        return {f.name: getattr(self, f.name) for f in fields(ReadOptions) if f.name not in both}
 
 
 def read_options(settings: object) -> ReadOptions:

@@ -18,7 +18,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
-from headstart.data.boxes.writers import ImageBoxes, annotation_files, coco_value
+from headstart.data.boxes.classes import ClassTable
+from headstart.data.boxes.writers import ImageBoxes, annotation_files, coco_results, coco_value
 from headstart.data.file_tree import printable
 from headstart.errors import HeadstartError, UsageError
 from headstart.inference.decoders import ImageDetections
@@ -42,7 +43,7 @@ __all__ = [
     "write_rows",
 ]
 
-BOX_FORMATS = ("csv", "coco", "yolo", "voc")
+BOX_FORMATS = ("csv", "coco", "coco-results", "yolo", "voc")
 """Values of `--to`."""
 
 BOX_COLUMNS = ("file", "label", "score", "xmin", "ymin", "xmax", "ymax", "width", "height", "error")
@@ -197,7 +198,7 @@ def check_box_output(out: str | None, to: str | None) -> str:
     if to is None:
         to = "coco" if out is not None and out.lower().endswith(".json") else "csv"
     if to not in BOX_FORMATS:
-        raise UsageError(f"unknown format `{to}`.", hint="use --to csv, coco, yolo or voc")
+        raise UsageError(f"unknown format `{to}`.", hint=f"use --to {', '.join(BOX_FORMATS[:-1])} or {BOX_FORMATS[-1]}")
     if out is None:
         if to in ("yolo", "voc"):
             raise UsageError(f"--to {to} writes one file per image and needs a folder.", hint="use --out labels_folder")
@@ -261,7 +262,7 @@ def write_boxes(stream: IO[str], results: Iterable[ImageDetections], class_names
 
 
 def write_detections(
-    out: str | None, to: str, results: Iterable[ImageDetections], names: Sequence[str], class_names: Sequence[str]
+    out: str | None, to: str, results: Iterable[ImageDetections], names: Sequence[str], classes: ClassTable
 ) -> None:
     """Write detections to a file or folder atomically, or to stdout.
 
@@ -270,27 +271,29 @@ def write_detections(
         to: One of `BOX_FORMATS`.
         results: Detections per image; may be lazy.
         names: Image names in annotation formats, aligned with `results`.
-        class_names: Class names by class id.
+        classes: Class names by class id, with the ids to write.
 
     Raises:
+        DataError: coco-results without the annotations of these images.
         UsageError: Two images would have the same annotation file.
         HeadstartError: The output cannot be written.
     """
     if to == "csv":
         with open_output(out) as stream:
-            write_boxes(stream, results, class_names)
+            write_boxes(stream, results, classes.names)
         return
     images = [
         ImageBoxes(name, image.size_hw, image.detections.xyxy, image.detections.class_ids, image.detections.scores)
         for image, name in zip(results, names, strict=True)
         if image.error is None
     ]
-    if out is None or to == "coco":
-        text = json.dumps(coco_value(images, class_names), ensure_ascii=False, allow_nan=False)
+    if to in ("coco", "coco-results"):
+        value = coco_value(images, classes) if to == "coco" else coco_results(images, classes)
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
         with open_output(out) as stream:
             stream.write(text + "\n")
         return
-    target, files = Path(out), annotation_files(images, class_names, to)
+    target, files = Path(str(out)), annotation_files(images, classes, to)
     with _reported_errors(target):
         if target.is_dir():
             target.rmdir()  # empty, see `check_new_folder`

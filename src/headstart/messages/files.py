@@ -68,6 +68,10 @@ def _report(e: Mapping[str, Any]) -> str:
 
 
 _CONTENTS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
+    "annotations": lambda e: (
+        f"{count(e['num_boxes'], 'box')} of {count(e['num_images'], 'image')}"
+        + (", with images" if e["has_images"] else ", without images")
+    ),
     "backbone": lambda e: str(e["backbone"]),
     "features": lambda e: f"{count(e['num_images'], 'image')} x {count(e['num_features'], 'feature')}",
     "report": _report,

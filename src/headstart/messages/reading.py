@@ -205,6 +205,9 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
     ReadingKind.LABELS_ELSEWHERE: lambda n: (
         f"{pluralize_is(n.count, 'label file')} not in `labels/` but found by name{_in_folders(n)}{_example(n)}"
     ),
+    ReadingKind.OBJECTS_NOT_WRITTEN: lambda n: (
+        f"{pluralize_is(n.count, 'object')} not written: {n.evidence['format']} cannot mark objects that must not count"
+    ),
     ReadingKind.OBJECTS_IGNORED: lambda n: (
         f"{pluralize_is(n.count, 'object')} marked as not to be counted ("
         + ", ".join(f"{count:,} {reason}" for reason, count in n.evidence["reasons"].items())

@@ -277,6 +277,7 @@ def check_boxes(data: str, options: CheckOptions, events: EventStream) -> BoxChe
         allow_external_paths=options.allow_external_paths,
         max_pixels=options.max_pixels,
         box_format=options.box_format,
+        exclude=options.exclude,
     )
     report_reading(samples, events, is_checked=True)
     report = inspect_box_dataset(

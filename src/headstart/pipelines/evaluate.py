@@ -151,6 +151,7 @@ def evaluate_detector(
     *,
     allow_external_paths: bool = False,
     box_format: str | None = None,
+    exclude: Sequence[str] | None = None,
 ) -> DetectionResult:
     """Evaluate a detector on annotated images; see `api.evaluate`.
 
@@ -158,7 +159,8 @@ def evaluate_detector(
         DataError: The data have no boxes of the detector's classes, or no readable image.
     """
     names = runtime.class_names
-    samples = _match_classes(read_boxes(data, allow_external_paths=allow_external_paths, box_format=box_format), names)
+    annotated = read_boxes(data, allow_external_paths=allow_external_paths, box_format=box_format, exclude=exclude)
+    samples = _match_classes(annotated, names)
     started, num_earlier = time.monotonic(), len(events.history)
     report_reading(samples, events)
     _check_classes(samples.class_names, names)

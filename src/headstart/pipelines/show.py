@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,9 +66,10 @@ def show_boxes(
     seed: int,
     allow_external_paths: bool = False,
     box_format: str | None = None,
+    exclude: Sequence[str] | None = None,
 ) -> Any:
     """Draw random images of each class with their boxes on one contact sheet; see `api.show`."""
-    samples = read_boxes(data, allow_external_paths=allow_external_paths, box_format=box_format)
+    samples = read_boxes(data, allow_external_paths=allow_external_paths, box_format=box_format, exclude=exclude)
     report_reading(samples, events)
     return draw_box_sheet(samples, per_class=per_class, seed=seed)
 

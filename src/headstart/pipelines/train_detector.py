@@ -253,7 +253,12 @@ def _write_bundle(
         class_names=data.samples.class_names,
         decoding=trained.decoding,
         thresholds={},
-        meta={"strategy": planned.plan.strategy, "sizes": data.sizes.to_json(), "parity": None},
+        meta={
+            "strategy": planned.plan.strategy,
+            "sizes": data.sizes.to_json(),
+            "declared_classes": [list(pair) for pair in data.samples.declared],
+            "parity": None,
+        },
         trained_on=[data.digests[i] for i in planned.train],
     )
 

@@ -57,6 +57,7 @@ def read_box_samples(settings: TrainSettings) -> tuple[DetectionSamples, Split |
         allow_external_paths=settings.allow_external_paths,
         max_pixels=settings.max_pixels,
         box_format=settings.detect.box_format,
+        exclude=settings.exclude,
     )
     if settings.split is None:
         return samples, None

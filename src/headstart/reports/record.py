@@ -399,6 +399,7 @@ def _read_boxes(
             source,
             allow_external_paths=bool((settings.get("allow_external_paths") or {}).get("value")),
             box_format=row.get("value") if row.get("reason") is None else None,
+            exclude=(settings.get("exclude") or {}).get("value"),
         )
     except HeadstartError:
         if data is not None:

@@ -298,6 +298,7 @@ class ReadingKind(StrEnum):
     IMAGES_NOT_IN_TABLE = "images_not_in_table"
     KEYPOINTS = "keypoints"
     NAMES_FILE_UNUSED = "names_file_unused"
+    OBJECTS_NOT_WRITTEN = "objects_not_written"
     OTHER_FILES = "other_files"
     PREDICTIONS_UNUSED = "predictions_unused"
     REPEATED_ROWS = "repeated_rows"
@@ -312,7 +313,7 @@ _UNUSED = frozenset(
         *(ReadingKind.AUXILIARY_IMAGES, ReadingKind.BOX_SCORES, ReadingKind.KEYPOINTS),
         *(ReadingKind.IMAGES_IN_NO_SPLIT, ReadingKind.IMAGES_NOT_ANNOTATED),
         *(ReadingKind.COPIES_UNUSED, ReadingKind.FILES_EXCLUDED, ReadingKind.TABLES_UNUSED),
-        *(ReadingKind.ANNOTATIONS_COPIED, ReadingKind.PREDICTIONS_UNUSED),
+        *(ReadingKind.ANNOTATIONS_COPIED, ReadingKind.PREDICTIONS_UNUSED, ReadingKind.OBJECTS_NOT_WRITTEN),
     }
 )
 _INFO = frozenset(

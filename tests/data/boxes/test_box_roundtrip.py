@@ -75,14 +75,14 @@ def test_round_trip(to: str, data: tuple[list[tuple[str, tuple[int, int], Boxes,
             assert [back.class_names[k] for k in boxes.class_ids] == ours
 
 
-def test_crowds_are_kept_by_coco_only(tmp_path: Path) -> None:
+def test_objects_that_must_not_count_are_kept_except_by_yolo(tmp_path: Path) -> None:
     boxes = Boxes.of([[1, 1, 40, 40], [5, 5, 90, 70]], [0, 0], [False, True])
     for to in FORMATS:
         folder = tmp_path / to
         samples = box_samples(folder, [("a.png", (100, 80), boxes, "")], ["x"])
         write_boxes(samples, folder, to)
         back = read_boxes(folder)
-        assert back.boxes[0].is_crowd.tolist() == ([False, True] if to == "coco" else [False])
+        assert back.boxes[0].is_crowd.tolist() == ([False] if to == "yolo" else [False, True])
 
 
 @pytest.mark.parametrize("to", ["voc", "yolo"])

@@ -202,11 +202,20 @@ def _find(path: str, allow_external_paths: bool, exclude: Sequence[str]) -> tupl
     detected = detected or [f for f in (_csv(listed),) if f]
     predictions = listed.predictions
     if not detected and predictions and listed.tree.images:
-        raise DataError(
-            f"`{predictions[0].name}` holds predictions (boxes with a score), which are not used as annotations.",
-            hint="add the annotations, or remove the scores if these boxes are corrected ones",
-        )
+        _refuse_predictions(predictions[0])
     return listed, detected
+
+
+def _refuse_predictions(file: LocatedFile) -> None:
+    """Raise.
+
+    Raises:
+        DataError: Always.
+    """
+    raise DataError(
+        f"`{file.name}` holds predictions (boxes with a score), which are not used as annotations.",
+        hint="add the annotations, or remove the scores if these boxes are corrected ones",
+    )
 
 
 def _find_file(path: str, allow_external_paths: bool, exclude: Sequence[str]) -> tuple[_Listed, list[_DetectedFormat]]:
@@ -214,13 +223,15 @@ def _find_file(path: str, allow_external_paths: bool, exclude: Sequence[str]) ->
     ending = os.path.splitext(file)[1].lower()
     single = LocatedFile(os.path.join(folder, file), (), file)
     nothing = _Listed(folder, allow_external_paths, exclude)
-    if has_scores(single):
-        raise DataError(f"`{file}` holds predictions (boxes with a score), which are not used as annotations.")
     tool = next((tool for tool in _TOOLS if ending in tool.endings and ending != ".txt" and _is_of(tool, single)), None)
     is_coco, table = False, None
     if ending in (".csv", ".tsv"):
         table = open_box_table(single)
+        if table is not None and table.has_scores:
+            _refuse_predictions(single)
     elif ending == ".json":
+        if has_scores(single):
+            _refuse_predictions(single)
         is_coco = bool(choose_coco([single]))
     if tool is None and table is None and not is_coco and ending not in (".yaml", ".yml"):
         return nothing, []  # the folder of a file without boxes is not searched
