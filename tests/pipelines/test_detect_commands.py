@@ -21,8 +21,8 @@ from headstart.data.boxes.reader import read_boxes
 from headstart.data.options import ReadOptions
 from headstart.detection.decoding import iou_matrix
 from headstart.errors import DataError, SettingError, UsageError
-from headstart.reports.detection_report import summarize_detection, without_box_images
 from headstart.reports.record import DetectorRecord, read_record
+from headstart.reports.summary import summarize, without_images
 from headstart.reports.writer import ReportOptions, make_report, write_report
 from headstart.types.codes import FindingKind, ReadingKind
 
@@ -453,13 +453,13 @@ def test_report_without_data(run: Path, leaky: Path, tmp_path: Path, capsys: pyt
     (moved / "config.resolved.yaml").write_text(text.replace(str(leaky), "/nowhere/leaky"), encoding="utf-8")
     facts = read_record(moved)
     assert isinstance(facts, DetectorRecord)
-    report = summarize_detection(facts)
+    report = summarize(facts)
     assert "data_moved" in {p["kind"] for p in report["problems"]}
     assert report["per_class"][0]["name"] == "blue"
     assert report["data"]["sides"] is None
     leak = {"kind": "data_finding", "evidence": {"kind": "all_scored_images_leak", "evidence": {"pairs": [["a", "b"]]}}}
     report["comment"]["findings"] += [leak]
-    bare = without_box_images(report)
+    bare = without_images(report)
     assert bare["images"] == {}
     assert leak not in bare["comment"]["findings"]
     code, _, err = command(capsys, "report", str(moved), "--data", str(leaky), "--no-figures")

@@ -17,8 +17,8 @@ from headstart.detection.operating_points import ERRORS
 from headstart.pipelines.detector_outputs import write_detections, write_predictions
 from headstart.pipelines.detector_scoring import calibrate, score_held_out
 from headstart.pipelines.detector_state import HeldOut
-from headstart.reports.detection_report import summarize_detection
 from headstart.reports.record import DetectorRecord, read_record
+from headstart.reports.summary import summarize
 from headstart.runs.files import write_csv, write_json
 from headstart.types.codes import USER_TEST_SPLIT, NoteKind
 
@@ -60,7 +60,7 @@ def finished(root: Path, truth: list[Boxes], detections: list[Detections], is_cl
     write_json(root / "bundle" / "bundle.json", {"thresholds": calibration.thresholds})
     write_csv(root / "split.csv", ("image", "split"), [(name, "test") for name in samples.names])
     facts = read(root, samples)
-    return {"report": summarize_detection(facts), "facts": facts}
+    return {"report": summarize(facts), "facts": facts}
 
 
 def read(root: Path, samples: DetectionSamples) -> DetectorRecord:
@@ -119,7 +119,7 @@ def test_totals_without_stored_detections(tmp_path: Path) -> None:
             (tmp_path / "scores.npz").unlink()
         else:
             (tmp_path / "scores.npz").write_bytes(damage)
-        report = summarize_detection(read(tmp_path, samples_of(tmp_path, truth)))
+        report = summarize(read(tmp_path, samples_of(tmp_path, truth)))
         assert {**report["errors"], "shown": []} == {**before["errors"], "shown": []}
         assert report["images"] == {}
         assert len(report["problems"]) == 1
@@ -129,7 +129,7 @@ def test_changed_labels_are_a_problem(tmp_path: Path) -> None:
     truth, detections = near_edges()
     before = finished(tmp_path, truth, detections, [True] * 12)["report"]
     changed = samples_of(tmp_path, [Boxes.of([]) for _ in truth])
-    report = summarize_detection(read(tmp_path, changed))
+    report = summarize(read(tmp_path, changed))
     assert {**report["errors"], "shown": []} == {**before["errors"], "shown": []}
     assert len(report["problems"]) == 1
 

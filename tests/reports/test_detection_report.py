@@ -16,10 +16,10 @@ from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.metrics import detection_to_json, evaluate_detections
 from headstart.messages.findings import finding_to_json
 from headstart.reports.detection_comment import comment_on_detector
-from headstart.reports.detection_report import summarize_detection
 from headstart.reports.figures import FIGURES, draw_figure, figure_png
 from headstart.reports.html import render
 from headstart.reports.record import DetectorRecord, headline_block
+from headstart.reports.summary import summarize
 from headstart.types.codes import USER_TEST_SPLIT, Finding, FindingKind, Severity
 
 NAMES = ["cat", "<b>dog</b>"]
@@ -52,7 +52,7 @@ def facts(block: str = "test", **changes: Any) -> DetectorRecord:
 
 
 def test_report_is_json_with_counts() -> None:
-    report = summarize_detection(facts())
+    report = summarize(facts())
     json.dumps(report, allow_nan=False)
     assert report["data"]["counts"] == {"train": [6, 6], "test": [10, 10]}
     assert report["data"]["sides"]["counts"][0][report["data"]["sides"]["labels"].index("32-64")] == 16
@@ -68,20 +68,20 @@ def test_report_is_json_with_counts() -> None:
 
 @pytest.mark.parametrize("block", ["test", "cv", "val"])
 def test_headline_has_number_of_scored_images(block: str) -> None:
-    report = summarize_detection(facts(block))
+    report = summarize(facts(block))
     words = {"test": "test images", "cv": "cross-validation", "val": "validation images"}
     assert words[block] in report["headline"]["sentence"]
     assert report["headline"]["block"] == block
     assert headline_block({"test": {"is_leaky": True}, "cv": {"is_leaky": False}}) == ("cv", {"is_leaky": False})
     assert headline_block({"test": {"is_leaky": True}, "cv": None}) == ("test", {"is_leaky": True})
     assert headline_block({"cv": None, "test": None}) is None
-    empty = summarize_detection(facts(metrics={"task": "detect", "class_names": NAMES}))
+    empty = summarize(facts(metrics={"task": "detect", "class_names": NAMES}))
     assert "No image was held out" in empty["headline"]["sentence"]
     assert render(empty, {})
 
 
 def test_page_has_contents_and_csp() -> None:
-    text = render(summarize_detection(facts()), {})
+    text = render(summarize(facts()), {})
     assert text.startswith("<!doctype html>")
     assert "default-src 'none'; img-src data:; style-src 'sha256-" in html.unescape(text)
     listed = re.findall(r'<li><a href="#(\w+)">', text)
@@ -102,7 +102,7 @@ def findings(report: dict[str, Any], **changes: Any) -> list[str]:
 
 
 def test_findings_need_evidence() -> None:
-    report = summarize_detection(facts())
+    report = summarize(facts())
     assert "weak_class" in findings(report)
     assert "weak_class" not in findings(report, per_class__1__AP50={"value": 0.99})
     wide = {"metric": "mAP50", "value": 0.7, "low": 0.5, "high": 0.8}
@@ -119,7 +119,7 @@ def test_findings_need_evidence() -> None:
 
 
 def test_page_escapes_names_without_images() -> None:
-    report = summarize_detection(facts())
+    report = summarize(facts())
     page = render(report, {})
     assert "<b>dog</b>" not in page
     assert "&lt;b&gt;dog&lt;/b&gt;" in page
@@ -130,11 +130,11 @@ def test_page_escapes_names_without_images() -> None:
 
 
 def test_figures_are_drawn_from_data_or_omitted() -> None:
-    report = summarize_detection(facts())
+    report = summarize(facts())
     drawn = {name for name in FIGURES["detect"] if draw_figure(name, report) is not None}
     assert drawn == {"boxes", "precision_recall", "curves", "per_class", "confusion"}
     assert figure_png(draw_figure("precision_recall", report)).startswith(b"\x89PNG")
-    empty = summarize_detection(
+    empty = summarize(
         facts(metrics={"task": "detect", "class_names": NAMES}, epochs=(), training=(), ground_truth=(), detections=())
     )
     assert not [name for name in FIGURES["detect"] if draw_figure(name, empty) is not None]
@@ -145,7 +145,7 @@ def test_many_classes_are_drawn_as_image() -> None:
     truth = [Boxes.of([[10, 10, 60, 60]], [k]) for k in range(40)]
     detections = [Detections.of(b.xyxy, [0.9], b.class_ids) for b in truth]
     block = detection_to_json(evaluate_detections(truth, detections, names, draws=0, setup=USER_TEST_SPLIT))
-    report = summarize_detection(
+    report = summarize(
         facts(
             metrics={"task": "detect", "class_names": names, "test": block}, training=(), ground_truth=(), detections=()
         )

@@ -25,12 +25,9 @@ from headstart.messages.comparisons import comparison_lines
 from headstart.messages.scores import score_lines
 from headstart.quality.box_findings import box_problem_findings
 from headstart.quality.report_findings import dataset_findings
-from headstart.reports.calibration_section import label_errors_section
 from headstart.reports.comment import comment_on, next_steps, not_to_conclude
 from headstart.reports.comparison_text import comparison_findings, comparison_json
-from headstart.reports.detection_report import summarize_detection
 from headstart.reports.html import render, render_text
-from headstart.reports.ood_section import coverage_section, ood_section
 from headstart.reports.record import ClassifierRecord, DetectorRecord
 from headstart.reports.result_summary import Curve, ResultSummary
 from headstart.reports.summary import summarize
@@ -132,7 +129,7 @@ def detector(case: str) -> DetectorRecord:
 
 @pytest.mark.parametrize("case", ["nothing there", "nothing found", "one error", "all right"])
 def test_detector_reports(case: str) -> None:
-    report = summarize_detection(detector(case))
+    report = summarize(detector(case))
     check(texts_of(report, NAMES_IGNORED))
     check(line for line in render_text("comment.md", report).splitlines())
     for thumbs in ({}, None):
@@ -140,7 +137,7 @@ def test_detector_reports(case: str) -> None:
 
 
 def test_detector_report_without_score() -> None:
-    report = summarize_detection(detector_record({"task": "detect", "class_names": ["cat"]}))
+    report = summarize(detector_record({"task": "detect", "class_names": ["cat"]}))
     check(texts_of(report, NAMES_IGNORED))
     check(page_texts(render(report, {})))
 
@@ -187,7 +184,7 @@ def test_label_errors(facts: ClassifierRecord, count: int) -> None:
     row = {"image": "cat/000.jpg", "label": "cat", "suggested": "dog", "error_probability": "", "split": "test"}
     for is_label_error in ("true", "false"):
         rows = [{**row, "is_label_error": is_label_error}] * count
-        check(texts_of(label_errors_section(replace(facts, label_errors=rows))))
+        check(texts_of(summarize(replace(facts, label_errors=rows))["label_errors"]))
 
 
 @pytest.mark.parametrize("num", [1, 2, 40])
@@ -205,7 +202,8 @@ def test_ood_and_coverage(
                    "test": part, "held_out_classes": left if part else None}  # fmt: skip
         coverage = {**test, "coverage": 0.9, "is_guaranteed": guaranteed, "num_fitted": num, "test": part}
         run = make_facts(sections={"ood": ood, "coverage": coverage})
-        check(texts_of([ood_section(run, np.arange(2)), coverage_section(run)]))
+        report = summarize(run)
+        check(texts_of([report["ood"], report["coverage"]]))
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -82,9 +82,9 @@ class Run(Story):
     @cached_property
     def _summary(self) -> dict[str, Any]:
         from headstart.reports.record import read_record
-        from headstart.reports.writer import summarize_record
+        from headstart.reports.summary import summarize
 
-        return summarize_record(read_record(self.folder, has_paths=False))
+        return summarize(read_record(self.folder, has_paths=False))
 
     def summary(self) -> str:
         """Return the network as a text table: layers, parameters, frozen or trained."""

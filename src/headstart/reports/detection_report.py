@@ -1,7 +1,4 @@
-"""Summarize a detector run as data: `report.json`, from which the page and the figures are rendered.
-
-A report without images contains no file names.
-"""
+"""Summarize a detector's run as sections of `report.json`, from which page, texts and figures are rendered."""
 
 from __future__ import annotations
 
@@ -28,83 +25,59 @@ from headstart.reports.record import BLOCKS, DetectorRecord, headline_block, par
 from headstart.types.codes import EvaluationSetup, NoteKind, Severity
 from headstart.types.report import ReportKind
 
-__all__ = ["summarize_detection", "without_box_images"]
+__all__ = ["detector_sections", "hide_box_images"]
 
 _SIDES = (0.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, float("inf"))
 _SHOWN = 12
 
 
-def summarize_detection(record: DetectorRecord, *, seed: int = 0) -> dict[str, Any]:
-    """Return the report as JSON-able data.
+def detector_sections(record: DetectorRecord, seed: int) -> dict[str, Any]:
+    """Return the sections of a detector's report as JSON values.
 
     Args:
-        record: Contents of the run.
+        record: The finished run.
         seed: Random seed of the sample images.
     """
-    metrics = record.metrics
-    names = [str(n) for n in metrics["class_names"]]
+    metrics, names = record.metrics, list(record.class_names)
     headline = headline_block(metrics)
     block: Mapping[str, Any] = headline[1] if headline else {}
     thresholds = (record.bundle.get("thresholds") or {}).get("per_class") or {}
-    images = _images(record, names, block, seed)
-    report: dict[str, Any] = {
-        "schema": 1,
-        "task": "detect",
-        "run": record.run,
+    long = ("per_class", "confusion", "precision_at_recall")
+    sections: dict[str, Any] = {
         "class_names": names,
         "headline": _headline(metrics, headline),
-        "problems": [note_to_json(note) for note in (*record.problems, *images["problems"])],
         "data": _data(record, names),
         "model": _model(record),
         "learning": _learning(record),
         "scores": [
-            {
-                "name": BLOCKS[b],
-                "key": b,
-                **{k: v for k, v in metrics[b].items() if k not in ("per_class", "confusion")},
-            }
+            {"name": BLOCKS[b], "key": b, **{k: v for k, v in metrics[b].items() if k not in long}}
             for b in BLOCKS
             if metrics.get(b)
         ],
         "per_class": [
-            {k: v for k, v in c.items() if k != "precision_at_recall"} | {"used_threshold": thresholds.get(c["name"])}
+            {k: v for k, v in c.items() if k not in long} | {"used_threshold": thresholds.get(c["name"])}
             for c in block.get("per_class", [])
         ],
         "curves": _pr_curves(block),
         "confusion": _confusion(block),
-        "errors": images["errors"],
-        "samples": images["samples"],
-        "images": images["images"],
-        "settings": [{"name": k, **dict(v)} for k, v in record.settings.items()],
-        "environment": dict(record.environment),
-        "digests": {
-            name: value.get("sha256")
-            for name, value in (record.bundle.get("files") or {}).items()
-            if name != "trained_on"
-        },
-        "parity": metrics.get("parity"),
-        "duration_s": metrics.get("duration_s"),
+        **_images(record, names, block, seed),
     }
-    report["comment"] = {"findings": [report_finding_to_json(f) for f in comment_on_detector(report)]}
-    return report
+    sections["comment"] = {"findings": [report_finding_to_json(f) for f in comment_on_detector(sections)]}
+    return sections
 
 
-def without_box_images(report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the report without images and file names."""
-    private = {"data", "out", "split", "weights"}
+def hide_box_images(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the sections that name files or show images without them."""
+    data = report["data"]
     return {
-        **report,
-        "images": {},
         "samples": [],
         "errors": {**report["errors"], "shown": []},
         "data": {
-            **report["data"],
-            "problems": [{**row, "examples": []} for row in report["data"]["problems"]],
-            "findings": [{key: row[key] for key in ("kind", "severity")} for row in report["data"]["findings"]],
+            **data,
+            "problems": [{**row, "examples": []} for row in data["problems"]],
+            "findings": [{key: row[key] for key in ("kind", "severity")} for row in data["findings"]],
         },
         "comment": {"findings": [row for row in report["comment"]["findings"] if not _names_files(row["evidence"])]},
-        "settings": [row for row in report["settings"] if row.get("name") not in private],
-        "environment": {k: v for k, v in report["environment"].items() if k != "command"},
     }
 
 
@@ -236,7 +209,7 @@ def _images(record: DetectorRecord, names: Sequence[str], block: Mapping[str, An
     totals = dict(confusion.get("errors") or dict.fromkeys((*ERRORS, "num_images", "num_images_with_errors"), 0))
     problems = []
     if len(usable) == totals["num_images"] and again.to_json()["errors"] != totals:
-        problems.append(Note(NoteKind.LABELS_CHANGED, Severity.WARNING))
+        problems.append(note_to_json(Note(NoteKind.LABELS_CHANGED, Severity.WARNING)))
     order = sorted(usable, key=lambda i: (-int(errors[i].sum()), i))
     worst = [i for i in order if errors[i].any()][:_SHOWN]
     rest = [i for i in usable if i not in worst]

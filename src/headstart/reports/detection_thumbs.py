@@ -27,7 +27,7 @@ def make_box_thumbs(
     """Return JPEG bytes by position; None for missing files and above the size limit of the page.
 
     Args:
-        report: From `summarize_detection`.
+        report: From `summarize`.
         paths: Path of each image.
         spec: Preprocessing, for the intensity range.
         side: Longer side in pixels.

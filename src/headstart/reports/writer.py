@@ -18,10 +18,9 @@ from headstart.evaluation.score_summary import summarize_run
 from headstart.events import EventStream, FileWritten, Note, RunFinished, ScoreMeasured
 from headstart.messages.notes import note_to_json
 from headstart.reports.attribution import AttributionMaps, explain_images, paint_maps
-from headstart.reports.detection_report import summarize_detection, without_box_images
+from headstart.reports.classifier_report import shown_errors
 from headstart.reports.detection_thumbs import make_box_thumbs
 from headstart.reports.html import render, render_text
-from headstart.reports.image_selection import choose_errors, choose_unsure
 from headstart.reports.learning_curve import measure_curve
 from headstart.reports.record import ClassifierRecord, DetectorRecord, read_metrics, read_record
 from headstart.reports.slow_sections import SlowSections
@@ -45,7 +44,6 @@ __all__ = [
     "make_report",
     "measure_sections",
     "report_run",
-    "summarize_record",
     "write_figures",
     "write_report",
 ]
@@ -148,8 +146,8 @@ def measure_sections(
         blocks: Features of the training images; by default from the cache.
     """
     curve = measure_curve(record, blocks) if has_curve else None
-    where = np.flatnonzero(record.scored.split == record.headline_split)
-    shown = [*choose_errors(record.scored, where), *choose_unsure(record.scored, where)]
+    wrong, unsure = shown_errors(record)
+    shown = [*wrong, *unsure]
     class_ids = {i: int(record.scored.predicted[i]) for i in shown}
     maps = explain_images(folder, {i: record.path(i) for i in shown}, class_ids) if has_maps else None
     return SlowSections(curve, maps)
@@ -174,11 +172,6 @@ def emit_report(report: Report, run: Path, events: EventStream, started: float) 
     events.emit(RunFinished(time.monotonic() - started))
 
 
-def summarize_record(record: ClassifierRecord | DetectorRecord) -> dict[str, Any]:
-    """Return the report of a run as JSON values."""
-    return summarize_detection(record) if isinstance(record, DetectorRecord) else summarize(record)
-
-
 def write_report(
     folder: Path, record: ClassifierRecord | DetectorRecord, *, out: Path | None = None, has_images: bool = True
 ) -> tuple[dict[str, Any], Thumbs]:
@@ -193,11 +186,11 @@ def write_report(
     Returns:
         The report as data, and the images in it as JPEG bytes by position.
     """
-    report = summarize_record(record)
+    report = summarize(record)
     thumbs: Thumbs | None = None
     maps: Mapping[int, bytes] = {}
     if not has_images:
-        report = without_box_images(report) if isinstance(record, DetectorRecord) else without_images(report)
+        report = without_images(report)
     elif isinstance(record, DetectorRecord):
         scored = record.scored
         paths = {int(i): scored[int(i)].path for i in report["images"]}
