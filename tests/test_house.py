@@ -119,20 +119,15 @@ def test_no_file_exceeds_500_lines() -> None:
 
 MAX_LINES, MAX_PARAMETERS = 60, 8
 
-# Functions outside the command line that are longer than `MAX_LINES` without docstring; the list may only shrink.
+# Functions outside the command line that are longer than `MAX_LINES` without docstring. The list may only shrink, and
+# an entry that is short by now fails the test.
 LONG_FUNCTIONS = {
-    "api/data.py:show",
     "evaluation/metrics.py:evaluate",
     "quality/inspection.py:inspect_dataset",
 }
 
-# Functions outside the command line with more than `MAX_PARAMETERS` parameters; the list may only shrink.
+# Functions outside the command line with more than `MAX_PARAMETERS` parameters; the same holds.
 WIDE_SIGNATURES = {
-    "api/data.py:check",
-    "api/data.py:show",
-    "api/functions.py:compare",
-    "api/functions.py:evaluate",
-    "api/functions.py:report",
     "detection/metrics.py:evaluate_detections",
     "evaluation/metrics.py:evaluate",
     "evaluation/paired_comparison.py:compare_paired",
@@ -179,8 +174,8 @@ FUNCTIONS = {name: f for path in FILES if own_layer(path) != "cli" for name, f i
 
 
 def test_functions_are_short() -> None:
-    assert {name for name, f in FUNCTIONS.items() if num_lines(f) > MAX_LINES} <= LONG_FUNCTIONS
+    assert {name for name, f in FUNCTIONS.items() if num_lines(f) > MAX_LINES} == LONG_FUNCTIONS
 
 
 def test_signatures_are_narrow() -> None:
-    assert {name for name, f in FUNCTIONS.items() if num_parameters(f) > MAX_PARAMETERS} <= WIDE_SIGNATURES
+    assert {name for name, f in FUNCTIONS.items() if num_parameters(f) > MAX_PARAMETERS} == WIDE_SIGNATURES

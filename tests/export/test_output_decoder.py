@@ -90,6 +90,8 @@ def test_predictions_have_ood_score_and_errors_do_not(
     probabilities, scores = class_scores(runtime, [*images, tmp_path / "missing.png"])
     assert np.isnan(scores[-1])
     assert np.isnan(probabilities[-1]).all()
+    for unreadable in class_scores(runtime, [tmp_path / "missing.png"]):
+        assert np.isnan(unreadable).all()
     predictions = Model(runtime).predict([*images, tmp_path / "missing.png"])
     last = predictions[-1]
     assert (last.ood_score, last.is_ood, last.prediction_set) == (None, None, None)

@@ -15,7 +15,8 @@ from headstart.events import CancelToken, Event, EventStream, RunFinished
 from headstart.messages.files import shell_path
 
 if TYPE_CHECKING:
-    from headstart.pipelines.check import BoxCheckResult, ImageCheckResult
+    from headstart.pipelines.check import BoxCheckResult, CheckOptions, ImageCheckResult
+    from headstart.pipelines.show import ShowOptions
     from headstart.results import Embedding
 
 __all__ = ["check", "convert", "embed", "refuse_box_format", "refuse_image_options", "show"]
@@ -27,9 +28,6 @@ def check(
     json_file: str | os.PathLike[str] | None = None,
     sheet: str | os.PathLike[str] | None = None,
     repair: str | os.PathLike[str] | None = None,
-    num_threads: int | None = None,
-    box_format: str | None = None,
-    task: str = "auto",
     verbose: bool | None = None,
     on_progress: Callable[[Event], None] | None = None,
     cancel: CancelToken | None = None,
@@ -43,18 +41,15 @@ def check(
         json_file: Path of a JSON report.
         sheet: Path of a contact sheet of duplicates (and of images with boxes), `.png` or `.jpg`.
         repair: Path of a split without leaks and divided groups, for `train(split=...)`; no image is moved.
-        num_threads: CPU threads; default: one per core.
-        box_format: As `detect.box_format` in `train`.
-        task: `classify`, `detect` (images with boxes), or `auto` (from the data).
         verbose, on_progress, cancel, events: See `train`.
-        settings: `layout`, `label_pattern`, `first_id`, `group_from`, `backbone`, `intensity_range`, `max_pixels`,
-            `use_network`, `allow_external_paths`, `offline`, `table`, `image_column`, `label_column`, `split_column`,
-            `group_column`, `exclude`.
+        settings: Fields of `headstart.pipelines.check.CheckOptions`: `task`, `group_from`, `backbone`,
+            `intensity_range`, `max_pixels`, `num_threads`, `box_format`, `use_network`, `offline`, and as in `train`
+            `layout`, `label_pattern`, `first_id`, `table`, `image_column`, `label_column`, `split_column`,
+            `group_column`, `exclude`, `allow_external_paths`.
 
     Returns:
         The dataset check (`.dataset_report`, `.to_json()`); its text lists the most severe findings first.
     """
-    from headstart.data.boxes.reader import has_boxes
     from headstart.pipelines.check import CheckOptions, check_boxes, check_images
     from headstart.pipelines.show import sheet_kind
 
@@ -62,14 +57,8 @@ def check(
     place, events = os.fspath(data), events or open_stream(verbose, on_progress, cancel)
     if sheet is not None:
         sheet_kind(os.fspath(sheet))  # fail before the scan
-    checked: ImageCheckResult | BoxCheckResult
-    options = CheckOptions(num_threads=num_threads, box_format=box_format, **settings)
-    if has_boxes(place, task, allow_external_paths=options.allow_external_paths, exclude=options.exclude):
-        refuse_image_options(**options.of_images(), intensity_range=options.intensity_range)
-        checked = check_boxes(place, options, events)
-    else:
-        refuse_box_format(box_format)
-        checked = check_images(place, options, events)
+    options = CheckOptions(**settings)
+    checked = (check_boxes if _is_boxes(place, options) else check_images)(place, options, events)
     try:
         checked.write(events, json_file=json_file, sheet=sheet, repair=repair)
     finally:
@@ -152,92 +141,54 @@ def show(
     data: str | os.PathLike[str],
     *,
     out: str | os.PathLike[str] | None = None,
-    per_class: int = 8,
-    seed: int = 0,
-    preprocessed: bool = False,
-    num_augmented: int | None = None,
-    augment: str | None = None,
-    backbone: str = "efficientnet_lite0",
-    image_size: int | None = None,
-    resize_mode: str = "crop",
-    layout: str | None = None,
-    first_id: int | str | None = None,
-    allow_external_paths: bool = False,
-    box_format: str | None = None,
-    task: str = "auto",
     verbose: bool | None = None,
     events: EventStream | None = None,
-    **reading: Any,
+    **settings: Any,
 ) -> Any:
     """Draw random images of each class on one contact sheet, with boxes if available.
 
     Args:
         data: Images, labeled or not.
         out: Output path, `.png` or `.jpg`; None writes no file.
-        per_class: Images per class.
-        seed: Random seed.
-        preprocessed: Whether to show the network inputs (`backbone`, `image_size`, `resize_mode`).
-        num_augmented: Number of augmented views to show of each of `per_class` images.
-        augment: Augmentations as in `train`; None: the default of training.
-        backbone, image_size, resize_mode: As in `train`.
-        layout, first_id, allow_external_paths: As in `train`.
-        box_format: As `detect.box_format` in `train`.
-        task: `classify`, `detect` (images with boxes), or `auto` (from the data).
         verbose, events: See `train`.
-        reading: `label_pattern`, `table`, `image_column`, `label_column`, `split_column`, `group_column`, `exclude`:
-            as in `train`.
+        settings: Fields of `headstart.pipelines.show.ShowOptions`: `per_class`, `seed`, `preprocessed`,
+            `num_augmented`, `augment`, `backbone`, `image_size`, `resize_mode`, `box_format`, `task`, and those for
+            reading as in `check`.
 
     Returns:
         The sheet, a PIL image, which a notebook shows.
 
     Raises:
-        UsageError: The sheet cannot be written.
+        UsageError: The sheet cannot be written, or a setting has no effect.
     """
-    from headstart.data.boxes.reader import has_boxes
-    from headstart.pipelines.show import NetworkView, save_sheet, sheet_kind, show_boxes, show_images
+    from headstart.pipelines.show import ShowOptions, save_sheet, sheet_kind, show_boxes, show_images
 
     started = time.monotonic()
     place, events = os.fspath(data), events or open_stream(verbose)
     if out is not None:
         sheet_kind(os.fspath(out))
-    if has_boxes(place, task, allow_external_paths=allow_external_paths, exclude=reading.get("exclude")):
-        exclude = reading.pop("exclude", None)
-        refuse_image_options(
-            preprocessed=preprocessed or None,
-            num_augmented=num_augmented,
-            augment=augment,
-            image_size=image_size,
-            layout=layout,
-            first_id=first_id,
-            **reading,
-        )
-        sheet = show_boxes(
-            place,
-            events,
-            per_class=per_class,
-            seed=seed,
-            allow_external_paths=allow_external_paths,
-            box_format=box_format,
-            exclude=exclude,
-        )
-    else:
-        refuse_box_format(box_format)
-        is_preprocessed = preprocessed or num_augmented is not None
-        sheet = show_images(
-            place,
-            events,
-            per_class=per_class,
-            seed=seed,
-            view=NetworkView(backbone, image_size, resize_mode, num_augmented, augment) if is_preprocessed else None,
-            layout=layout,
-            first_id=first_id,
-            allow_external_paths=allow_external_paths,
-            **reading,
-        )
+    options = ShowOptions(**settings)
+    sheet = (show_boxes if _is_boxes(place, options) else show_images)(place, options, events)
     if out is not None:
         save_sheet(sheet, os.fspath(out), events)
     events.emit(RunFinished(time.monotonic() - started))
     return sheet
+
+
+def _is_boxes(data: str, options: CheckOptions | ShowOptions) -> bool:
+    """Return whether the data have boxes and are not read as labeled images.
+
+    Raises:
+        UsageError: An option has no effect on them.
+    """
+    from headstart.data.boxes.reader import has_boxes
+
+    is_external, exclude = options.allow_external_paths, options.exclude
+    if has_boxes(data, options.task, allow_external_paths=is_external, exclude=exclude):
+        refuse_image_options(**options.of_images())
+        return True
+    refuse_box_format(options.box_format)
+    return False
 
 
 def refuse_image_options(**settings: Any) -> None:

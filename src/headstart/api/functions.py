@@ -172,11 +172,6 @@ def evaluate(
     data: str | os.PathLike[str],
     *,
     num_threads: int | None = None,
-    allow_external_paths: bool = False,
-    box_format: str | None = None,
-    layout: str | None = None,
-    label_pattern: str | None = None,
-    first_id: int | str | None = None,
     positive: str | None = None,
     verbose: bool | None = None,
     on_progress: Callable[[Event], None] | None = None,
@@ -193,11 +188,11 @@ def evaluate(
         model: See `load`.
         data: Labeled images, or annotated images for a detector.
         num_threads: Number of CPU threads.
-        allow_external_paths, layout, label_pattern, first_id: As in `train`.
-        box_format: As `detect.box_format` in `train`.
         positive: Positive class of a binary classifier; by default as in training.
         verbose, on_progress, cancel, events: See `train`.
-        reading: `table`, `image_column`, `label_column`, `split_column`, `group_column`, `exclude`: as in `train`.
+        reading: `allow_external_paths`, `layout`, `label_pattern`, `first_id`, `table`, `image_column`,
+            `label_column`, `split_column`, `group_column`, `exclude`: as in `train`; `box_format`: as
+            `detect.box_format`.
 
     Raises:
         SettingError: `positive` is not one of exactly two classes.
@@ -206,53 +201,33 @@ def evaluate(
     """
     runtime, path = load(model, num_threads=num_threads).runtime, os.fspath(data)
     events = events or open_stream(verbose, on_progress, cancel)
+    box_format = reading.pop("box_format", None)
     if runtime.bundle.task == "detect":
         from headstart.pipelines.evaluate import evaluate_detector
 
-        of_boxes = {"allow_external_paths": allow_external_paths, "exclude": reading.pop("exclude", None)}
-        refuse_image_options(
-            layout=layout, label_pattern=label_pattern, first_id=first_id, positive=positive, **reading
-        )
+        of_boxes = {name: reading.pop(name) for name in ("allow_external_paths", "exclude") if name in reading}
+        refuse_image_options(**reading, positive=positive)
         return evaluate_detector(runtime, path, events, box_format=box_format, **of_boxes)
     from headstart.pipelines.evaluate import evaluate_model
 
     refuse_box_format(box_format)
-    return evaluate_model(
-        runtime,
-        path,
-        events,
-        allow_external_paths=allow_external_paths,
-        layout=layout,
-        label_pattern=label_pattern,
-        first_id=first_id,
-        positive=positive,
-        **reading,
-    )
+    return evaluate_model(runtime, path, events, positive=positive, **reading)
 
 
 def report(
     run: str | os.PathLike[str],
     *,
-    data: str | os.PathLike[str] | None = None,
-    out: str | os.PathLike[str] | None = None,
-    images: bool | None = None,
-    attributions: bool | None = None,
-    figures: bool = True,
-    curve: bool | None = None,
     verbose: bool | None = None,
     events: EventStream | None = None,
+    **options: Any,
 ) -> Report:
     """Rewrite the report of a finished run: `report.html`, figures and text files.
 
     Args:
         run: The run folder.
-        data: Current image folder, if the images were moved.
-        out: Output folder; by default the run folder.
-        images: Whether to include images and file names; by default as in training.
-        attributions: Whether to show attribution maps (classifiers only); by default those that training computed.
-        figures: Whether to write `figures/*.png`.
-        curve: Whether to show the learning curve (classifiers only); by default the one that training measured.
         verbose, events: See `train`.
+        options: Fields of `headstart.reports.writer.ReportOptions`: `data` (current image folder, if the images were
+            moved), `out` (by default the run folder), `images`, `attributions`, `figures`, `curve`.
 
     Returns:
         The report; a notebook shows it inline.
@@ -264,8 +239,7 @@ def report(
     from headstart.reports.writer import ReportOptions, emit_report, make_report
 
     started, events = time.monotonic(), events or open_stream(verbose)
-    options = ReportOptions(data=data, out=out, images=images, attributions=attributions, figures=figures, curve=curve)
-    made = make_report(Path(run), options)
+    made = make_report(Path(run), ReportOptions(**options))
     emit_report(made, Path(run), events, started)
     return made
 
@@ -277,10 +251,6 @@ def compare(
     data: str | os.PathLike[str] | None = None,
     verbose: bool | None = None,
     events: EventStream | None = None,
-    allow_external_paths: bool = False,
-    layout: str | None = None,
-    label_pattern: str | None = None,
-    first_id: int | str | None = None,
     **reading: Any,
 ) -> Comparison:
     """Compare run B with run A by a paired test on the same images.
@@ -289,8 +259,7 @@ def compare(
         run_a, run_b: Run folders.
         data: Labeled images for both runs; by default their test images, or else their training images, out of fold.
         verbose, events: See `train`.
-        allow_external_paths, layout, label_pattern, first_id: Reader options for `data`, as in `train`.
-        reading: `table`, `image_column`, `label_column`, `split_column`, `group_column`, `exclude`: as in `train`.
+        reading: Options for reading `data`, as in `evaluate`.
 
     Returns:
         The comparison: result, differences with 95 % CI, `.plot()`.
@@ -301,17 +270,7 @@ def compare(
     """
     from headstart.pipelines.compare import compare_runs
 
-    return compare_runs(
-        run_a,
-        run_b,
-        data=data,
-        events=events or open_stream(verbose),
-        allow_external_paths=allow_external_paths,
-        layout=layout,
-        label_pattern=label_pattern,
-        first_id=first_id,
-        **reading,
-    )
+    return compare_runs(run_a, run_b, data=data, events=events or open_stream(verbose), **reading)
 
 
 def imagenet_bundle(name: str, *, offline: bool = False, events: EventStream | None = None) -> Path:

@@ -134,7 +134,10 @@ class ClassDecoder:
         """Return (N,) OOD scores from (N, K) probabilities and the N rows of each output; NaN without an OOD rule."""
         if self._rule is None:
             return np.full(len(probabilities), np.nan)
-        residual_norm = np.asarray(outputs[1]).reshape(len(probabilities)) if len(self.outputs) > 1 else None
+        residual_norm = None
+        if len(self.outputs) > 1:  # empty if no image is readable
+            norms = np.asarray(outputs[1])
+            residual_norm = norms.reshape(len(probabilities)) if norms.size else np.full(len(probabilities), np.nan)
         return self._rule.combine(probabilities.max(axis=1), residual_norm)
 
     def prediction(self, name: str, probabilities: NDArray[np.float64], ood_score: float) -> Prediction:

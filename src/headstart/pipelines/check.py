@@ -68,6 +68,7 @@ class CheckOptions(ReadOptions):
         box_format: As `detect.box_format` in `train`.
         use_network: Whether to extract features; never without the training extra.
         use_cache: Whether scans and reports are cached on disk.
+        task: `classify`, `detect` (images with boxes), or `auto` (from the data).
     """
 
     backbone: str = "efficientnet_lite0"
@@ -79,6 +80,11 @@ class CheckOptions(ReadOptions):
     offline: bool = False
     use_network: bool = True
     use_cache: bool = True
+    task: str = "auto"
+
+    def of_images(self) -> dict[str, Any]:
+        """See `ReadOptions`."""
+        return {**super().of_images(), "intensity_range": self.intensity_range}
 
 
 class DatasetCheck(Story):

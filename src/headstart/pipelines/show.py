@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from headstart.backbones.cards import find_card
 from headstart.data.boxes.reader import read_boxes
+from headstart.data.options import ReadOptions
 from headstart.data.sources import read
 from headstart.errors import DataError, UsageError
 from headstart.events import EventStream, FileWritten
@@ -19,59 +20,71 @@ from headstart.quality.reading_events import report_reading
 from headstart.training.plan import default_augment
 from headstart.utils.system import atomic_file
 
-__all__ = ["NetworkView", "save_sheet", "sheet_kind", "show_boxes", "show_images"]
+__all__ = ["ShowOptions", "save_sheet", "sheet_kind", "show_boxes", "show_images"]
 
 _KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
-@dataclass(frozen=True)
-class NetworkView:
-    """Network inputs to draw instead of the stored images; `num_augmented` views of each image, or None for one."""
+@dataclass(frozen=True, kw_only=True)
+class ShowOptions(ReadOptions):
+    """Options of a contact sheet, with those for reading the dataset.
 
-    backbone: str
-    image_size: int | None
-    resize_mode: str
+    Attributes:
+        per_class: Images per class.
+        seed: Random seed.
+        preprocessed: Whether to show the network inputs (`backbone`, `image_size`, `resize_mode`).
+        num_augmented: Number of augmented views to show of each of `per_class` images.
+        augment: Augmentations as in `train`; None: the default of training.
+        backbone, image_size, resize_mode: As in `train`.
+        box_format: As `detect.box_format` in `train`.
+        task: `classify`, `detect` (images with boxes), or `auto` (from the data).
+    """
+
+    per_class: int = 8
+    seed: int = 0
+    preprocessed: bool = False
     num_augmented: int | None = None
     augment: str | None = None
+    backbone: str = "efficientnet_lite0"
+    image_size: int | None = None
+    resize_mode: str = "crop"
+    box_format: str | None = None
+    task: str = "auto"
+
+    def of_images(self) -> dict[str, Any]:
+        """See `ReadOptions`."""
+        own = ("num_augmented", "augment", "image_size")
+        preprocessed = self.preprocessed or None
+        return {**super().of_images(), "preprocessed": preprocessed, **{name: getattr(self, name) for name in own}}
 
 
-def show_images(
-    data: str,
-    events: EventStream,
-    *,
-    per_class: int,
-    seed: int,
-    view: NetworkView | None,
-    **reading: Any,
-) -> Any:
-    """Draw images per class; see `api.show`. `reading` are fields of `ReadOptions`."""
-    samples = read(data, task="images", **reading)
+def show_images(data: str, options: ShowOptions, events: EventStream) -> Any:
+    """Draw random images of each class, as stored or as network inputs; see `api.show`."""
+    samples = read(data, options, task="images")
     report_reading(samples, events)
     if not len(samples):
         raise DataError("there are no images to show.")
-    if view is None:
-        return draw_by_class(samples, per_class=per_class, seed=seed, side=128)
-    spec = find_card(view.backbone).image_spec(view.image_size).with_(resize_mode=view.resize_mode)
-    if view.num_augmented is None:
-        return draw_by_class(samples, per_class=per_class, seed=seed, side=max(spec.size_hw), preprocessed=spec)
-    strengths = parse_augment(view.augment if view.augment is not None else default_augment("finetune"))
-    return draw_views(samples, spec, strengths, count=view.num_augmented, num_images=per_class, seed=seed)
+    draw = partial(draw_by_class, samples, per_class=options.per_class, seed=options.seed)
+    if not options.preprocessed and options.num_augmented is None:
+        return draw(side=128)
+    spec = find_card(options.backbone).image_spec(options.image_size).with_(resize_mode=options.resize_mode)
+    if options.num_augmented is None:
+        return draw(side=max(spec.size_hw), preprocessed=spec)
+    strengths = parse_augment(options.augment if options.augment is not None else default_augment("finetune"))
+    count = options.num_augmented
+    return draw_views(samples, spec, strengths, count=count, num_images=options.per_class, seed=options.seed)
 
 
-def show_boxes(
-    data: str,
-    events: EventStream,
-    *,
-    per_class: int,
-    seed: int,
-    allow_external_paths: bool = False,
-    box_format: str | None = None,
-    exclude: Sequence[str] | None = None,
-) -> Any:
+def show_boxes(data: str, options: ShowOptions, events: EventStream) -> Any:
     """Draw random images of each class with their boxes on one contact sheet; see `api.show`."""
-    samples = read_boxes(data, allow_external_paths=allow_external_paths, box_format=box_format, exclude=exclude)
+    samples = read_boxes(
+        data,
+        allow_external_paths=options.allow_external_paths,
+        box_format=options.box_format,
+        exclude=options.exclude,
+    )
     report_reading(samples, events)
-    return draw_box_sheet(samples, per_class=per_class, seed=seed)
+    return draw_box_sheet(samples, per_class=options.per_class, seed=options.seed)
 
 
 def sheet_kind(out: str) -> str:
