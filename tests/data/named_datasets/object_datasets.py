@@ -544,7 +544,12 @@ def fruits360(files: Files) -> None:
     files.binary("fruits-360/papers/fruits.pdf")
 
 
-@dataset("https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html", "celeba", refused=("Bald", "Smiling"))
+@dataset(
+    "https://mmlab.ie.cuhk.edu.hk/projects/CelebA.html",
+    "celeba",
+    classes([str(i) for i in range(2880, 2884)], none=2),  # the identities
+    refused=("Bald", "Smiling"),
+)
 def celeba(files: Files) -> None:
     names = [f"{i:06}.jpg" for i in range(1, 9)]
     files.images(*(f"celeba/img_align_celeba/{name}" for name in names))

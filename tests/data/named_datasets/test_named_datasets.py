@@ -12,6 +12,7 @@ import everyday_datasets
 import medical_datasets
 import object_datasets
 import pytest
+import stray_datasets
 from dataset_files import DATASETS, Counts, Files, NamedDataset
 from typer.testing import CliRunner
 
@@ -22,6 +23,7 @@ assert competition_datasets
 assert everyday_datasets
 assert medical_datasets
 assert object_datasets
+assert stray_datasets
 
 WRONG: dict[str, str] = {
     "celeba": "attributes of 1 and -1 become one label",
