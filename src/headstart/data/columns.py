@@ -15,10 +15,11 @@ from headstart.data.file_tree import clean_label, printable
 from headstart.data.options import ReadOptions
 from headstart.data.paths import PathFinder
 from headstart.data.reading import LabelEvidence
-from headstart.data.split_words import cell_split
+from headstart.data.split_words import cell_split, split_name
 from headstart.data.tables import GROUP_NAMES, IMAGE_NAMES, LABEL_NAMES, SPLIT_NAMES, Table, plain_name
 from headstart.errors import DataError, UsageError
 from headstart.types.codes import ReadingKind, ReadingNote
+from headstart.types.records import SplitName
 
 __all__ = ["assign_columns", "find_image_column", "several_labels"]
 
@@ -38,7 +39,6 @@ _ITEMS = frozenset(
 _SEPARATORS = ("|", ";", ",", "+", "&", "/", " ")
 _LABEL_WORDS = frozenset(["label", "labels", "class", "classes", "category", "target", "classname"])
 _WITH_BOX = re.compile(r"(\S+)( -?\d+(\.\d+)?){4}")
-_FLAGS = {"is_valid": "val", "is_val": "val", "is_validation": "val", "is_test": "test", "is_train": "train"}
 _TRUE, _FALSE = frozenset({"1", "1.0", "true", "yes", "t"}), frozenset({"0", "0.0", "-1", "false", "no", "f", ""})
 _PROBE = 50
 _EXTRA_SPLITS = ("fold", "folds", "kfold", "cv_fold", "phase", "usage")
@@ -141,18 +141,27 @@ def find_image_column(table: Table, finder: PathFinder) -> str:
     return usual
 
 
+def _split_flag(table: Table, column: str) -> SplitName | None:
+    """Return the split of a column such as `is_valid`, or `train` if it holds true and false."""
+    name = plain_name(column)
+    if name.startswith("is_"):
+        return split_name(name.removeprefix("is_"))
+    is_flag = len({cell.lower() for cell in _cells(table, column)} & (_TRUE | _FALSE)) > 1
+    return split_name(name) if is_flag else None
+
+
 def _split_column(table: Table, free: Sequence[str], shown: str) -> str | None:
     """Return the split column; flags such as `is_valid` become split names in place.
 
     Raises:
         DataError: The column has other values than splits.
     """
-    flags = [c for c in free if plain_name(c) in _FLAGS]
+    flags = {c: flag for c in free if (flag := _split_flag(table, c)) is not None}
     if flags:
         for number, cells in table.lines:
             named: str = ""
             for column in flags:
-                value, split = cells.get(column, "").strip().lower(), _FLAGS[plain_name(column)]
+                value, split = cells.get(column, "").strip().lower(), flags[column]
                 if value not in _TRUE | _FALSE:
                     raise DataError(
                         f"line {number} of `{shown}` has the {column} `{value}`; expected true or false.",
@@ -162,12 +171,13 @@ def _split_column(table: Table, free: Sequence[str], shown: str) -> str | None:
                     named = split
                 elif split == "train" and not named:
                     named = "test"
-            cells[flags[0]] = named or "train"
-        for column in flags[1:]:
+            cells[next(iter(flags))] = named or "train"
+        chosen, *others = flags
+        for column in others:
             for _, cells in table.lines:
                 cells.pop(column, None)
             table.header.remove(column)
-        return flags[0]
+        return chosen
     named_column = next((c for c in free if plain_name(c) in SPLIT_NAMES), None)
     if named_column is not None:
         return named_column
@@ -224,7 +234,9 @@ def _find_label_columns(table: Table, free: Sequence[str], shown: str) -> None:
         if 1 < len(values) <= max(2, len(table.lines) // 2) or several_labels(_cells(table, column)):
             kind.append(column)
     measured = [
-        c for c in free if not set(plain_name(c).split("_")) & _ITEMS and all(map(_is_number, _cells(table, c)))
+        c
+        for c in free
+        if not set(plain_name(c).split("_")) & (_NOT_LABELS | _ITEMS) and all(map(_is_number, _cells(table, c)))
     ]
     table.evidence = LabelEvidence.TEXT if words else LabelEvidence.NUMBERS
     if words:

@@ -1,4 +1,4 @@
-"""Find labels in file names: `cat.0.jpg`, `great_pyrenees_12.jpg`."""
+"""Find labels in file names: `cat.0.jpg`, `great_pyrenees_12.jpg`, `12_cat.jpg`."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ __all__ = ["name_prefix", "suggest_pattern"]
 
 _NUMBERED = re.compile(r"(.*[^\W\d_])([._\- ]*)\(?\d+\)?")
 
+_NUMBER_FIRST = re.compile(r"\d+[._\- ]*([^\W\d_](?:.*[^\W\d_])?)")
+
 
 def name_prefix(path: str) -> str:
     """Return the words before the number that ends a file name; empty without words or number."""
@@ -23,13 +25,17 @@ def name_prefix(path: str) -> str:
 def suggest_pattern(images: Iterable[LocatedFile]) -> tuple[str, Counter[str]] | None:
     """Return the `--label-pattern` that reads labels from file names, with the images of each label.
 
-    None if fewer than half of the names start with words, or if the words are not shared by few groups of images.
+    None if fewer than half of the names have words before a number and not all have a number before words, or if the
+    words are not shared by few groups of images.
     """
     files = [image.file for image in images]
+    ends = Counter(m[1] for file in files if (m := _NUMBER_FIRST.fullmatch(os.path.splitext(file)[0])))
+    if ends.total() == len(files) and 1 < len(ends) <= len(files) / 2:
+        return r"^\d+[._ -]*([^/]*[^\W\d_])\.\w+$", ends
     counts = Counter(prefix for file in files if (prefix := name_prefix(file)))
     if not 2 * counts.total() >= len(files) or not 1 < len(counts) <= counts.total() / 2:
         return None
-    ends = {m[2] for file in files if (m := _NUMBERED.fullmatch(os.path.splitext(file)[0]))}
-    end = next(iter(ends))
-    is_plain = len(ends) == 1 and end and counts.total() == len(files) and not any(end in prefix for prefix in counts)
+    gaps = {m[2] for file in files if (m := _NUMBERED.fullmatch(os.path.splitext(file)[0]))}
+    end = next(iter(gaps))
+    is_plain = len(gaps) == 1 and end and counts.total() == len(files) and not any(end in prefix for prefix in counts)
     return (f"{{label}}{end}*" if is_plain else r"^([^/]*[^\W\d_])[._ -]*\d+\D*$"), counts

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from headstart.data.file_names import suggest_pattern
 from headstart.data.file_tree import LocatedFile, clean_label
@@ -145,7 +145,9 @@ def _without_classes(images: Sequence[LocatedFile], found: str, expected: str) -
         return DataError(f"{found}; expected {expected}.", hint=hint + "file name, e.g. --label-pattern '{label}_*'")
     text, counts = pattern
     shown = ", ".join(f"`{name}` {count:,}" for name, count in counts.most_common(4)) + " ..." * (len(counts) > 4)
-    return DataError(f"{found}; file names start with {shown}.", hint=f"use --label-pattern '{text}' for these classes")
+    return DataError(
+        f"{found}; file names have the words {shown}.", hint=f"use --label-pattern '{text}' for these classes"
+    )
 
 
 def _names_splits(reading: Reading) -> bool:
@@ -159,6 +161,9 @@ def _by_top_folders(images: Sequence[_Placed]) -> list[Reading]:
     inner: dict[str, set[str]] = defaultdict(set)
     for image in images:
         inner[image.names[0]].update(image.names[1:2])
+    beside = _beside_classes(images, inner)
+    if beside is not None:
+        return [beside]
     splits = _splits_of(inner)
     others = sorted(set(inner) - set(splits))
     if splits and not any(inner[name] for name in others):
@@ -176,6 +181,28 @@ def _by_top_folders(images: Sequence[_Placed]) -> list[Reading]:
         whole[0].option = f"--layout '{outer}{{label}}/**'"
         return [*chosen, *whole]
     return _below(images, 0, None)
+
+
+def _beside_classes(images: Sequence[_Placed], inner: dict[str, set[str]]) -> Reading | None:
+    """Read class folders with a folder for validation or test beside them, which holds the same classes or none.
+
+    None if the folders are of another kind.
+    """
+    held_out = {name: split for name in inner if (split := split_name(name)) not in (None, "train")}
+    classes = set(inner) - set(held_out)
+    is_flat = not any(inner[name] for name in classes)
+    if not held_out or len(classes) < 2 or not is_flat or not all(inner[name] <= classes for name in held_out):
+        return None
+    placed = [p for p in images if p.names[0] in held_out and len(p.levels) > 1]
+    reading = _assign([p for p in images if p.names[0] in classes], {0: "label"}, "class folders", None, None)
+    if placed:
+        reading.rows = [replace(row, split="train") for row in reading.rows]
+        reading.rows += [Row(p.file, clean_label(p.names[1]), held_out[p.names[0]]) for p in placed]
+        counts = Counter(str(row.split) for row in reading.rows)
+        note = ReadingNote(ReadingKind.SPLITS_FROM_FOLDERS, len(reading.rows), (), {"splits": dict(counts)})
+        reading.notes.append(note)
+    reading.unlabeled += [p.file for p in images if p.names[0] in held_out and len(p.levels) == 1]
+    return reading
 
 
 def _splits_of(inner: dict[str, set[str]]) -> dict[str, SplitName]:
@@ -229,9 +256,13 @@ def _below(
         if mixed:
             return mixed
         if splits is None and len(nested) == len(images) and all(split_name(s) for s in seconds):
-            roles[level + 1], split_level = "split", level + 1
-            roles[level + 2] = "group"
-            layout = "class folders with splits inside"
+            split_level = level + 1
+            if _repeat_classes(nested, level):
+                roles = {level: "group", level + 1: "split", level + 2: "label"}
+                layout = "group folders with split folders with class folders"
+            else:
+                roles |= {level + 1: "split", level + 2: "group"}
+                layout = "class folders with splits inside"
         elif versions := _by_version(nested, level, roles, splits):
             return [*versions, *_by_either_level(nested, level, roles, splits)]
         elif (which := _which_is_class(nested, images, level)) is None:
@@ -243,6 +274,15 @@ def _below(
             roles[level + 1] = "group"
             layout = "class folders with groups inside"
     return [_assign(images, roles, layout, splits, split_level)]
+
+
+def _repeat_classes(images: Sequence[_Placed], level: int) -> bool:
+    """Return whether the folders below splits are the same few under every top folder, so that they are the classes."""
+    inner: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        inner[image.names[level]].update(image.names[level + 2 : level + 3] or [""])
+    (first, *others) = inner.values()
+    return "" not in first and len(first) > 1 and bool(others) and all(names == first for names in others)
 
 
 def _assign(

@@ -33,7 +33,7 @@ def parse_json_lines(text: str, shown: str) -> Rows:
             raise DataError(f"line {number} of `{shown}` is not JSON ({error}).") from error
         if not isinstance(value, dict):
             raise DataError(f"line {number} of `{shown}` is not a JSON object with file_name and label.")
-        lines.append((number, {str(k): _cell(v) for k, v in value.items()}))
+        lines.append((number, _cells(value)))
     return _header(lines), lines
 
 
@@ -90,7 +90,7 @@ def _row(item: object) -> dict[str, str] | None:
     if isinstance(item, str):
         return {"image": item}
     if isinstance(item, dict):
-        return _label_studio_cells(item) or {str(k): _cell(v) for k, v in item.items()}
+        return _label_studio_cells(item) or _cells(item)
     if isinstance(item, list) and len(item) > 1 and isinstance(item[0], str):
         return {"image": item[0], "label": _cell(item[-1])}
     return None
@@ -123,6 +123,15 @@ def _label_studio_cells(task: Mapping[str, Any]) -> dict[str, str] | None:
                 choices += [str(choice) for choice in value["choices"]]
     image = next((v for v in data.values() if isinstance(v, str)), "")
     return {"image": image, "label": _cell(list(dict.fromkeys(choices)) or None)}
+
+
+def _cells(item: Mapping[str, Any]) -> dict[str, str]:
+    """Return the cells of an object; those of objects inside it get both names: `label_name`."""
+    cells: dict[str, str] = {}
+    for key, value in item.items():
+        inner = value if isinstance(value, dict) and value else {"": value}
+        cells |= {f"{key}_{name}" if name else str(key): _cell(cell) for name, cell in inner.items()}
+    return cells
 
 
 def _cell(value: object) -> str:

@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import PureWindowsPath
 from typing import Literal
+from urllib.parse import unquote
 
 from headstart.data.file_tree import LocatedFile, printable, walk_files
 from headstart.data.formats import IMAGES
@@ -139,6 +140,8 @@ class PathFinder:
         """
         claim = claim or Claim()
         place = cell.replace("\\", "/") if "\\" in cell and not os.path.isfile(self._join(cell)) else cell
+        if _URL.match(place):
+            place = unquote(re.split(r"[?#]", place)[0])
         place = self._below_root(place)
         if self.base and ".." in place.split("/"):
             inside = posixpath.normpath("/".join((*self.base, place)))

@@ -11,14 +11,15 @@ from headstart.types.records import SplitName
 __all__ = ["cell_split", "split_name", "split_words"]
 
 _NAMES: dict[SplitName, str] = {
-    "train": "train training trn trainval entrenamiento treino treinamento entrainement apprentissage addestramento "
-    "обучение 训练 訓練 学習 훈련",
+    "train": "train training trn learning trainval entrenamiento treino treinamento entrainement apprentissage "
+    "addestramento обучение 训练 訓練 学習 훈련",
     "val": "val valid validate validation dev validierung validacion validacao validazione валидация 验证 検証 검증",
     "test": "test testing tst holdout eval evaluation prueba pruebas teste тест 测试 テスト 테스트",
 }
 _SPLIT_WORDS: dict[str, SplitName] = {word: split for split, words in _NAMES.items() for word in words.split()}
 _SPLIT_SUFFIX = re.compile(r"([-_ ]?(set|data|daten|sdaten|images|imgs|split)|集|データ)$")
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_HOLDOUT = re.compile(r"\bhold[-_ ]out\b")
 _TRAIN_AND_VAL = re.compile(r"\btrain(ing)?[-_ ]?(and|und)?[-_ ]?val(id|idation)?(?![a-z])")
 
 
@@ -43,7 +44,7 @@ def cell_split(cell: str) -> SplitName | None:
 
 
 def _fold(text: str) -> str:
-    """Return a text in lower case, without accents, and with `train_val` as one word."""
+    """Return a text in lower case, without accents, and with `train_val` and `hold-out` as one word."""
     plain = unicodedata.normalize("NFKD", text.strip().casefold())
     plain = unicodedata.normalize("NFC", "".join(c for c in plain if not "\u0300" <= c <= "\u036f"))
-    return _TRAIN_AND_VAL.sub("trainval", plain)
+    return _TRAIN_AND_VAL.sub("trainval", _HOLDOUT.sub("holdout", plain))

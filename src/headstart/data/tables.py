@@ -140,6 +140,9 @@ def decode_text(path: str) -> tuple[str, list[ReadingNote]]:
 def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Return header and rows of a CSV or TSV, with the separator of its header."""
     first = text.split("\n", 1)[0]
+    while first.startswith("#") and not re.search(r"[\t,;|]", first) and "\n" in text:  # a comment
+        text = text.partition("\n")[2]
+        first = text.split("\n", 1)[0]
     separator = max(("\t", ",", ";", "|"), key=first.count)
     if first.lower().startswith("sep="):  # written by Excel
         separator, text = first.strip()[4:] or separator, text.partition("\n")[2]
