@@ -26,7 +26,8 @@ assert object_datasets
 assert stray_datasets
 
 WRONG: dict[str, str] = {
-    "celeba": "attributes of 1 and -1 become one label",
+    "another_ending_in_the_table": "0.png is not found at 0.jpg",
+    "one_text_file_per_image": "files with the label of one image each are not recognized",
     "mnist_npz": "arrays are not read",
     "fashion_mnist_csv": "tables of pixels are not recognized",
     "flowers102": "MATLAB files beside images are not read, and the first suggestion gives one class `image`",
