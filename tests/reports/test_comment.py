@@ -11,10 +11,18 @@ import numpy as np
 import pytest
 
 from headstart.messages.comment import report_finding_text, report_finding_title
-from headstart.reports.comment import comment_on, comment_to_json, confused_pair, next_steps, not_to_conclude
+from headstart.reports.findings import (
+    Curve,
+    ResultSummary,
+    comment_on,
+    comment_to_json,
+    confused_pair,
+    find_quadrant,
+    next_steps,
+    not_to_conclude,
+    summarize_result,
+)
 from headstart.reports.record import ClassifierRecord
-from headstart.reports.result_summary import Curve, GroupQuestion, ResultSummary, summarize_result
-from headstart.reports.transfer_quadrants import find_quadrant
 from headstart.types.codes import EvaluationProtocol, EvaluationSetup, GroupStatus
 from headstart.types.report import ReportFinding, ReportKind
 
@@ -60,7 +68,10 @@ CASES = {
     "two_confused_classes": situation(confusion=PAIR, score=0.81, low=0.77, high=0.85, train_score=0.86),
     "chance_level": situation(score=0.26, low=0.22, high=0.31, train_score=0.33),
     "groups_in_question": situation(
-        group_questions=(GroupQuestion(GroupStatus.QUESTION_SCORE_AT_BASELINE, 8, 0.97, 0.11),)
+        group_questions=(
+            {"status": GroupStatus.QUESTION_SCORE_AT_BASELINE, "num_groups": 8, "accuracy_independent": 0.97,
+             "accuracy_grouped": 0.11},
+        )
     ),
     "fine": situation(),
 }  # fmt: skip

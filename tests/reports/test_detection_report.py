@@ -15,7 +15,7 @@ from detector_record import detector_record
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.metrics import detection_to_json, evaluate_detections
 from headstart.messages.findings import finding_to_json
-from headstart.reports.detection_comment import comment_on_detector
+from headstart.reports.detection_report import comment_on_detector
 from headstart.reports.figures import FIGURES, draw_figure, figure_png
 from headstart.reports.html import render
 from headstart.reports.record import DetectorRecord, headline_block

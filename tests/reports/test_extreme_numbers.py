@@ -25,13 +25,11 @@ from headstart.messages.comparisons import comparison_lines
 from headstart.messages.scores import score_lines
 from headstart.quality.box_findings import box_problem_findings
 from headstart.quality.report_findings import dataset_findings
-from headstart.reports.comment import comment_on, next_steps, not_to_conclude
 from headstart.reports.comparison_text import comparison_findings, comparison_json
+from headstart.reports.findings import Curve, ResultSummary, comment_on, find_quadrant, next_steps, not_to_conclude
 from headstart.reports.html import render, render_text
 from headstart.reports.record import ClassifierRecord, DetectorRecord
-from headstart.reports.result_summary import Curve, ResultSummary
 from headstart.reports.summary import summarize
-from headstart.reports.transfer_quadrants import find_quadrant
 from headstart.types.codes import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup, GroupStatus
 from headstart.types.records import DatasetReport, GroupPattern, HandledFiles, ImagePair, Problem
 

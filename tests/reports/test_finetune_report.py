@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from headstart.reports.comment import comment_to_json
 from headstart.reports.figures import draw_figure
+from headstart.reports.findings import comment_to_json, summarize_result
 from headstart.reports.html import render, render_text
 from headstart.reports.record import ClassifierRecord
-from headstart.reports.result_summary import summarize_result
 from headstart.reports.summary import summarize
 
 PLAN = {"train_from": "stage1", "lr": 0.001, "layer_decay": 0.5, "head_lr": 0.01, "epochs": 10, "refit_head": True,

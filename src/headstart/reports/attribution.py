@@ -316,19 +316,8 @@ def _shuffle(onnx: Any, model: Any, rng: np.random.Generator) -> None:
 
 def _resize(maps: NDArray[np.float64], height: int, width: int) -> NDArray[np.float64]:
     """Resize (N, h, w) to (N, height, width), bilinear with aligned pixel centers."""
-    rows, columns = _weights(maps.shape[1], height), _weights(maps.shape[2], width)
-    return np.asarray(np.einsum("ah,nhw,bw->nab", rows, maps, columns, optimize=True))
-
-
-def _weights(old: int, new: int) -> NDArray[np.float64]:
-    """Return (new, old) weights of linear interpolation."""
-    position = np.clip((np.arange(new) + 0.5) * old / new - 0.5, 0, old - 1)
-    left = np.floor(position).astype(np.int64)
-    right = np.minimum(left + 1, old - 1)
-    weights = np.zeros((new, old))
-    weights[np.arange(new), left] += 1 - (position - left)
-    weights[np.arange(new), right] += position - left
-    return weights
+    images = [Image.fromarray(one.astype(np.float32)) for one in maps]
+    return np.stack([np.asarray(i.resize((width, height), Image.Resampling.BILINEAR), np.float64) for i in images])
 
 
 def mean_similarity(a: Sequence[NDArray[np.float64]], b: Sequence[NDArray[np.float64]]) -> float:

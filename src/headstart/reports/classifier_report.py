@@ -27,12 +27,10 @@ from headstart.messages.sections import (
 )
 from headstart.messages.values import quote
 from headstart.reports.attribution import attribution_section
-from headstart.reports.comment import comment_to_json
+from headstart.reports.findings import comment_to_json, find_quadrant, images_by_split, summarize_result
 from headstart.reports.learning_curve import curve_section
 from headstart.reports.network import describe_network
 from headstart.reports.record import ClassifierRecord, parse_number
-from headstart.reports.result_summary import images_by_split, summarize_result
-from headstart.reports.transfer_quadrants import find_quadrant
 from headstart.runs.scores import ScoredImages
 from headstart.types.codes import EvaluationSetup
 from headstart.types.report import ReportFinding, ReportKind
@@ -144,11 +142,11 @@ def _data(record: ClassifierRecord, seed: int) -> dict[str, Any]:
         "num_groups": len(np.unique(groups[groups >= 0])) if has_groups and groups is not None else None,
         "counts": counts,
         "samples": _samples(scored, len(record.class_names), seed),
-        "unreadable": [dict(p) for p in _rows(record.dataset_report.get("unreadable"))],
+        "unreadable": record.dataset_rows("unreadable"),
         "duplicates": _duplicates(record),
-        "conflicts": _rows(record.dataset_report.get("label_conflicts")),
-        "shortcuts": _rows(record.dataset_report.get("shortcuts")),
-        "group_patterns": _rows(record.dataset_report.get("group_patterns")),
+        "conflicts": record.dataset_rows("label_conflicts"),
+        "shortcuts": record.dataset_rows("shortcuts"),
+        "group_patterns": record.dataset_rows("group_patterns"),
     }
 
 
@@ -166,17 +164,13 @@ def _samples(scored: ScoredImages, num_classes: int, seed: int) -> list[list[int
     return chosen
 
 
-def _rows(value: Any) -> list[dict[str, Any]]:
-    return [dict(row) for row in value if isinstance(row, Mapping)] if isinstance(value, Sequence) else []
-
-
 def _duplicates(record: ClassifierRecord) -> dict[str, Any]:
     """Return near-duplicate pairs, leaks first; pairs of known images with their positions."""
     position = {name: i for i, name in enumerate((*record.scored.names, *(name for name, _ in record.unscored)))}
     pairs, leaks = [], 0
     named = set()
     for kind in ("leaks", "duplicates", "near_duplicates"):
-        for row in _rows(record.dataset_report.get(kind)):
+        for row in record.dataset_rows(kind):
             named.add(frozenset((str(row.get("a")), str(row.get("b")))))
             a, b = position.get(str(row.get("a"))), position.get(str(row.get("b")))
             leaks += kind == "leaks"

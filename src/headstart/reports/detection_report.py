@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -20,15 +20,25 @@ from headstart.messages.detection_comment import (
 )
 from headstart.messages.notes import note_to_json
 from headstart.messages.protocols import protocol_name
-from headstart.reports.detection_comment import comment_on_detector
 from headstart.reports.record import BLOCKS, DetectorRecord, headline_block, parse_number
 from headstart.types.codes import EvaluationSetup, NoteKind, Severity
-from headstart.types.report import ReportKind
+from headstart.types.report import ReportFinding, ReportKind
 
-__all__ = ["detector_sections", "hide_box_images"]
+__all__ = ["comment_on_detector", "detector_sections", "hide_box_images"]
 
 _SIDES = (0.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, float("inf"))
 _SHOWN = 12
+_WIDE = 0.15  # maximum width of a useful 95 % CI
+_WEAK = 0.15  # weak class: AP50 below the best class by this much
+_FEW = 50  # boxes of a class below which more images are recommended first
+_SMALL = 0.3  # fraction of boxes under 16 pixels above which a larger input helps
+_MOSTLY = 0.6  # fraction of all errors above which one kind is reported
+
+_ERRORS = {
+    "false_negatives": ReportKind.MOSTLY_FALSE_NEGATIVES,
+    "false_positives": ReportKind.MOSTLY_FALSE_POSITIVES,
+    "misclassified": ReportKind.MOSTLY_MISCLASSIFIED,
+}
 
 
 def detector_sections(record: DetectorRecord, seed: int) -> dict[str, Any]:
@@ -244,3 +254,68 @@ def _rows(xyxy: Any, class_ids: Any, scores: Any) -> list[dict[str, Any]]:
             row["score"] = round(float(scores[j]), 4)
         rows.append(row)
     return rows
+
+
+def comment_on_detector(report: Mapping[str, Any]) -> list[ReportFinding]:
+    """Return the findings of a detector's sections."""
+    findings = [*_score_findings(report), *_weak_classes(report), *_error_findings(report)]
+    shown = report["data"]["findings"][:5]
+    keys = ("kind", "severity", "evidence")
+    findings += [_problem(ReportKind.DATA_FINDING, {key: row[key] for key in keys}) for row in shown]
+    return findings or [ReportFinding(ReportKind.NOTHING_FOUND)]
+
+
+def _problem(kind: ReportKind, evidence: Mapping[str, Any]) -> ReportFinding:
+    return ReportFinding(kind, Severity.WARNING, evidence)
+
+
+def _score_findings(report: Mapping[str, Any]) -> Iterator[ReportFinding]:
+    """Report a wide interval, and boxes that are located inaccurately."""
+    low, high = ((report["headline"].get("score") or {}).get(end) for end in ("low", "high"))
+    if low is not None and high is not None and high - low >= _WIDE:
+        yield _problem(ReportKind.WIDE_INTERVAL, {"low": low, "high": high})
+    block: Mapping[str, Any] = next(iter(report["scores"]), {})
+    half, strict = ((block.get(key) or {}).get("value") for key in ("mAP50", "mAP75"))
+    if half is not None and strict is not None and half >= 0.5 and strict <= 0.5 * half:
+        yield _problem(ReportKind.LOOSE_BOXES, {"map50": half, "map75": strict})
+
+
+def _error_findings(report: Mapping[str, Any]) -> Iterator[ReportFinding]:
+    """Report the kind of most errors."""
+    counts = {kind: report["errors"][key] for key, kind in _ERRORS.items()}
+    total = sum(counts.values())
+    for kind, count in counts.items():
+        if total >= 10 and count > _MOSTLY * total:
+            yield _problem(kind, {"count": count, "num_errors": total})
+
+
+def _weak_classes(report: Mapping[str, Any]) -> Iterator[ReportFinding]:
+    """Report classes whose AP50 is far below that of the best one."""
+    scored = [(c["name"], c["AP50"]["value"]) for c in report["per_class"] if c["AP50"].get("value") is not None]
+    if len(scored) < 2:
+        return
+    best = max(value for _, value in scored)
+    train = report["data"]["counts"].get("train") or report["data"]["counts"].get("all")
+    for name, value in sorted(scored, key=lambda c: c[1])[:3]:
+        if value > best - _WEAK:
+            continue
+        num_boxes = None if train is None else train[report["class_names"].index(name)]
+        evidence = {
+            "class": name,
+            "ap50": value,
+            "best_ap50": best,
+            "num_boxes": num_boxes if num_boxes is not None and num_boxes < _FEW else None,
+            "small_fraction": _share_small(report, name),
+        }
+        yield _problem(ReportKind.WEAK_CLASS, evidence)
+
+
+def _share_small(report: Mapping[str, Any], name: str) -> float | None:
+    """Return the fraction of boxes of a class under 16 pixels at the input size; None below `_SMALL`."""
+    sizes = report["data"].get("after_resizing") or {}
+    if name not in (sizes.get("names") or ()):
+        return None
+    row = sizes["counts"][sizes["names"].index(name)]
+    total = sum(row)
+    fraction = (row[0] + row[1]) / total if total else 0.0
+    return fraction if fraction >= _SMALL else None

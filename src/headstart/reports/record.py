@@ -13,6 +13,7 @@ import struct
 import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -86,6 +87,11 @@ class RunRecord:
         except (KeyError, TypeError, ValueError):
             return ImageSpec()
 
+    def dataset_rows(self, name: str) -> list[dict[str, Any]]:
+        """Return the rows of a list in `dataset_report.json`; empty if it is missing or damaged."""
+        rows = self.dataset_report.get(name)
+        return [dict(row) for row in rows if isinstance(row, Mapping)] if isinstance(rows, list | tuple) else []
+
     @property
     def has_images(self) -> bool:
         """Whether reports of the run may include images and file names."""
@@ -112,7 +118,7 @@ class ClassifierRecord(RunRecord):
     def unscored(self) -> list[tuple[str, str]]:
         """(name, label) of the leaking images, which are shown but not scored; positions follow the scored ones."""
         known = set(self.scored.names)
-        rows = self.dataset_report.get("leaks") or ()
+        rows = self.dataset_rows("leaks")
         sides = [(str(row.get(s)), str(row.get(f"label_{s}") or "")) for row in rows for s in ("a", "b")]
         return list(dict(side for side in sides if side[0] not in known).items())
 
@@ -165,7 +171,11 @@ class DetectorRecord(RunRecord):
     detections: Mapping[tuple[str, str], Detections] = field(default_factory=dict)
     samples: DetectionSamples | None = None
 
-    @property
+    def path(self, i: int) -> str | None:
+        """Return the path of scored image `i`; None if unknown."""
+        return self.scored[i].path
+
+    @cached_property
     def scored(self) -> list[ScoredBoxes]:
         """The images of the headline's block, in the order of the splits, without leaks."""
         headline = headline_block(self.metrics)

@@ -19,7 +19,6 @@ from headstart.events import EventStream, FileWritten, Note, RunFinished, ScoreM
 from headstart.messages.notes import note_to_json
 from headstart.reports.attribution import AttributionMaps, explain_images, paint_maps
 from headstart.reports.classifier_report import shown_errors
-from headstart.reports.detection_thumbs import make_box_thumbs
 from headstart.reports.html import render, render_text
 from headstart.reports.learning_curve import measure_curve
 from headstart.reports.record import ClassifierRecord, DetectorRecord, read_metrics, read_record
@@ -189,21 +188,19 @@ def write_report(
     report = summarize(record)
     thumbs: Thumbs | None = None
     maps: Mapping[int, bytes] = {}
-    if not has_images:
-        report = without_images(report)
-    elif isinstance(record, DetectorRecord):
-        scored = record.scored
-        paths = {int(i): scored[int(i)].path for i in report["images"]}
-        thumbs = make_box_thumbs(report, paths, record.image_spec)
-    else:
-        thumbs = make_thumbs({int(i): record.path(int(i)) for i in report["images"]}, record.image_spec)
+    if has_images:
+        paths = {int(i): record.path(int(i)) for i in report["images"]}
+        boxes = report["images"] if isinstance(record, DetectorRecord) else None
+        thumbs = make_thumbs(paths, record.image_spec, boxes=boxes, class_names=record.class_names)
         missing = sum(t is None for t in thumbs.values())
         if missing:
             note = Note(NoteKind.IMAGES_MISSING, Severity.WARNING, {"count": missing, "total": len(thumbs)})
             report["problems"].append(note_to_json(note))
-        if isinstance(record.sections.maps, AttributionMaps):
-            mapped = record.sections.maps
-            maps = paint_maps(mapped, {i: record.path(i) for i in mapped.maps}, record.image_spec)
+        mapped = record.sections.maps if isinstance(record, ClassifierRecord) else None
+        if isinstance(mapped, AttributionMaps):
+            maps = paint_maps(mapped, paths, record.image_spec)
+    else:
+        report = without_images(report)
     target = out or folder
     target.mkdir(parents=True, exist_ok=True)
     write_json(target / "report.json", report)
