@@ -12,6 +12,8 @@ from headstart.types.codes import ReadingKind, ReadingNote, Severity
 
 NAMING = {"file": "classes.txt", "first_id": 1, "num_images": 9, "num_agreeing": 8, "names": {"1": "cat", "2": "dog"}}
 EVIDENCE: dict[ReadingKind, dict[str, Any]] = {
+    ReadingKind.ARCHIVE_NAMES_DECODED: {"file": "a.zip", "name": "gbk", "other": "cp949"},
+    ReadingKind.VALUES_SCALED: {"scale": "unit", "arrays": ["a.npz/x"]},
     ReadingKind.AUXILIARY_IMAGES: {"folders": {"masks/": 2}},
     ReadingKind.BOX_FORMAT_ASSUMED: {
         "file": "boxes.csv", "stated": "xyxy", "stated_description": "corners in pixels", "used": "rel_xyxy",

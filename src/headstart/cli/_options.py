@@ -157,6 +157,11 @@ READING = Group(
             list[str],
             typer.Option(None, "--exclude", metavar="PATTERN", help="Files or folders to skip (repeatable)."),
         ),
+        (
+            "name_encoding",
+            str,
+            typer.Option(None, "--name-encoding", help="Encoding of file names in a zip or tar, e.g. gbk or cp866."),
+        ),
         ("first_id", str, typer.Option(None, "--first-id", help="Class id of the first class name: 0, 1 or none.")),
         (
             "allow_external_paths",

@@ -11,7 +11,7 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 
-from headstart.data.formats import EXPORT_STEPS, IGNORED, IMAGES, PLAIN, TABLES, UNFINISHED
+from headstart.data.formats import IGNORED, IMAGES, PLAIN, TABLES, UNFINISHED, container_kind, export_step
 from headstart.errors import DataError
 from headstart.types.codes import UnusedReason
 from headstart.types.records import Problem
@@ -41,6 +41,7 @@ class FileTree:
         root: The folder as an absolute path.
         images: Image files, sorted by name.
         tables: Text files that may hold labels, at any depth.
+        containers: Archives and files that hold many images.
         problems: Files and folders that cannot be used.
         empty_folders: Folders without entries.
         others: Number of ignored files of other kinds, by extension.
@@ -52,6 +53,7 @@ class FileTree:
     root: str
     images: list[LocatedFile] = field(default_factory=list)
     tables: list[LocatedFile] = field(default_factory=list)
+    containers: list[LocatedFile] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
     empty_folders: list[str] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
@@ -134,6 +136,7 @@ def walk_files(root: str, *, allow_external_paths: bool = False, shown: str = ""
             _add_entry(tree, entry, names, real_root, allow_external_paths, visited, stack)
     tree.images.sort(key=lambda f: (*f.folders, f.file))
     tree.tables.sort(key=lambda f: (len(f.folders), *f.folders, f.file))
+    tree.containers.sort(key=lambda f: (*f.folders, f.file))
     tree.problems.sort(key=lambda p: p.name)
     return tree
 
@@ -200,11 +203,10 @@ def _sort_file(tree: FileTree, file: LocatedFile) -> None:
         tree.images.append(file)
     elif extension in UNFINISHED:
         tree.problems.append(Problem(file.name, "unfinished-download", "unfinished download; download it again"))
-    elif file.file.lower().endswith(".nii.gz"):
-        tree.problems.append(Problem(file.name, "foreign-format", EXPORT_STEPS[".nii"]))
-    elif extension in EXPORT_STEPS:
-        detail = f"{extension} is not supported: {EXPORT_STEPS[extension]}"
-        tree.problems.append(Problem(file.name, "foreign-format", detail))
+    elif container_kind(file.file):
+        tree.containers.append(file)
+    elif step := export_step(file.file):
+        tree.problems.append(Problem(file.name, "foreign-format", f"{extension} is not supported: {step}"))
     elif extension in PLAIN:
         if extension in TABLES:
             tree.tables.append(file)
@@ -212,6 +214,8 @@ def _sort_file(tree: FileTree, file: LocatedFile) -> None:
             _add_other(tree, file, extension)
     elif looks_like_image(file.path):
         tree.images.append(file)
+    elif step := export_step("", _head(file.path)):
+        tree.problems.append(Problem(file.name, "foreign-format", f"this is a pickle: {step}"))
     else:
         _add_other(tree, file, extension or "no extension")
 
@@ -231,16 +235,20 @@ def _pass_over(tree: FileTree, entry: os.DirEntry[str], names: tuple[str, ...], 
 
 def looks_like_image(path: str) -> bool:
     """Return whether the first bytes are those of a supported image format."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(16)
-    except OSError:
-        return False
+    head = _head(path)
     return (
         head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\x00", b"MM\x00*"))
         or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
         or (head.startswith(b"BM") and len(head) >= 14 and head[6:10] == b"\x00\x00\x00\x00")
     )
+
+
+def _head(path: str) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            return file.read(16)
+    except OSError:
+        return b""
 
 
 def clean_label(name: str) -> str:

@@ -5,7 +5,20 @@ Unsupported formats are never ignored silently; they are counted and reported wi
 
 from __future__ import annotations
 
-__all__ = ["EXPORT_STEPS", "IGNORED", "IMAGES", "PLAIN", "TABLES", "UNFINISHED"]
+import re
+
+__all__ = [
+    "EXPORT_STEPS",
+    "IGNORED",
+    "IMAGES",
+    "PICKLE",
+    "PLAIN",
+    "TABLES",
+    "TAR",
+    "UNFINISHED",
+    "container_kind",
+    "export_step",
+]
 
 
 def _words(text: str) -> frozenset[str]:
@@ -20,7 +33,7 @@ UNFINISHED = _words(".part .partial .crdownload .download .opdownload .filepart 
 
 PLAIN = _words(
     ".txt .lst .csv .tsv .json .jsonl .xml .yaml .yml .md .rst .html .htm .css .js .py .ipynb .toml .ini .cfg .log "
-    ".xlsx .xls .ods .doc .docx .ppt .pptx .zip .tar .gz .tgz .7z .rar .bz2 .xz .db .sqlite .pkl .pt .pth .onnx "
+    ".xlsx .xls .ods .doc .docx .ppt .pptx .zip .tar .gz .tgz .7z .rar .bz2 .xz .db .sqlite .pt .pth .onnx "
     ".safetensors .bin .exe .sh .bat .names .data .license .cff .bib"
 )
 """Extensions of other files, which are not opened."""
@@ -28,11 +41,30 @@ PLAIN = _words(
 TABLES = _words(".csv .tsv .jsonl .txt .lst .xlsx .xls .ods")
 """Extensions of files that may hold labels."""
 
+TAR = (".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+"""Extensions of tar archives."""
+
+_IDX = re.compile(r"idx[1-4][-._]ubyte(\.gz)?$", re.IGNORECASE)
+
+
+def container_kind(name: str) -> str | None:
+    """Return the kind of container by a file name: `arrays`, `parquet`, `tar` or `zip`; None for other files."""
+    lower = name.lower()
+    if lower.endswith((".npz", ".npy")) or _IDX.search(lower):
+        return "arrays"
+    if lower.endswith((".parquet", ".arrow")):
+        return "parquet"
+    return "tar" if lower.endswith(TAR) else "zip" if lower.endswith(".zip") else None
+
+
 IGNORED = _words("__macosx thumbs.db desktop.ini ehthumbs.db $recycle.bin @eadir lost+found") | {
     "system volume information"
 }
 """File and folder names (lower case) left behind by operating systems; names with a leading dot are ignored too."""
 
+_PICKLES = (
+    "pickles can run code and are never opened: load it yourself, then numpy.savez('data.npz', images=x, labels=y)"
+)
 EXPORT_STEPS = {
     ".heic": "convert to JPEG: in Photos choose Export, on iPhone set Camera > Formats > Most Compatible",
     ".heif": "convert to JPEG: in Photos choose Export, on iPhone set Camera > Formats > Most Compatible",
@@ -73,13 +105,18 @@ EXPORT_STEPS = {
     ".hdr": "save as 16-bit or float TIFF",
     ".fits": "save as 16-bit or float TIFF",
     ".fit": "save as 16-bit or float TIFF",
-    ".npy": "save each array as PNG or TIFF",
-    ".npz": "save each array as PNG or TIFF",
-    ".mat": "save each array as PNG or TIFF",
-    ".h5": "save each image as PNG or TIFF",
-    ".hdf5": "save each image as PNG or TIFF",
-    ".tfrecord": "write the images out as files",
-    ".parquet": "write the images out as files",
+    ".mat": "export with scipy.io.loadmat, then numpy.savez('data.npz', images=..., labels=...)",
+    ".h5": "export with h5py, then numpy.savez('data.npz', images=f['images'][()], labels=f['labels'][()])",
+    ".hdf5": "export with h5py, then numpy.savez('data.npz', images=f['images'][()], labels=f['labels'][()])",
+    ".tfrecord": "export with tensorflow_datasets.as_numpy, then numpy.savez('data.npz', images=..., labels=...)",
+    ".tfrecords": "export with tensorflow_datasets.as_numpy, then numpy.savez('data.npz', images=..., labels=...)",
+    ".lmdb": "export with the package lmdb: write each value as an image file into a folder per class",
+    ".mdb": "export with the package lmdb: write each value as an image file into a folder per class",
+    ".pkl": _PICKLES,
+    ".pickle": _PICKLES,
+    ".rec": "export with mxnet.recordio as image files, one folder per class",
+    ".beton": "export the images as files with ffcv, one folder per class",
+    ".zarr": "export with zarr, then numpy.savez('data.npz', images=z['images'][:], labels=z['labels'][:])",
     ".ico": "save as PNG",
     ".tga": "save as PNG",
     ".mp4": "cut into frames: `ffmpeg -i in.mp4 -vf fps=1 out_%05d.png`, one folder per video",
@@ -89,3 +126,20 @@ EXPORT_STEPS = {
     ".webm": "cut into frames: `ffmpeg -i in.webm -vf fps=1 out_%05d.png`, one folder per video",
 }
 """Unsupported image formats, each with the step that makes it readable."""
+
+PICKLE = b"\x80\4"
+"""First bytes of a pickle."""
+
+_SHARDED = re.compile(r"(\.tfrecords?)-\d+-of-\d+$")
+
+
+def export_step(name: str, head: bytes = b"") -> str | None:
+    """Return how to export an unsupported file, by its name or its first bytes; None for other files."""
+    lower = name.lower()
+    if lower.endswith(".nii.gz"):
+        return EXPORT_STEPS[".nii"]
+    sharded = _SHARDED.search(lower)
+    extension = sharded[1] if sharded else "." + lower.rpartition(".")[2]
+    if head[:1] == PICKLE[:1] and head[1:2] in (b"\2", b"\3", b"\4", b"\5"):  # e.g. of CIFAR
+        extension = ".pkl"
+    return EXPORT_STEPS.get(extension)

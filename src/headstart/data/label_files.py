@@ -117,6 +117,29 @@ def without_names() -> UsageError:
     )
 
 
+def readings_by_column(table: Table, finder: PathFinder) -> list[Reading]:
+    """Return the readings of a table by each column that may be the label.
+
+    Raises:
+        HeadstartError: No column can be used.
+    """
+    readings: list[Reading] = []
+    error: HeadstartError | None = None
+    for column in table.label_columns:
+        try:
+            reading = table_reading(replace(table, label=column), finder)
+        except (DataError, UsageError) as caught:
+            error = error or caught
+            continue
+        reading.layout = f"column `{column}` of `{os.path.basename(table.path)}`"
+        reading.option = f"--label-column {shell_path(column)}"
+        reading.detail = table.heading
+        readings.append(reading)
+    if not readings and error is not None:
+        raise error
+    return readings
+
+
 def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> Proposals:
     """Read all tables and lists of a folder that label its images.
 

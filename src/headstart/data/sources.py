@@ -12,14 +12,16 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from headstart.data.archives import unpack
+from headstart.data.archives import Unpacked, is_unsupported_archive
 from headstart.data.class_names import FIRST_IDS
-from headstart.data.file_tree import FileTree, clean_label, resolve_path, walk_files
+from headstart.data.containers.reader import read_containers, read_stored
+from headstart.data.containers.store import open_stored
+from headstart.data.file_tree import FileTree, LocatedFile, clean_label, resolve_path, walk_files
 from headstart.data.folders import read_folders
-from headstart.data.formats import EXPORT_STEPS, IMAGES
+from headstart.data.formats import IMAGES, PICKLE, container_kind, export_step
 from headstart.data.inventory import exclude_files, finish_reading
 from headstart.data.judging import judge
-from headstart.data.label_files import describe_use, open_table, propose_tables, without_names
+from headstart.data.label_files import describe_use, open_table, propose_tables, readings_by_column, without_names
 from headstart.data.layouts import Template, label_matcher
 from headstart.data.listed_folders import choose_listed, read_listed_folders
 from headstart.data.lists import name_numbers
@@ -30,9 +32,7 @@ from headstart.data.reading_notes import images_note, tree_notes
 from headstart.data.split_lists import apply_split_lists
 from headstart.data.split_words import split_name
 from headstart.data.table_rows import table_reading
-from headstart.data.tables import Table
-from headstart.errors import DataError, HeadstartError, UsageError
-from headstart.messages.files import shell_path
+from headstart.errors import DataError, UsageError
 from headstart.messages.numbers import pluralize
 from headstart.types.codes import ReadingKind, UnusedReason
 from headstart.types.records import Problem, Samples
@@ -40,14 +40,14 @@ from headstart.types.records import Problem, Samples
 __all__ = ["read"]
 
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
-_ARCHIVES = (".tar", ".gz", ".tgz", ".7z", ".rar", ".bz2", ".xz")
 
 
 def read(data: str | Path, options: ReadOptions | None = None, *, task: str = "classify", **given: Any) -> Samples:
     """Read a dataset: its images and their labels.
 
     Args:
-        data: A folder, a table (.csv, .tsv, .jsonl, .json), a list (.txt, `path label`) or a .zip.
+        data: A folder, a table (.csv, .tsv, .jsonl, .json), a list (.txt, `path label`) or a container (.zip, .tar,
+            .npz, .npy, .parquet, .arrow).
         options: How it is read.
         task: `classify` needs labels; `images` takes every image, labeled or not.
         given: Single fields of `options`.
@@ -65,23 +65,24 @@ def read(data: str | Path, options: ReadOptions | None = None, *, task: str = "c
         raise UsageError(f"read() expects the task `classify` or `images`, not `{task}`.")
     if options.first_id not in (None, *FIRST_IDS):
         raise UsageError(f"--first-id expects 0, 1 or none, not `{options.first_id}`.")
-    place, shown = resolve_path(data, "a folder of images, a table or a .zip")
+    place, shown = resolve_path(data, "a folder of images, a table or a container")
     extension = os.path.splitext(place)[1].lower()
     if os.path.isdir(place):
-        return _read_folder(place, options, task, [])
+        stored = open_stored(place)
+        if stored is not None:
+            return read_stored(stored, options, task, stored.layout)
+        return _read_folder(Unpacked(place), options, task)
     if extension in _SPREADSHEETS:
         raise UsageError(
             f"`{shown}` is a spreadsheet, which is not supported.", hint="save as CSV (File > Save As > CSV UTF-8)"
         )
-    if extension == ".zip":
-        folder, problems = unpack(place)
-        return _read_folder(folder, replace(options, allow_external_paths=False), task, problems, shown)
-    if extension in _ARCHIVES:
+    if container_kind(place):
+        file = LocatedFile(os.path.abspath(place), (), os.path.basename(place))
+        return read_containers(FileTree("", containers=[file], shown=shown), options, task, _read_folder)
+    if is_unsupported_archive(place):
         raise UsageError(f"`{shown}` is an unsupported archive.", hint="unpack it, and pass the folder")
-    if extension in EXPORT_STEPS:
-        raise UsageError(
-            f"`{shown}` is a {extension} file, which is not supported.", hint=f"{extension}: {EXPORT_STEPS[extension]}"
-        )
+    if step := export_step(place):
+        raise UsageError(f"`{shown}` is a {extension} file, which is not supported.", hint=f"{extension}: {step}")
     if extension in IMAGES:
         raise UsageError(f"`{shown}` is a single image; expected a folder of labeled images.")
     if options.layout:
@@ -94,7 +95,7 @@ def read(data: str | Path, options: ReadOptions | None = None, *, task: str = "c
     finder = PathFinder(root, allow_external_paths=options.allow_external_paths)
     table = open_table(place, finder, options)
     if len(table.label_columns) > 1 and options.label_column is None and options.label_pattern is None:
-        raise ask(_by_column(table, finder))
+        raise ask(readings_by_column(table, finder))
     is_named = name_numbers([table], finder, first_id=options.first_id)
     if options.first_id is not None and not is_named:
         raise without_names()
@@ -108,32 +109,13 @@ def read(data: str | Path, options: ReadOptions | None = None, *, task: str = "c
     return finish_reading(reading, root, [], task)
 
 
-def _by_column(table: Table, finder: PathFinder) -> list[Reading]:
-    """Return the readings of a table by each column that may be the label.
-
-    Raises:
-        HeadstartError: No column can be used.
-    """
-    readings: list[Reading] = []
-    error: HeadstartError | None = None
-    for column in table.label_columns:
-        try:
-            reading = table_reading(replace(table, label=column), finder)
-        except (DataError, UsageError) as caught:
-            error = error or caught
-            continue
-        reading.layout = f"column `{column}` of `{os.path.basename(table.path)}`"
-        reading.option = f"--label-column {shell_path(column)}"
-        reading.detail = table.heading
-        readings.append(reading)
-    if not readings and error is not None:
-        raise error
-    return readings
-
-
-def _read_folder(place: str, options: ReadOptions, task: str, problems: list[Problem], shown: str = "") -> Samples:
-    tree = walk_files(place, allow_external_paths=options.allow_external_paths, shown=shown)
-    tree.problems.extend(problems)
+def _read_folder(place: Unpacked, options: ReadOptions, task: str) -> Samples:
+    tree = walk_files(place.folder, allow_external_paths=options.allow_external_paths, shown=place.shown)
+    tree.problems.extend(place.problems)
+    if tree.containers and not tree.images:
+        return read_containers(tree, options, task, _read_folder, depth=place.depth)
+    beside = "a container beside image files; pass it by itself"
+    tree.problems += [Problem(file.name, "container", beside) for file in tree.containers]
     excluded = exclude_files(tree, options.exclude or ())
     if not tree.images:
         _refuse_empty(tree)
@@ -231,7 +213,7 @@ def _refuse_empty(tree: FileTree) -> None:
         extension, count = foreign.most_common(1)[0]
         raise DataError(
             f"`{shown}` has no readable image, but {pluralize(count, f'{extension} file')}.",
-            hint=EXPORT_STEPS.get(extension, "export them as PNG"),
+            hint=export_step(f"x{extension}") or export_step("", PICKLE),
         )
     if tree.problems:
         first = tree.problems[0]

@@ -162,10 +162,31 @@ def _labels_by_majority(note: ReadingNote) -> str:
     return f"{rows} {images}: the most frequent label is used; labels of {agreeing} differ{tied}"
 
 
+def _archive_names_decoded(note: ReadingNote) -> str:
+    e = note.evidence
+    other = f" ({e['other']} is nearly as likely)" if e.get("other") else ""
+    return (
+        f"file names in `{e['file']}` do not state their encoding and were read as {e['name']}{other}: "
+        f"{_listed(note.examples)}; --name-encoding sets another"
+    )
+
+
+_SCALES = {"unit": "values from 0 to 1 were multiplied by 255", "bool": "Boolean values became 0 and 255"}
+
+
 _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
     ReadingKind.ANNOTATIONS_COPIED: lambda n: (
         f"`{n.examples[0]}` holds the same boxes of {pluralize(n.count, 'image')} in a second format; it is not used"
     ),
+    ReadingKind.ARCHIVE_NAMES_DECODED: _archive_names_decoded,
+    ReadingKind.ARCHIVES_UNPACKED: lambda n: f"{_listed(n.examples)} unpacked in the cache folder",
+    ReadingKind.PARTS_UNUSED: lambda n: (
+        f"{pluralize_is(n.count, 'part of the container', 'parts of the container')} not used: {_listed(n.examples)}"
+    ),
+    ReadingKind.SHARDS_MISSING: lambda n: (
+        f"{pluralize_is(n.count, 'shard', 'shards')} missing or not given: {_listed(n.examples)}"
+    ),
+    ReadingKind.VALUES_SCALED: lambda n: f"{_SCALES[n.evidence['scale']]} in {_listed(n.evidence['arrays'])}",
     ReadingKind.AUXILIARY_IMAGES: _auxiliary_images,
     ReadingKind.BOX_FORMAT_ASSUMED: _box_format_assumed,
     ReadingKind.BOX_SCORES: lambda n: (

@@ -33,6 +33,7 @@ _USED = {
         "split_column",
         "group_column",
         "exclude",
+        "name_encoding",
         "allow_external_paths",
         "backbone",
         "weights",

@@ -37,6 +37,7 @@ from PIL import (  # explicit plugins, so that opening does not depend on earlie
     WebPImagePlugin,  # noqa: F401
 )
 
+from headstart.preprocessing.packed_files import read_packed
 from headstart.utils.limits import MAX_PIXELS
 
 __all__ = [
@@ -230,6 +231,9 @@ def read_bytes(path: str | os.PathLike[str]) -> bytes:
     """
     _check_path(path)
     try:
+        packed = read_packed(path)
+        if packed is not None:
+            return packed
         with open(path, "rb") as file:
             return file.read()
     except FileNotFoundError as error:

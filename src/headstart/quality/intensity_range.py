@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from headstart.data.image_scan import ScanResult
 from headstart.errors import UsageError
+from headstart.preprocessing.packed_files import read_packed
 from headstart.types.codes import DecisionReason, Evidence, Finding, FindingKind, Severity
 from headstart.types.records import Decision, Samples
 
@@ -78,10 +79,12 @@ def has_16_bit(paths: Sequence[str]) -> bool:
 
 def _may_be_deep(path: str) -> bool:
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            return False
-        with open(path, "rb") as file:
-            head = file.read(32)
+        head = read_packed(path, 32)
+        if head is None:
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                return False
+            with open(path, "rb") as file:
+                head = file.read(32)
     except (OSError, ValueError):
         return False
     if head.startswith(b"\x89PNG"):

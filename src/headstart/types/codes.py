@@ -265,6 +265,8 @@ class ReadingKind(StrEnum):
     """Stable codes of reading notes; each has a message in `headstart.messages.reading`."""
 
     # assumptions
+    ARCHIVE_NAMES_DECODED = "archive_names_decoded"
+    ARCHIVES_UNPACKED = "archives_unpacked"
     BOX_FORMAT_ASSUMED = "box_format_assumed"
     CLASSES_ALIKE = "classes_alike"
     CLASSES_FROM_LIST = "classes_from_list"
@@ -286,6 +288,7 @@ class ReadingKind(StrEnum):
     READ_AS_TRAINED = "read_as_trained"
     SPLITS_FROM_FOLDERS = "splits_from_folders"
     TRAIN_SPLIT_ONLY = "train_split_only"
+    VALUES_SCALED = "values_scaled"
     # unused
     ANNOTATIONS_COPIED = "annotations_copied"
     AUXILIARY_IMAGES = "auxiliary_images"
@@ -301,7 +304,9 @@ class ReadingKind(StrEnum):
     OBJECTS_NOT_WRITTEN = "objects_not_written"
     OTHER_FILES = "other_files"
     PREDICTIONS_UNUSED = "predictions_unused"
+    PARTS_UNUSED = "parts_unused"
     REPEATED_ROWS = "repeated_rows"
+    SHARDS_MISSING = "shards_missing"
     TABLES_UNUSED = "tables_unused"
     UNLABELED_IMAGES = "unlabeled_images"
 
@@ -314,6 +319,7 @@ _UNUSED = frozenset(
         *(ReadingKind.IMAGES_IN_NO_SPLIT, ReadingKind.IMAGES_NOT_ANNOTATED),
         *(ReadingKind.COPIES_UNUSED, ReadingKind.FILES_EXCLUDED, ReadingKind.TABLES_UNUSED),
         *(ReadingKind.ANNOTATIONS_COPIED, ReadingKind.PREDICTIONS_UNUSED, ReadingKind.OBJECTS_NOT_WRITTEN),
+        *(ReadingKind.PARTS_UNUSED, ReadingKind.SHARDS_MISSING),
     }
 )
 _INFO = frozenset(
@@ -325,6 +331,7 @@ _INFO = frozenset(
         *(ReadingKind.FILE_NAMES_STALE, ReadingKind.IMAGES_ASSUMED_EMPTY, ReadingKind.PLACES_MOVED),
         *(ReadingKind.FILES_EXCLUDED, ReadingKind.ANNOTATIONS_COPIED, ReadingKind.LABELS_ELSEWHERE),
         *(ReadingKind.OBJECTS_IGNORED, ReadingKind.TRAIN_SPLIT_ONLY),
+        *(ReadingKind.ARCHIVES_UNPACKED, ReadingKind.VALUES_SCALED),
     }
 )
 
@@ -367,6 +374,7 @@ class UnusedReason(StrEnum):
     NO_LABEL = "no_label"
     NOT_AN_IMAGE = "not_an_image"
     NOT_IN_TABLE = "not_in_table"
+    PICKLED = "pickled"
     SYSTEM_FILE = "system_file"
     TABLE_NOT_UNDERSTOOD = "table_not_understood"
     TIED_LABELS = "tied_labels"

@@ -28,12 +28,10 @@ assert stray_datasets
 WRONG: dict[str, str] = {
     "another_ending_in_the_table": "0.png is not found at 0.jpg",
     "one_text_file_per_image": "files with the label of one image each are not recognized",
-    "mnist_npz": "arrays are not read",
     "fashion_mnist_csv": "tables of pixels are not recognized",
     "flowers102": "MATLAB files beside images are not read, and the first suggestion gives one class `image`",
     "stanford_cars": "MATLAB files beside images are not read",
     "svhn": "arrays are not read",
-    "dogs_vs_cats_zip": "archives in an archive are not read",
 }
 """Datasets that are read wrong today, with the reason."""
 
