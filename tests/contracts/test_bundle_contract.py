@@ -19,10 +19,13 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from headstart.api.model import Model
+from headstart.api.model import Detector, Model
+from headstart.detection.box_sizes import BoxSizes
+from headstart.detection.decoding import DecodingSettings
 from headstart.evaluation.conformal import fit_prediction_sets
 from headstart.evaluation.ood import fit_ood_model
 from headstart.export.bundle_writer import write_bundle
+from headstart.export.detector_bundle_writer import DetectorParity, write_detector_bundle
 from headstart.inference.bundle import read_bundle
 from headstart.inference.runtime import Runtime
 from headstart.preprocessing.image_spec import ImageSpec
@@ -30,7 +33,7 @@ from headstart.probe.linear import LinearHead
 from headstart.probe.normalize import fit_normalizer
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
-PROGRAM = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)[-1]
+PROGRAM, DETECTOR_PROGRAM = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
 HW = (20, 28)
 
 SPECS = {
@@ -156,13 +159,126 @@ def test_documented_program_matches_runtime(bundle_path: Path, images: list[Path
         assert sorted(other.prediction_set or ()) == names
 
 
+def explained_keys(part: str) -> set[str]:
+    """Return the keys in the first column of the tables of a part of the page."""
+    return {
+        key
+        for row in re.findall(r"^\| (`\w+`(?:, `\w+`)*) \|", part, flags=re.MULTILINE)
+        for key in row.split("`")[1::2]
+    }
+
+
 def test_every_key_is_documented(bundle_path: Path) -> None:
     info = json.loads((bundle_path / "bundle.json").read_text(encoding="utf-8"))
-    explained = set(re.findall(r"^\| `(\w+)` \|", PAGE, flags=re.MULTILINE))
+    explained = explained_keys(PAGE.partition("## Detectors")[0])
     assert set(info) <= explained
     assert explained - set(info) == {"parity"}  # added after the check against training
     for key in info["pixels"]:
         assert f"`{key}`" in PAGE, key
+
+
+@pytest.mark.parametrize("kind", ["bundle_path", "detector_path"])
+def test_models_load_in_old_runtimes(kind: str, request: pytest.FixtureRequest) -> None:
+    model = onnx.load_from_string(read_bundle(request.getfixturevalue(kind)).model)
+    assert (model.ir_version, [o.version for o in model.opset_import]) == (8, [18])
+    assert "IR version 8 and operators of version 18" in PAGE
+
+
+DECODING = {
+    "squash": DecodingSettings(slope=0.8, offset=-0.3, nms_iou=0.3),
+    "pad": DecodingSettings(nms_iou=0.2, is_class_agnostic=True, min_score=0.2),
+    "limited": DecodingSettings(nms_iou=0.9, num_kept=7, num_candidates=40),
+}
+THRESHOLDS = {"per_class": {"a": 0.6, "b": 0.35}, "chosen_on": "val"}  # 0.5 for the third class
+
+
+@pytest.fixture(scope="module", params=list(DECODING))
+def detector_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write a detector whose logits and boxes depend on the pixels around each anchor point."""
+    rng, (height, width) = np.random.default_rng(5), (2 * HW[0], 2 * HW[1])
+    y, x = np.mgrid[0 : height // 4, 0 : width // 4].reshape(2, -1) * 4 + 2.0
+    sides = rng.uniform(4, 12, (len(x), 4)) * (-1, -1, 1, 1)
+    values = {
+        "for_class": rng.normal(0, 0.4, (3, 3, 4, 4)).astype(np.float32),
+        "for_box": rng.normal(0, 0.3, (4, 3, 4, 4)).astype(np.float32),
+        "points": (np.stack([x, y, x, y], axis=1) + sides)[None].astype(np.float32),
+        "shape_class": np.array([0, 3, -1], dtype=np.int64),
+        "shape_box": np.array([0, 4, -1], dtype=np.int64),
+    }
+    nodes = []
+    for what in ("class", "box"):
+        nodes += [
+            onnx.helper.make_node("Conv", ["pixels", f"for_{what}"], [f"map_{what}"], strides=[4, 4]),
+            onnx.helper.make_node("Reshape", [f"map_{what}", f"shape_{what}"], [f"flat_{what}"]),
+        ]
+    nodes += [
+        onnx.helper.make_node("Transpose", ["flat_class"], ["logits"], perm=[0, 2, 1]),
+        onnx.helper.make_node("Transpose", ["flat_box"], ["moves"], perm=[0, 2, 1]),
+        onnx.helper.make_node("Add", ["moves", "points"], ["boxes"]),
+    ]
+    graph = onnx.helper.make_graph(
+        nodes,
+        "detector",
+        [onnx.helper.make_tensor_value_info("pixels", onnx.TensorProto.FLOAT, ["B", 3, height, width])],
+        [
+            onnx.helper.make_tensor_value_info("logits", onnx.TensorProto.FLOAT, ["B", len(x), 3]),
+            onnx.helper.make_tensor_value_info("boxes", onnx.TensorProto.FLOAT, ["B", len(x), 4]),
+        ],
+        [onnx.numpy_helper.from_array(value, name) for name, value in values.items()],
+    )
+    folder = tmp_path_factory.mktemp("detector")
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(model, str(folder / "graph.onnx"))
+    resize_mode = "pad" if request.param == "pad" else "squash"
+    sizes = BoxSizes((height, width), ("a", "b", "c"), ((0, 0, 0, 0, 0),) * 3, 0.0, None, 1.0)
+    return write_detector_bundle(
+        folder / "bundle",
+        graph_path=folder / "graph.onnx",
+        graph_meta={"license": "none"},
+        spec=ImageSpec(
+            size_hw=(height, width), resize_mode=resize_mode, background=(9, 200, 31), intensity_range=(0, 5000)
+        ),
+        class_names=("a", "b", "c"),
+        decoding=DECODING[request.param],
+        thresholds=THRESHOLDS,
+        meta={"strategy": "head", "sizes": sizes.to_json(), "parity": None},
+        trained_on=["0" * 64],
+    )
+
+
+def test_documented_detector_program_matches_runtime(detector_path: Path, images: list[Path], tmp_path: Path) -> None:
+    """Run in a separate process in which headstart cannot be imported."""
+    script = tmp_path / "reader.py"
+    script.write_text(
+        "import sys\nsys.modules['headstart'] = None\n"
+        + PROGRAM
+        + DETECTOR_PROGRAM
+        + "\nreader, low = DetectorReader(sys.argv[1]), {'a': 0.0, 'b': 0.0, 'c': 0.0}\n"
+        + "print(json.dumps([[reader.detect(path, t) for path in sys.argv[2:]] for t in (None, low)]))\n",
+        encoding="utf-8",
+    )
+    command = [sys.executable, "-I", str(script), str(detector_path), *map(str, images)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    detector = Detector(Runtime(detector_path))
+    for documented, min_score in zip(json.loads(done.stdout), (None, 0.0), strict=True):
+        for found, ours in zip(documented, detector.predict(images, min_score=min_score), strict=True):
+            assert ours.error is None
+            boxes = ours.detections
+            assert [name for name, _, _ in found] == [detector.class_names[k] for k in boxes.class_ids]
+            np.testing.assert_allclose([score for _, score, _ in found], boxes.scores, atol=1e-6)
+            np.testing.assert_allclose(np.reshape([box for *_, box in found], (-1, 4)), boxes.xyxy, atol=1e-2)
+        assert sum(map(len, documented)) > 3 * len(images)
+    assert sum(map(len, documented)) >= sum(map(len, json.loads(done.stdout)[0]))
+
+
+def test_every_key_of_a_detector_is_documented(detector_path: Path) -> None:
+    info = json.loads((detector_path / "bundle.json").read_text(encoding="utf-8"))
+    common, _, own = PAGE.partition("## Detectors")
+    assert set(info) - {"strategy"} <= explained_keys(common) | explained_keys(own)
+    assert explained_keys(own) == {"decoding", "thresholds", "sizes", "parity", *info["decoding"]}
+    for key in (*info["sizes"], *DetectorParity(1, 1, 0.0, 0.0).to_json()):
+        assert f"`{key}`" in own, key
 
 
 def test_documented_formula_gives_logits(bundle_path: Path, images: list[Path]) -> None:

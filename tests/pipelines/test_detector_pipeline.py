@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from decision_checks import check_decisions, check_resolved
 from event_text import events_of, notes_of
@@ -25,6 +26,7 @@ from headstart.config.settings import resolve
 from headstart.detection.loop import DetectTraining
 from headstart.errors import BudgetError, BundleError, DataError, HeadstartError, SettingError, UsageError
 from headstart.events import EpochFinished, EventStream
+from headstart.features.graph_export import OPSET
 from headstart.inference.bundle import read_bundle
 from headstart.inference.decoders import ClassDecoder
 from headstart.pipelines.train_detector import train_detector
@@ -167,7 +169,9 @@ def test_bundle_matches_torch(run: headstart.Run) -> None:
     assert parity["num_files"] == 20
     assert parity["max_pixels"] <= 0.5
     assert parity["max_score"] <= 1e-3
-    info = read_bundle(str(run.folder)).info
+    bundle = read_bundle(str(run.folder))
+    model, info = onnx.load_from_string(bundle.model), bundle.info
+    assert (model.ir_version, [o.version for o in model.opset_import]) == (8, [OPSET])
     assert info["parity"] == parity
     assert set(info["thresholds"]["per_class"]) == {"blue", "red"}
     assert info["decoding"]["slope"] > 0

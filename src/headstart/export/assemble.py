@@ -279,6 +279,7 @@ def _finish(onnx: Any, model: Any) -> bytes:
             del holder.metadata_props[:]
     del graph.value_info[:]
     graph.name = "headstart"
+    model.ir_version = onnx.helper.find_min_ir_version_for(model.opset_import)  # older runtimes refuse newer ones
     model.producer_name, model.producer_version = "headstart", ""
     onnx.checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString(deterministic=True))

@@ -28,7 +28,7 @@ from headstart.store.arrays import RowLayout
 
 __all__ = ["FrozenGraph", "export_network", "find_graph", "graph_folder", "prepare_graph"]
 
-_VERSION = 1  # of the export; a change exports every graph again
+_VERSION = 2  # of the export; a change exports every graph again
 
 
 @dataclass(frozen=True, slots=True)

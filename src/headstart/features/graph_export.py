@@ -24,10 +24,13 @@ from headstart.errors import CacheError
 from headstart.features.engines import OnnxEngine
 from headstart.utils.system import atomic_folder, private_folder
 
-__all__ = ["TOLERANCE", "difference_of", "export", "make_atomically", "read_sidecar", "write_sidecar"]
+__all__ = ["OPSET", "TOLERANCE", "difference_of", "export", "make_atomically", "read_sidecar", "write_sidecar"]
 
 TOLERANCE = 1e-4
 """Maximum difference between ONNX and torch outputs, relative to the largest value."""
+
+OPSET = 18
+"""Version of the standard operators; newer ones add nothing that the networks use, but need a newer runtime."""
 
 Graph = TypeVar("Graph")
 
@@ -57,6 +60,7 @@ def export(module: Any, inputs: dict[str, Any], names: Sequence[str], path: Path
             input_names=list(inputs),
             output_names=list(names),
             dynamic_shapes=(shapes,) if is_listed else shapes,
+            opset_version=OPSET,
             dynamo=True,
             external_data=False,
             verbose=False,
