@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 
 from headstart.evaluation.head_evaluation import HeadEvaluation, ModelLogits
 from headstart.evaluation.metrics import evaluate
-from headstart.evaluation.score_summary import summarize_classification
+from headstart.evaluation.score_summary import summarize_classification, summarize_run
 from headstart.types.codes import USER_TEST_SPLIT, EvaluationProtocol, EvaluationSetup
 
 
@@ -28,7 +29,11 @@ def summary(signal: float = 3.0, groups: Any = None, **changes: Any) -> dict[str
     every, rows = np.arange(120), logits.astype(np.float32)
     model_logits = ModelLogits(rows, every, rows, every)
     evaluation = HeadEvaluation(train=scored, cv=scored, baselines=baselines, logits=model_logits, **given)
-    return summarize_classification({**evaluation.blocks_json(), "baselines": baselines})
+    metrics = {**evaluation.blocks_json(), "baselines": baselines}
+    metric, leaky = metrics["headline"]["metric"], evaluation.test_including_leaks
+    score = summarize_classification(evaluation.headline, metric, baselines, leaky)
+    assert summarize_run(json.loads(json.dumps(metrics))) == score, "the stored run gives the same score"
+    return score
 
 
 def test_baselines_use_headline_metric() -> None:

@@ -478,7 +478,7 @@ def test_run_summary_and_compare_refusal(run: Path, capsys: pytest.CaptureFixtur
     finished = headstart.Run(run)
     assert "pyramid    16 channels" in finished.summary()
     assert finished.classification_report().splitlines()[-1].startswith("mAP50")
-    assert finished.comment().startswith(f"# {run.name}")
+    assert finished.comment().startswith(f"# Comment on {run.name}")
     assert finished.plot_curves() is not None
     assert finished.plot_confusion() is not None
     assert list(finished.to_pandas()["class"]) == ["blue", "red"]

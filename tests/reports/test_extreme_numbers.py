@@ -16,9 +16,9 @@ from text_checks import faults, page_texts, texts_of
 from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.metrics import detection_to_json, evaluate_detections
 from headstart.evaluation.head_evaluation import HeadEvaluation, ModelLogits
-from headstart.evaluation.metrics import evaluate, evaluation_to_json
+from headstart.evaluation.metrics import evaluate
 from headstart.evaluation.paired_comparison import ClassDifference, ComparisonVerdict, Difference, PairedComparison
-from headstart.evaluation.score_summary import summarize_classification, summarize_detections, summarize_evaluation
+from headstart.evaluation.score_summary import summarize_detections, summarize_evaluation, summarize_run
 from headstart.messages.box_problems import BOX_PROBLEMS
 from headstart.messages.comment import report_finding_text, report_finding_title
 from headstart.messages.comparisons import comparison_lines
@@ -173,7 +173,7 @@ def test_score_lines(k: int, is_imbalanced: bool, skill: float) -> None:
         every, rows = np.arange(len(truth)), logits.astype(np.float32)
         model_logits = ModelLogits(rows, every, rows, every)
         evaluation = HeadEvaluation(scored, scored, None, scored, baselines, model_logits, is_imbalanced, leaky)
-        score = summarize_classification({**evaluation.blocks_json(), "baselines": baselines})
+        score = summarize_run({**evaluation.blocks_json(), "baselines": baselines})
         check(text for _, text in score_lines(score))
 
 
@@ -210,7 +210,7 @@ def test_evaluations(count: int) -> None:
     scored = evaluate(np.eye(2)[truth], truth, ("a", "b"), setup=USER_TEST_SPLIT)
     boxes = [Boxes.of([[0, 0, 50, 50]], [0])] * count
     evaluation = evaluate_detections(boxes, [Detections.of([])] * count, ("a", "b"), draws=0, setup=USER_TEST_SPLIT)
-    scores = (summarize_evaluation(evaluation_to_json(scored)), summarize_detections(detection_to_json(evaluation)))
+    scores = (summarize_evaluation(scored), summarize_detections(detection_to_json(evaluation)))
     check(text for score in scores for _, text in score_lines(score))
     check(finding_lines([*scored.findings, *evaluation.findings]))
 

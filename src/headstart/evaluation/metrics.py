@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -19,7 +19,15 @@ from headstart.messages.findings import finding_to_json
 from headstart.types.codes import EvaluationProtocol, EvaluationSetup, Evidence, Finding, FindingKind, Severity
 from headstart.types.records import ClassScore, Estimate, Evaluation
 
-__all__ = ["confusion_matrix", "evaluate", "evaluation_to_json", "is_skewed", "log_loss", "softmax"]
+__all__ = [
+    "confusion_matrix",
+    "evaluate",
+    "evaluation_from_json",
+    "evaluation_to_json",
+    "is_skewed",
+    "log_loss",
+    "softmax",
+]
 
 _EPS = 1e-12
 _SKEW = 3
@@ -197,6 +205,36 @@ def evaluation_to_json(evaluation: Evaluation) -> dict[str, Any]:
         "findings": [finding_to_json(finding) for finding in evaluation.findings],
         **evaluation.extra,
     }
+
+
+def evaluation_from_json(block: Mapping[str, Any]) -> Evaluation:
+    """Read what `evaluation_to_json` wrote, without findings.
+
+    Raises:
+        KeyError: A value is missing.
+    """
+
+    def estimate(value: Mapping[str, Any]) -> Estimate:
+        return Estimate(*(value.get(name) for name in ("value", "low", "high", "raw_value", "n_eff")))
+
+    def class_score(row: Mapping[str, Any]) -> ClassScore:
+        precision, recall, f1 = (estimate(row[name]) for name in ("precision", "recall", "f1"))
+        return ClassScore(row["name"], precision, recall, f1, row["support"])
+
+    return Evaluation(
+        setup=EvaluationSetup.from_json(block),
+        num_samples=block["num_samples"],
+        num_groups=block["num_groups"],
+        accuracy=estimate(block["accuracy"]),
+        balanced_accuracy=estimate(block["balanced_accuracy"]),
+        f1_macro=estimate(block["f1_macro"]),
+        log_loss=block["log_loss"],
+        ece=block["ece"],
+        per_class=tuple(class_score(row) for row in block["per_class"]),
+        confusion=np.asarray(block["confusion"], dtype=np.int64),
+        per_group=block.get("per_group"),
+        extra={"binary": block["binary"]} if block.get("binary") else {},
+    )
 
 
 def _short(estimate: Estimate) -> dict[str, float | None]:

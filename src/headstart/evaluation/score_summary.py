@@ -7,67 +7,64 @@ from typing import Any
 
 import numpy as np
 
-from headstart.evaluation.metrics import is_skewed
+from headstart.evaluation.metrics import evaluation_from_json, is_skewed
 from headstart.types.codes import SplitSource
+from headstart.types.records import Estimate, Evaluation
 
 __all__ = ["summarize_classification", "summarize_detections", "summarize_evaluation", "summarize_run"]
 
 _FEW = 5  # classes with fewer scored images cannot be the hardest
 
 
-def summarize_classification(metrics: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the score of a classifier's run in the form that `headstart.messages.scores` renders.
+def summarize_classification(
+    evaluation: Evaluation,
+    metric: str,
+    baselines: Mapping[str, Mapping[str, Any]],
+    including_leaks: Evaluation | None = None,
+) -> dict[str, Any]:
+    """Return the score of a classifier in the form that `headstart.messages.scores` renders.
 
     Args:
-        metrics: `metrics.json`.
+        evaluation: Of the headline.
+        metric: Of the headline: `accuracy` or `balanced_accuracy`.
+        baselines: Scores by metric of `majority` and `nearest_neighbor`; either may be absent.
+        including_leaks: Evaluation of the test split with its leaking images.
     """
-    head = metrics["headline"]
-    block = metrics.get("test") or metrics["cv"]
-    detail = head.get("protocol_detail") or {}
-    confusion = np.asarray(block["confusion"], dtype=np.int64)
-    baselines = metrics.get("baselines") or {}
-    metric = head["metric"]
-    leaky = metrics.get("test_including_leaks")
+    setup, correct = evaluation.setup, int(np.trace(evaluation.confusion))
     score: dict[str, Any] = {
         "task": "classify",
-        **{key: head.get(key) for key in ("metric", "value", "low", "high", "protocol")},
-        "num_folds": detail.get("num_folds"),
-        "is_users_split": detail.get("split_source") == SplitSource.USER,
-        "correct": int(np.trace(confusion)),
-        "total": int(confusion.sum()),
-        "num_images": int(confusion.sum()),
-        "num_groups": block.get("num_groups"),
-        "accuracy": _estimate(block["accuracy"]),
-        "balanced_accuracy": _estimate(block["balanced_accuracy"]),
+        "metric": metric,
+        **_estimate(getattr(evaluation, metric)),
+        "protocol": setup.protocol.value,
+        "num_folds": setup.num_folds,
+        "is_users_split": setup.split_source is SplitSource.USER,
+        "correct": correct,
+        "total": int(evaluation.confusion.sum()),
+        "num_images": int(evaluation.confusion.sum()),
+        "num_groups": evaluation.num_groups,
+        "accuracy": _estimate(evaluation.accuracy),
+        "balanced_accuracy": _estimate(evaluation.balanced_accuracy),
         "majority": (baselines.get("majority") or {}).get(metric),
         "nearest_neighbor": (baselines.get("nearest_neighbor") or {}).get(metric),
-        "hardest_class": _hardest(block),
+        "hardest_class": _hardest(evaluation),
         "leaky": None,
     }
-    if leaky:
-        num_clean = metrics["test"]["num_samples"] if metrics.get("test") else 0
-        score["leaky"] = {**_estimate(leaky[metric]), "num_leaks": leaky["num_samples"] - num_clean}
-    if block.get("binary"):
-        score |= block["binary"]
-    return score
+    if including_leaks is not None:
+        num_leaks = including_leaks.num_samples - evaluation.num_samples
+        score["leaky"] = {**_estimate(getattr(including_leaks, metric)), "num_leaks": num_leaks}
+    return score | (evaluation.extra.get("binary") or {})
 
 
-def summarize_evaluation(block: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the score of a saved model on a user's images, with the best constant prediction as the baseline.
-
-    Args:
-        block: Result of `evaluation_to_json`.
-    """
-    support = np.asarray(block["confusion"], dtype=np.int64).sum(axis=1)
+def summarize_evaluation(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the score of a saved model on a user's images, with the best constant prediction as the baseline."""
+    support = evaluation.confusion.sum(axis=1)
     metric = "balanced_accuracy" if is_skewed(support[support > 0]) else "accuracy"
     majority = float(support.max() / support.sum()) if metric == "accuracy" else 1.0 / int((support > 0).sum())
-    head = {key: block[key] for key in ("protocol", "protocol_detail")}
-    headline = {**head, "metric": metric, **block[metric]}
-    baselines = {"majority": {metric: majority}}
-    score = summarize_classification({"headline": headline, "test": block, "baselines": baselines})
+    score = summarize_classification(evaluation, metric, {"majority": {metric: majority}})
+    metrics = ("precision", "recall", "f1")
     score["per_class"] = [
-        {"name": row["name"], "support": row["support"], **{m: row[m]["value"] for m in ("precision", "recall", "f1")}}
-        for row in block["per_class"]
+        {"name": c.name, "support": c.support, **{m: getattr(c, m).value for m in metrics}}
+        for c in evaluation.per_class
     ]
     return score
 
@@ -96,7 +93,7 @@ def summarize_detections(block: Mapping[str, Any]) -> dict[str, Any]:
     return {
         "task": "detect",
         "metric": "map50",
-        **_estimate(block["mAP50"]),
+        **{key: block["mAP50"].get(key) for key in ("value", "low", "high")},
         "protocol": block["protocol"],
         "is_users_split": detail.get("split_source") == SplitSource.USER,
         "map50_95": block["mAP50_95"]["value"],
@@ -116,20 +113,25 @@ def summarize_run(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
         metrics: `metrics.json`.
     """
     if metrics.get("task") != "detect":
-        return summarize_classification(metrics)
+        headline = evaluation_from_json(metrics.get("test") or metrics["cv"])
+        leaky = metrics.get("test_including_leaks")
+        including_leaks = evaluation_from_json(leaky) if leaky else None
+        return summarize_classification(
+            headline, metrics["headline"]["metric"], metrics.get("baselines") or {}, including_leaks
+        )
     block = metrics.get("test") or metrics.get("val") or metrics.get("cv")
     return None if not block else summarize_detections(block)
 
 
-def _estimate(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value.get(key) for key in ("value", "low", "high")}
+def _estimate(estimate: Estimate) -> dict[str, Any]:
+    return {"value": estimate.value, "low": estimate.low, "high": estimate.high}
 
 
-def _hardest(block: Mapping[str, Any]) -> dict[str, Any] | None:
+def _hardest(evaluation: Evaluation) -> dict[str, Any] | None:
     """Return the class with the lowest recall; None with two classes or perfect recall."""
-    rows = [r for r in block["per_class"] if r["recall"]["value"] is not None and r["support"] >= _FEW]
-    if len(rows) < 3:
+    measured = {c.name: c.recall.value for c in evaluation.per_class if c.support >= _FEW}
+    recalls = {name: recall for name, recall in measured.items() if recall is not None}
+    if len(recalls) < 3:
         return None
-    worst = min(rows, key=lambda r: float(r["recall"]["value"]))
-    recall = float(worst["recall"]["value"])
-    return {"name": worst["name"], "recall": recall} if recall < 1.0 else None
+    name = min(recalls, key=lambda one: recalls[one])
+    return {"name": name, "recall": recalls[name]} if recalls[name] < 1.0 else None

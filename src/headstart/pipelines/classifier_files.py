@@ -128,8 +128,11 @@ def finish_run(run: RunContext, scored: ScoredModel, record: ClassifierRecord) -
     """Write the report, emit score, files and next commands, and mark the run as complete."""
     settings, folder, events = run.resolved.settings, run.folder, run.events
     num_images = report_run(folder, record, events)
-    events.report(*scored.evaluation.headline.findings)
-    events.emit(ScoreMeasured(summarize_classification(record.metrics)))
+    evaluation = scored.evaluation
+    events.report(*evaluation.headline.findings)
+    metric = "balanced_accuracy" if evaluation.is_imbalanced else "accuracy"
+    leaky = evaluation.test_including_leaks
+    events.emit(ScoreMeasured(summarize_classification(evaluation.headline, metric, evaluation.baselines, leaky)))
     if num_images is not None:
         events.emit(FileWritten("report", str(folder / "report.html"), {"num_images": num_images}))
     commands: list[tuple[str, str | None]] = [(f"headstart predict {shell_path(folder)} NEW_IMAGES", None)]

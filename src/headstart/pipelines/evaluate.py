@@ -29,7 +29,7 @@ from headstart.detection.metrics import DetectionEvaluation, detection_to_json, 
 from headstart.errors import DataError, HeadstartError
 from headstart.evaluation.binary import check_positive
 from headstart.evaluation.intervals import effective_sample_size, estimate_proportion
-from headstart.evaluation.metrics import evaluate, evaluation_to_json
+from headstart.evaluation.metrics import evaluate
 from headstart.evaluation.score_summary import summarize_detections, summarize_evaluation
 from headstart.evaluation.softmax import softmax
 from headstart.events import EventStream, RunFinished, ScoreMeasured, Stage
@@ -127,7 +127,7 @@ def evaluate_model(
         events.report(_trained_on(known.num_samples, is_read, accuracy=known.accuracy.value))
     events.report(*_class_findings(images.new_classes, len(images.others), missing, "image"), *_ood_findings(ood))
     if evaluation is not None:
-        events.emit(ScoreMeasured(summarize_evaluation(evaluation_to_json(evaluation))))
+        events.emit(ScoreMeasured(summarize_evaluation(evaluation)))
     events.emit(RunFinished(time.monotonic() - started))
     return EvaluationResult(
         evaluation=evaluation,
