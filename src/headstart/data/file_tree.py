@@ -10,6 +10,7 @@ import os
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from headstart.data.formats import IGNORED, IMAGES, PLAIN, TABLES, UNFINISHED, container_kind, export_step
 from headstart.errors import DataError
@@ -251,6 +252,7 @@ def _head(path: str) -> bytes:
         return b""
 
 
+@lru_cache(maxsize=65_536)
 def clean_label(name: str) -> str:
     """Normalize a label from a folder or table: Unicode NFC, single spaces, encodable as UTF-8."""
     return " ".join(printable(unicodedata.normalize("NFC", name)).split())

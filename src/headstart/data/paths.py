@@ -13,7 +13,6 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import PureWindowsPath
 from typing import Literal
 from urllib.parse import unquote
 
@@ -32,6 +31,7 @@ MISSING = frozenset({"missing", "elsewhere", "ambiguous"})
 """Kinds of problems of rows without an image: no such file, only files in other folders, several candidates."""
 
 _EXAMPLES = 5
+_DRIVE = re.compile(r"[A-Za-z]:|[\\/]{2}")
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 
 
@@ -147,9 +147,12 @@ class PathFinder:
             inside = posixpath.normpath("/".join((*self.base, place)))
             place = place if inside.startswith("..") else inside
         has_parent = ".." in place.split("/")
-        is_foreign = os.path.isabs(place) or bool(PureWindowsPath(cell).drive) or bool(_URL.match(place))
+        is_foreign = os.path.isabs(place) or bool(_DRIVE.match(cell)) or bool(_URL.match(place))
         path = _fold(place)
         if self.allow_external_paths or not (has_parent or is_foreign):
+            is_listed = self._images is not None and not self.allow_external_paths
+            if is_listed and not os.path.splitext(place)[1]:  # only a listed image can have this name
+                return self._by_name(path, cell, where, claim)
             for form in self._forms(place):
                 full = os.path.normpath(self._join(form))
                 if os.path.isfile(full):

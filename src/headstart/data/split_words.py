@@ -37,6 +37,7 @@ def split_words(folder: str) -> frozenset[SplitName]:
     return frozenset(named | {whole} if whole else named)
 
 
+@lru_cache(maxsize=65_536)
 def cell_split(cell: str) -> SplitName | None:
     """Return the split that a cell names, as a whole or by its only split word (`PrivateTest`), or None."""
     words = split_words(cell) if cell.strip() else frozenset()
