@@ -21,7 +21,7 @@ from headstart.data.options import ReadOptions
 from headstart.data.paths import Claim, PathFinder, PathMatch
 from headstart.data.reading import Reading
 from headstart.data.split_lists import NUMBERED_SPLITS
-from headstart.data.split_words import cell_split, split_words
+from headstart.data.split_words import cell_split, is_train_and_val, split_words
 from headstart.data.table_rows import table_reading
 from headstart.data.tables import Table, load_table
 from headstart.errors import DataError, HeadstartError, UsageError
@@ -179,7 +179,7 @@ def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> 
                 reading.detail = together[0][1].heading
             proposals.readings.append(reading)
     named = {n.evidence["file"] for r in proposals.readings for n in r.notes if n.kind is ReadingKind.NAMES_FROM_FILE}
-    proposals.readings = [r for r in proposals.readings if os.path.basename(r.template) not in named]
+    proposals.readings = [r for r in proposals.readings if r.template not in named]
     proposals.readings.sort(key=_rank)
     proposals.refused.sort(key=lambda refused: -refused[1])
     if options.first_id is not None and not proposals.has_numbered_names:
@@ -252,7 +252,7 @@ def _sets(opened: Sequence[tuple[LocatedFile, Table]]) -> list[list[tuple[Locate
     found: list[list[tuple[LocatedFile, Table]]] = []
     for key, same in sets.items():
         if {"train", "val"} <= {_file_split(file) for file, _ in same}:  # trainval is both of them
-            same = [(f, t) for f, t in same if "trainval" not in re.sub(r"[\W_]", "", f.file.lower())]
+            same = [(f, t) for f, t in same if not is_train_and_val(f.file)]
         found += [same] if _is_per_split(same) or key.startswith("metadata.") else [[one] for one in same]
     return found
 

@@ -9,15 +9,18 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from headstart.data.class_names import NAME_FILES, find_name_files, name_classes, stated_names
 from headstart.data.file_tree import printable
 from headstart.data.formats import IMAGES
 from headstart.data.paths import PathFinder, PathMatch
+from headstart.data.reading import Reading
 from headstart.data.tables import Table, decode_text
 from headstart.errors import DataError
+from headstart.types.codes import ReadingKind, ReadingNote
 
-__all__ = ["first_lines", "name_numbers", "read_list"]
+__all__ = ["first_lines", "name_folders", "name_numbers", "read_list"]
 
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
@@ -146,10 +149,9 @@ def name_numbers(tables: Sequence[Table], finder: PathFinder, *, first_id: int |
     files: dict[str, list[str]] = {}
     for folder in folders:
         for path in find_name_files(folder):
-            if path not in used:
-                files.setdefault(printable(os.path.basename(path)), decode_text(path)[0].splitlines())
-        for name, stated in _stated_files(folder, {cells["label"] for cells in numbered}, finder, used).items():
-            files.setdefault(name, stated)
+            if path not in used and not finder.is_excluded(path):
+                files.setdefault(finder.name_of(path), decode_text(path)[0].splitlines())
+        files |= _stated_files(folder, {cells["label"] for cells in numbered}, finder, used)
     if not any(line.strip() for listed in files.values() for line in listed):
         return False
     rows = []
@@ -167,15 +169,39 @@ def name_numbers(tables: Sequence[Table], finder: PathFinder, *, first_id: int |
     return True
 
 
+def name_folders(reading: Reading, finder: PathFinder) -> None:
+    """Replace numbers of class folders by names, if exactly one file states a name for each number."""
+    numbers = {row.label for row in reading.rows}
+    if not numbers or not all(map(_NUMBER.fullmatch, numbers)):
+        return
+    files = _stated_files(finder.root, numbers, finder, set())
+    if len(files) != 1:
+        return
+    ((file, lines),) = files.items()
+    names = stated_names(lines) or {}
+    chosen = {number: names[int(number)] for number in sorted(numbers, key=int)}
+    reading.rows = [replace(row, label=chosen[row.label]) for row in reading.rows]
+    evidence = {
+        "file": file,
+        "first_id": None,
+        "reason": "stated",
+        "num_images": len(reading.rows),
+        "num_agreeing": 0,
+        "names": dict([*chosen.items()][:5]),
+    }
+    examples = tuple([*chosen.values()][:5])
+    reading.notes.append(ReadingNote(ReadingKind.NAMES_FROM_FILE, len(chosen), examples, evidence))
+
+
 def _stated_files(folder: str, numbers: set[str], finder: PathFinder, used: set[str]) -> dict[str, list[str]]:
     """Return lines `number name` of each text or JSON file in a folder that gives a name to all numbers."""
     found = {}
     for file in sorted(os.listdir(folder)):
         path = os.path.join(folder, file)
         extension = os.path.splitext(file)[1].lower()
-        if extension not in (".json", ".txt", ".csv", ".tsv", ".names") or file.lower() in NAME_FILES or path in used:
+        if extension not in (".json", ".txt", ".csv", ".tsv", ".names") or file.lower() in NAME_FILES:
             continue
-        if os.path.getsize(path) > 1 << 20:
+        if path in used or finder.is_excluded(path) or os.path.getsize(path) > 1 << 20:
             continue
         try:
             text = decode_text(path)[0]
@@ -185,7 +211,7 @@ def _stated_files(folder: str, numbers: set[str], finder: PathFinder, used: set[
         listed = {str(number): name for number, name in (names or {}).items()}
         is_named = {str(int(n)) for n in numbers} <= set(listed) and all(map(_is_name, listed.values()))
         if is_named and not any(finder.exists(name) for name in list(listed.values())[:3]):
-            found[printable(file)] = [f"{number} {name}" for number, name in listed.items()]
+            found[finder.name_of(path)] = [f"{number} {name}" for number, name in listed.items()]
     return found
 
 

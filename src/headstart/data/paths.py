@@ -107,6 +107,14 @@ class PathFinder:
         other._by_file, other._real_folders = self._index(), self._real_folders
         return other
 
+    def name_of(self, path: str) -> str:
+        """Return the printable path of a file below the root, with `/`."""
+        return printable(os.path.relpath(path, self.root).replace(os.sep, "/"))
+
+    def is_excluded(self, path: str) -> bool:
+        """Return whether a file is not used, as requested."""
+        return path in self._excluded
+
     def find(self, cell: str, where: str) -> LocatedFile | Problem:
         """Return the file that a cell names, or the problem.
 

@@ -24,7 +24,7 @@ from headstart.data.judging import judge
 from headstart.data.label_files import describe_use, open_table, propose_tables, readings_by_column, without_names
 from headstart.data.layouts import Template, label_matcher
 from headstart.data.listed_folders import choose_listed, read_listed_folders
-from headstart.data.lists import name_numbers
+from headstart.data.lists import name_folders, name_numbers
 from headstart.data.options import ReadOptions
 from headstart.data.paths import PathFinder
 from headstart.data.reading import Reading, Row, ask
@@ -152,10 +152,11 @@ def _choose(tree: FileTree, options: ReadOptions, task: str, excluded: Collectio
         reading.unlabeled = list(tree.images)
         return reading
     reading = judge(folders, proposals.readings, proposals.refused, errors)
-    if not reading.has_splits:
-        apply_split_lists(reading, tree, finder)
+    apply_split_lists(reading, tree, finder)
     if any(table.role == "labels" for table in reading.tables):
         _leave_rest(reading, tree)
+    else:
+        name_folders(reading, finder)
     return reading
 
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 from headstart.data.file_tree import FileTree, LocatedFile
 from headstart.data.paths import PathFinder, PathMatch
 from headstart.data.reading import Reading
-from headstart.data.split_words import split_name, split_words
+from headstart.data.split_words import is_train_and_val, split_name, split_words
 from headstart.data.tables import decode_text
 from headstart.errors import DataError, UsageError
 from headstart.messages.numbers import pluralize
@@ -39,6 +39,8 @@ def apply_split_lists(reading: Reading, tree: FileTree, finder: PathFinder) -> N
     used: list[TableUse] = []
     numbered = next((f for f in tree.tables if f.file.lower() == NUMBERED_SPLITS), None)
     lists = _first_partition([(f, split) for f in tree.tables if (split := _split_of(f)) is not None])
+    if {"train", "val"} <= {split for _, split in lists}:
+        lists = [(file, split) for file, split in lists if not is_train_and_val(file.file)]
     if numbered is not None:
         splits, used = _read_numbered(numbered, tree, finder)
     else:

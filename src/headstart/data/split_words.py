@@ -8,7 +8,7 @@ from functools import lru_cache
 
 from headstart.types.records import SplitName
 
-__all__ = ["cell_split", "split_name", "split_words"]
+__all__ = ["cell_split", "is_train_and_val", "split_name", "split_words"]
 
 _NAMES: dict[SplitName, str] = {
     "train": "train training trn learning trainval entrenamiento treino treinamento entrainement apprentissage "
@@ -35,6 +35,11 @@ def split_words(folder: str) -> frozenset[SplitName]:
     words = re.findall(r"[^\W\d_]+", _fold(_CAMEL.sub(" ", folder)))
     named = {_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS and word != "dev"}
     return frozenset(named | {whole} if whole else named)
+
+
+def is_train_and_val(name: str) -> bool:
+    """Return whether a file name names the training and validation split together: `images_trainval`."""
+    return "trainval" in re.sub(r"[\W_]", "", name.lower())
 
 
 @lru_cache(maxsize=65_536)
