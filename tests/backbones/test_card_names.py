@@ -143,9 +143,8 @@ def test_lite_preprocessing_matches_training():
 
 def test_listing_and_describing_import_no_torch():
     code = (
-        "import sys, typer\n"
-        "from headstart.cli import models\n"
-        "app = typer.Typer(); models.register(app)\n"
+        "import sys\n"
+        "from headstart.cli.main import app\n"
         "for command in (['models'], ['models', 'show', 'vgg16'], ['models', '--history'],\n"
         "                ['models', 'compare', 'VGG16', 'ResNet50', '--to', 'md']):\n"
         "    app(command, standalone_mode=False)\n"

@@ -6,18 +6,16 @@ import json
 
 import pytest
 import torch
-import typer
 from typer.testing import CliRunner
 
 from headstart.backbones.build import build_network
-from headstart.cli import models
+from headstart.cli import main
 from headstart.errors import HeadstartError
 
 
 @pytest.fixture
 def run():
-    app = typer.Typer()
-    models.register(app)
+    app = main.app
 
     def call(*arguments):
         result = CliRunner().invoke(app, list(map(str, arguments)))

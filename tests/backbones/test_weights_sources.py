@@ -267,9 +267,8 @@ def test_command_line_fetches_from_a_mirror_without_torch(served, hub_file, tmp_
     """Run in a separate process, because the hub client reads its settings on import."""
     served.add_hub("timm/mobilenetv3_small_100.lamb_in1k", "model.safetensors", hub_file)
     code = (
-        "import sys, typer\n"
-        "from headstart.cli import models\n"
-        "app = typer.Typer(); models.register(app)\n"
+        "import sys\n"
+        "from headstart.cli.main import app\n"
         f"app(['models', 'fetch', 'MobileNetV3Small', '--to', r'{tmp_path / 'carry'}'], standalone_mode=False)\n"
         "print('torch' in sys.modules)\n"
     )

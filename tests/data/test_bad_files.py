@@ -91,7 +91,7 @@ def test_bad_files_are_not_replaced(zoo: Zoo) -> None:
     assert len(lost) > 20
     for i in lost:
         assert zoo.scan.info[i] is None
-        assert not zoo.scan.thumbs[i].any()
+        assert not zoo.scan.thumbnails[i].any()
         assert i in zoo.scan.problems
     applied = apply_report(zoo.samples, zoo.report, group_from="none")
     assert applied.excluded[lost].all()
@@ -114,7 +114,7 @@ def test_unusual_file_is_used_with_note(zoo: Zoo, name: str) -> None:
     assert kinds - {"palette"} == ({note} if note else set()) - {"palette"}  # a GIF has a palette too
     assert note != "palette" or "palette" in kinds
     if name != "black.png":
-        assert zoo.scan.thumbs[i].std() > 1
+        assert zoo.scan.thumbnails[i].std() > 1
 
 
 def test_report_counts_handled_files(zoo: Zoo) -> None:
@@ -290,4 +290,4 @@ def test_only_bad_files(tmp_path: Path) -> None:
 def test_scan_does_not_depend_on_threads(zoo: Zoo) -> None:
     again = scan_images(zoo.samples, num_threads=1)
     assert again.info == zoo.scan.info
-    np.testing.assert_array_equal(again.thumbs, zoo.scan.thumbs)
+    np.testing.assert_array_equal(again.thumbnails, zoo.scan.thumbnails)
