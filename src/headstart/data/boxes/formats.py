@@ -30,6 +30,8 @@ _WORDS: dict[str, str] = {
     "yxhw": "ymin, xmin, height, width",
 }
 
+_UPRIGHT: tuple[Layout, ...] = ("xyxy", "xywh", "cxcywh")
+_SCALES = (100.0, 1000.0)
 _UNSWAPPED: dict[str, Layout] = {"yxyx": "xyxy", "yxhw": "xywh"}
 
 _MIN_SIDE = 2.0  # pixels; a box with both sides below it is not an annotated object
@@ -39,10 +41,13 @@ _MAX_FAILING = 0.02  # maximum fraction of failing boxes of a format that fits
 _MIN_FAILING = (0.1, 0.04)  # fraction of failing boxes from which other formats are tested: one box, several boxes
 _MIN_RIVAL_FAILING = 0.1  # minimum fraction of failing boxes of all other formats if one is used
 _MAX_STATED_FAILING = 0.5  # fraction of failing boxes above which the stated format is replaced
+_OVER_SLACK = 0.1  # more boxes than that may reach over the edge by the stricter tolerance
 _MIN_BOXES = 8  # with fewer boxes the layout is not replaced, only the unit if columns or tags define the layout
 _MIN_BOXES_SCALED = 10  # with fewer boxes percent and thousandths are not tested
 _CORNER = 0.5  # percent and thousandths are tested if all boxes are within this fraction of the image
 _FILLED = 0.6  # ... and the largest value reaches this fraction of 100 or 1000
+_NEARLY_FILLED = 0.85  # ... or this fraction, with decimals, where pixels would be this unlikely to stay below 100
+_UNLIKELY = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -190,15 +195,17 @@ def choose_format(
     is_failing = failures.is_misplaced | (failures.is_swapped & is_swapped_often)
     result = FormatChoice(stated, stated, count, int(is_failing.sum()))
     fraction = float(is_failing.mean())
-    is_in_corner = fraction <= _MAX_FAILING and _is_in_corner(values, frames, stated)
+    is_in_corner = _is_in_corner(values, frames, stated)
+    is_confined = is_in_corner and fraction <= _MAX_FAILING
     if fraction < _MIN_FAILING[result.num_failing > 1] and not is_in_corner:
         return result
+    is_over = _failures(values, frames, stated, _NEAR).is_misplaced
     fits = {f: _failing_fraction(values, frames, f) for f in _others(values, frames, stated)}
-    fitting = [f for f, bad in fits.items() if bad <= _MAX_FAILING and (f.is_relative or not is_in_corner)]
+    fitting = [f for f, bad in fits.items() if bad <= _MAX_FAILING and (f.is_relative or not is_confined)]
     fitting = [f for f in fitting if not (f.layout in _UNSWAPPED and _unswapped(f) in fitting)]
     if is_layout_certain and any(f.layout == stated.layout for f in fitting):
         fitting = [f for f in fitting if f.layout == stated.layout]
-    if not fitting and failures.is_misplaced.mean() <= _MAX_STATED_FAILING:
+    if not fitting and max(failures.is_misplaced.mean(), is_over.mean() - _OVER_SLACK) <= _MAX_STATED_FAILING:
         return result
     if fraction > _MAX_STATED_FAILING and len(fitting) == 1:
         chosen = fitting[0]
@@ -247,13 +254,16 @@ def _failing_fraction(values: NDArray[np.float64], frames: NDArray[np.float64], 
 def _others(values: NDArray[np.float64], frames: NDArray[np.float64], stated: BoxFormat) -> list[BoxFormat]:
     """Return the other formats that are possible for the range of the values; the stated layout first."""
     largest = float(np.quantile(np.abs(values).max(axis=1), 1 - _MAX_FAILING, method="lower"))
-    scales = []
-    if largest > 1 + _NEAR[1]:
-        scales = [0.0, *(s for s in (100.0, 1000.0) if _is_bounded(values, frames, stated.layout, s))]
-    elif (values != np.round(values)).any():
-        scales = [1.0]
     layouts = sorted(get_args(Layout), key=lambda layout: layout != stated.layout)
-    others = [BoxFormat(layout, s) for s in scales for layout in layouts]
+    if largest > 1 + _NEAR[1]:
+        others = [BoxFormat(layout) for layout in layouts]
+        others += [
+            BoxFormat(layout, s) for s in _SCALES for layout in layouts if _is_bounded(values, frames, layout, s)
+        ]
+    elif (values != np.round(values)).any():
+        others = [BoxFormat(layout, 1.0) for layout in layouts]
+    else:
+        others = []
     return [f for f in others if f != stated and not (f.is_relative and f.layout in _UNSWAPPED)]
 
 
@@ -263,7 +273,8 @@ def _unswapped(swapped: BoxFormat) -> BoxFormat:
 
 def _is_in_corner(values: NDArray[np.float64], frames: NDArray[np.float64], stated: BoxFormat) -> bool:
     """Return whether all boxes, read as pixels, are in the upper left corner, as percent or thousandths would be."""
-    return not stated.is_relative and any(_is_bounded(values, frames, stated.layout, s) for s in (100.0, 1000.0))
+    layouts = (stated.layout, *(layout for layout in _UPRIGHT if layout != stated.layout))
+    return not stated.is_relative and any(_is_bounded(values, frames, x, s) for s in _SCALES for x in layouts)
 
 
 def _is_bounded(values: NDArray[np.float64], frames: NDArray[np.float64], layout: Layout, scale: float) -> bool:
@@ -271,9 +282,16 @@ def _is_bounded(values: NDArray[np.float64], frames: NDArray[np.float64], layout
     if len(values) < _MIN_BOXES_SCALED:
         return False
     corners = BoxFormat(layout).to_corners(values, frames[:, :, 0])
+    if (corners[:, :2] > corners[:, 2:]).mean() > _MAX_FAILING or corners[:, :2].min() < -_NEAR[1] * scale:
+        return False
     reach = corners[:, 2:].max(axis=0)
-    is_filled = bool((reach <= scale * (1 + _NEAR[1])).all() and reach.min() >= _FILLED * scale)
-    return is_filled and bool((corners[:, 2:] <= _CORNER * frames[:, :, 0]).all())
+    if (reach > scale * (1 + _NEAR[1])).any() or reach.min() < _FILLED * scale:
+        return False
+    if (corners[:, 2:] <= _CORNER * frames[:, :, 0]).all():
+        return True
+    has_decimals = (values != np.round(values)).mean() > _CORNER
+    log_probability = float(np.log(np.minimum(scale / frames[:, :, 0], 1)).sum())  # of pixels spread over the images
+    return bool(has_decimals and reach.min() >= _NEARLY_FILLED * scale and log_probability < np.log(_UNLIKELY))
 
 
 def _refusal(source: str, stated: BoxFormat, failures: _Failures, fitting: list[BoxFormat]) -> BoxFormatError:
