@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from headstart.data.file_tree import printable
 from headstart.data.json_tables import parse_json, parse_json_lines
 from headstart.data.reading import LabelEvidence
+from headstart.data.text import decode
 from headstart.errors import DataError, UsageError
 from headstart.types.codes import ReadingKind, ReadingNote
 
@@ -128,13 +129,10 @@ def decode_text(path: str) -> tuple[str, list[ReadingNote]]:
             data = file.read()
     except OSError as error:
         raise DataError(f"cannot read `{shown}` ({error.strerror or error}).") from error
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        return data.decode("utf-16", "replace"), []
-    try:
-        return data.decode("utf-8-sig"), []
-    except UnicodeDecodeError:
-        evidence = {"file": shown, "encoding": "Windows-1252"}
-        return data.decode("cp1252", "replace"), [ReadingNote(ReadingKind.ENCODING_GUESSED, 1, (shown,), evidence)]
+    text, encoding = decode(data)
+    if encoding.startswith("utf-"):
+        return text, []
+    return text, [ReadingNote(ReadingKind.ENCODING_GUESSED, 1, (shown,), {"file": shown, "encoding": encoding})]
 
 
 def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:

@@ -15,8 +15,8 @@ from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, Values, clas
 from headstart.data.boxes.files import ImageLookup, split_of_folders, split_of_name
 from headstart.data.boxes.formats import BoxFormat
 from headstart.data.boxes.outlines import bounds, mask_bounds
-from headstart.data.boxes.text import decode
 from headstart.data.file_tree import LocatedFile, printable
+from headstart.data.text import decode
 from headstart.errors import DataError
 from headstart.types.codes import ReadingKind, ReadingNote
 
@@ -121,7 +121,7 @@ def _categories(draft: Draft, file: LocatedFile, value: dict[str, Any]) -> dict[
         if not isinstance(item, dict) or not is_id(item.get("id")):
             draft.refuse(file.name, "bad-json", "a category has no id")
             continue
-        key, name = _key(item["id"]), str(item.get("name") or "").strip() or f"category {item['id']}"
+        key, name = _key(item["id"]), _category_name(item)
         if key in names and names[key] != name:
             detail = f"category {key} is both `{printable(str(names[key]))}` and `{printable(name)}`: neither is used"
             draft.refuse(file.name, "repeated-id", detail)
@@ -132,6 +132,13 @@ def _categories(draft: Draft, file: LocatedFile, value: dict[str, Any]) -> dict[
         if declared is not None:
             draft.classes.setdefault(class_label(declared), int(key) if key.isdecimal() else None)
     return names
+
+
+def _category_name(item: Mapping[str, Any]) -> str:
+    """Return the name as typed; numbers and booleans as JSON writes them."""
+    name = item.get("name")
+    text = name if isinstance(name, str) else "" if name is None else json.dumps(name)
+    return text.strip() or f"category {item['id']}"
 
 
 def _images(

@@ -29,6 +29,7 @@ __all__ = [
     "class_label",
     "ignore_reason",
     "is_id",
+    "is_prediction",
     "merged_spellings",
     "number",
 ]
@@ -47,6 +48,7 @@ _IGNORE_KEYS = {
     "ignored": "ignore",
     "is_ignored": "ignore",
 }
+_SCORE_KEYS = ("score", "confidence", "conf", "probability")
 _IGNORE_CLASSES = frozenset(
     map(fold_name, ("DontCare", "ignored regions", "ignored region", "ignore region", "ignore"))
 )
@@ -150,6 +152,12 @@ def ignore_reason(attributes: Mapping[Any, Any], label: str = "") -> str:
         if reason and str(value).strip().lower() in ("1", "1.0", "true", "yes"):
             return reason
     return "ignore" if label and fold_name(label) in _IGNORE_CLASSES else ""
+
+
+def is_prediction(attributes: Mapping[Any, Any]) -> bool:
+    """Return whether a score shows that an object was predicted rather than annotated."""
+    scores = [number(attributes[key]) for key in _SCORE_KEYS if key in attributes]
+    return any(score is not None and score not in (0.0, 1.0) for score in scores)
 
 
 def is_id(value: object) -> bool:

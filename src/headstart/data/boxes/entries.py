@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource, ignore_reason, number
+from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource, ignore_reason, is_prediction, number
 from headstart.data.boxes.files import ImageLookup, split_of_folders
 from headstart.data.boxes.formats import BoxFormat
 from headstart.data.file_tree import LocatedFile
@@ -55,6 +55,9 @@ class Entry:
             attributes: Values that may say that the object must not count.
         """
         where = f"object {len(self.boxes) + 1}"
+        if is_prediction(attributes or {}):
+            draft.refuse(self.images[0], "prediction", f"{where} has a score, as predictions have")
+            return
         numbers = [number(value) for value in values or ()]
         if len(numbers) != 4 or any(value is None for value in numbers):
             draft.refuse(self.images[0], "no-box", f"{where} has no box of four numbers")
@@ -101,9 +104,8 @@ def read_entries(draft: Draft, files: Iterable[tuple[LocatedFile, Iterable[Entry
     outlines = 0
     for file, entries in files:
         listed = list(entries)
-        found = lookup.find_all(file, (name for entry in listed for name in entry.images))
-        for entry in listed:
-            image = next((found[name] for name in entry.images if found[name] is not None), None)
+        images = _find_images(file, listed, lookup)
+        for entry, image in zip(listed, images, strict=True):
             if image is None:
                 draft.refuse(f"{file.name}: {entry.images[-1]}", "no-image", "no such image")
                 continue
@@ -120,6 +122,17 @@ def read_entries(draft: Draft, files: Iterable[tuple[LocatedFile, Iterable[Entry
     if outlines:
         draft.notes.append(ReadingNote(ReadingKind.OUTLINES_BOXED, outlines))
     draft.notes += lookup.notes()
+
+
+def _find_images(file: LocatedFile, entries: Sequence[Entry], lookup: ImageLookup) -> list[LocatedFile | None]:
+    """Return the image of each entry: by its best name for all, then by the next ones for those without."""
+    images: list[LocatedFile | None] = [None] * len(entries)
+    for depth in range(max((len(entry.images) for entry in entries), default=0)):
+        left = [i for i, entry in enumerate(entries) if images[i] is None and depth < len(entry.images)]
+        found = lookup.find_all(file, (entries[i].images[depth] for i in left))
+        for i in left:
+            images[i] = found[entries[i].images[depth]]
+    return images
 
 
 def size_of(height: object, width: object) -> tuple[int, int] | None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from headstart.errors import BoxFormatError, UsageError
 from headstart.messages.numbers import pluralize
 
-__all__ = ["BOX_FORMATS", "BoxFormat", "FormatChoice", "Requested", "choose_format", "parse_requested"]
+__all__ = ["BOX_FORMATS", "BoxFormat", "FormatChoice", "Layout", "Requested", "choose_format", "parse_requested"]
 
 Layout = Literal["xyxy", "xywh", "cxcywh", "yxyx", "yxhw"]
 _PREFIXES = {"": 0.0, "rel_": 1.0, "percent_": 100.0, "permille_": 1000.0}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import math
 import os
 import re
@@ -112,6 +113,18 @@ def _via_shape(shape: Any) -> tuple[Any, BoxFormat]:
     return None, _XYXY
 
 
+def _via_table(draft: Draft, file: LocatedFile, rows: Any) -> Iterator[Entry]:
+    """Read the CSV of the VGG Image Annotator, one row per region with JSON in its cells."""
+    images: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        image = images.setdefault(row["filename"], {"filename": row["filename"], "regions": []})
+        region = {key: json.loads(row[key] or "{}") for key in ("region_attributes",)}
+        shape = json.loads(row["region_shape_attributes"] or "{}")
+        if shape:
+            image["regions"].append({**region, "shape_attributes": shape})
+    yield from _via(draft, file, images)
+
+
 def _vott(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry]:
     for item in _dicts(value["assets"]):
         asset = item.get("asset", {})
@@ -121,7 +134,7 @@ def _vott(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry]:
             box = region.get("boundingBox")
             numbers = [box.get(k) for k in ("left", "top", "width", "height")] if isinstance(box, dict) else None
             for tag in region.get("tags") or [None]:
-                entry.add(draft, tag, numbers, _XYWH)
+                entry.add(draft, tag, numbers, _XYWH, attributes=region)
         yield entry
 
 
@@ -202,7 +215,7 @@ def _createml(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry]:
         for found in _dicts(item.get("annotations") or item.get("annotation")):
             place = found.get("coordinates")
             numbers = [place.get(k) for k in ("x", "y", "width", "height")] if isinstance(place, dict) else None
-            entry.add(draft, found.get("label"), numbers, _CENTER)
+            entry.add(draft, found.get("label"), numbers, _CENTER, attributes=found)
         yield entry
 
 
@@ -215,7 +228,8 @@ def _edge_impulse(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry
     for name, split, boxes in pairs:
         entry = Entry((name,), split)
         for box in _dicts(boxes):
-            entry.add(draft, box.get("label"), [box.get(k) for k in ("x", "y", "width", "height")], _XYWH)
+            numbers = [box.get(k) for k in ("x", "y", "width", "height")]
+            entry.add(draft, box.get("label"), numbers, _XYWH, attributes=box)
         yield entry
 
 
@@ -230,7 +244,8 @@ def _ground_truth(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry
         entry = Entry((str(line["source-ref"]),), "", size_of(size.get("height"), size.get("width")))
         for box in _dicts(line[key]["annotations"]):
             label = names.get(str(box.get("class_id")))
-            entry.add(draft, label, [box.get(k) for k in ("left", "top", "width", "height")], _XYWH)
+            numbers = [box.get(k) for k in ("left", "top", "width", "height")]
+            entry.add(draft, label, numbers, _XYWH, attributes=box)
         yield entry
 
 
@@ -267,7 +282,8 @@ def _darwin(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry]:
     entry = Entry(names, "", size_of(slot.get("height"), slot.get("width")))
     for found in _dicts(value["annotations"]):
         if (box := found.get("bounding_box")) is not None:
-            entry.add(draft, found.get("name"), [box.get(k) for k in ("x", "y", "w", "h")], _XYWH)
+            numbers = [box.get(k) for k in ("x", "y", "w", "h")]
+            entry.add(draft, found.get("name"), numbers, _XYWH, attributes=found)
     yield entry
 
 
@@ -277,7 +293,9 @@ def _bdd(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry]:
         for item in _dicts(frame.get("labels")):
             if (box := item.get("box2d")) is not None:
                 corners = [box.get(k) for k in ("x1", "y1", "x2", "y2")]
-                entry.add(draft, item.get("category"), corners, _XYXY, attributes=item.get("attributes"))
+                entry.add(
+                    draft, item.get("category"), corners, _XYXY, attributes={**item, **(item.get("attributes") or {})}
+                )
         yield entry
 
 
@@ -317,7 +335,7 @@ def _fiftyone(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry]:
             label = box.get("label")
             if isinstance(label, int) and isinstance(names, list) and 0 <= label < len(names):
                 label = names[label]
-            entry.add(draft, label, box.get("bounding_box"), BoxFormat("xywh", 1.0))
+            entry.add(draft, label, box.get("bounding_box"), BoxFormat("xywh", 1.0), attributes=box)
         yield entry
 
 
@@ -344,6 +362,11 @@ def _is_via(value: Any) -> bool:
 JSON_TOOLS = (
     Tool("labelme", "labelme JSON", (".json",), (b'"shapes"',), lambda v: _has(v, "shapes", "imagePath"), _labelme),
     Tool("via", "VGG Image Annotator JSON", (".json",), (b'"regions"', b'"filename"'), _is_via, _via),
+    Tool(
+        *("via-csv", "VGG Image Annotator CSV", (".csv",), (b"region_shape_attributes",)),
+        lambda rows: isinstance(rows, list) and "region_shape_attributes" in _first(rows),
+        _via_table,
+    ),
     Tool(
         "vott",
         "VoTT JSON",

@@ -6,13 +6,12 @@ table next to other annotations counts as a copy of them. Files of predictions a
 
 from __future__ import annotations
 
-import fnmatch
+import csv
 import json
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -22,20 +21,20 @@ from headstart.data.boxes.coco import choose_coco, has_scores, holds, load_json,
 from headstart.data.boxes.cvat import CVAT
 from headstart.data.boxes.draft import Draft
 from headstart.data.boxes.entries import Entry, Tool, read_entries
-from headstart.data.boxes.files import ImageIndex, ImageLookup, has_images, list_files, split_of_name
+from headstart.data.boxes.files import ImageIndex, has_images, split_of_name
 from headstart.data.boxes.formats import parse_requested
 from headstart.data.boxes.json_tools import JSON_TOOLS
+from headstart.data.boxes.listing import Listing, refuse_predictions, refuse_unknown
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.table import BoxTable, open_box_table, read_box_tables
-from headstart.data.boxes.text import text_lines
 from headstart.data.boxes.text_tools import TEXT_TOOLS
 from headstart.data.boxes.validation import validate_boxes
 from headstart.data.boxes.voc import is_voc, parse_xml, read_voc
 from headstart.data.boxes.yolo import find_labels, is_box_line, read_yolo
-from headstart.data.boxes.yolo_dataset import is_name_file, read_dataset
-from headstart.data.file_tree import FileTree, LocatedFile, printable, resolve_path, walk_files
+from headstart.data.boxes.yolo_dataset import find_name_lists, is_name_file, name_numbers, read_dataset
+from headstart.data.file_tree import LocatedFile, printable, resolve_path
 from headstart.data.lists import first_lines
-from headstart.data.paths import PathFinder
+from headstart.data.text import text_lines
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.utils.limits import MAX_PIXELS
@@ -50,10 +49,6 @@ _PROBED = 25  # files of each kind that are opened for detection
 _MAX_TEXTS = 500  # text files searched for a line of YOLO
 _MAX_PROBED = 64 << 20  # bytes of a file that is parsed for detection
 _DATASET = ("data.yaml", "data.yml", "dataset.yaml", "dataset.yml")
-_ENDINGS = (
-    *(".xml", ".json", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".names", ".labels", ".data", ".manifest"),
-    *(".jsonl", ".odgt"),
-)
 
 
 @dataclass(frozen=True)
@@ -185,7 +180,7 @@ def _are_close(samples: DetectionSamples, other: DetectionSamples) -> bool:
     return all(x[0] == y[0] and max(abs(p - q) for p, q in zip(x[1:], y[1:], strict=True)) <= 2 for x, y in pairs)
 
 
-def _find(path: str, allow_external_paths: bool, exclude: Sequence[str]) -> tuple[_Listed, list[_DetectedFormat]]:
+def _find(path: str, allow_external_paths: bool, exclude: Sequence[str]) -> tuple[Listing, list[_DetectedFormat]]:
     """Return the files and the formats that hold boxes.
 
     Raises:
@@ -194,7 +189,7 @@ def _find(path: str, allow_external_paths: bool, exclude: Sequence[str]) -> tupl
     if os.path.isfile(path):
         return _find_file(path, allow_external_paths, exclude)
     root = _with_images(os.path.abspath(path))
-    listed = _Listed(root, allow_external_paths, exclude)
+    listed = Listing(root, allow_external_paths, exclude)
     if not listed.files:
         return listed, []
     detected = [f for f in (_voc(listed), _coco(listed), _yolo(listed)) if f]
@@ -202,40 +197,30 @@ def _find(path: str, allow_external_paths: bool, exclude: Sequence[str]) -> tupl
     detected = detected or [f for f in (_csv(listed),) if f]
     predictions = listed.predictions
     if not detected and predictions and listed.tree.images:
-        _refuse_predictions(predictions[0])
+        refuse_predictions(predictions[0])
+    if not detected:
+        refuse_unknown(listed)
     return listed, detected
 
 
-def _refuse_predictions(file: LocatedFile) -> None:
-    """Raise.
-
-    Raises:
-        DataError: Always.
-    """
-    raise DataError(
-        f"`{file.name}` holds predictions (boxes with a score), which are not used as annotations.",
-        hint="add the annotations, or remove the scores if these boxes are corrected ones",
-    )
-
-
-def _find_file(path: str, allow_external_paths: bool, exclude: Sequence[str]) -> tuple[_Listed, list[_DetectedFormat]]:
+def _find_file(path: str, allow_external_paths: bool, exclude: Sequence[str]) -> tuple[Listing, list[_DetectedFormat]]:
     folder, file = os.path.split(os.path.abspath(path))
     ending = os.path.splitext(file)[1].lower()
     single = LocatedFile(os.path.join(folder, file), (), file)
-    nothing = _Listed(folder, allow_external_paths, exclude)
+    nothing = Listing(folder, allow_external_paths, exclude)
     tool = next((tool for tool in _TOOLS if ending in tool.endings and ending != ".txt" and _is_of(tool, single)), None)
     is_coco, table = False, None
     if ending in (".csv", ".tsv"):
         table = open_box_table(single)
         if table is not None and table.has_scores:
-            _refuse_predictions(single)
+            refuse_predictions(single)
     elif ending == ".json":
         if has_scores(single):
-            _refuse_predictions(single)
+            refuse_predictions(single)
         is_coco = bool(choose_coco([single]))
     if tool is None and table is None and not is_coco and ending not in (".yaml", ".yml"):
         return nothing, []  # the folder of a file without boxes is not searched
-    listed = _Listed(_with_images(folder), allow_external_paths, exclude)
+    listed = Listing(_with_images(folder), allow_external_paths, exclude)
     inner = os.path.relpath(folder, listed.root)
     located = LocatedFile(single.path, () if inner == "." else tuple(inner.split(os.sep)), file)
     if is_coco:
@@ -248,56 +233,10 @@ def _find_file(path: str, allow_external_paths: bool, exclude: Sequence[str]) ->
     return listed, [_DetectedFormat("csv", file, lambda: _read_csv(listed, [opened]))]
 
 
-def _read_csv(listed: _Listed, tables: list[BoxTable]) -> Draft:
-    return _finish_listed(
-        read_box_tables(listed.root, tables, allow_external_paths=listed.allow_external_paths), listed
-    )
-
-
-class _Listed:
-    """Files of a folder, listed once; images are listed only when needed.
-
-    Args:
-        root: The folder.
-        allow_external_paths: Follow links that leave it.
-        exclude: Patterns of files that are not read.
-    """
-
-    def __init__(self, root: str, allow_external_paths: bool, exclude: Sequence[str] = ()) -> None:
-        self.root, self.allow_external_paths, self.exclude = root, allow_external_paths, tuple(exclude)
-
-    def _is_excluded(self, file: LocatedFile) -> bool:
-        names = (file.name, *file.folders, file.file)
-        return any(fnmatch.fnmatch(name, pattern.strip("/")) for name in names for pattern in self.exclude)
-
-    @cached_property
-    def files(self) -> list[LocatedFile]:
-        files = list_files(self.root, _ENDINGS, allow_external_paths=self.allow_external_paths)
-        return [f for f in files if not self._is_excluded(f)]
-
-    @cached_property
-    def predictions(self) -> list[LocatedFile]:
-        """Return the files of predictions."""
-        tables = [t for f in self.having(".csv", ".tsv")[:_PROBED] if (t := open_box_table(f)) is not None]
-        return [f for f in self.having(".json") if has_scores(f)] + [t.file for t in tables if t.has_scores]
-
-    def prediction_notes(self) -> list[ReadingNote]:
-        names = [f.name for f in self.predictions]
-        return [ReadingNote(ReadingKind.PREDICTIONS_UNUSED, len(names), tuple(names[:5]))] if names else []
-
-    def lookup(self, auxiliary: set[str]) -> ImageLookup:
-        """Return the lookup of images."""
-        finder = PathFinder(self.root, allow_external_paths=self.allow_external_paths)
-        return ImageLookup(ImageIndex(self.tree.images, auxiliary), finder)
-
-    def having(self, *endings: str) -> list[LocatedFile]:
-        return [f for f in self.files if os.path.splitext(f.file)[1].lower() in endings]
-
-    @cached_property
-    def tree(self) -> FileTree:
-        tree = walk_files(self.root, allow_external_paths=self.allow_external_paths)
-        tree.images = [image for image in tree.images if not self._is_excluded(image)]
-        return tree
+def _read_csv(listed: Listing, tables: list[BoxTable]) -> Draft:
+    draft = read_box_tables(listed.root, tables, allow_external_paths=listed.allow_external_paths)
+    name_numbers(draft, find_name_lists([f for f in listed.files if is_name_file(f)]))
+    return _finish_listed(draft, listed)
 
 
 def _with_images(folder: str) -> str:
@@ -312,7 +251,7 @@ def _with_images(folder: str) -> str:
     return above if names & {"images", "jpegimages", "imgs", "train", "train2017", "val2017"} else folder
 
 
-def _voc(listed: _Listed) -> _DetectedFormat | None:
+def _voc(listed: Listing) -> _DetectedFormat | None:
     files = listed.having(".xml")
     first = next((f for f in files[:_PROBED] if is_voc(f.path)), None)
     if first is None:
@@ -327,19 +266,19 @@ def _voc(listed: _Listed) -> _DetectedFormat | None:
     return _DetectedFormat("voc", first.name, read)
 
 
-def _coco(listed: _Listed) -> _DetectedFormat | None:
+def _coco(listed: Listing) -> _DetectedFormat | None:
     files = choose_coco(listed.having(".json"))
     return _DetectedFormat("coco", files[0].name, lambda: _read_coco(listed, files)) if files else None
 
 
-def _read_coco(listed: _Listed, files: list[LocatedFile]) -> Draft:
+def _read_coco(listed: Listing, files: list[LocatedFile]) -> Draft:
     lookup = listed.lookup(find_auxiliary(listed.tree.images, {}))
     draft = read_coco(listed.root, files, lookup)
     draft.notes += lookup.notes()
     return _finish_listed(draft, listed)
 
 
-def _tool(listed: _Listed, tool: Tool, others: Sequence[_DetectedFormat]) -> _DetectedFormat | None:
+def _tool(listed: Listing, tool: Tool, others: Sequence[_DetectedFormat]) -> _DetectedFormat | None:
     """Return the files of a tool; text files only where no YOLO was found."""
     if ".txt" in tool.endings and any(f.kind in ("yolo", *(t.kind for t in TEXT_TOOLS)) for f in others):
         return None
@@ -373,10 +312,12 @@ def _parse(file: LocatedFile, draft: Draft | None = None) -> Any:
         return parse_xml(draft or Draft("", ""), file, "annotations", defaultdict(list))
     if ending in (".manifest", ".jsonl", ".odgt"):
         return [json.loads(line) for line in text_lines(file.path) if line.strip()]
+    if ending == ".csv":
+        return [*csv.DictReader(text_lines(file.path))]
     return text_lines(file.path) if ending == ".txt" else load_json(file.path)
 
 
-def _read_tool(listed: _Listed, tool: Tool, files: Sequence[LocatedFile]) -> Draft:
+def _read_tool(listed: Listing, tool: Tool, files: Sequence[LocatedFile]) -> Draft:
     draft = Draft(tool.title, listed.root)
     lookup = listed.lookup(find_auxiliary(listed.tree.images, _by_stem(listed.tree.images, files)))
 
@@ -391,7 +332,7 @@ def _read_tool(listed: _Listed, tool: Tool, files: Sequence[LocatedFile]) -> Dra
     return _finish_listed(draft, listed)
 
 
-def _finish_listed(draft: Draft, listed: _Listed) -> Draft:
+def _finish_listed(draft: Draft, listed: Listing) -> Draft:
     """Note the images that no annotation file lists; masks and previews separately."""
     used = {p.file.path: p.file.path for p in draft.images}
     auxiliary = find_auxiliary(listed.tree.images, used) - set(used)
@@ -400,7 +341,7 @@ def _finish_listed(draft: Draft, listed: _Listed) -> Draft:
     return _finish(draft, listed, auxiliary)
 
 
-def _finish(draft: Draft, listed: _Listed, auxiliary: set[str]) -> Draft:
+def _finish(draft: Draft, listed: Listing, auxiliary: set[str]) -> Draft:
     """Add problems and notes about all files of the folder."""
     auxiliary -= {p.file.path for p in draft.images}
     draft.notes += auxiliary_notes(listed.tree.images, auxiliary)
@@ -421,7 +362,7 @@ def _by_stem(images: Sequence[LocatedFile], files: Sequence[LocatedFile]) -> dic
     return name_of
 
 
-def _yolo(listed: _Listed) -> _DetectedFormat | None:
+def _yolo(listed: Listing) -> _DetectedFormat | None:
     dataset = _dataset_file(listed)
     if dataset is not None:
         return _DetectedFormat("yolo", dataset.name, lambda: _read_yolo(listed, dataset))
@@ -440,7 +381,7 @@ def _may_be_label(text: LocatedFile) -> bool:
     return bool(lines) and all(is_box_line(line) for line in lines)
 
 
-def _dataset_file(listed: _Listed) -> LocatedFile | None:
+def _dataset_file(listed: Listing) -> LocatedFile | None:
     """Return the YAML file with `names` and `train`, the topmost first."""
     files = listed.having(".yaml", ".yml")
     files.sort(key=lambda f: (len(f.folders), f.file.lower() not in _DATASET))
@@ -452,7 +393,7 @@ def _dataset_file(listed: _Listed) -> LocatedFile | None:
     return None
 
 
-def _read_yolo(listed: _Listed, dataset: LocatedFile | None) -> Draft:
+def _read_yolo(listed: Listing, dataset: LocatedFile | None) -> Draft:
     if dataset is not None:
         read_dataset(dataset.path)  # a broken one is reported first
     elif darknet := [f for f in listed.having(".data") if any("=" in line for line in first_lines(f.path))]:
@@ -465,7 +406,7 @@ def _read_yolo(listed: _Listed, dataset: LocatedFile | None) -> Draft:
     return _finish(draft, listed, auxiliary)
 
 
-def _csv(listed: _Listed) -> _DetectedFormat | None:
+def _csv(listed: Listing) -> _DetectedFormat | None:
     files = listed.having(".csv", ".tsv")
     upper = min((len(f.folders) for f in files), default=0)
     tables = [t for t in (open_box_table(f) for f in files if len(f.folders) <= upper + 1) if t and not t.has_scores]

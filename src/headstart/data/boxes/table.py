@@ -14,12 +14,12 @@ from dataclasses import dataclass
 
 from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource, ignore_reason, number
 from headstart.data.boxes.files import split_of_name
-from headstart.data.boxes.formats import BoxFormat
-from headstart.data.boxes.text import read_text
+from headstart.data.boxes.formats import BoxFormat, Layout
 from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.formats import IMAGES
 from headstart.data.paths import MISSING, PathFinder
 from headstart.data.tables import Table, read_table
+from headstart.data.text import read_text
 from headstart.errors import DataError, HeadstartError
 from headstart.utils.csv_cells import unescape_formula
 
@@ -51,6 +51,17 @@ _CORNERS = (
     ("bbox_xmin", "bbox_ymin", "bbox_xmax", "bbox_ymax"),
     ("bbox_x1", "bbox_y1", "bbox_x2", "bbox_y2"),
 )
+_LABEL_IDS = ("class_id", "classid", "label_id", "labelid", "category_id", "cls", "class_index", "class_num")
+_BY_CENTER = (
+    ("x_center", "y_center", "width", "height"),
+    ("xcenter", "ycenter", "width", "height"),
+    ("center_x", "center_y", "width", "height"),
+    ("cx", "cy", "w", "h"),
+    ("cx", "cy", "width", "height"),
+    ("xc", "yc", "w", "h"),
+    ("x_center", "y_center", "w", "h"),
+)
+_OTHERS = ("difficult", "truncated", "occluded", "iscrowd", "area", "pose", "source", "depth", "ignore")
 _BY_SIZE = (
     ("x", "y", "w", "h"),
     ("x", "y", "width", "height"),
@@ -73,12 +84,13 @@ class BoxTable:
         lines: (line number, cells by plain column name) of each row.
         image, label: Columns of the image and of the class; without a label column all boxes have one class.
         corners: Four columns, or one that holds a list.
-        has_size: Whether the last two are width and height.
+        layout: Meaning of the four numbers by the names of their columns.
         layout_source: `names` if the column names leave a single meaning; `x` and `y` may be a corner or the center,
             and a list may be anything.
         size: Columns of the image's height and width, or None.
         split: Column of the split, or None.
         has_scores: Whether a column of scores shows that these are predictions.
+        others: Columns without a role, any of which could be the class if there is no label column.
     """
 
     file: LocatedFile
@@ -86,12 +98,13 @@ class BoxTable:
     image: str
     label: str | None
     corners: tuple[str, ...]
-    has_size: bool
+    layout: Layout
     layout_source: LayoutSource
     size: tuple[str, str] | None
     split: str | None
     group: str | None
     has_scores: bool = False
+    others: tuple[str, ...] = ()
 
 
 def open_box_table(file: LocatedFile) -> BoxTable | None:
@@ -110,7 +123,10 @@ def open_box_table(file: LocatedFile) -> BoxTable | None:
     if image is None:
         return None
     corners: tuple[str, ...] | None = next((c for c in _CORNERS if set(c) <= set(header)), None)
-    has_size = corners is None
+    layout: Layout = "xyxy" if corners else "xywh"
+    if corners is None:
+        corners = next((c for c in _BY_CENTER if set(c) <= set(header)), None)
+        layout = "cxcywh" if corners else "xywh"
     if corners is None:
         corners = next((c for c in _BY_SIZE if set(c) <= set(header)), None)
     if corners is None:
@@ -120,12 +136,15 @@ def open_box_table(file: LocatedFile) -> BoxTable | None:
         corners = (column,)
     free = [c for c in header if c not in corners and c != image]
     size = next((s for s in _SIZE if set(s) <= set(free)), None)
-    label = next((c for c in _LABEL if c in free), None)
+    label = next((c for c in (*_LABEL, *_LABEL_IDS) if c in free), None)
     split, group = (next((c for c in names if c in free), None) for names in (_SPLIT, ("group", "group_id")))
-    layout_source: LayoutSource = "definition" if headless or corners[0] in _VAGUE else "names"
+    is_vague = corners[0] in _VAGUE or (headless is not None and tuple(header) == _HEADLESS[0])
+    layout_source: LayoutSource = "definition" if is_vague else "names"
     scores = [cells.get(c, "").strip() for c in _SCORES if c in free for _, cells in lines]
     has_scores = any(value not in ("", "0", "1", "0.0", "1.0") for value in scores)
-    return BoxTable(file, lines, image, label, corners, has_size, layout_source, size, split, group, has_scores)
+    known = {label, split, group, *(size or ()), *_OTHERS, *_SCORES, *_IMAGE}
+    others = tuple(c for c in free if c and c not in known)
+    return BoxTable(file, lines, image, label, corners, layout, layout_source, size, split, group, has_scores, others)
 
 
 def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_external_paths: bool = False) -> Draft:
@@ -139,6 +158,13 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_external_pat
     images_by_key: dict[tuple[str, str], DraftImage] = {}  # by path and table: two tables are two splits
     conflicts: set[tuple[str, str]] = set()
     for table in tables:
+        if table.label is None and table.others:
+            raise DataError(
+                f"`{table.file.name}` has no class column; its other columns are "
+                + ", ".join(f"`{c}`" for c in table.others[:8])
+                + ".",
+                hint="rename the column of the class to `label`",
+            )
         folder = os.path.dirname(table.file.path)
         finder = PathFinder(folder, allow_external_paths=allow_external_paths)
         upper = (
@@ -185,7 +211,7 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_external_pat
 
 def _add_box(draft: Draft, table: BoxTable, image: DraftImage, cells: dict[str, str], where: str) -> None:
     texts = [cells.get(c, "").strip() for c in table.corners]
-    if table.has_size and len(texts) == 1:
+    if len(texts) == 1:
         texts = _listed(texts[0]) or texts
     if not any(texts):
         return  # row of an image without objects
@@ -199,7 +225,7 @@ def _add_box(draft: Draft, table: BoxTable, image: DraftImage, cells: dict[str, 
         draft.refuse(name, "no-class", "the row has a box but no class")
         return
     a, b, c, d = (float(v) for v in values if v is not None)
-    stated = BoxFormat("xywh" if table.has_size else "xyxy")
+    stated = BoxFormat(table.layout)
     where = f"{where} of {table.file.name}"
     ignored = ignore_reason(cells, label)
     image.boxes.append(DraftBox((a, b, c, d), stated, label, where, ignored, layout_source=table.layout_source))

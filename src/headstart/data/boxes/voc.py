@@ -14,13 +14,22 @@ from collections import defaultdict
 from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
-from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource, Values, ignore_reason, number
+from headstart.data.boxes.draft import (
+    Draft,
+    DraftBox,
+    DraftImage,
+    LayoutSource,
+    Values,
+    ignore_reason,
+    is_prediction,
+    number,
+)
 from headstart.data.boxes.files import ImageIndex, split_of_folders, split_of_name
 from headstart.data.boxes.formats import BoxFormat
 from headstart.data.boxes.outlines import bounds, rotated_bounds
-from headstart.data.boxes.text import decode, text_lines
 from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.formats import IMAGES
+from headstart.data.text import decode, text_lines
 from headstart.errors import MissingExtraError
 from headstart.types.codes import ReadingKind, ReadingNote
 
@@ -176,7 +185,11 @@ def _boxes(draft: Draft, file: LocatedFile, tree: Any) -> list[DraftBox]:
         if not label:
             draft.refuse(file.name, "no-class", f"{where} has no <name>")
             continue
-        ignored = ignore_reason({child.tag: child.text for child in item}, label)
+        attributes = {child.tag: child.text for child in item}
+        if is_prediction(attributes):
+            draft.refuse(file.name, "prediction", f"{where} has a score, as predictions have")
+            continue
+        ignored = ignore_reason(attributes, label)
         found = [*_frames(item)]
         for values, missing, is_outline in found:
             if values is None:

@@ -14,18 +14,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, Values, class_label, ignore_reason, number
 from headstart.data.boxes.files import ImageIndex, split_of_folders
 from headstart.data.boxes.formats import BoxFormat
-from headstart.data.boxes.text import text_lines
 from headstart.data.boxes.yolo_dataset import (
     Dataset,
     NameList,
+    choose_names,
     find_name_lists,
     is_absolute,
     is_name_file,
+    names_note,
     read_dataset,
 )
-from headstart.data.file_tree import LocatedFile, clean_label, printable
+from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.lists import first_lines
-from headstart.errors import DataError
+from headstart.data.text import text_lines
 from headstart.types.codes import ReadingKind, ReadingNote
 
 __all__ = ["find_labels", "is_box_line", "is_label_line", "read_yolo"]
@@ -221,22 +222,9 @@ def _class_names(
         lists = [NameList(dataset_file, given), *lists]
     if not lists:
         return {}
-    first = max(lists, key=lambda found: (found.file is dataset_file, len(found.names)))
-    names, first_id = first.by_id(ids)
-    for other in lists:
-        named, _ = other.by_id(ids)
-        differing = [k for k in ids if k in names and k in named and class_label(names[k]) != class_label(named[k])]
-        if differing:
-            k = differing[0]
-            raise DataError(
-                f"`{first.file.name}` and `{other.file.name}` name the classes differently: {k} is "
-                f"`{printable(names[k])}` or `{printable(named[k])}`.",
-                hint="pass each folder on its own, or remove the wrong list (--exclude ignores a file)",
-            )
+    first, names, first_id = choose_names(lists, ids, preferred=dataset_file)
     if first.file is not dataset_file or first_id:
-        shown = {str(k): name for k, name in [*names.items()][:_EXAMPLES]}
-        evidence = {"file": first.file.name, "names": shown, "reason": "last_id" if first_id else "format"}
-        draft.notes.append(ReadingNote(ReadingKind.NAMES_FROM_FILE, len(names), (), {**evidence, "first_id": first_id}))
+        draft.notes.append(names_note(first, names, first_id))
     return names
 
 
@@ -313,7 +301,8 @@ def _listed(
     images = []
     for line in text_lines(os.path.join(root, *path)):
         name = line.strip().removeprefix("./")
-        image = index.at(path[:-1], name) or index.at((), name) or index.by_file(path[:-1], name)
+        image = index.at(path[:-1], name) or index.at((), name)
+        image = image or index.nearest(index.named(name.replace("\\", "/").rpartition("/")[2]), path[:-1])
         if name and image is not None:
             images.append(image)
         elif name:

@@ -9,16 +9,28 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from headstart.data.boxes.draft import class_label, number
-from headstart.data.boxes.text import read_text, text_lines
+from headstart.data.boxes.draft import Draft, class_label, number
 from headstart.data.file_tree import LocatedFile, clean_label, printable
 from headstart.data.formats import IMAGES
+from headstart.data.text import read_text, text_lines
 from headstart.errors import DataError, MissingExtraError
+from headstart.types.codes import ReadingKind, ReadingNote
 
-__all__ = ["NAME_FILES", "Dataset", "NameList", "find_name_lists", "is_absolute", "is_name_file", "read_dataset"]
+__all__ = [
+    "NAME_FILES",
+    "Dataset",
+    "NameList",
+    "choose_names",
+    "find_name_lists",
+    "is_absolute",
+    "is_name_file",
+    "name_numbers",
+    "names_note",
+    "read_dataset",
+]
 
 NAME_FILES = (
     *("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "class_names.txt", "names.txt"),
@@ -93,6 +105,53 @@ def find_name_lists(files: Sequence[LocatedFile]) -> list[NameList]:
         if filled and not any(_is_data(name) for name in filled):
             found.append(NameList(file, _stated(filled) or tuple(name or None for name in names)))
     return found
+
+
+def choose_names(
+    lists: Sequence[NameList], ids: Sequence[int], preferred: LocatedFile | None = None
+) -> tuple[NameList, dict[int, str], int]:
+    """Return the list used, names by id, and the id of the first name.
+
+    Raises:
+        DataError: Two lists name a class differently.
+    """
+    first = max(lists, key=lambda found: (found.file is preferred, len(found.names)))
+    names, first_id = first.by_id(ids)
+    for other in lists:
+        named, _ = other.by_id(ids)
+        differing = [k for k in ids if k in names and k in named and class_label(names[k]) != class_label(named[k])]
+        if differing:
+            k = differing[0]
+            raise DataError(
+                f"`{first.file.name}` and `{other.file.name}` name the classes differently: {k} is "
+                f"`{printable(names[k])}` or `{printable(named[k])}`.",
+                hint="pass each folder on its own, or remove the wrong list (--exclude ignores a file)",
+            )
+    return first, names, first_id
+
+
+def names_note(used: NameList, names: dict[int, str], first_id: int) -> ReadingNote:
+    """Return the note that names come from a file."""
+    shown = {str(k): name for k, name in [*names.items()][:5]}
+    reason = "last_id" if first_id else "format"
+    evidence = {"file": used.file.name, "names": shown, "reason": reason, "first_id": first_id}
+    return ReadingNote(ReadingKind.NAMES_FROM_FILE, len(names), (), evidence)
+
+
+def name_numbers(draft: Draft, lists: Sequence[NameList]) -> None:
+    """Replace classes that are all numbers by the names of a file.
+
+    Raises:
+        DataError: Two lists name a class differently.
+    """
+    labels = {box.label.strip() for image in draft.images for box in image.boxes}
+    if not lists or not labels or not all(label.isdecimal() for label in labels):
+        return
+    used, names, first_id = choose_names(lists, sorted(map(int, labels)))
+    for image in draft.images:
+        image.boxes = [replace(b, label=names.get(int(b.label), b.label)) for b in image.boxes]
+    draft.classes = {class_label(name): k for k, name in names.items()}
+    draft.notes.append(names_note(used, names, first_id))
 
 
 def read_dataset(path: str) -> Dataset:

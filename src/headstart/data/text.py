@@ -1,4 +1,4 @@
-"""Decode annotation files written on other systems: UTF-8, UTF-16, GBK and Windows-1252."""
+"""Decode text files written on other systems: UTF-8, UTF-16, GBK and Windows-1252."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def text_lines(path: str) -> list[str]:
 def decode(data: bytes) -> tuple[str, str]:
     """Return text and the encoding, `utf-8` or the one that the bytes suggest.
 
-    A byte order mark decides, then valid UTF-8, then zero bytes (UTF-16). Otherwise most bytes above 127 stand in pairs
+    A byte order mark decides, then zero bytes (UTF-16), then valid UTF-8. Otherwise most bytes above 127 stand in pairs
     in GBK, and alone in Windows-1252.
     """
     for mark, encoding in ((b"\xff\xfe\x00\x00", "utf-32"), (b"\xff\xfe", "utf-16"), (b"\xfe\xff", "utf-16")):
@@ -44,14 +44,14 @@ def decode(data: bytes) -> tuple[str, str]:
     if data[:64].count(0) >= max(1, len(data[:64]) // 3):
         encoding = "utf-16-be" if data[0] == 0 else "utf-16-le"
         return data.decode(encoding, "replace"), encoding
-    try:
+    try:  # the usual case
         return data.decode("utf-8-sig"), "utf-8"
     except UnicodeDecodeError:
         pass
     runs = [len(run) for run in _HIGH.findall(data)]
     if 2 * sum(length % 2 == 0 for length in runs) >= len(runs):
         try:
-            return data.decode("gb18030"), "gb18030"
+            return data.decode("gb18030"), "GB18030"
         except UnicodeDecodeError:
             pass
-    return data.decode("cp1252", "replace"), "cp1252"
+    return data.decode("cp1252", "replace"), "Windows-1252"

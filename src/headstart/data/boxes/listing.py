@@ -1,0 +1,113 @@
+"""List the files of a dataset with boxes once, and name those that cannot be used as annotations."""
+
+from __future__ import annotations
+
+import fnmatch
+import os
+import re
+from collections.abc import Sequence
+from functools import cached_property
+
+from headstart.data.boxes.coco import has_scores
+from headstart.data.boxes.files import ImageIndex, ImageLookup, list_files
+from headstart.data.boxes.table import open_box_table
+from headstart.data.file_tree import FileTree, LocatedFile, walk_files
+from headstart.data.lists import first_lines
+from headstart.data.paths import PathFinder
+from headstart.errors import DataError
+from headstart.types.codes import ReadingKind, ReadingNote
+
+__all__ = ["Listing", "refuse_predictions", "refuse_unknown"]
+
+_PROBED = 25  # files of each kind that are opened for detection
+_MAX_FOLDERS = 3
+_UNREAD = (".tfrecord", ".ndjson", ".mdb")
+_NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d+)?(?![\w.])")
+_ENDINGS = (
+    *(".xml", ".json", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".names", ".labels", ".data", ".manifest"),
+    *(".jsonl", ".odgt", ".tfrecord", ".ndjson", ".mdb"),
+)
+
+
+class Listing:
+    """Files of a folder, listed once; images are listed only when needed.
+
+    Args:
+        root: The folder.
+        allow_external_paths: Follow links that leave it.
+        exclude: Patterns of files that are not read.
+    """
+
+    def __init__(self, root: str, allow_external_paths: bool, exclude: Sequence[str] = ()) -> None:
+        self.root, self.allow_external_paths, self.exclude = root, allow_external_paths, tuple(exclude)
+
+    def _is_excluded(self, file: LocatedFile) -> bool:
+        names = (file.name, *file.folders, file.file)
+        return any(fnmatch.fnmatch(name, pattern.strip("/")) for name in names for pattern in self.exclude)
+
+    @cached_property
+    def files(self) -> list[LocatedFile]:
+        files = list_files(self.root, _ENDINGS, allow_external_paths=self.allow_external_paths)
+        return [f for f in files if not self._is_excluded(f)]
+
+    @cached_property
+    def predictions(self) -> list[LocatedFile]:
+        """Return the files of predictions."""
+        tables = [t for f in self.having(".csv", ".tsv")[:_PROBED] if (t := open_box_table(f)) is not None]
+        return [f for f in self.having(".json") if has_scores(f)] + [t.file for t in tables if t.has_scores]
+
+    def prediction_notes(self) -> list[ReadingNote]:
+        names = [f.name for f in self.predictions]
+        return [ReadingNote(ReadingKind.PREDICTIONS_UNUSED, len(names), tuple(names[:5]))] if names else []
+
+    def lookup(self, auxiliary: set[str]) -> ImageLookup:
+        """Return the lookup of images."""
+        finder = PathFinder(self.root, allow_external_paths=self.allow_external_paths)
+        return ImageLookup(ImageIndex(self.tree.images, auxiliary), finder)
+
+    def having(self, *endings: str) -> list[LocatedFile]:
+        return [f for f in self.files if os.path.splitext(f.file)[1].lower() in endings]
+
+    @cached_property
+    def tree(self) -> FileTree:
+        tree = walk_files(self.root, allow_external_paths=self.allow_external_paths)
+        tree.images = [image for image in tree.images if not self._is_excluded(image)]
+        return tree
+
+
+def refuse_unknown(listed: Listing) -> None:
+    """Raise if files accompany the images and hold numbers, but have no known format.
+
+    Raises:
+        DataError: They do.
+    """
+    few = len({image.folders for image in listed.tree.images}) <= _MAX_FOLDERS  # not folders of classes
+    known = [f for f in listed.files if few and any(word in f.file.lower() for word in _UNREAD)]
+    stems = {os.path.splitext(image.file)[0] for image in listed.tree.images}
+    sidecars = [f for f in listed.having(".txt", ".json", ".xml") if os.path.splitext(f.file)[0] in stems]
+    numbered = [f for f in sidecars[:_PROBED] if _has_numbers(f)]
+    if known or (stems and 2 * len(sidecars) >= len(stems) and 2 * len(numbered) > len(sidecars[:_PROBED])):
+        files = known or numbered
+        more = f", like {len(sidecars) - 1:,} more" if not known and len(sidecars) > 1 else ""
+        raise DataError(
+            f"`{files[0].name}` holds boxes in an unknown format{more}.",
+            hint="export the annotations as COCO JSON, YOLO or Pascal VOC; --exclude leaves files out, "
+            "and --task classify reads no boxes",
+        )
+
+
+def _has_numbers(file: LocatedFile) -> bool:
+    """Return whether one of the first lines has at least four numbers."""
+    return any(len(_NUMBER.findall(line)) >= 4 for line in first_lines(file.path, 40))
+
+
+def refuse_predictions(file: LocatedFile) -> None:
+    """Raise.
+
+    Raises:
+        DataError: Always.
+    """
+    raise DataError(
+        f"`{file.name}` holds predictions (boxes with a score), which are not used as annotations.",
+        hint="add the annotations, or remove the scores if these boxes are corrected ones",
+    )

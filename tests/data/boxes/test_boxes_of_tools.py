@@ -1,0 +1,380 @@
+"""Test that one dataset is read alike from the files of every tool, with its splits, outlines and objects to ignore."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from box_folders import put_image, put_text
+
+from headstart.data.boxes.reader import find_format, read_boxes
+from headstart.data.boxes.records import DetectionSamples
+from headstart.errors import DataError
+
+SIZE = (100, 80)
+BOXES: dict[str, list[tuple[str, int, int, int, int]]] = {
+    "a.png": [("nut", 10, 20, 50, 60), ("bolt", 60, 5, 90, 30)],
+    "b.png": [("bolt", 5, 40, 25, 75)],
+}
+Place = dict[str, Any]
+
+
+def wh(b: tuple[str, int, int, int, int]) -> dict[str, float]:
+    return {"width": b[3] - b[1], "height": b[4] - b[2]}
+
+
+def labelme(root: Path) -> None:
+    for name, boxes in BOXES.items():
+        shapes = [{"label": b[0], "points": [[b[3], b[4]], [b[1], b[2]]], "shape_type": "rectangle"} for b in boxes]
+        put_text(root / name.replace("png", "json"), json.dumps({"shapes": shapes, "imagePath": f"..\\x\\{name}"}))
+
+
+def via(root: Path) -> None:
+    value = {
+        f"{name}99": {
+            "filename": name,
+            "regions": [
+                {
+                    "shape_attributes": {"name": "polygon", "all_points_x": [b[1], b[3], b[3]],
+                                         "all_points_y": [b[2], b[2], b[4]]},
+                    "region_attributes": {"part": b[0]},
+                }
+                for b in boxes
+            ],
+        }
+        for name, boxes in BOXES.items()
+    }  # fmt: skip
+    put_text(root / "via.json", json.dumps({"_via_img_metadata": value, "_via_settings": {}}))
+
+
+def via_table(root: Path) -> None:
+    lines = ["filename,file_size,file_attributes,region_count,region_id,region_shape_attributes,region_attributes"]
+    for name, boxes in BOXES.items():
+        for i, b in enumerate(boxes):
+            shape = json.dumps({"name": "rect", "x": b[1], "y": b[2], **wh(b)}).replace('"', '""')
+            label = json.dumps({"type": b[0]}).replace('"', '""')
+            lines.append(f'{name},99,"{{}}",{len(boxes)},{i},"{shape}","{label}"')
+    put_text(root / "via.csv", "\n".join(lines))
+
+
+def vott(root: Path) -> None:
+    assets = {
+        name: {
+            "asset": {"name": name, "size": {"width": 100, "height": 80}},
+            "regions": [{"tags": [b[0]], "boundingBox": {"left": b[1], "top": b[2], **wh(b)}} for b in boxes],
+        }
+        for name, boxes in BOXES.items()
+    }
+    put_text(root / "x-export.json", json.dumps({"assets": assets}))
+
+
+def label_studio(root: Path) -> None:
+    tasks = []
+    for name, boxes in BOXES.items():
+        result = [
+            {
+                "original_width": 100, "original_height": 80, "type": "rectanglelabels",
+                "value": {"x": b[1], "y": b[2] / 0.8, "width": b[3] - b[1], "height": (b[4] - b[2]) / 0.8,
+                          "rotation": 0, "rectanglelabels": [b[0]]},
+            }
+            for b in boxes
+        ]  # fmt: skip
+        tasks.append({"data": {"image": f"/data/upload/3/0123abcd-{name}"}, "annotations": [{"result": result}],
+                      "predictions": [{"result": result}]})  # fmt: skip
+    put_text(root / "project.json", json.dumps(tasks))
+
+
+def createml(root: Path) -> None:
+    value = [
+        {
+            "image": name,
+            "annotations": [
+                {"label": b[0], "coordinates": {"x": (b[1] + b[3]) / 2, "y": (b[2] + b[4]) / 2, **wh(b)}} for b in boxes
+            ],
+        }
+        for name, boxes in BOXES.items()
+    ]
+    put_text(root / "_annotations.createml.json", json.dumps(value))
+
+
+def edge_impulse(root: Path) -> None:
+    boxes = {n: [{"label": b[0], "x": b[1], "y": b[2], **wh(b)} for b in found] for n, found in BOXES.items()}
+    put_text(root / "bounding_boxes.labels", json.dumps({"type": "bounding-box-labels", "boundingBoxes": boxes}))
+
+
+def ground_truth(root: Path) -> None:
+    ids = {"nut": 0, "bolt": 1}
+    lines = [
+        {
+            "source-ref": f"s3://bucket/x/{name}",
+            "parts": {"annotations": [{"class_id": ids[b[0]], "left": b[1], "top": b[2], **wh(b)} for b in boxes]},
+            "parts-metadata": {"class-map": {"0": "nut", "1": "bolt"}},
+        }
+        for name, boxes in BOXES.items()
+    ]
+    put_text(root / "output.manifest", "\n".join(map(json.dumps, lines)))
+
+
+def supervisely(root: Path) -> None:
+    for name, boxes in BOXES.items():
+        objects = [
+            {"classTitle": b[0], "geometryType": "rectangle", "points": {"exterior": [[b[1], b[2]], [b[3], b[4]]]}}
+            for b in boxes
+        ]
+        value = {"size": {"height": 80, "width": 100}, "objects": objects}
+        put_text(root / "ann" / f"{name}.json", json.dumps(value))
+
+
+def darwin(root: Path) -> None:
+    for name, boxes in BOXES.items():
+        found = [
+            {"name": b[0], "bounding_box": {"x": b[1], "y": b[2], "w": b[3] - b[1], "h": b[4] - b[2]}} for b in boxes
+        ]
+        put_text(root / f"{name}.json", json.dumps({"item": {"name": name}, "annotations": found}))
+
+
+def bdd(root: Path) -> None:
+    value = [
+        {
+            "name": name,
+            "labels": [
+                {"category": b[0], "box2d": {"x1": b[1], "y1": b[2], "x2": b[3], "y2": b[4]}} for b in boxes
+            ],
+        }
+        for name, boxes in BOXES.items()
+    ]  # fmt: skip
+    put_text(root / "labels.json", json.dumps(value))
+
+
+def datumaro(root: Path) -> None:
+    ids = {"nut": 0, "bolt": 1}
+    items = [
+        {
+            "id": name[:-4],
+            "image": {"path": name, "size": [80, 100]},
+            "annotations": [
+                {"type": "bbox", "label_id": ids[b[0]], "bbox": [b[1], b[2], b[3] - b[1], b[4] - b[2]]} for b in boxes
+            ],
+        }
+        for name, boxes in BOXES.items()
+    ]
+    categories = {"label": {"labels": [{"name": "nut"}, {"name": "bolt"}]}}
+    put_text(root / "default.json", json.dumps({"categories": categories, "items": items}))
+
+
+def fiftyone(root: Path) -> None:
+    ids = {"nut": 0, "bolt": 1}
+    labels = {
+        name[:-4]: [
+            {"label": ids[b[0]],
+             "bounding_box": [b[1] / 100, b[2] / 80, (b[3] - b[1]) / 100, (b[4] - b[2]) / 80]}
+            for b in boxes
+        ]
+        for name, boxes in BOXES.items()
+    }  # fmt: skip
+    put_text(root / "labels.json", json.dumps({"classes": ["nut", "bolt"], "labels": labels}))
+
+
+def crowd_human(root: Path) -> None:
+    lines = [
+        {"ID": name[:-4], "gtboxes": [{"tag": b[0], "fbox": [b[1], b[2], b[3] - b[1], b[4] - b[2]]} for b in boxes]}
+        for name, boxes in BOXES.items()
+    ]
+    put_text(root / "annotation.odgt", "\n".join(map(json.dumps, lines)))
+
+
+def cvat(root: Path) -> None:
+    images = "".join(
+        f'<image name="{name}" width="100" height="80">'
+        + "".join(
+            f'<polygon label="{b[0]}" points="{b[1]},{b[2]};{b[3]},{b[2]};{b[3]},{b[4]}"/>'
+            if i
+            else f'<box label="{b[0]}" xtl="{b[1]}" ytl="{b[2]}" xbr="{b[3]}" ybr="{b[4]}"/>'
+            for i, b in enumerate(boxes)
+        )
+        + "</image>"
+        for name, boxes in BOXES.items()
+    )
+    put_text(root / "annotations.xml", f"<annotations><version>1.1</version>{images}</annotations>")
+
+
+def kitti(root: Path) -> None:
+    for name, boxes in BOXES.items():
+        lines = [f"{b[0]} 0.00 0 1.85 {b[1]}.00 {b[2]}.00 {b[3]}.00 {b[4]}.00 1 1 3 -16 2 58 1.57" for b in boxes]
+        put_text(root / "label_2" / f"{name[:-4]}.txt", "\n".join(lines))
+
+
+def dota(root: Path) -> None:
+    for name, boxes in BOXES.items():
+        lines = [f"{b[1]} {b[2]} {b[3]} {b[2]} {b[3]} {b[4]} {b[1]} {b[4]} {b[0]} 0" for b in boxes]
+        put_text(root / "labelTxt" / f"{name[:-4]}.txt", "\n".join(["imagesource:x", "gsd:0.1", *lines]))
+
+
+def oid(root: Path) -> None:
+    for name, boxes in BOXES.items():
+        put_text(root / "Label" / f"{name[:-4]}.txt", "\n".join(" ".join(map(str, b)) for b in boxes))
+
+
+def pascal(root: Path) -> None:
+    for name, boxes in BOXES.items():
+        lines = [f'Image filename : "x/{name}"', "# Top left pixel co-ordinates : (1, 1)"]
+        for i, b in enumerate(boxes, 1):
+            where = f'Bounding box for object {i} "{b[0]}" (Xmin, Ymin) - (Xmax, Ymax)'
+            lines.append(f"{where} : ({b[1] + 1}, {b[2] + 1}) - ({b[3]}, {b[4]})")
+        put_text(root / "Annotation" / f"{name[:-4]}.txt", "\n".join(lines))
+
+
+def automl(root: Path) -> None:
+    lines = [
+        f"UNASSIGNED,gs://b/{name},{b[0]},{b[1] / 100},{b[2] / 80},,,{b[3] / 100},{b[4] / 80},,"
+        for name, boxes in BOXES.items()
+        for b in boxes
+    ]
+    put_text(root / "automl.csv", "\n".join(lines))
+
+
+def make_sense(root: Path) -> None:
+    lines = [
+        f"{b[0]},{b[1]},{b[2]},{b[3] - b[1]},{b[4] - b[2]},{name},100,80"
+        for name, boxes in BOXES.items()
+        for b in boxes
+    ]
+    put_text(root / "labels.csv", "\n".join(lines))
+
+
+def centers(root: Path) -> None:
+    lines = ["image;class_id;cx;cy;w;h"] + [
+        f"{name};{1 + (b[0] == 'bolt')};{(b[1] + b[3]) / 2:.1f};{(b[2] + b[4]) / 2:.1f};{b[3] - b[1]};{b[4] - b[2]}"
+        for name, boxes in BOXES.items()
+        for b in boxes
+    ]
+    put_text(root / "boxes.csv", "\n".join(lines).replace(".", ",").replace(",png", ".png"))
+    put_text(root / "classes.txt", "nut\nbolt\n")  # ids from 1
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "labelme": labelme, "via": via, "via-csv": via_table, "vott": vott, "label-studio": label_studio,
+    "createml": createml, "edge-impulse": edge_impulse, "ground-truth": ground_truth, "supervisely": supervisely,
+    "darwin": darwin, "bdd": bdd, "datumaro": datumaro, "fiftyone": fiftyone, "crowdhuman": crowd_human, "cvat": cvat,
+    "kitti": kitti, "dota": dota, "words": oid, "pascal": pascal, "csv": automl, "csv-2": make_sense, "csv-3": centers,
+}  # fmt: skip
+
+
+def found(samples: DetectionSamples) -> dict[str, list[tuple[str, list[float]]]]:
+    return {
+        name.rpartition("/")[2]: [
+            (samples.class_names[k], xyxy.tolist()) for xyxy, k in zip(b.xyxy, b.class_ids, strict=True)
+        ]
+        for name, b in zip(samples.names, samples.boxes, strict=True)
+    }
+
+
+@pytest.mark.parametrize("kind", WRITERS)
+def test_every_tool_gives_the_same_boxes(tmp_path: Path, kind: str) -> None:
+    folder = {"supervisely": "img", "kitti": "image_2", "dota": "images", "words": "", "pascal": "PNGImages"}
+    for i, name in enumerate(BOXES):
+        put_image(tmp_path / folder.get(kind, "") / name, SIZE, seed=i)
+    WRITERS[kind](tmp_path)
+    assert find_format(tmp_path) == kind.partition("-2")[0].partition("-3")[0]
+    samples = read_boxes(tmp_path)
+    boxes = found(samples)
+    assert boxes.keys() == BOXES.keys()
+    for name, expected in BOXES.items():
+        assert sorted(label for label, _ in boxes[name]) == sorted(b[0] for b in expected)
+        ours = sorted(xyxy for _, xyxy in boxes[name])
+        np.testing.assert_allclose(ours, sorted(list(b[1:]) for b in expected), atol=0.11)
+
+
+@pytest.mark.parametrize("kind", ["createml", "labelme", "edge-impulse"])
+def test_splits_come_from_the_folders_of_tools(tmp_path: Path, kind: str) -> None:
+    for split in ("train", "valid"):
+        for i, name in enumerate(BOXES):
+            put_image(tmp_path / split / name, SIZE, seed=i + 10 * (split == "valid"))
+        WRITERS[kind](tmp_path / split)
+    samples = read_boxes(tmp_path)
+    assert sorted(samples.split) == ["train", "train", "val", "val"]
+    assert samples.num_boxes == 6
+
+
+def put_visdrone(root: Path) -> None:
+    put_text(root / "annotations" / "a.txt", "10,20,40,40,1,4,0,0\n0,0,30,30,0,0,0,0,\n60,5,30,25,1,1,0,0\n")
+
+
+def put_kitti(root: Path) -> None:
+    tail = "1 1 3 -16 2 58 1.57"
+    put_text(root / "label_2" / "a.txt", f"Car 0 0 1.8 10 20 50 60 {tail}\nDontCare -1 -1 -10 0 0 30 30 {tail}\n")
+
+
+def put_cvat(root: Path) -> None:
+    boxes = (
+        '<box label="car" xtl="10" ytl="20" xbr="50" ybr="60"/>'
+        '<box label="car" xtl="0" ytl="0" xbr="30" ybr="30"><attribute name="ignore">true</attribute></box>'
+    )
+    put_text(root / "x.xml", f'<annotations><image name="a.png">{boxes}</image></annotations>')
+
+
+def put_open_images(root: Path) -> None:
+    text = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsGroupOf\n"
+    put_text(root / "x.csv", text + "a,x,Car,1,0.1,0.5,0.25,0.75,0\na,x,Car,1,0,0.3,0,0.375,1\n")
+
+
+def put_labelme(root: Path) -> None:
+    shapes = [
+        {"label": "car", "points": [[10, 20], [50, 60]], "shape_type": "rectangle", "difficult": False},
+        {"label": "car", "points": [[0, 0], [30, 30]], "shape_type": "rectangle", "difficult": True},
+    ]
+    put_text(root / "a.json", json.dumps({"shapes": shapes, "imagePath": "a.png"}))
+
+
+@pytest.mark.parametrize("put", [put_visdrone, put_kitti, put_cvat, put_open_images, put_labelme])
+def test_objects_to_ignore_are_marked_in_every_format(tmp_path: Path, put: Callable[[Path], None]) -> None:
+    put_image(tmp_path / "a.png", SIZE)
+    put(tmp_path)
+    boxes = read_boxes(tmp_path).boxes[0]
+    assert {tuple(xyxy) for xyxy in boxes.xyxy[boxes.is_crowd].tolist()} == {(0, 0, 30, 30)}
+    assert (10, 20, 50, 60) in {tuple(xyxy) for xyxy in boxes.xyxy[~boxes.is_crowd].tolist()}
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("a.txt", "0 0.3 0.5 0.4 0.5 0.87\n"),
+        ("boxes.csv", "image,label,score,xmin,ymin,xmax,ymax\na.png,car,0.8,1,2,30,40\n"),
+        ("boxes.json", '[{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4], "score": 0.5}]'),
+        ("a.json", '{"shapes": [{"label": "x", "points": [[1, 2], [30, 40]], "score": 0.5}], "imagePath": "a.png"}'),
+        ("a.xml", "<annotation><object><name>x</name><score>0.4</score><bndbox><xmin>1</xmin><ymin>2</ymin>"
+                  "<xmax>30</xmax><ymax>40</ymax></bndbox></object></annotation>"),
+    ],
+)  # fmt: skip
+def test_predictions_are_never_annotations(tmp_path: Path, file: str, text: str) -> None:
+    put_image(tmp_path / "a.png", SIZE)
+    put_text(tmp_path / file, text)
+    with pytest.raises(DataError):
+        read_boxes(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["1 2 3 4 5 6 7\n8 9 10 11 12 13 14\n", "x=10 y=20 w=30, h=40 15 16 17 18 19 20 21\n"])
+def test_unknown_files_beside_images_are_named(tmp_path: Path, text: str) -> None:
+    for i in range(3):
+        put_image(tmp_path / "images" / f"{i}.png", SIZE, seed=i)
+        put_text(tmp_path / "notes" / f"{i}.txt", text)
+    with pytest.raises(DataError, match=r"notes/0\.txt"):
+        read_boxes(tmp_path)
+
+
+def test_video_tracks_name_the_export(tmp_path: Path) -> None:
+    put_image(tmp_path / "a.png", SIZE)
+    put_text(tmp_path / "x.xml", '<annotations><track id="0" label="x"></track></annotations>')
+    with pytest.raises(DataError, match="tracks"):
+        read_boxes(tmp_path)
+
+
+def test_a_table_without_class_column_names_its_columns(tmp_path: Path) -> None:
+    put_image(tmp_path / "a.png", SIZE)
+    put_text(tmp_path / "x.csv", "image,kind_of_part,xmin,ymin,xmax,ymax\na.png,nut,1,2,30,40\n")
+    with pytest.raises(DataError, match="kind_of_part"):
+        read_boxes(tmp_path)
