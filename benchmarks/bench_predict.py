@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from benchmarks._common import Figures, bench_data
 from headstart.evaluation.softmax import softmax
 from headstart.events import EventStream
-from headstart.export.bundle_writer import write_bundle
+from headstart.export.bundle_writer import BundleGraph, write_bundle
 from headstart.export.parity import check_parity
 from headstart.features.extractor import open_graph
 from headstart.inference.bundle import read_bundle
@@ -78,14 +78,7 @@ def make_bundle(figures: Figures, root: Path) -> Path:
     times, names = [], [f"class {i}" for i in range(10)]
     for i in range(3):
         started = time.perf_counter()
-        path = write_bundle(
-            root / f"bundle{i}",
-            graph_path=graph.path,
-            graph_meta=graph.card,
-            head=head,
-            spec=graph.spec,
-            class_names=names,
-        )
+        path = write_bundle(root / f"bundle{i}", BundleGraph(graph.path, graph.spec, graph.card), names, head)
         times.append(time.perf_counter() - started)
     figures.add("writing a bundle, s", statistics.median(times))
     with zipfile.ZipFile(root / "bundle.zip", "w", zipfile.ZIP_DEFLATED) as archive:

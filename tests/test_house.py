@@ -131,8 +131,6 @@ WIDE_SIGNATURES = {
     "detection/metrics.py:evaluate_detections",
     "evaluation/metrics.py:evaluate",
     "evaluation/paired_comparison.py:compare_paired",
-    "export/bundle_writer.py:write_bundle",
-    "export/detector_bundle_writer.py:write_detector_bundle",
     "features/decoded_cache.py:DecodedImages.__init__",
     "features/extraction.py:embed_files",
     "features/view_activations.py:ViewActivations.__init__",

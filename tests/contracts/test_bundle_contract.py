@@ -24,8 +24,8 @@ from headstart.detection.box_sizes import BoxSizes
 from headstart.detection.decoding import DecodingSettings
 from headstart.evaluation.conformal import fit_prediction_sets
 from headstart.evaluation.ood import fit_ood_model
-from headstart.export.bundle_writer import write_bundle
-from headstart.export.detector_bundle_writer import DetectorParity, write_detector_bundle
+from headstart.export.bundle_writer import BundleGraph, write_bundle, write_detector_bundle
+from headstart.export.parity import DetectorParity
 from headstart.inference.bundle import read_bundle
 from headstart.inference.runtime import Runtime
 from headstart.preprocessing.image_spec import ImageSpec
@@ -112,11 +112,9 @@ def bundle_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     has_uncertainty = request.param != "no-draft"
     return write_bundle(
         folder,
-        graph_path=graph_path,
-        head=head,
-        spec=SPECS[request.param],
-        class_names=["a", "b", "c", "d", "é"],
-        has_flip=request.param == "cover",
+        BundleGraph(graph_path, SPECS[request.param], has_flip=request.param == "cover"),
+        ["a", "b", "c", "d", "é"],
+        head,
         trained_on=["0" * 64],
         ood=fit_ood_model(None if request.param == "pad" else rows, probabilities, ids) if has_uncertainty else None,
         prediction_sets=fit_prediction_sets(probabilities, ids, coverage=0.8).rule if has_uncertainty else None,
@@ -231,15 +229,14 @@ def detector_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
     onnx.save(model, str(folder / "graph.onnx"))
     resize_mode = "pad" if request.param == "pad" else "squash"
     sizes = BoxSizes((height, width), ("a", "b", "c"), ((0, 0, 0, 0, 0),) * 3, 0.0, None, 1.0)
+    spec = ImageSpec(
+        size_hw=(height, width), resize_mode=resize_mode, background=(9, 200, 31), intensity_range=(0, 5000)
+    )
     return write_detector_bundle(
         folder / "bundle",
-        graph_path=folder / "graph.onnx",
-        graph_meta={"license": "none"},
-        spec=ImageSpec(
-            size_hw=(height, width), resize_mode=resize_mode, background=(9, 200, 31), intensity_range=(0, 5000)
-        ),
-        class_names=("a", "b", "c"),
-        decoding=DECODING[request.param],
+        BundleGraph(folder / "graph.onnx", spec, {"license": "none"}),
+        ("a", "b", "c"),
+        DECODING[request.param],
         thresholds=THRESHOLDS,
         meta={"strategy": "head", "sizes": sizes.to_json(), "parity": None},
         trained_on=["0" * 64],

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from tiny_models import CLASSES, SPEC, image, make_graph, make_head
 
-from headstart.export.bundle_writer import write_bundle
+from headstart.export.bundle_writer import BundleGraph, write_bundle
 
 
 @pytest.fixture(scope="session")
@@ -19,11 +19,9 @@ def graph_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def bundle_path(tmp_path_factory: pytest.TempPathFactory, graph_path: Path) -> Path:
     return write_bundle(
         tmp_path_factory.mktemp("run") / "bundle",
-        graph_path=graph_path,
-        graph_meta={"name": "tiny", "license": "CC0"},
-        head=make_head(),
-        spec=SPEC,
-        class_names=CLASSES,
+        BundleGraph(graph_path, SPEC, {"name": "tiny", "license": "CC0"}),
+        CLASSES,
+        make_head(),
         meta={"score": {"accuracy": 0.9}},
         trained_on=["a" * 64, "b" * 64],
     )

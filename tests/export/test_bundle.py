@@ -16,7 +16,7 @@ from tiny_models import CLASSES, SPEC, make_graph, make_head
 
 from headstart.errors import BundleError, HeadstartError, UsageError
 from headstart.export import bundle_writer
-from headstart.export.bundle_writer import amend_bundle, make_direct_bundle, write_bundle
+from headstart.export.bundle_writer import BundleGraph, amend_bundle, write_bundle
 from headstart.inference import bundle_members
 from headstart.inference.bundle import read_bundle
 from headstart.inference.bundle_members import SCHEMA
@@ -218,7 +218,7 @@ def test_non_bundle_raises(tmp_path: Path) -> None:
 def test_existing_folder_is_not_overwritten(bundle_path: Path, graph_path: Path) -> None:
     before = {p.name: p.read_bytes() for p in bundle_path.iterdir()}
     with pytest.raises(UsageError, match="not overwritten"):
-        write_bundle(bundle_path, graph_path=graph_path, head=make_head(), spec=SPEC, class_names=CLASSES)
+        write_bundle(bundle_path, BundleGraph(graph_path, SPEC), CLASSES, make_head())
     assert {p.name: p.read_bytes() for p in bundle_path.iterdir()} == before
 
 
@@ -235,9 +235,7 @@ def test_inconsistent_bundle_is_not_written(
     tmp_path: Path, graph_path: Path, names: tuple[str, ...], hw: tuple[int, int], words: str
 ) -> None:
     with pytest.raises(BundleError, match=words):
-        write_bundle(
-            tmp_path / "b", graph_path=graph_path, head=make_head(), spec=SPEC.with_(size_hw=hw), class_names=names
-        )
+        write_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC.with_(size_hw=hw)), names, make_head())
     assert not list(tmp_path.iterdir())
 
 
@@ -250,7 +248,7 @@ def test_full_disk_leaves_no_files(tmp_path: Path, graph_path: Path, monkeypatch
     original = Path.write_bytes
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(BundleError, match="No space left"):
-        write_bundle(tmp_path / "b", graph_path=graph_path, head=make_head(), spec=SPEC, class_names=CLASSES)
+        write_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC), CLASSES, make_head())
     assert not list(tmp_path.iterdir())
 
 
@@ -258,7 +256,7 @@ def test_leftovers_of_a_killed_writer_are_cleared(tmp_path: Path, graph_path: Pa
     left = tmp_path / ".b.0123abcd.tmp"
     left.mkdir()
     (left / "model.onnx").write_bytes(b"half")
-    write_bundle(tmp_path / "b", graph_path=graph_path, head=make_head(), spec=SPEC, class_names=CLASSES)
+    write_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC), CLASSES, make_head())
     assert [p.name for p in tmp_path.iterdir()] == ["b"]
 
 
@@ -271,7 +269,7 @@ from headstart.export import bundle_writer
 bundle_writer.measure_latency = lambda *a: None  # so that most kills fall into the writing
 for i in range(100000):
     folder = Path(sys.argv[2]) / str(i)
-    bundle_writer.write_bundle(folder, graph_path=sys.argv[1], head=make_head(), spec=SPEC, class_names=CLASSES)
+    bundle_writer.write_bundle(folder, bundle_writer.BundleGraph(sys.argv[1], SPEC), CLASSES, make_head())
     print(i, flush=True)
 """
 
@@ -295,7 +293,7 @@ def test_killed_writer_leaves_complete_or_no_bundle(tmp_path: Path, graph_path: 
         for bundle in written:
             assert read_bundle(bundle).weights()
         again = folder / str(len(written))
-        write_bundle(again, graph_path=graph_path, head=make_head(), spec=SPEC, class_names=CLASSES)
+        write_bundle(again, BundleGraph(graph_path, SPEC), CLASSES, make_head())
         assert read_bundle(again).class_names == CLASSES
         assert not list(folder.glob(f".{again.name}.*"))
 
@@ -314,9 +312,7 @@ def test_amend_keeps_other_keys(copy: Path) -> None:
 
 def test_direct_bundle(tmp_path: Path) -> None:
     graph = make_graph(tmp_path / "g.onnx", {"embedding": 8, "logits": 3})
-    folder = make_direct_bundle(
-        tmp_path / "b", graph_path=graph, graph_meta={"license": "MIT"}, spec=SPEC, class_names=["x", "y", "z"]
-    )
+    folder = write_bundle(tmp_path / "b", BundleGraph(graph, SPEC, {"license": "MIT"}), ["x", "y", "z"])
     bundle = read_bundle(folder)
     assert (bundle.temperature, bundle.info["head"], bundle.info["weights_license"]) == (1.0, None, "MIT")
     assert not any(name.startswith("head.") for name in bundle.weights())
@@ -324,7 +320,5 @@ def test_direct_bundle(tmp_path: Path) -> None:
 
 def test_reserved_keys_raise(tmp_path: Path, graph_path: Path) -> None:
     with pytest.raises(ValueError, match="schema"):
-        write_bundle(
-            tmp_path / "b", graph_path=graph_path, head=make_head(), spec=SPEC, class_names=CLASSES, meta={"schema": 9}
-        )
+        write_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC), CLASSES, make_head(), meta={"schema": 9})
     assert bundle_writer.SCHEMA == 2

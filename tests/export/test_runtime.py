@@ -17,7 +17,7 @@ from tiny_models import CLASSES, SPEC, image, make_graph, make_head
 from headstart.api.model import Model, open_model
 from headstart.errors import BundleError, HeadstartError, UsageError
 from headstart.evaluation.softmax import softmax
-from headstart.export.bundle_writer import make_direct_bundle, write_bundle
+from headstart.export.bundle_writer import BundleGraph, write_bundle
 from headstart.inference.bundle import read_bundle
 from headstart.inference.decoders import ClassDecoder
 from headstart.inference.runtime import Runtime
@@ -237,9 +237,7 @@ def test_model_contradicting_bundle_raises(tmp_path: Path, graph_path: Path) -> 
     """A broken bundle with valid digests raises a headstart error, not one of ONNX Runtime."""
     from dataclasses import replace
 
-    bundle = read_bundle(
-        write_bundle(tmp_path / "b", graph_path=graph_path, head=make_head(), spec=SPEC, class_names=CLASSES)
-    )
+    bundle = read_bundle(write_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC), CLASSES, make_head()))
     with pytest.raises(BundleError, match="of 5 classes"):
         Model(Runtime(replace(bundle, class_names=(*CLASSES, "x")))).predict(image(0))
     with pytest.raises(BundleError, match="`pixels`"):
@@ -261,7 +259,7 @@ def test_failing_model_raises(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundle_writer, "measure_latency", lambda *a: None)
-        folder = make_direct_bundle(tmp_path / "b", graph_path=tmp_path / "g.onnx", spec=SPEC, class_names=["a", "b"])
+        folder = write_bundle(tmp_path / "b", BundleGraph(tmp_path / "g.onnx", SPEC), ["a", "b"])
     with pytest.raises(HeadstartError, match="failed"):
         open_model(folder).predict(image(0))
 
@@ -269,7 +267,7 @@ def test_failing_model_raises(tmp_path: Path) -> None:
 def test_embedding(runtime: Model, images: list[Path], tmp_path: Path) -> None:
     assert runtime.embed(images).shape == (9, 11)
     graph = make_graph(tmp_path / "g.onnx", {"logits": 2})
-    only = make_direct_bundle(tmp_path / "b", graph_path=graph, spec=SPEC, class_names=["a", "b"])
+    only = write_bundle(tmp_path / "b", BundleGraph(graph, SPEC), ["a", "b"])
     with pytest.raises(UsageError, match="no output `embedding`"):
         Model(Runtime(only)).embed(images)
 

@@ -104,6 +104,17 @@ def assemble_direct(graph: str | Path | bytes) -> bytes:
     return _finish(onnx, model)
 
 
+def assemble_detector(graph: str | Path) -> bytes:
+    """Create `model.onnx` from a detector, whose outputs are kept.
+
+    Raises:
+        BundleError: The opsets of the graph are not supported.
+        MissingExtraError: The `onnx` package is not installed.
+    """
+    onnx = _import_onnx()
+    return _finish(onnx, _load(onnx, graph))
+
+
 def graph_weights(graph: str | Path) -> dict[str, NDArray[np.float32]]:
     """Return the float weights of a graph by name, without operator constants."""
     onnx = _import_onnx()

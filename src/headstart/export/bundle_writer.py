@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,41 +20,54 @@ from headstart.utils.dependencies import import_onnxruntime
 from headstart.utils.system import atomic_file, atomic_folder, available_cores
 
 if TYPE_CHECKING:
+    from headstart.detection.decoding import DecodingSettings
     from headstart.evaluation.decision_rules import PredictionSetRule
     from headstart.evaluation.ood import OodModel
     from headstart.probe.linear import LinearHead
 
-__all__ = ["amend_bundle", "make_direct_bundle", "write_bundle"]
+__all__ = ["BundleGraph", "amend_bundle", "write_bundle", "write_detector_bundle"]
 
 _RESERVED = {"schema", "class_names", "pixels", "temperature", "files", "created_by", "input", "outputs", "head",
              "ood", "prediction_sets"}  # fmt: skip
 
 
+@dataclass(frozen=True, slots=True)
+class BundleGraph:
+    """The network of a bundle.
+
+    Attributes:
+        path: ONNX file: `pixels` (B, 3, H, W) to pooled stages, to `logits` (B, K), or for a detector to `logits`
+            (B, P, K) and `boxes` (B, P, 4) in input pixels.
+        spec: The preprocessing specification.
+        card: The card of the backbone, JSON-able: `name`, `license`, `source`, `digest` ...; kept as `backbone`.
+        has_flip: Whether features are averaged over the image and its horizontal flip.
+    """
+
+    path: str | Path
+    spec: ImageSpec
+    card: Mapping[str, Any] = field(default_factory=dict)
+    has_flip: bool = False
+
+
 def write_bundle(
     folder: str | Path,
-    *,
-    graph_path: str | Path,
-    graph_meta: Mapping[str, Any] | None = None,
-    head: LinearHead | None,
-    spec: ImageSpec,
+    graph: BundleGraph,
     class_names: Sequence[str],
+    head: LinearHead | None = None,
+    *,
     meta: Mapping[str, Any] | None = None,
-    has_flip: bool = False,
     trained_on: Sequence[str] = (),
     ood: OodModel | None = None,
     prediction_sets: PredictionSetRule | None = None,
 ) -> Path:
-    """Write a bundle.
+    """Write the bundle of a classifier.
 
     Args:
         folder: The bundle folder; must be empty or not exist.
-        graph_path: The frozen network (see `assemble`).
-        graph_meta: The network's card, JSON-able: `name`, `license`, `source`, `digest` ...; kept as `backbone`.
-        head: The head, or None if the graph has its own classifier (output `logits`).
-        spec: The preprocessing specification.
+        graph: The network; frozen (see `assemble`), or with its own classifier and optionally an output `embedding`.
         class_names: Names in the order of the logits.
+        head: The head, or None if the graph has its own classifier.
         meta: Additional values of `bundle.json`, JSON-able: `thresholds`, `score`, `strategy`, `weights_license` ...
-        has_flip: Whether features are averaged over the image and its horizontal flip.
         trained_on: sha256 of each training image, hex.
         ood: The OOD model; adds the output `residual_norm` if needed.
         prediction_sets: Thresholds of prediction sets.
@@ -68,13 +82,7 @@ def write_bundle(
     """
     from headstart.export.assemble import assemble_direct, assemble_model
 
-    folder = Path(folder)
-    extra = dict(meta or {})
-    if _RESERVED & set(extra):
-        raise ValueError(f"meta must not contain {sorted(_RESERVED & set(extra))}")
-    refuse_nonempty(folder)
-    if not class_names or len(set(class_names)) != len(class_names):
-        raise BundleError("there are no class names, or one of them is duplicated.")
+    _check_names(folder, class_names, meta)
     if head is not None and head.num_classes != len(class_names):
         raise BundleError(
             f"the head has {pluralize(head.num_classes, 'class', 'classes')}, but there are "
@@ -86,38 +94,72 @@ def write_bundle(
     if head is None and space is not None:
         raise ValueError("a network with its own classifier has no normalized rows for an OOD score")
     if head is None:
-        model = assemble_direct(graph_path)
+        model = assemble_direct(graph.path)
     else:
-        model = assemble_model(graph_path, head, has_flip=has_flip, space=space)
-    session = open_session(model, available_cores())
-    check_session(session, spec.size_hw, len(class_names))
-    info = {
-        **first_fields("classify", class_names, spec, session),
+        model = assemble_model(graph.path, head, has_flip=graph.has_flip, space=space)
+    fields = {
         "temperature": 1.0 if head is None else float(head.temperature),
         "head": None if head is None else head.normalizer.to_json(),
-        "has_flip": has_flip,
+        "has_flip": graph.has_flip,
         "thresholds": {},
         "ood": None if ood is None else ood.rule.to_json(),
         "prediction_sets": None if prediction_sets is None else prediction_sets.to_json(),
-        **last_fields(graph_meta or {}, spec, session),
-        **extra,
     }
-    write_bundle_files(folder, info, model=model, weights=weights_file(graph_path, head), trained_on=trained_on)
-    return folder
+    info = _bundle_info("classify", graph, class_names, model, fields)
+    weights = _weights_file(graph.path, head)
+    return _write_files(Path(folder), {**info, **(meta or {})}, model=model, weights=weights, trained_on=trained_on)
 
 
-def refuse_nonempty(folder: Path) -> None:
-    """Raise an error if the folder is not empty: bundles are never overwritten.
+def write_detector_bundle(
+    folder: str | Path,
+    graph: BundleGraph,
+    class_names: Sequence[str],
+    decoding: DecodingSettings,
+    *,
+    thresholds: Mapping[str, Any],
+    meta: Mapping[str, Any] | None = None,
+    trained_on: Sequence[str] = (),
+) -> Path:
+    """Write the bundle of a detector; scores in the graph are raw, and the decoding settings calibrate them.
+
+    Args:
+        folder, graph, class_names, meta, trained_on: As in `write_bundle`.
+        decoding: Decoding and NMS settings.
+        thresholds: `per_class`: threshold of the best F1 by class; `chosen_on`: `val`, `cv` or `test`, and its
+            protocol.
 
     Raises:
-        UsageError: The folder exists and is not empty.
+        BundleError: Graph, image size and class names do not match, or the disk is full.
+        UsageError: The folder is not empty.
     """
+    from headstart.export.assemble import assemble_detector
+
+    _check_names(folder, class_names, meta)
+    model = assemble_detector(graph.path)
+    fields = {"temperature": 1.0, "decoding": decoding.to_json(), "thresholds": dict(thresholds)}
+    info = _bundle_info("detect", graph, class_names, model, fields)
+    weights = _weights_file(graph.path, None)
+    return _write_files(Path(folder), {**info, **(meta or {})}, model=model, weights=weights, trained_on=trained_on)
+
+
+def _check_names(folder: str | Path, class_names: Sequence[str], meta: Mapping[str, Any] | None) -> None:
+    """Check folder, class names and additional values before anything is computed; bundles are never overwritten."""
+    if _RESERVED & set(meta or {}):
+        raise ValueError(f"meta must not contain {sorted(_RESERVED & set(meta or {}))}")
+    folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"`{folder}` already exists and is not overwritten.", hint="use another folder")
+    if not class_names or len(set(class_names)) != len(class_names):
+        raise BundleError("there are no class names, or one of them is duplicated.")
 
 
-def first_fields(task: str, class_names: Sequence[str], spec: ImageSpec, session: Any) -> dict[str, Any]:
-    """Return the first fields of `bundle.json`, common to all tasks."""
+def _bundle_info(
+    task: str, graph: BundleGraph, class_names: Sequence[str], model: bytes, fields: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Check the model and return `bundle.json` without the list of files; `fields` are those of the task."""
+    spec = graph.spec
+    session = open_session(model, available_cores())
+    check_session(session, spec.size_hw, len(class_names), task)
     return {
         "schema": SCHEMA,
         "created_by": f"headstart {__version__}",
@@ -127,22 +169,17 @@ def first_fields(task: str, class_names: Sequence[str], spec: ImageSpec, session
         "pixels": spec.to_json(),
         "input": {"name": "pixels", "type": "float32", "shape": ["B", 3, *spec.size_hw]},
         "outputs": {output.name: ["B", *output.shape[1:]] for output in session.get_outputs()},
-    }
-
-
-def last_fields(card: Mapping[str, Any], spec: ImageSpec, session: Any) -> dict[str, Any]:
-    """Return the last fields of `bundle.json`: score, network and latency."""
-    return {
+        **fields,
         "score": None,
-        "backbone": dict(card),
-        "weights_license": card.get("license"),
+        "backbone": dict(graph.card),
+        "weights_license": graph.card.get("license"),
         "latency": measure_latency(session, spec.size_hw, available_cores()),
     }
 
 
-def write_bundle_files(
+def _write_files(
     folder: Path, info: Mapping[str, Any], *, model: bytes, weights: bytes, trained_on: Sequence[str]
-) -> None:
+) -> Path:
     """Write the files of a bundle atomically, with sizes and digests in `bundle.json`.
 
     Raises:
@@ -155,24 +192,7 @@ def write_bundle_files(
     files = {n: {"size_bytes": len(d), "sha256": hashlib.sha256(d).hexdigest()} for n, d in contents.items()}
     contents[INFO] = _dump({**info, "files": files})
     _write_atomically(folder, contents)
-
-
-def make_direct_bundle(
-    folder: str | Path,
-    *,
-    graph_path: str | Path,
-    graph_meta: Mapping[str, Any] | None = None,
-    spec: ImageSpec,
-    class_names: Sequence[str],
-    meta: Mapping[str, Any] | None = None,
-) -> Path:
-    """Write a bundle of a network with its own classifier, e.g. the 1,000 classes of ImageNet.
-
-    The arguments are those of `write_bundle`; the graph has an output `logits` (B, K) and optionally `embedding`.
-    """
-    return write_bundle(
-        folder, graph_path=graph_path, graph_meta=graph_meta, head=None, spec=spec, class_names=class_names, meta=meta
-    )
+    return folder
 
 
 def amend_bundle(folder: str | Path, **changes: Any) -> None:
@@ -207,7 +227,7 @@ def _write_atomically(folder: Path, contents: Mapping[str, bytes]) -> None:
         raise _unwritable(folder, error) from error
 
 
-def weights_file(graph_path: str | Path, head: LinearHead | None) -> bytes:
+def _weights_file(graph_path: str | Path, head: LinearHead | None) -> bytes:
     """Return the head without temperature and the network, for further training."""
     import numpy as np
 

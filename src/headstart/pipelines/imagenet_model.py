@@ -33,18 +33,12 @@ def direct_bundle(name: str, events: EventStream, *, offline: bool = False, root
         raise WeightsError(
             f"{card.name} has {graph.blocks['logits']} outputs, but only {len(names)} class names are known."
         )
-    from headstart.export.bundle_writer import make_direct_bundle
+    from headstart.export.bundle_writer import BundleGraph, write_bundle
 
     private_folder(folder.parent)
     with atomic_folder(folder) as temporary:
-        make_direct_bundle(
-            temporary / "bundle",
-            graph_path=graph.path,
-            graph_meta=graph.card,
-            spec=graph.spec,
-            class_names=names,
-            meta={"strategy": "as pretrained"},
-        )
+        source = BundleGraph(graph.path, graph.spec, graph.card)
+        write_bundle(temporary / "bundle", source, names, meta={"strategy": "as pretrained"})
     return folder
 
 

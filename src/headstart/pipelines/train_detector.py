@@ -31,8 +31,8 @@ from headstart.detection.reference import detect_from_pixels
 from headstart.detection.trainer import DetectorTrainer
 from headstart.errors import DeviceError, DeviceProblem
 from headstart.events import CheckFinished, EventStream, FileWritten, RunFinished, ScoreMeasured, Stage
-from headstart.export.bundle_writer import amend_bundle
-from headstart.export.detector_bundle_writer import check_detector_parity, write_detector_bundle
+from headstart.export.bundle_writer import BundleGraph, amend_bundle, write_detector_bundle
+from headstart.export.parity import check_detector_parity
 from headstart.features.backbone_graph import export_network
 from headstart.features.device_choice import check_device
 from headstart.features.extractor import _card_json
@@ -247,11 +247,9 @@ def _write_bundle(
     """Write the bundle without calibration and thresholds, which are measured with it."""
     write_detector_bundle(
         folder,
-        graph_path=graph,
-        graph_meta=_card_json(card),
-        spec=data.spec,
-        class_names=data.samples.class_names,
-        decoding=trained.decoding,
+        BundleGraph(graph, data.spec, _card_json(card)),
+        data.samples.class_names,
+        trained.decoding,
         thresholds={},
         meta={
             "strategy": planned.plan.strategy,

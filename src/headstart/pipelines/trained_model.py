@@ -19,7 +19,7 @@ from headstart.evaluation.uncertainty import (
     fit_probe_uncertainty,
 )
 from headstart.events import EventStream
-from headstart.export.bundle_writer import amend_bundle, write_bundle
+from headstart.export.bundle_writer import BundleGraph, amend_bundle, write_bundle
 from headstart.export.parity import check_parity
 from headstart.features.extractor import averaged_blocks
 from headstart.inference.bundle import read_bundle
@@ -175,20 +175,18 @@ def fit_uncertainty(model: TrainedModel, probe: FittedProbe, targets: Uncertaint
 def save_bundle(folder: Path, scored: ScoredModel, probe: FittedProbe, reading: Mapping[str, Any]) -> None:
     """Write the bundle of a model into a folder, with the options by which its images were read."""
     model, evaluation, uncertainty = scored.model, scored.evaluation, scored.uncertainty
+    embedder, has_flip = probe.embedder, model.plan is None and probe.has_flip_tta
     write_bundle(
         folder,
-        graph_path=model.graph_path,
-        graph_meta=probe.embedder.graph.card,
-        head=model.head,
-        spec=probe.embedder.spec,
-        class_names=probe.data.samples.class_names,
+        BundleGraph(model.graph_path, embedder.spec, embedder.graph.card, has_flip),
+        probe.data.samples.class_names,
+        model.head,
         meta={
             "score": evaluation.headline_score(),
             "positive": evaluation.positive,
             **({"reading": dict(reading)} if reading else {}),
             **model.bundle_meta(),
         },
-        has_flip=model.plan is None and probe.has_flip_tta,
         trained_on=[model.features.digests[i] for i in probe.data.train],
         ood=uncertainty.ood,
         prediction_sets=uncertainty.sets.rule,
