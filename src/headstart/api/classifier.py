@@ -1,21 +1,21 @@
 """Provide the probe as a scikit-learn estimator, `ImageClassifier`.
 
-X is a list or array of paths or PIL images. Features are cached by content, so cross-validation extracts the features
-of each image once.
+X is a list or array of paths, PIL images or (H, W, 3) uint8 arrays. Features are cached by content, so
+cross-validation extracts the features of each image once.
 """
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
+from headstart.data.memory import encode_image, images_of
 from headstart.errors import DataError, MissingExtraError
+from headstart.messages.numbers import pluralize
 
 try:
     from sklearn.base import BaseEstimator, ClassifierMixin
@@ -69,7 +69,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         """Fit the head.
 
         Args:
-            X: N paths or PIL images.
+            X: N paths, PIL images or arrays.
             y: N labels.
             groups: N group names or numbers; images of one group are held out together.
 
@@ -82,7 +82,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             raise DataError(f"X and y differ in length: {len(X)} images, {len(y)} labels.")
         if self.class_weight not in (None, "balanced"):
             raise ValueError(f"class_weight must be None or 'balanced', not {self.class_weight!r}")
-        self.classes_, class_ids = np.unique(np.asarray(y), return_inverse=True)
+        self.classes_, class_ids = np.unique(_labels(y), return_inverse=True)
         blocks = self._embed(X)
         counts = np.bincount(class_ids)
         weights = len(class_ids) / (len(counts) * counts) if self.class_weight == "balanced" else None
@@ -130,7 +130,7 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             num_threads=self.num_threads,
             offline=self.offline,
         )
-        sources = [_as_source(x) for x in X]
+        sources = [_as_source(x, f"image {i}") for i, x in enumerate(images_of(X))]
         names = [x if isinstance(x, str) else f"image {i}" for i, x in enumerate(sources)]
         features = open_embedder(options, EventStream()).embed(sources, names, EventStream()).features
         if features.problems:
@@ -139,14 +139,22 @@ class ImageClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         return features.blocks
 
 
-def _as_source(x: Any) -> str | bytes:
+def _as_source(x: Any, name: str) -> str | bytes:
     """Return a path as text, or an image in memory as lossless file bytes (for its content digest)."""
-    if isinstance(x, (str, os.PathLike)):
-        return os.fspath(x)
-    if isinstance(x, np.str_):
-        return str(x)
-    if isinstance(x, Image.Image):
-        buffer = io.BytesIO()
-        x.save(buffer, format="TIFF" if x.mode in ("F", "CMYK", "LAB", "YCbCr") else "PNG")
-        return buffer.getvalue()
-    raise DataError(f"images must be paths or PIL images, not {type(x).__name__}.")
+    return os.fspath(x) if isinstance(x, (str, os.PathLike)) else encode_image(x, name)
+
+
+def _labels(y: Sequence[Any]) -> NDArray[Any]:
+    """Return the labels as an array.
+
+    Raises:
+        DataError: A label is missing.
+    """
+    listed = y.tolist() if hasattr(y, "tolist") else list(y)
+    missing = [i for i, label in enumerate(listed) if label is None or label != label or label == ""]
+    if missing:
+        raise DataError(
+            f"{pluralize(len(missing), 'label')} missing, the first of image {missing[0]}.",
+            hint="leave out images without a label",
+        )
+    return np.asarray(y)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from headstart.config.keyword_settings import merge_keywords
 from headstart.console import open_stream
+from headstart.data.memory import as_data_path
 from headstart.errors import UsageError
 from headstart.events import CancelToken, Event, EventStream, RunFinished
 from headstart.messages.files import shell_path
@@ -23,7 +24,7 @@ __all__ = ["check", "convert", "embed", "refuse_box_format", "refuse_image_optio
 
 
 def check(
-    data: str | os.PathLike[str],
+    data: Any,
     *,
     json_file: str | os.PathLike[str] | None = None,
     sheet: str | os.PathLike[str] | None = None,
@@ -54,7 +55,7 @@ def check(
     from headstart.pipelines.show import sheet_kind
 
     started = time.monotonic()
-    place, events = os.fspath(data), events or open_stream(verbose, on_progress, cancel)
+    place, events = as_data_path(data), events or open_stream(verbose, on_progress, cancel)
     if sheet is not None:
         sheet_kind(os.fspath(sheet))  # fail before the scan
     options = CheckOptions(**settings)
@@ -69,7 +70,7 @@ def check(
 
 
 def embed(
-    data: str | os.PathLike[str],
+    data: Any,
     *,
     backbone: str = "efficientnet_lite0",
     out: str | os.PathLike[str] | None = None,
@@ -96,7 +97,8 @@ def embed(
     """
     from headstart.pipelines.embed import extract
 
-    resolved = merge_keywords(data, None, {"backbone": backbone, **settings}).resolve()
+    place = as_data_path(data, needs_labels=False)
+    resolved = merge_keywords(place, None, {"backbone": backbone, **settings}).resolve()
     return extract(resolved, events or open_stream(verbose, on_progress, cancel), out)
 
 
@@ -138,7 +140,7 @@ def convert(
 
 
 def show(
-    data: str | os.PathLike[str],
+    data: Any,
     *,
     out: str | os.PathLike[str] | None = None,
     verbose: bool | None = None,
@@ -164,7 +166,7 @@ def show(
     from headstart.pipelines.show import ShowOptions, save_sheet, sheet_kind, show_boxes, show_images
 
     started = time.monotonic()
-    place, events = os.fspath(data), events or open_stream(verbose)
+    place, events = as_data_path(data, needs_labels=False), events or open_stream(verbose)
     if out is not None:
         sheet_kind(os.fspath(out))
     options = ShowOptions(**settings)

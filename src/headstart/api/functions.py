@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from headstart.api.data import refuse_box_format, refuse_image_options
 from headstart.config.keyword_settings import merge_keywords
 from headstart.console import open_stream
+from headstart.data.memory import as_data_path
 from headstart.events import CancelToken, Event, EventStream
 from headstart.utils.system import release_idle_threads
 
@@ -28,7 +29,8 @@ __all__ = ["compare", "evaluate", "imagenet_bundle", "load", "predict", "report"
 
 
 def train(
-    data: str | os.PathLike[str] | None = None,
+    data: Any = None,
+    labels: Any = None,
     *,
     config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     verbose: bool | None = None,
@@ -40,7 +42,10 @@ def train(
     """Train a model on labeled images and write a run folder.
 
     Args:
-        data: Folder, table, metadata file, list or zip of images.
+        data: Folder, table, list or container of images, or an object: a DataFrame with columns image and label,
+            (images, labels), a Dataset of `datasets` or torch, or a dict of these by split. Objects are stored in the
+            cache folder, so that the run can be resumed and reported.
+        labels: Labels of the images in `data`, one each, if `data` holds images only.
         config: Settings as a dict, or a YAML file.
         verbose: Whether to print progress; by default in notebooks and interactive interpreters, otherwise events go to
             the logger `headstart`.
@@ -63,7 +68,8 @@ def train(
         >>> run.predict("new_images/")            # doctest: +SKIP
     """
     started = time.monotonic()
-    merged = merge_keywords(data, config, settings)
+    place = as_data_path(data, labels) if data is not None else None
+    merged = merge_keywords(place, config, settings)
     return train_merged(merged, events or open_stream(verbose, on_progress, cancel), started=started)
 
 
@@ -155,7 +161,8 @@ def predict(
 
     Args:
         model: See `load`.
-        images: One or many: paths, folders, PIL images, (H, W, 3) uint8 arrays.
+        images: One or many: paths, folders, tables, containers, bytes, open files, PIL images, (H, W, 3) or (H, W)
+            uint8 arrays; a DataFrame or Dataset with a column of images.
         top: Number of most probable classes per image.
         num_threads: Number of CPU threads.
         ood_fpr: Target false-positive rate of OOD detection, e.g. 0.05; by default as in training.
@@ -169,7 +176,7 @@ def predict(
 
 def evaluate(
     model: str | os.PathLike[str],
-    data: str | os.PathLike[str],
+    data: Any,
     *,
     num_threads: int | None = None,
     positive: str | None = None,
@@ -186,7 +193,7 @@ def evaluate(
 
     Args:
         model: See `load`.
-        data: Labeled images, or annotated images for a detector.
+        data: Labeled images as in `train`, or annotated images for a detector.
         num_threads: Number of CPU threads.
         positive: Positive class of a binary classifier; by default as in training.
         verbose, on_progress, cancel, events: See `train`.
@@ -199,7 +206,7 @@ def evaluate(
         DataError: No readable image has a label or box of a class of the model.
         UsageError: A reader option has no effect.
     """
-    runtime, path = load(model, num_threads=num_threads).runtime, os.fspath(data)
+    runtime, path = load(model, num_threads=num_threads).runtime, as_data_path(data)
     events = events or open_stream(verbose, on_progress, cancel)
     box_format = reading.pop("box_format", None)
     if runtime.bundle.task == "detect":
@@ -239,6 +246,8 @@ def report(
     from headstart.reports.writer import ReportOptions, emit_report, make_report
 
     started, events = time.monotonic(), events or open_stream(verbose)
+    if options.get("data") is not None:
+        options["data"] = as_data_path(options["data"])
     made = make_report(Path(run), ReportOptions(**options))
     emit_report(made, Path(run), events, started)
     return made
@@ -248,7 +257,7 @@ def compare(
     run_a: str | os.PathLike[str],
     run_b: str | os.PathLike[str],
     *,
-    data: str | os.PathLike[str] | None = None,
+    data: Any = None,
     verbose: bool | None = None,
     events: EventStream | None = None,
     **reading: Any,
@@ -270,7 +279,8 @@ def compare(
     """
     from headstart.pipelines.compare import compare_runs
 
-    return compare_runs(run_a, run_b, data=data, events=events or open_stream(verbose), **reading)
+    place = as_data_path(data) if data is not None else None
+    return compare_runs(run_a, run_b, data=place, events=events or open_stream(verbose), **reading)
 
 
 def imagenet_bundle(name: str, *, offline: bool = False, events: EventStream | None = None) -> Path:

@@ -76,7 +76,7 @@ class Model(_LoadedModel):
         ood_fpr: float | None = None,
         coverage: float | None = None,
     ) -> Predictions:
-        """Predict one or many: paths, folders, globs, PIL images, (H, W, 3) uint8 arrays.
+        """Predict one or many: paths, folders, globs, containers, PIL images, arrays; see `headstart.predict`.
 
         Args:
             images: Images to predict.
@@ -96,11 +96,12 @@ class Model(_LoadedModel):
         """Return (N, D) pooled features of the network; NaN rows for unreadable images."""
         return self.runtime.tables(expand_sources(images), ("embedding",), channel_order=channel_order)[0]
 
-    def evaluate(self, data: str | os.PathLike[str], **options: Any) -> EvaluationResult:
-        """Evaluate on labeled images; reader options as in `headstart.evaluate`."""
+    def evaluate(self, data: Any, **options: Any) -> EvaluationResult:
+        """Evaluate on labeled images; see `headstart.evaluate`."""
+        from headstart.data.memory import as_data_path
         from headstart.pipelines.evaluate import evaluate_model
 
-        return evaluate_model(self.runtime, os.fspath(data), EventStream(), **options)
+        return evaluate_model(self.runtime, as_data_path(data), EventStream(), **options)
 
 
 class DetectedObjects(list[ImageDetections]):

@@ -75,7 +75,7 @@ class Run(Story):
         probabilities: NDArray[np.float64] = self.model.predict_proba(images)
         return probabilities
 
-    def evaluate(self, data: str | os.PathLike[str], **options: Any) -> Any:
+    def evaluate(self, data: Any, **options: Any) -> Any:
         """See `headstart.evaluate`."""
         return self.model.evaluate(data, **options)
 

@@ -15,7 +15,7 @@ from typing import Any
 from headstart.data.archives import Unpacked, is_unsupported_archive
 from headstart.data.class_names import FIRST_IDS
 from headstart.data.containers.reader import read_containers, read_stored
-from headstart.data.containers.store import open_stored
+from headstart.data.containers.store import IN_MEMORY, open_stored
 from headstart.data.file_tree import FileTree, LocatedFile, clean_label, resolve_path, walk_files
 from headstart.data.folders import read_folders
 from headstart.data.formats import IMAGES, PICKLE, container_kind, export_step
@@ -31,7 +31,7 @@ from headstart.data.reading import Reading, Row, ask
 from headstart.data.reading_notes import images_note, tree_notes
 from headstart.data.split_lists import apply_split_lists
 from headstart.data.split_words import split_name
-from headstart.data.table_rows import table_reading
+from headstart.data.table_rows import UNLABELED, table_reading
 from headstart.errors import DataError, UsageError
 from headstart.messages.numbers import pluralize
 from headstart.types.codes import ReadingKind, UnusedReason
@@ -65,6 +65,11 @@ def read(data: str | Path, options: ReadOptions | None = None, *, task: str = "c
         raise UsageError(f"read() expects the task `classify` or `images`, not `{task}`.")
     if options.first_id not in (None, *FIRST_IDS):
         raise UsageError(f"--first-id expects 0, 1 or none, not `{options.first_id}`.")
+    if IN_MEMORY in Path(data).parts and not os.path.exists(data):
+        raise DataError(
+            "the data were objects in memory, and their copy in the cache folder was deleted.",
+            hint="pass the objects again",
+        )
     place, shown = resolve_path(data, "a folder of images, a table or a container")
     extension = os.path.splitext(place)[1].lower()
     if os.path.isdir(place):
@@ -101,7 +106,7 @@ def read(data: str | Path, options: ReadOptions | None = None, *, task: str = "c
         raise without_names()
     label_pattern = options.label_pattern
     if table.label is None and label_pattern is None and task == "images":
-        label_pattern = "^()"  # no label needed
+        label_pattern = UNLABELED
     reading = table_reading(table, finder, label_template=label_pattern)
     reading.tables.append(describe_use(os.path.basename(place), table, reading))
     if extension in (".txt", ".lst"):

@@ -20,7 +20,10 @@ from headstart.messages.numbers import pluralize
 from headstart.types.codes import ReadingKind, ReadingNote, UnusedReason
 from headstart.types.records import Problem
 
-__all__ = ["table_reading"]
+__all__ = ["UNLABELED", "table_reading"]
+
+UNLABELED = "^()"
+"""Label template of images without labels."""
 
 _NO_LABEL = frozenset({"", "nan", "<na>"})
 
@@ -82,7 +85,7 @@ def table_reading(
         for column in others:
             columns[column].append(cells.get(column, ""))
     finder.refuse_outside(shown)
-    if not reading.rows:
+    if not reading.rows and not (label_template == UNLABELED and reading.unlabeled):
         raise DataError(
             _none_usable(table, shown, problems), hint="paths in a table are relative to the table's folder"
         )

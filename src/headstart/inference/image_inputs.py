@@ -7,7 +7,7 @@ reduced scale.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from headstart.data.formats import EXPORT_STEPS
-from headstart.errors import UsageError
+from headstart.data.memory import check_array, encode_image, images_of
 from headstart.preprocessing.image_spec import (
     ImageError,
     ImageSpec,
@@ -27,7 +27,7 @@ from headstart.preprocessing.image_spec import (
 )
 from headstart.types.records import Problem
 
-__all__ = ["Source", "as_sources", "name_of", "read_source", "to_pixels", "upright_size"]
+__all__ = ["NamedPath", "Source", "as_sources", "name_of", "read_source", "to_pixels", "upright_size"]
 
 _SWAPPING = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 _ORIENTATION = 0x0112
@@ -40,20 +40,17 @@ def as_sources(sources: Any) -> Iterator[Source]:
     """Iterate lazily over one or many images.
 
     Args:
-        sources: A path, bytes, a PIL image or an (H, W, 3) array; an iterable of these; or an (N, H, W, 3) array.
+        sources: A path, bytes, an open file, a PIL image or an (H, W, 3) or (H, W) array; an iterable of these; an
+            (N, H, W, 3) array; or an object with a column of images, see `data.memory`.
 
     Raises:
         UsageError: An item is not an image; raised when the iterator reaches it.
     """
-    if isinstance(sources, (str, os.PathLike, bytes, Image.Image, Problem)):
+    if isinstance(sources, Problem):
         yield sources
         return
-    if isinstance(sources, np.ndarray) and sources.ndim != 4:
-        yield _check(sources, 0)
-        return
-    if not isinstance(sources, Iterable):
-        raise UsageError(f"an image must be a path, bytes, a PIL image or an (H, W, 3) array, got {_kind(sources)}.")
-    for index, source in enumerate(sources):
+    is_single = isinstance(sources, np.ndarray) and sources.dtype.kind not in "OUS" and sources.ndim < 3
+    for index, source in enumerate([sources] if is_single else images_of(sources)):
         yield _check(source, index)
 
 
@@ -61,7 +58,26 @@ def name_of(source: Source, index: int) -> str:
     """Return the path as given; `#3` for the fourth image in memory."""
     if isinstance(source, Problem):
         return source.name
+    if isinstance(source, NamedPath):
+        return source.name
     return os.fspath(source) if isinstance(source, (str, os.PathLike)) else f"#{index}"
+
+
+class NamedPath(str):
+    """The path of an image in a container.
+
+    Attributes:
+        name: Name of the image, e.g. `data.npz#12`.
+    """
+
+    name: str
+
+    @classmethod
+    def of(cls, path: str, name: str) -> NamedPath:
+        """Return a path with a name."""
+        named = cls(path)
+        named.name = name
+        return named
 
 
 def read_source(
@@ -112,7 +128,7 @@ def to_pixels(source: Source, spec: ImageSpec, channel_order: Literal["rgb", "bg
     if isinstance(source, Image.Image):
         image = _orient(source)
     else:
-        rgb = source if channel_order == "rgb" else source[..., ::-1]
+        rgb = source if channel_order == "rgb" or source.ndim == 2 else source[..., ::-1]
         image = Image.fromarray(np.ascontiguousarray(rgb))
     if image.width * image.height > spec.max_pixels:
         raise ImageError("too-large", f"{image.width} x {image.height} pixels are more than {spec.max_pixels:,}")
@@ -151,16 +167,7 @@ def _orient(image: Image.Image) -> Image.Image:
 
 def _check(source: Any, index: int) -> Source:
     if isinstance(source, np.ndarray):
-        if source.ndim == 3 and source.shape[-1] == 3 and source.dtype == np.uint8:
-            return source
-        raise UsageError(
-            f"image {index} is a {source.dtype} array of shape {source.shape}; expected (H, W, 3) uint8.",
-            hint="scale to 0..255 and convert with .astype('uint8'); repeat a gray image to three channels",
-        )
+        return check_array(source, f"image {index}")
     if isinstance(source, (str, os.PathLike, bytes, Image.Image, Problem)):
         return source
-    raise UsageError(f"image {index} is {_kind(source)}; expected a path, bytes, a PIL image or an array.")
-
-
-def _kind(value: Any) -> str:
-    return f"a {type(value).__name__}"
+    return encode_image(source, f"image {index}")

@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from typing import IO, Any
 
 from headstart.data.file_tree import walk_files
+from headstart.data.formats import container_kind
 from headstart.data.label_files import LISTS, TABLES, find_listed_images
+from headstart.data.memory import images_of, is_image
 from headstart.data.paths import PathFinder, PathMatch
+from headstart.data.sources import read
 from headstart.errors import DataError, UsageError
+from headstart.inference.image_inputs import NamedPath
 from headstart.messages.numbers import pluralize
 from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.types.records import Problem
@@ -83,9 +87,15 @@ def expand_sources(images: Any) -> Any:
     """Expand folders and globs to files; images in memory are returned unchanged."""
     if isinstance(images, (str, os.PathLike)):
         return expand_inputs([os.fspath(images)])
+    if not is_image(images) and not isinstance(images, (list, tuple, Iterator)) and not _is_pixels(images):
+        images = list(images_of(images))
     if isinstance(images, (list, tuple)) and images and all(isinstance(p, (str, os.PathLike)) for p in images):
         return expand_inputs([os.fspath(p) for p in images])
     return images
+
+
+def _is_pixels(images: Any) -> bool:
+    return getattr(getattr(images, "dtype", None), "kind", "O") in "buif"
 
 
 def natural_key(text: str) -> tuple[Any, ...]:
@@ -100,6 +110,8 @@ def _pieces(part: str) -> Iterator[tuple[int, int | str]]:
 
 
 def _expand(path: str, notes: list[ReadingNote], allow_external_paths: bool) -> list[str | Problem]:
+    if os.path.isfile(path) and container_kind(path):
+        return _contained(path, notes)
     if os.path.isdir(path):
         return _walk(path, notes, allow_external_paths)
     if os.path.isfile(path) and path.lower().endswith((*TABLES, *LISTS)):
@@ -130,14 +142,32 @@ def _rows(table: str, notes: list[ReadingNote], allow_external_paths: bool) -> l
     return [os.path.join(folder, *h.file.folders, h.file.file) if isinstance(h, PathMatch) else h for h in hits]
 
 
+def _contained(path: str, notes: list[ReadingNote]) -> list[str | Problem]:
+    """Return the images of a container, named by their places in it."""
+    samples = read(path, task="images")
+    notes += samples.notes
+    folder, file = os.path.split(path)
+
+    def name_of(name: str) -> str:
+        return os.path.join(folder, name) if name.startswith(file) else os.path.join(path, name)
+
+    images: list[str | Problem] = [NamedPath.of(s.path, name_of(s.name)) for s in samples]
+    return [*images, *(Problem(name_of(p.name), p.kind, p.detail) for p in samples.problems)]
+
+
 def _walk(folder: str, notes: list[ReadingNote], allow_external_paths: bool) -> list[str | Problem]:
     """Return all images below a folder in natural order, with a `Problem` for each unusable one."""
     tree = walk_files(folder, allow_external_paths=allow_external_paths)
+    if tree.containers and not tree.images:
+        return _contained(folder, notes)
     items: dict[str, str | Problem] = {}
     for file in tree.images:
         path = os.path.join(folder, *file.folders, file.file)
         items[path] = path
-    for problem in tree.problems:
+    beside = [
+        Problem(f.name, "container", "a container beside image files; pass it by itself") for f in tree.containers
+    ]
+    for problem in (*tree.problems, *beside):
         path = os.path.join(folder, problem.name)
         items[path] = Problem(path, problem.kind, problem.detail)
     skipped = tree.others.copy()

@@ -22,7 +22,7 @@ from headstart.data.options import ReadOptions
 from headstart.data.paths import Claim, PathFinder, PathMatch
 from headstart.data.reading import ask
 from headstart.data.reading_notes import merge_notes
-from headstart.data.table_rows import table_reading
+from headstart.data.table_rows import UNLABELED, table_reading
 from headstart.data.tables import Table
 from headstart.errors import CacheError, DataError, HeadstartError, UsageError
 from headstart.preprocessing.packed_files import packed_path
@@ -158,6 +158,8 @@ def read_stored(stored: StoredTable, options: ReadOptions, task: str, shown: str
         lines = [(i, {column: row.name, **cells}) for row, (i, cells) in zip(stored.rows, lines, strict=True)]
         label = options.label_column or ("label" if "label" in header else stored.label_column)
         options = replace(options, image_column=column, label_column=label if label in header else options.label_column)
+    elif stored.image_column and options.image_column is None:
+        options = replace(options, image_column=stored.image_column)
     is_free = stored.has_external_paths or (stored.has_paths and options.allow_external_paths)
     finder = PathFinder(stored.root, allow_external_paths=is_free) if stored.has_paths else _PackFinder(stored)
     table = assign_columns(Table(shown, lines, "", None, header=header), finder, options)
@@ -165,7 +167,7 @@ def read_stored(stored: StoredTable, options: ReadOptions, task: str, shown: str
     if len(table.label_columns) > 1 and options.label_column is None and pattern is None:
         raise ask(readings_by_column(table, finder))
     if table.label is None and pattern is None and task == "images":
-        pattern = "^()"  # no label needed
+        pattern = UNLABELED
     elif table.label is None and pattern is None:
         listed = ", ".join(f"`{name}`" for name in header if name != column) or "none"
         raise DataError(

@@ -8,6 +8,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -30,6 +31,7 @@ __all__ = [
     "content_key",
     "drop_unused",
     "open_stored",
+    "store_new",
     "store_table",
 ]
 
@@ -76,6 +78,7 @@ class StoredTable:
         rows: The images.
         has_paths: Whether a column of `cells` names files of the user; no image is stored.
         has_external_paths: Whether these files may lie anywhere.
+        image_column: The column of paths, if the container declares it.
         label_column: The column that the container declares as label, or None.
         problems: Images that cannot be used.
         unused: Other parts of the container, and why they are not used.
@@ -87,6 +90,7 @@ class StoredTable:
     rows: list[ImageRow]
     has_paths: bool = False
     has_external_paths: bool = False
+    image_column: str | None = None
     label_column: str | None = None
     problems: list[Problem] = field(default_factory=list)
     unused: list[tuple[str, str]] = field(default_factory=list)
@@ -199,6 +203,28 @@ def store_table(
     return str(target)
 
 
+def store_new(layout: str, write: Callable[[TableWriter], None]) -> str:
+    """Store an object in memory under the digest of its images and rows, and return its folder.
+
+    Args:
+        layout: See `StoredTable`.
+        write: Writes the images.
+
+    Raises:
+        CacheError: The disk is full or the cache folder is not writable.
+    """
+    cache = private_folder(cache_root() / IN_MEMORY)
+    made = cache / f".{uuid.uuid4().hex}.tmp"
+    store_table(made.name, layout, write, part=IN_MEMORY)
+    try:
+        key = hashlib.sha256((made / _TABLE).read_bytes() + file_digest(made / PACK).encode()).hexdigest()[:32]
+        if not (cache / key).is_dir():
+            os.rename(made, cache / key)
+    finally:
+        shutil.rmtree(made, ignore_errors=True)
+    return str(cache / key)
+
+
 def open_stored(folder: str | os.PathLike[str]) -> StoredTable | None:
     """Return the stored table in a folder, or None if there is none."""
     try:
@@ -211,7 +237,7 @@ def open_stored(folder: str | os.PathLike[str]) -> StoredTable | None:
         os.utime(folder)
     table = StoredTable(value["root"] or str(folder), value["layout"], [ImageRow(*row) for row in value["rows"]])
     table.has_paths, table.has_external_paths = value["has_paths"], value["has_external_paths"]
-    table.label_column = value["label_column"]
+    table.image_column, table.label_column = value["image_column"], value["label_column"]
     table.problems = [Problem(*p) for p in value["problems"]]
     table.unused = [(name, reason) for name, reason in value["unused"]]
     table.notes = [
@@ -228,6 +254,7 @@ def _to_json(table: StoredTable) -> dict[str, Any]:
         "rows": [[r.name, r.source, r.cells, r.offset, r.length, r.suffix] for r in table.rows],
         "has_paths": table.has_paths,
         "has_external_paths": table.has_external_paths,
+        "image_column": table.image_column,
         "label_column": table.label_column,
         "problems": [[p.name, p.kind, p.detail] for p in table.problems],
         "unused": table.unused,
