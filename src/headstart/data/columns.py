@@ -21,7 +21,7 @@ from headstart.errors import DataError, UsageError
 from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.types.records import SplitName
 
-__all__ = ["assign_columns", "find_image_column", "several_labels"]
+__all__ = ["MissingColumnError", "assign_columns", "find_image_column", "several_labels"]
 
 _USUAL_LABELS = (
     *("choice", "diagnosis", "dx", "species", "breed", "level", "grade", "variety", "finding", "y"),
@@ -42,6 +42,10 @@ _WITH_BOX = re.compile(r"(\S+)( -?\d+(\.\d+)?){4}")
 _TRUE, _FALSE = frozenset({"1", "1.0", "true", "yes", "t"}), frozenset({"0", "0.0", "-1", "false", "no", "f", ""})
 _PROBE = 50
 _EXTRA_SPLITS = ("fold", "folds", "kfold", "cv_fold", "phase", "usage")
+
+
+class MissingColumnError(UsageError):
+    """A table does not have the column of an option."""
 
 
 def assign_columns(table: Table, finder: PathFinder, options: ReadOptions) -> Table:
@@ -95,7 +99,7 @@ def _option(table: Table, name: str | None, option: str) -> str | None:
         return None
     found = next((c for c in table.header if c == name or plain_name(c) == plain_name(name)), None)
     if found is None:
-        raise UsageError(
+        raise MissingColumnError(
             f"`{printable(os.path.basename(table.path))}` has no column `{name}`; its columns are "
             + ", ".join(f"`{c}`" for c in table.header[:10])
             + ".",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 
 from headstart.data.class_names import NAME_FILES
-from headstart.data.columns import assign_columns, find_image_column
+from headstart.data.columns import MissingColumnError, assign_columns, find_image_column
 from headstart.data.file_tree import FileTree, LocatedFile, printable
 from headstart.data.lists import name_numbers, read_list
 from headstart.data.options import ReadOptions
@@ -60,12 +60,14 @@ class Proposals:
         readings: The candidates.
         refused: Errors of files that name images of the folder, with the number of their rows.
         unrelated: Errors of other files.
+        unlabeled: Tables that name images, and have no column for labels.
         has_numbered_names: Whether numbers and a names file were found, so that `--first-id` has an effect.
     """
 
     readings: list[Reading] = field(default_factory=list)
     refused: list[tuple[HeadstartError, int]] = field(default_factory=list)
     unrelated: list[HeadstartError] = field(default_factory=list)
+    unlabeled: list[tuple[LocatedFile, Table]] = field(default_factory=list)
     has_numbered_names: bool = False
 
 
@@ -154,12 +156,14 @@ def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> 
             table = open_table(file.path, own, options)
         except (DataError, UsageError) as error:
             num_rows = _num_rows_of_images(file, own)
-            if num_rows:
+            if num_rows and not isinstance(error, MissingColumnError):
                 proposals.refused.append((error, num_rows))
             else:
                 proposals.unrelated.append(error)
             continue
-        if table.label is not None and not {c.lower() for c in table.others} & _SCORES:
+        if table.label is None:
+            proposals.unlabeled.append((file, table))
+        elif not {c.lower() for c in table.others} & _SCORES:
             opened.append((file, table))
     for together in _sets(opened):
         label_columns = together[0][1].label_columns

@@ -128,6 +128,8 @@ def _read_folder(place: Unpacked, options: ReadOptions, task: str) -> Samples:
         if options.first_id is not None:
             raise without_names()
         reading = _by_template(tree, options.layout, options.label_pattern)
+        if not reading.has_splits:
+            apply_split_lists(reading, tree, PathFinder(tree.root, images=tree.images))
     else:
         reading = _choose(tree, options, task, {file.path for file in excluded})
     reading.problems = [*tree.problems, *reading.problems]
@@ -157,7 +159,7 @@ def _choose(tree: FileTree, options: ReadOptions, task: str, excluded: Collectio
         reading.unlabeled = list(tree.images)
         return reading
     reading = judge(folders, proposals.readings, proposals.refused, errors)
-    apply_split_lists(reading, tree, finder)
+    apply_split_lists(reading, tree, finder, [(f, t) for f, t in proposals.unlabeled if t.split])
     if any(table.role == "labels" for table in reading.tables):
         _leave_rest(reading, tree)
     else:

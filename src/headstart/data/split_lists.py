@@ -13,11 +13,11 @@ from dataclasses import replace
 
 from headstart.data.file_tree import FileTree, LocatedFile
 from headstart.data.paths import PathFinder, PathMatch
-from headstart.data.reading import Reading
-from headstart.data.split_words import is_train_and_val, split_name, split_words
-from headstart.data.tables import decode_text
-from headstart.errors import DataError, UsageError
-from headstart.messages.numbers import pluralize
+from headstart.data.reading import Reading, ask, listed
+from headstart.data.split_words import cell_split, is_train_and_val, split_name, split_words
+from headstart.data.tables import Table, decode_text
+from headstart.errors import DataError
+from headstart.messages.files import shell_path
 from headstart.types.codes import ReadingKind, ReadingNote, UnusedReason
 from headstart.types.inventory import TableUse
 from headstart.types.records import SplitName
@@ -27,66 +27,107 @@ __all__ = ["NUMBERED_SPLITS", "apply_split_lists"]
 NUMBERED_SPLITS = "train_test_split.txt"  # lines `number 0|1`; `images.txt` beside it has lines `number path`
 
 
-def apply_split_lists(reading: Reading, tree: FileTree, finder: PathFinder) -> None:
-    """Set the splits of a reading from lists of paths; images in no list are not used.
+def apply_split_lists(
+    reading: Reading, tree: FileTree, finder: PathFinder, tables: Sequence[tuple[LocatedFile, Table]] = ()
+) -> None:
+    """Set the splits of a reading from lists of paths and tables; images in none of them are not used.
+
+    Args:
+        reading: The reading, changed in place.
+        tables: Tables with a column of splits and no labels.
 
     Raises:
         DataError: An image is in two lists, or a list names images that do not exist.
-        UsageError: The folders name other splits than the lists.
+        UsageError: The reading has other splits than the lists.
     """
-    labeled = {table.path for table in reading.tables}
-    splits: dict[str, SplitName] = {}
-    used: list[TableUse] = []
-    numbered = next((f for f in tree.tables if f.file.lower() == NUMBERED_SPLITS), None)
-    lists = _first_partition([(f, split) for f in tree.tables if (split := _split_of(f)) is not None])
-    if {"train", "val"} <= {split for _, split in lists}:
-        lists = [(file, split) for file, split in lists if not is_train_and_val(file.file)]
-    if numbered is not None:
-        splits, used = _read_numbered(numbered, tree, finder)
-    else:
-        for file, split in lists:
-            if file.name in labeled:
-                continue
-            found, num_rows = _read_paths(file, finder.of_table(file))
-            if not found:
-                continue
-            if 10 * len(found) < 9 * num_rows:
-                raise DataError(
-                    f"`{file.name}` names images that do not exist: {num_rows - len(found):,} of {num_rows:,}.",
-                    hint=f"put the images at their paths, or ignore the list with --exclude '{file.name}'",
-                )
-            for path in found:
-                if splits.setdefault(path, split) != split:
-                    raise DataError(
-                        f"`{os.path.relpath(path, tree.root)}` is in the lists of two splits.",
-                        hint=f"correct the lists, or ignore one with --exclude '{file.name}'",
-                    )
-            used.append(TableUse(file.name, "splits", num_rows, len(found)))
+    splits, used = _read_splits(reading, tree, finder, tables)
     if not used:
         return
     rows = [replace(row, split=splits.get(row.file.path)) for row in reading.rows]
-    differing = sum(
-        a.split is not None and b.split not in (None, a.split) for a, b in zip(reading.rows, rows, strict=True)
-    )
-    if differing:
-        raise UsageError(
-            f"the folders and `{used[0].path}` give different splits to {pluralize(differing, 'image')}.",
-            hint=f"ignore the list with --exclude '{used[0].path}', or the folders with --layout",
-        )
+    pairs = zip(reading.rows, rows, strict=True)
+    if any(old.split is not None and new.split not in (None, old.split) for old, new in pairs):
+        by_lists = replace(reading, layout=f"{reading.layout}, splits of {listed([t.path for t in used])}", rows=rows)
+        by_lists.option = f"--layout '{reading.template.replace('{split}', '*')}'"
+        reading.option = " ".join(f"--exclude {shell_path(table.path)}" for table in used)
+        raise ask([by_lists, reading])
+    reading.tables += used
     if reading.has_splits:
-        reading.tables += used
         return
     missing = [row.file for row in rows if row.split is None]
+    reading.columns = {
+        name: [cell for cell, row in zip(cells, rows, strict=True) if row.split]
+        for name, cells in reading.columns.items()
+    }
     reading.rows = [row for row in rows if row.split is not None]
     if missing:
         reading.unused[UnusedReason.IN_NO_SPLIT] = missing
     counts = Counter(row.split for row in reading.rows)
     ordered = {name: counts[name] for name in ("train", "val", "test") if counts[name]}
-    files = [table.path for table in used]
-    reading.notes.append(
-        ReadingNote(ReadingKind.SPLITS_FROM_LISTS, len(reading.rows), tuple(files), {"splits": ordered})
-    )
-    reading.tables += used
+    files = tuple(table.path for table in used)
+    reading.notes.append(ReadingNote(ReadingKind.SPLITS_FROM_LISTS, len(reading.rows), files, {"splits": ordered}))
+
+
+def _read_splits(
+    reading: Reading, tree: FileTree, finder: PathFinder, tables: Sequence[tuple[LocatedFile, Table]]
+) -> tuple[dict[str, SplitName], list[TableUse]]:
+    """Return the split of each image path, and the files that gave them.
+
+    Raises:
+        DataError: An image is in two splits, or a list names images that do not exist.
+    """
+    numbered = next((f for f in tree.tables if f.file.lower() == NUMBERED_SPLITS), None)
+    if numbered is not None:
+        return _read_numbered(numbered, tree, finder)
+    labeled = {table.path for table in reading.tables}
+    lists = _first_partition([(f, split) for f in tree.tables if (split := _split_of(f)) is not None])
+    if {"train", "val"} <= {split for _, split in lists}:
+        lists = [(file, split) for file, split in lists if not is_train_and_val(file.file)]
+    named: list[tuple[LocatedFile, dict[str, SplitName], int]] = []
+    for file, split in lists:
+        if file.name not in labeled:
+            found, num_rows = _read_paths(file, finder.of_table(file))
+            named.append((file, dict.fromkeys(found, split), num_rows))
+    named += [(file, _splits_of_table(file, table, finder.of_table(file)), len(table.lines)) for file, table in tables]
+    splits: dict[str, SplitName] = {}
+    used: list[TableUse] = []
+    for file, of_file, num_rows in named:
+        if not of_file:
+            continue
+        if 10 * len(of_file) < 9 * num_rows:
+            raise DataError(
+                f"`{file.name}` names images that do not exist: {num_rows - len(of_file):,} of {num_rows:,}.",
+                hint=f"put the images at their paths, or ignore the list with --exclude '{file.name}'",
+            )
+        for path, split in of_file.items():
+            if splits.setdefault(path, split) != split:
+                raise DataError(
+                    f"`{finder.name_of(path)}` is in the lists of two splits.",
+                    hint=f"correct the lists, or ignore one with --exclude '{file.name}'",
+                )
+        unused = {"missing": num_rows - len(of_file)} if len(of_file) < num_rows else {}
+        used.append(TableUse(file.name, "splits", num_rows, len(of_file), unused))
+    return splits, used
+
+
+def _splits_of_table(file: LocatedFile, table: Table, finder: PathFinder) -> dict[str, SplitName]:
+    """Return the split of each image of a table without labels.
+
+    Raises:
+        DataError: A cell names no split.
+    """
+    splits: dict[str, SplitName] = {}
+    for line, cells in table.lines:
+        word = cells.get(table.split or "", "")
+        split = cell_split(word)
+        if word.strip() and split is None:
+            raise DataError(
+                f"line {line} of `{file.name}` has the {table.split} `{word}`; expected train, val or test.",
+                hint=f"correct it, or ignore the table with --exclude '{file.name}'",
+            )
+        hit = finder.look_up(cells.get(table.image, "").strip(), file.name)
+        if split is not None and isinstance(hit, PathMatch):
+            splits[hit.file.path] = split
+    return splits
 
 
 def _split_of(file: LocatedFile) -> SplitName | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -150,44 +149,6 @@ def test_layouts_are_read(tmp_path: Path, build: Callable[[Path], None], expecte
     assert [u for u in value["unused"] if u["path"].endswith(".png")] == [
         {"path": u.path, "reason": u.reason} for u in unused
     ]
-
-
-def mixed_depths(root: Path) -> None:
-    put(root, *(f"{f}/{i}.png" for f in ("glass", "metal", "soft/paper", "soft/cardboard") for i in range(2)))
-
-
-def two_nested_levels(root: Path) -> None:
-    put(root, *(f"{a}/{b}/{i}.png" for a in ("shirt", "dress") for b in ("indoor", "outdoor") for i in range(3)))
-
-
-def something_beside_splits(root: Path) -> None:
-    put(root, *(f"{s}/{k}/1.png" for s in ("train", "test", "misc") for k in KINDS))
-
-
-def several_label_columns(root: Path) -> None:
-    put(root, *(f"{i}.png" for i in range(8)))
-    write(root, "t.csv", "image,color,shape", *(f"{i}.png,{'rb'[i % 2]},{'xy'[i // 4]}" for i in range(8)))
-
-
-def numbered_folds(root: Path) -> None:
-    put(root, *(f"{i}.png" for i in range(4)))
-    write(root, "t.csv", "image,label,fold", *(f"{i}.png,{KINDS[i % 2]},{i}" for i in range(4)))
-
-
-ASKED = (mixed_depths, two_nested_levels, something_beside_splits, several_label_columns, numbered_folds)
-
-
-@pytest.mark.parametrize("build", ASKED)
-def test_every_option_of_a_question_works(tmp_path: Path, build: Callable[[Path], None]) -> None:
-    build(tmp_path)
-    with pytest.raises(HeadstartError) as caught:
-        read(tmp_path)
-    options = re.findall(r"--([a-z-]+) '?([^',]+?)'?(?=[ ,]|$)", caught.value.hint or "")
-    assert options
-    for name, value in options:
-        runner = CliRunner().invoke(app, ["check", str(tmp_path), "--pixels-only", f"--{name}", value])
-        assert runner.exit_code in (0, 3), runner.output
-        assert not isinstance(runner.exception, HeadstartError)
 
 
 @pytest.mark.parametrize(
