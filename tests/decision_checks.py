@@ -134,7 +134,7 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     DecisionReason.PRECISIONS_COMPARED: {"speedup": 1.42},
     DecisionReason.SET_BY_USER: {},
     DecisionReason.SINGLE_BLOCK: {},
-    DecisionReason.SECTIONS_FIT_RUN: {"expected_seconds": 1.9, "spent_seconds": 21.8, "remaining_seconds": 100.0},
+    DecisionReason.SECTIONS_FIT_RUN: {"expected_seconds": 1.9, "threshold_seconds": 2.2, "spent_seconds": 21.8},
     DecisionReason.SIZE_ROUNDED_UP: {"requested": 300, "multiple": 32},
     DecisionReason.STEPS_FIT_BUDGET: STEPS,
     DecisionReason.STRATEGY_FITS_BUDGET: STEPS,

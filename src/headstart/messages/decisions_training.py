@@ -103,8 +103,8 @@ TRAINING_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = 
     DecisionReason.PILOTS_COMPARED: lambda e: f"log-loss of the pilots against the probe: {_pilots(e)}",
     DecisionReason.PRECISIONS_COMPARED: lambda e: f"bfloat16 is {e['speedup']:.2f} times as fast as float32",
     DecisionReason.SECTIONS_FIT_RUN: lambda e: (
-        f"expected time {duration(e['expected_seconds'])}, at most a tenth of {duration(e['spent_seconds'])}"
-        + ("" if e["remaining_seconds"] is None else f" and the {duration(e['remaining_seconds'])} left of the budget")
+        f"expected time {duration(e['expected_seconds'])} of {duration(e['threshold_seconds'])}, a tenth of the run or "
+        "what is left of its budget"
     ),
     DecisionReason.SIZE_ROUNDED_UP: lambda e: (
         f"{e['requested']} requested, rounded up to a multiple of {e['multiple']}"

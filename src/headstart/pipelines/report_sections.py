@@ -37,7 +37,7 @@ def add_slow_sections(run: RunContext, record: ClassifierRecord, probe: FittedPr
     threshold = min(_FRACTION * spent, spent if left is None else left)
     names = ["learning_curve"] * has_curve + ["attribution_maps"] * has_maps
     chosen = names if expected < threshold else []
-    evidence: Evidence = {"expected_seconds": expected, "spent_seconds": spent, "remaining_seconds": left}
+    evidence: Evidence = {"expected_seconds": expected, "threshold_seconds": threshold, "spent_seconds": spent}
     run.decide([Decision("report.sections", chosen, DecisionReason.SECTIONS_FIT_RUN, evidence=evidence)])
     if not chosen:
         return SlowSections()

@@ -28,7 +28,7 @@ __all__ = ["render", "render_text"]
 _HUB_LICENSES = {"Apache-2.0": "apache-2.0", "MIT": "mit", "BSD-3-Clause": "bsd-3-clause", "CC-BY-4.0": "cc-by-4.0",
                  "CC-BY-NC-4.0": "cc-by-nc-4.0", "CC-BY-SA-4.0": "cc-by-sa-4.0"}  # fmt: skip
 _EPSILON = 1e-12  # smaller floats are rounding errors
-_LONG_PATH = 36  # characters of a caption
+_LONG_PATH = 22  # characters in one line of a caption
 _FULL_MATRIX = 30  # maximum number of classes for a confusion table; above it is an image
 
 
