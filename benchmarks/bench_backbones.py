@@ -11,8 +11,8 @@ from pathlib import Path
 from benchmarks._common import Figures
 from headstart.backbones import list_cards, load_backbone
 from headstart.backbones.build import build_network
-from headstart.backbones.latency import bench
 from headstart.backbones.library import library_table
+from headstart.pipelines.backbone_bench import bench
 
 
 def main() -> None:

@@ -15,11 +15,12 @@ from headstart.backbones.card_tables import card_rows, card_text, compare_cards,
 from headstart.backbones.cards import find_card
 from headstart.backbones.classifier_head import attach_head
 from headstart.backbones.diagram import diagram_blocks, draw_diagram
-from headstart.backbones.latency import bench, bench_rows, measured_columns, read_bench
+from headstart.backbones.latency import bench_rows, measured_columns, read_bench
 from headstart.backbones.loading import Backbone
 from headstart.backbones.network_view import show_network, show_run
 from headstart.backbones.summary import ProbeHead, summarize
 from headstart.errors import BundleError, HeadstartError, SettingError, UsageError
+from headstart.pipelines.backbone_bench import bench
 
 
 def empty(name, size=None):

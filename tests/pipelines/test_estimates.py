@@ -10,6 +10,7 @@ from event_text import events_of
 
 import headstart
 from headstart.backbones import latency
+from headstart.pipelines import backbone_bench
 from headstart.utils.system import cache_root
 
 
@@ -17,7 +18,7 @@ from headstart.utils.system import cache_root
 def slow_machine() -> object:
     """Store the measurement of a very slow machine, and remove it afterwards."""
     result = latency.BenchResult("efficientnet_lite0", 224, 8, 2, 5.0, 2.0, "onnx", step_s={"stage7": 0.25})
-    latency._save(result)
+    latency.save_bench(result)
     yield result
     (cache_root() / "backbone_bench.json").unlink()
 
@@ -43,7 +44,7 @@ def test_unwritable_measurement_is_shown(tmp_path: Path, monkeypatch: pytest.Mon
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("HEADSTART_CACHE", str(tmp_path / "file" / "cache"))
     result = latency.BenchResult("efficientnet_lite0", 224, 8, 2, 5.0, 2.0, "onnx")
-    monkeypatch.setattr(latency, "_bench_one", lambda *_: result)
+    monkeypatch.setattr(backbone_bench, "_bench_one", lambda *_: result)
     lines: list[str] = []
-    assert latency.bench(["efficientnet_lite0"], say=lines.append) == [result]
+    assert backbone_bench.bench(["efficientnet_lite0"], say=lines.append) == [result]
     assert "cannot save" in lines[-1]

@@ -102,6 +102,7 @@ def adapt_channels(network: Any, num_channels: int) -> str:
         WeightsError: The stem rearranges pixels before its first convolution.
     """
     import torch
+    from timm.models import adapt_input_conv
 
     stated = (getattr(network, "pretrained_cfg", None) or {}).get("first_conv")
     names = [stated] if isinstance(stated, str) else list(stated or ())
@@ -114,13 +115,8 @@ def adapt_channels(network: Any, num_channels: int) -> str:
                 f"the stem of this network rearranges its pixels (`{name}`), so it supports three channels only.",
                 hint="repeat a single channel three times, or use another network",
             )
-        weight = conv.weight.detach()  # (C, 3, k, k)
-        if num_channels == 1:
-            adapted = weight.sum(1, keepdim=True)
-        else:
-            turns = [i % 3 for i in range(num_channels)]
-            adapted = weight[:, turns] * (3.0 / num_channels)
-        conv.weight = torch.nn.Parameter(adapted.clone())
+        adapted = adapt_input_conv(num_channels, conv.weight.detach())  # (C, num_channels, k, k)
+        conv.weight = torch.nn.Parameter(adapted)
         conv.in_channels = num_channels
     if num_channels == 1:
         return "stem adapted to 1 channel: the filters of red, green and blue are summed"

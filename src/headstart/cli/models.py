@@ -122,7 +122,8 @@ def _bench(
 ) -> None:
     """Measure networks on this machine: throughput, training steps, memory, start-up."""
     from headstart.backbones.card_tables import render_rows
-    from headstart.backbones.latency import BENCH_NAMES, bench, bench_rows
+    from headstart.backbones.latency import bench_rows
+    from headstart.pipelines.backbone_bench import BENCH_NAMES, bench
 
     def say(text: str) -> None:
         typer.echo(text, err=True)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from headstart.config.planned import planned_decision
 from headstart.config.settings import ResolvedConfig
 from headstart.detection.backbone import DetectorBackbone
 from headstart.detection.plan import DetectPlan
-from headstart.runs.context import planned_decision
 from headstart.types.codes import DecisionReason, Evidence
 from headstart.types.records import Decision
 

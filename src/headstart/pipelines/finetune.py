@@ -13,6 +13,7 @@ from headstart.advice.finetune_costs import FINAL_STEPS_S
 from headstart.advice.requested_plan import requested_plan
 from headstart.advice.resources import measure_threads
 from headstart.backbones.latency import training_s
+from headstart.config.planned import planned_decision
 from headstart.config.settings import ResolvedConfig
 from headstart.evaluation.head_evaluation import ModelLogits
 from headstart.events import Stage
@@ -22,7 +23,7 @@ from headstart.features.extraction import embed_files
 from headstart.features.graph_weights import refill_graph
 from headstart.pipelines.resume_state import clear_partial_output, save_resume_state, verify_resume_state
 from headstart.pipelines.trained_model import FinetuneOutcome, TrainedModel
-from headstart.runs.context import RunContext, planned_decision
+from headstart.runs.context import RunContext
 from headstart.training.checkpoint import Checkpoints
 from headstart.training.fitted_probe import FittedProbe
 from headstart.training.held_out_trainer import FinalTraining, HeldOutTrainer, HeldOutTrainings

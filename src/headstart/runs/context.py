@@ -15,33 +15,11 @@ from headstart.config.settings import ResolvedConfig, known_names
 from headstart.events import EventStream, RunRecorder
 from headstart.runs.files import environment, write_json
 from headstart.runs.folder import finish_run_folder, read_marker
-from headstart.types.codes import DecisionReason, Evidence
+from headstart.types.codes import DecisionReason
 from headstart.types.records import Decision
-from headstart.utils.serialization import plain
 from headstart.utils.system import Clock
 
-__all__ = ["RunContext", "planned_decision"]
-
-
-def planned_decision(resolved: ResolvedConfig, setting: str, value: Any, num_train: int) -> list[Decision]:
-    """Return the decision for a value of a training plan; empty where it equals the explicit setting.
-
-    Args:
-        resolved: The settings.
-        setting: Dotted name.
-        value: The value used, as JSON values.
-        num_train: Number of training images.
-    """
-    evidence: Evidence = {"num_train": num_train}
-    if not resolved.is_explicit(setting):
-        if value is None:
-            return [Decision(setting, None, DecisionReason.OFF_BY_DEFAULT, "default")]
-        return [Decision(setting, value, DecisionReason.DEFAULT_FOR_NUM_TRAIN, "default", evidence)]
-    requested = plain(attrgetter(setting)(resolved.settings))
-    if requested == value:
-        return []
-    reason = DecisionReason.BATCH_LIMITED_BY_DATA if setting == "batch_size" else DecisionReason.REQUESTED_VALUE_ADAPTED
-    return [Decision(setting, value, reason, evidence={"requested": requested, **evidence})]
+__all__ = ["RunContext"]
 
 
 @dataclass

@@ -81,7 +81,15 @@ def own_run_folder(
         UsageError: The folder is not empty, cannot be created, or is locked by another process.
         HeadstartError: The disk is full, or the folder was deleted.
     """
-    folder, lock = _acquire_new(out, parent, started) if resume is None else _acquire_again(resume, started)
+    if resume is None:
+        folder, lock = _acquire_new(out, parent)
+        command = [os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]]
+        _write_marker(folder, lock, {"command": command, "started": clock_time(started)})
+    else:
+        folder, lock = resume, _acquire(resume, str(resume))
+        if is_unfinished(folder):
+            marker = read_marker(folder)
+            _write_marker(folder, lock, {**marker, "resumed": [*marker.get("resumed", []), clock_time(started)]})
     try:
         yield folder
     except OSError as error:
@@ -128,7 +136,7 @@ def read_marker(folder: Path) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _acquire_new(out: str | None, parent: Path | None, started: float | None) -> tuple[Path, FolderLock]:
+def _acquire_new(out: str | None, parent: Path | None) -> tuple[Path, FolderLock]:
     if out is not None:
         folder = Path(out)
         is_used = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -138,7 +146,7 @@ def _acquire_new(out: str | None, parent: Path | None, started: float | None) ->
         lock = _acquire(folder, out)
         if is_used:
             _empty(folder)
-        return _write_new_marker(folder, lock, started)
+        return folder, lock
     parent = parent or Path("runs")
     for number in range(1, 1_000_000):
         folder = parent / f"train{number}"
@@ -149,7 +157,7 @@ def _acquire_new(out: str | None, parent: Path | None, started: float | None) ->
             continue
         except OSError as error:
             raise _cannot_create(folder, error) from error
-        return _write_new_marker(folder, _acquire(folder, str(folder)), started)
+        return folder, _acquire(folder, str(folder))
     raise UsageError(f"too many runs in `{parent}`.", hint="use a new folder with --out")
 
 
@@ -163,29 +171,13 @@ def _acquire(folder: Path, name: str) -> FolderLock:
     return lock
 
 
-def _acquire_again(folder: Path, started: float | None) -> tuple[Path, FolderLock]:
-    """Lock a stopped run and add the current time to `resumed` in its marker."""
-    lock = _acquire(folder, str(folder))
-    if not is_unfinished(folder):
-        return folder, lock
-    marker = read_marker(folder)
-    resumed = [*marker.get("resumed", []), clock_time(started)]
-    return _write_marker(folder, lock, {**marker, "pid": os.getpid(), "host": platform.node(), "resumed": resumed})
-
-
-def _write_new_marker(folder: Path, lock: FolderLock, started: float | None) -> tuple[Path, FolderLock]:
-    command = [os.path.basename(sys.argv[0] or "python"), *sys.argv[1:]]
-    marker = {"pid": os.getpid(), "host": platform.node(), "command": command, "started": clock_time(started)}
-    return _write_marker(folder, lock, marker)
-
-
-def _write_marker(folder: Path, lock: FolderLock, marker: dict[str, Any]) -> tuple[Path, FolderLock]:
+def _write_marker(folder: Path, lock: FolderLock, marker: dict[str, Any]) -> None:
+    """Write the marker of an unfinished run with this process as its writer."""
     try:
-        write_json(folder / _UNFINISHED, marker)
+        write_json(folder / _UNFINISHED, {**marker, "pid": os.getpid(), "host": platform.node()})
     except OSError as error:
         lock.remove()
         raise _cannot_create(folder, error) from error
-    return folder, lock
 
 
 def _check_killed(folder: Path, out: str) -> None:
