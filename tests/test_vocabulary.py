@@ -168,7 +168,7 @@ SPELLINGS = {
     "optimise": "optimize",
 }
 # Words of users' data.
-ALLOWED = {("src/headstart/data/folders.py", "pictures"): "a common name of folders that hold images"}
+ALLOWED = {("src/headstart/data/folder_words.py", "pictures"): "a common name of folders that hold images"}
 
 
 def files() -> Iterator[Path]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from headstart.data.file_names import suggest_pattern
 from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.folder_copies import Folder, find_copies, find_versions, folder_tree
+from headstart.data.folder_words import AUXILIARY, STORAGE
 from headstart.data.reading import Reading, Row, listed
 from headstart.data.split_words import split_name, split_words
 from headstart.errors import DataError
@@ -20,20 +21,7 @@ from headstart.messages.numbers import pluralize
 from headstart.types.codes import ReadingKind, ReadingNote, UnusedReason
 from headstart.types.records import SplitName
 
-__all__ = ["is_storage_name", "read_folders"]
-
-_STORAGE = frozenset(
-    {
-        *("image", "images", "img", "imgs", "jpg", "jpgs", "jpeg", "jpegs", "png", "pngs"),
-        *("photo", "photos", "picture", "pictures", "pics"),
-    }
-)
-_AUXILIARY = frozenset(
-    {
-        *("mask", "masks", "segmentation", "segmentations", "annotation", "annotations"),
-        *("label", "labels", "thumb", "thumbs", "thumbnails"),
-    }
-)
+__all__ = ["read_folders"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,12 +77,6 @@ def read_folders(images: Sequence[LocatedFile]) -> list[Reading]:
     return readings
 
 
-def is_storage_name(name: str) -> bool:
-    """Return whether a folder name says only that images are stored there: `images`, `img`, `photos_2`."""
-    words = name.lower().replace("-", "_").split("_")
-    return any(word in _STORAGE for word in words)
-
-
 def _reduce(folder: Folder, depth: int, kept: tuple[int, ...], name: str | None, levels: _Levels) -> None:
     """Add the images of a folder with the levels that have a meaning.
 
@@ -111,8 +93,8 @@ def _reduce(folder: Folder, depth: int, kept: tuple[int, ...], name: str | None,
         levels.copies["/".join(copied[0].folders[: depth + 1])] = copied
         children = {n: c for n, c in children.items() if n != copy}
     levels.placed += [_Placed(image, kept) for image in folder.images]
-    storage = [n for n in children if n.lower() in _STORAGE]
-    if len(storage) == 1 and all(n.lower() in _STORAGE | _AUXILIARY for n in children):
+    storage = [n for n in children if n.lower() in STORAGE]
+    if len(storage) == 1 and all(n.lower() in STORAGE | AUXILIARY for n in children):
         for other, child in children.items():
             if other == storage[0]:
                 _reduce(child, depth + 1, kept, name, levels)
@@ -319,7 +301,7 @@ def _template(image: _Placed, roles: dict[int, str], last: int) -> str:
     for original, name in enumerate(image.file.folders):
         i = position.get(original)
         if i is None:
-            parts.append(name if name.lower() in _STORAGE else "*")
+            parts.append(name if name.lower() in STORAGE else "*")
         elif i <= last:
             parts.append(f"{{{roles[i]}}}" if i in roles else "*")
     return "/".join([*parts, "*"])

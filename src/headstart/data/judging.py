@@ -11,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 
-from headstart.data.folders import is_storage_name
+from headstart.data.folder_words import is_storage_name
 from headstart.data.name_matching import fold_name
 from headstart.data.reading import LabelEvidence, Reading, Row, ask
 from headstart.data.split_words import split_words

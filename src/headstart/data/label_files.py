@@ -59,6 +59,7 @@ class Proposals:
     Attributes:
         readings: The candidates.
         refused: Errors of files that name images of the folder, with the number of their rows.
+        unread: Errors of other tables.
         unrelated: Errors of other files.
         unlabeled: Tables that name images, and have no column for labels.
         has_numbered_names: Whether numbers and a names file were found, so that `--first-id` has an effect.
@@ -66,6 +67,7 @@ class Proposals:
 
     readings: list[Reading] = field(default_factory=list)
     refused: list[tuple[HeadstartError, int]] = field(default_factory=list)
+    unread: list[HeadstartError] = field(default_factory=list)
     unrelated: list[HeadstartError] = field(default_factory=list)
     unlabeled: list[tuple[LocatedFile, Table]] = field(default_factory=list)
     has_numbered_names: bool = False
@@ -159,7 +161,8 @@ def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> 
             if num_rows and not isinstance(error, MissingColumnError):
                 proposals.refused.append((error, num_rows))
             else:
-                proposals.unrelated.append(error)
+                is_table = file.file.lower().endswith((".csv", ".tsv", ".jsonl", ".ndjson"))
+                (proposals.unread if is_table else proposals.unrelated).append(error)
             continue
         if table.label is None:
             proposals.unlabeled.append((file, table))

@@ -17,6 +17,7 @@ from typing import Literal
 from urllib.parse import unquote
 
 from headstart.data.file_tree import LocatedFile, printable, walk_files
+from headstart.data.folder_words import AUXILIARY
 from headstart.data.formats import IMAGES
 from headstart.data.name_matching import fold_name
 from headstart.data.split_words import split_words
@@ -236,7 +237,11 @@ class PathFinder:
         """Return the best file of the same name, or the reason why none is used."""
         *folders, file = _parts(path)
         index = self._index()
-        same = index.get(file) or index.get(_without_zeros(file), [])
+        stem, extension = os.path.splitext(file)
+        stem = stem if extension in IMAGES else file
+        same = index.get(file) or index.get(_without_zeros(file)) or index.get(stem) or []
+        if not AUXILIARY.intersection(folders):  # masks have the names of their images
+            same = [c for c in same if not AUXILIARY.intersection(map(_fold, c.folders))] or same
         if self.base:  # files below the folder of the table come first
             same = [c for c in same if c.folders[: len(self.base)] == self.base] or same
         fitting: dict[int, list[PathMatch]] = {}

@@ -16,12 +16,14 @@ from headstart.data.archives import Unpacked, is_unsupported_archive
 from headstart.data.class_names import FIRST_IDS
 from headstart.data.containers.reader import read_containers, read_stored
 from headstart.data.containers.store import IN_MEMORY, open_stored
+from headstart.data.file_names import suggest_pattern
 from headstart.data.file_tree import FileTree, LocatedFile, clean_label, resolve_path, walk_files
 from headstart.data.folders import read_folders
 from headstart.data.formats import IMAGES, PICKLE, container_kind, export_step
 from headstart.data.inventory import exclude_files, finish_reading
 from headstart.data.judging import judge
 from headstart.data.label_files import describe_use, open_table, propose_tables, readings_by_column, without_names
+from headstart.data.label_sidecars import read_sidecars
 from headstart.data.layouts import Template, label_matcher
 from headstart.data.listed_folders import choose_listed, read_listed_folders
 from headstart.data.lists import name_folders, name_numbers
@@ -146,14 +148,18 @@ def _choose(tree: FileTree, options: ReadOptions, task: str, excluded: Collectio
         tree.root, allow_external_paths=options.allow_external_paths, images=tree.images, excluded=excluded
     )
     proposals = propose_tables(tree, finder, options)
+    sidecars = read_sidecars(tree)
+    if sidecars is not None:
+        proposals.readings.append(sidecars)
     folders: list[Reading] = []
-    errors = proposals.unrelated
+    errors = [*proposals.unread, *proposals.unrelated]
     if options.table is None:
         try:
             listed = read_listed_folders(tree)
             folders = choose_listed(read_folders(tree.images), tree) if listed is None else [listed]
         except (DataError, UsageError) as caught:
-            errors = [caught, *errors]
+            is_first = not proposals.unread or suggest_pattern(tree.images) is not None
+            errors = [caught, *errors] if is_first else [*errors, caught]
     if task == "images" and not folders and not proposals.readings:
         reading = Reading("images", "**")
         reading.unlabeled = list(tree.images)

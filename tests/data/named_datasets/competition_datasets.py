@@ -15,7 +15,7 @@ def _dogs_vs_cats(files: Files) -> None:
     files.text("dogs-vs-cats/sampleSubmission.csv", "id,label", *(f"{i},0" for i in range(1, 6)))
 
 
-@dataset(f"{KAGGLE}/c/dogs-vs-cats/data", "dogs-vs-cats", *PETS)
+@dataset(f"{KAGGLE}/c/dogs-vs-cats/data", "dogs-vs-cats", *PETS, never=("test1/*",))
 def dogs_vs_cats(files: Files) -> None:
     _dogs_vs_cats(files)
 
@@ -28,7 +28,12 @@ def dogs_vs_cats_zip(files: Files) -> None:
     files.pack("dogs-vs-cats.zip", "dogs-vs-cats", keep_folder=False)
 
 
-@dataset(f"{KAGGLE}/datasets/puneet6060/intel-image-classification", ".", classes(LAND, train=3, test=2))
+@dataset(
+    f"{KAGGLE}/datasets/puneet6060/intel-image-classification",
+    ".",
+    classes(LAND, train=3, test=2),
+    never=("seg_pred/*",),
+)
 def intel_scenes(files: Files) -> None:
     for name in LAND:
         files.numbered(f"seg_train/seg_train/{name}/{{}}.jpg", range(3))
@@ -66,6 +71,7 @@ DISEASES = {
     "cassava",
     classes(DISEASES.values(), none=2),
     classes(DISEASES.values(), train=2),
+    never=("test_images/*",),
 )
 def cassava(files: Files) -> None:
     names = [f"{1000015157 + 41 * i}.jpg" for i in range(10)]
@@ -86,6 +92,7 @@ BREEDS = ("boston_bull", "dingo", "pekinese")
     "dog-breed",
     classes(BREEDS, none=3),
     classes(BREEDS, train=3),
+    never=("test/*",),
 )
 def dog_breed(files: Files) -> None:
     ids = [f"{0x000BEC180EB18C7604DCECC8FE0DBA07 + 104729 * i:032x}" for i in range(12)]
@@ -100,7 +107,11 @@ SEEDLINGS = ("Black-grass", "Common Chickweed", "Sugar beet")
 
 
 @dataset(
-    f"{KAGGLE}/c/plant-seedlings-classification/data", ".", classes(SEEDLINGS, train=3), classes(SEEDLINGS, none=3)
+    f"{KAGGLE}/c/plant-seedlings-classification/data",
+    ".",
+    classes(SEEDLINGS, train=3),
+    classes(SEEDLINGS, none=3),
+    never=("test/*",),
 )
 def plant_seedlings(files: Files) -> None:
     for i, name in enumerate(SEEDLINGS):
@@ -114,6 +125,7 @@ def plant_seedlings(files: Files) -> None:
     ".",
     classes("c0 c1 c9", train=4),
     classes("c0 c1 c9", none=4),
+    never=("imgs/test/*",),
 )
 def state_farm(files: Files) -> None:
     rows = []

@@ -123,6 +123,7 @@ class NamedDataset:
         expected: The right classes, with images by split; several where more than one reading is right.
         refused: Where no reading is right: strings that the error must name. Empty: it must be read.
         options: Further options that the user gives.
+        never: Patterns of images that must not be used: masks, images of a test split without labels, copies.
     """
 
     build: Callable[[Files], None]
@@ -131,6 +132,7 @@ class NamedDataset:
     expected: tuple[Counts, ...]
     refused: tuple[str, ...] = ()
     options: tuple[str, ...] = ()
+    never: tuple[str, ...] = ()
 
     @property
     def name(self) -> str:
@@ -142,13 +144,19 @@ DATASETS: dict[str, NamedDataset] = {}
 
 
 def dataset(
-    source: str, path: str, *expected: Counts, refused: Iterable[str] = (), options: Iterable[str] = ()
+    source: str,
+    path: str,
+    *expected: Counts,
+    refused: Iterable[str] = (),
+    options: Iterable[str] = (),
+    never: Iterable[str] = (),
 ) -> Callable[[Callable[[Files], None]], Callable[[Files], None]]:
     """Register a function that writes a dataset; see `NamedDataset`."""
 
     def register(build: Callable[[Files], None]) -> Callable[[Files], None]:
         assert build.__name__ not in DATASETS
-        DATASETS[build.__name__] = NamedDataset(build, source, path, expected, tuple(refused), tuple(options))
+        found = NamedDataset(build, source, path, expected, tuple(refused), tuple(options), tuple(never))
+        DATASETS[build.__name__] = found
         return build
 
     return register

@@ -228,14 +228,14 @@ def wrapped_twice(files: Files) -> None:
     files.text("archive (1)/Data Set/labels.txt", *KINDS)
 
 
-@dataset(OWN, ".", THREE)
+@dataset(OWN, ".", THREE, never=("augmented/*",))
 def augmented_copies(files: Files) -> None:
     for kind in KINDS:
         files.numbered(f"original/{kind}/{{}}.png", range(3))
         files.numbered(f"augmented/{kind}/{{}}_flip.png", range(3))
 
 
-@dataset(OWN, ".", classes(KINDS, train=3), classes(KINDS, none=3))
+@dataset(OWN, ".", classes(KINDS, train=3), classes(KINDS, none=3), never=("test/*",))
 def table_with_paths_without_folder(files: Files) -> None:
     files.images(*(f"train/{name}" for name, _ in _names()), *(f"test/{name}" for name, _ in _names()))
     files.text("train_labels.csv", "id,target", *(f"{n.removesuffix('.jpg')},{k}" for n, k in _names()))
@@ -270,7 +270,7 @@ def class_in_a_list_of_each_class(files: Files) -> None:
         files.text(f"{kind}.txt", *(n for n, k in _names() if k == kind))
 
 
-@dataset(OWN, ".", classes(KINDS, train=3))
+@dataset(OWN, ".", classes(KINDS, train=3), never=("to_predict/*",))
 def images_to_predict_beside_train(files: Files) -> None:
     for kind in KINDS:
         files.numbered(f"train/{kind}/{{}}.png", range(3))

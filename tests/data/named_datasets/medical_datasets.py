@@ -8,7 +8,12 @@ KAGGLE = "https://www.kaggle.com"
 LEAVES = ("Apple___Apple_scab", "Corn_(maize)___healthy", "Pepper,_bell___Bacterial_spot")
 
 
-@dataset("https://github.com/spMohanty/PlantVillage-Dataset", "raw", classes(LEAVES, none=3))
+@dataset(
+    "https://github.com/spMohanty/PlantVillage-Dataset",
+    "raw",
+    classes(LEAVES, none=3),
+    never=("grayscale/*", "segmented/*"),
+)
 def plantvillage(files: Files) -> None:
     for leaf in LEAVES:
         for i in range(3):
@@ -94,6 +99,7 @@ LUNGS = ("COVID", "Lung_Opacity", "Normal", "Viral Pneumonia")
     f"{KAGGLE}/datasets/tawsifurrahman/covid19-radiography-database",
     "COVID-19_Radiography_Dataset",
     classes(LUNGS, none=3),
+    never=("*/masks/*",),
 )
 def covid19_radiography(files: Files) -> None:
     root = "COVID-19_Radiography_Dataset"
@@ -141,6 +147,7 @@ def kermany_oct(files: Files) -> None:
     "aptos2019",
     classes("0 1 2 3 4", none=2),
     classes("0 1 2 3 4", train=2),
+    never=("test_images/*",),
 )
 def aptos2019(files: Files) -> None:
     ids = [f"{0x000C1434D8D7 + 7919 * i:012x}" for i in range(14)]

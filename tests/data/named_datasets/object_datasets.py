@@ -47,6 +47,7 @@ def imagenet_unsorted_val(files: Files) -> None:
     classes(WNIDS, train=3),
     classes(WNIDS, train=3, val=2),
     options=("--task", "classify"),
+    never=("*/test/*",),
 )
 def imagenet_kaggle(files: Files) -> None:
     data, lists = "ILSVRC/Data/CLS-LOC", "ILSVRC/ImageSets/CLS-LOC"
@@ -109,7 +110,11 @@ def cifar10_png(files: Files) -> None:
 
 
 @dataset(
-    "https://www.kaggle.com/c/cifar-10/data", "cifar-10", classes("frog truck", none=3), classes("frog truck", train=3)
+    "https://www.kaggle.com/c/cifar-10/data",
+    "cifar-10",
+    classes("frog truck", none=3),
+    classes("frog truck", train=3),
+    never=("test/*",),
 )
 def cifar10_kaggle(files: Files) -> None:
     files.numbered("cifar-10/train/{}.png", range(1, 7))
@@ -165,6 +170,7 @@ def flowers102(files: Files) -> None:
     ".",
     classes(["1", "10", "21", "102"], train=2, val=1),
     classes(["pink primrose", "globe thistle", "fire lily", "blackberry lily"], train=2, val=1),
+    never=("*/test/*",),
 )
 def flowers102_kaggle(files: Files) -> None:
     for i, number in enumerate((1, 10, 21, 102)):
@@ -185,6 +191,7 @@ PETS = ("Abyssinian", "american_bulldog", "Bengal")
     "oxford-iiit-pet",
     classes(PETS, train=3, test=2),
     options=("--task", "classify"),
+    never=("annotations/*",),
 )
 def oxford_pets(files: Files) -> None:
     species = {"Abyssinian": "1 1 1", "american_bulldog": "2 2 1", "Bengal": "3 1 2"}
@@ -282,7 +289,8 @@ def dtd(files: Files) -> None:
             chosen[("train", "train", "val", "test")[(i + part - 1) % 4]].append(name)
         for split, listed in chosen.items():
             files.text(f"dtd/labels/{split}{part}.txt", *listed)
-    files.text("dtd/labels/labels_joint_anno.txt", *(f"{name} {name.split('/')[0]} " for name in names))
+    joint = (f"{name} {name.split('/')[0]} {'banded ' * (i % 5 == 4)}" for i, name in enumerate(names))
+    files.text("dtd/labels/labels_joint_anno.txt", *joint)
     files.matlab("dtd/imdb/imdb.mat", sets=["train", "val", "test"])
 
 
@@ -299,6 +307,7 @@ def eurosat(files: Files) -> None:
     "https://www.kaggle.com/datasets/apollo2506/eurosat-dataset",
     ".",
     classes(LAND, train=2, val=1, test=1),
+    never=("EuroSATallBands/*",),
 )
 def eurosat_kaggle(files: Files) -> None:
     for folder, extension in (("EuroSAT", "jpg"), ("EuroSATallBands", "tif")):
@@ -357,6 +366,7 @@ def gtsrb(files: Files) -> None:
     "https://www.kaggle.com/datasets/meowmeowmeowmeowmeow/gtsrb-german-traffic-sign",
     ".",
     classes("0 1 10", train=3, test=2),
+    never=("Meta/*",),
 )
 def gtsrb_kaggle(files: Files) -> None:
     header = "Width,Height,Roi.X1,Roi.Y1,Roi.X2,Roi.Y2,ClassId,Path"
@@ -386,7 +396,12 @@ def svhn(files: Files) -> None:
         files.matlab(f"svhn/{split}_32x32.mat", X=pixels, y=digits)
 
 
-@dataset("http://cs231n.stanford.edu/tiny-imagenet-200.zip", "tiny-imagenet-200", classes(WNIDS, train=3, val=2))
+@dataset(
+    "http://cs231n.stanford.edu/tiny-imagenet-200.zip",
+    "tiny-imagenet-200",
+    classes(WNIDS, train=3, val=2),
+    never=("test/*",),
+)
 def tiny_imagenet(files: Files) -> None:
     folder = "tiny-imagenet-200"
     for wnid in WNIDS:
@@ -533,6 +548,7 @@ def fgvc_aircraft(files: Files) -> None:
     "https://www.kaggle.com/datasets/moltean/fruits",
     "fruits-360",
     {name: {"train": 3, "test": 2} for name in ("Apple Braeburn", "Apple Crimson Snow", "Apple Golden 1")},
+    never=("test-multiple*",),
 )
 def fruits360(files: Files) -> None:
     for name in ("Apple Braeburn", "Apple Crimson Snow", "Apple Golden 1"):

@@ -44,7 +44,7 @@ MAX_STORED_BYTES = 64 << 30
 UNPACKED, IN_MEMORY = "unpacked", "in_memory"
 """Folders of the cache: containers on disk, and objects in memory."""
 
-_VERSION = 1
+_VERSION = 2
 _TABLE = "table.json"
 _KEPT_S = 86_400.0  # a table may be in use for that long after it was opened
 
