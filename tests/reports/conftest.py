@@ -86,13 +86,12 @@ def build_facts(
     )  # fmt: skip
 
 
-def build_curve(doubled: float = 0.88) -> SlowSections:
+def build_curve(num_classes: int = 3) -> SlowSections:
     """Return a learning curve from 20 to 80 images with accuracy 0.8, and its forecast."""
     points = tuple(CurvePoint(n, v, v - 0.1, v + 0.1) for n, v in ((20, 0.6), (40, 0.7), (80, 0.8)))
-    forecast = (CurvePoint(160, doubled, doubled - 0.1, min(1.0, doubled + 0.1)),)
-    gain = doubled - 0.8
-    gains = ((gain, gain - 0.03, gain + 0.02),)
-    return SlowSections(LearningCurve(points, points[-1], forecast, gains, (gains[0], None, None)))
+    gain = (0.08, 0.05, 0.1)
+    per_class = (gain, *[None] * (num_classes - 1))
+    return SlowSections(LearningCurve(points, points[-1], (CurvePoint(160, 0.88, 0.78, 0.98),), (gain,), per_class))
 
 
 @pytest.fixture(scope="session")

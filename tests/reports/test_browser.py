@@ -58,7 +58,7 @@ def page(
                      "per_class": [{"name": n, "empirical": 0.9, "is_own": True} for n in EVIL]},
     }  # fmt: skip
     epochs = tuple({"epoch": str(i), "train_loss": str(1 / i), "val_loss": str(1.2 / i)} for i in range(1, 6))
-    facts = make_facts(EVIL, 30, paths=paths, sections=sections, epochs=epochs, slow=make_curve())
+    facts = make_facts(EVIL, 30, paths=paths, sections=sections, epochs=epochs, slow=make_curve(len(EVIL)))
     report = summarize(facts)
     thumbs = make_thumbs({int(i): facts.path(int(i)) for i in report["images"]}, ImageSpec())
     target = folder / "report.html"

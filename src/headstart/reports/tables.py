@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -59,24 +59,42 @@ def classification_text(report: Mapping[str, Any]) -> str:
 
 def classification_csv(report: Mapping[str, Any]) -> str:
     """Return `classification_report.csv`, with 95 % CIs."""
+    keys = ("precision", "recall", "f1")
+    rows, measured = [], report["per_class"]
+    for i, (name, *values, support) in enumerate(classification_rows(report)):
+        ends = [measured[i][key] if i < len(measured) else {} for key in keys]  # averages have no intervals
+        cells = [v for value, e in zip(values, ends, strict=True) for v in (value, e.get("low"), e.get("high"))]
+        rows.append([name, *cells, support])
+    return _csv(["class", *(f"{k}{e}" for k in keys for e in ("", "_low", "_high")), "support"], rows)
+
+
+def detection_csv(report: Mapping[str, Any]) -> str:
+    """Return `detection_report.csv`: one row per class."""
+    head = ("class", "boxes", "images", "AP50", "AP50_low", "AP50_high", "AP50_95", "precision", "recall", "threshold")
+    rows = []
+    for c in report["per_class"]:
+        ap, point = c["AP50"], c.get("threshold") or {}
+        scores = (
+            ap["value"],
+            ap["low"],
+            ap["high"],
+            c["AP50_95"]["value"],
+            point.get("precision"),
+            point.get("recall"),
+        )
+        rows.append([c["name"], c["num_boxes"], c["num_images"], *scores, c.get("used_threshold")])
+    return _csv(head, rows)
+
+
+def _csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """Return CSV rows: names cannot be formulas, fractions have five digits, None is empty."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    keys = ("precision", "recall", "f1")
-    writer.writerow(["class", *(f"{k}{e}" for k in keys for e in ("", "_low", "_high")), "support"])
-    intervals = {row["name"]: row for row in report["per_class"]}
-    num_classes = len(report["class_names"])
-    for index, (name, *values, support) in enumerate(classification_rows(report)):
-        known = intervals.get(name, {}) if index < num_classes else {}
-        cells: list[str] = []
-        for key, value in zip(keys, values, strict=True):
-            ends = known.get(key) or {}
-            cells += [_cell(value), _cell(ends.get("low")), _cell(ends.get("high"))]
-        writer.writerow([escape_formula(name), *cells, support])
+    writer.writerow(head)
+    for name, *cells in rows:
+        texts = [f"{v:.5f}" if isinstance(v, float) else "" if v is None else v for v in cells]
+        writer.writerow([escape_formula(name), *texts])
     return out.getvalue()
-
-
-def _cell(value: float | None) -> str:
-    return "" if value is None else f"{value:.4f}"
 
 
 def detection_class_text(report: Mapping[str, Any]) -> str:
@@ -100,18 +118,3 @@ def detection_class_text(report: Mapping[str, Any]) -> str:
 
 def _number(value: float | None) -> str:
     return "-" if value is None else f"{value:.3f}"
-
-
-def detection_csv(report: Mapping[str, Any]) -> str:
-    """Return `detection_report.csv`: one row per class."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(("class", "boxes", "images", "AP50", "AP50_low", "AP50_high", "AP50_95", "precision", "recall",
-                     "threshold"))  # fmt: skip
-    for c in report["per_class"]:
-        point = c.get("threshold") or {}
-        cells = (c["AP50"]["value"], c["AP50"]["low"], c["AP50"]["high"], c["AP50_95"]["value"], point.get("precision"),
-                 point.get("recall"), c.get("used_threshold"))  # fmt: skip
-        texts = ["" if v is None else f"{v:.5f}" for v in cells]
-        writer.writerow([escape_formula(c["name"]), c["num_boxes"], c["num_images"], *texts])
-    return out.getvalue()
