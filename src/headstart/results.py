@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -28,11 +28,13 @@ if TYPE_CHECKING:
     from headstart.types.records import Evaluation, Problem
 
 Scores = TypeVar("Scores")
+Result = TypeVar("Result")
 
 __all__ = [
     "DetectionResult",
     "Embedding",
     "EvaluationResult",
+    "ImageResults",
     "ModelEvaluation",
     "Predictions",
     "Report",
@@ -43,21 +45,49 @@ __all__ = [
 ]
 
 
-class Predictions(Sequence[Prediction]):
-    """Predictions in the order of the images."""
+class ImageResults(Sequence[Result]):
+    """Results in the order of the images.
 
-    def __init__(self, items: Sequence[Prediction]) -> None:
-        self._items = list(items)
+    Args:
+        items: The results; an iterator is read while you iterate, and to its end by all other methods.
+    """
+
+    def __init__(self, items: Iterable[Result]) -> None:
+        is_iterator = isinstance(items, Iterator)
+        self._made = [] if is_iterator else list(items)
+        self._rest = iter(items) if is_iterator else iter(())
+
+    @property
+    def _items(self) -> list[Result]:
+        self._made.extend(self._rest)
+        return self._made
 
     def __len__(self) -> int:
         return len(self._items)
 
     def __getitem__(self, index: Any) -> Any:
+        return self._items[index]
+
+    def __iter__(self) -> Iterator[Result]:
+        position = 0
+        while position < len(self._made) or self._make_next():
+            yield self._made[position]
+            position += 1
+
+    def _make_next(self) -> bool:
+        """Add the next result; return False at the end."""
+        for item in self._rest:
+            self._made.append(item)
+            return True
+        return False
+
+
+class Predictions(ImageResults[Prediction]):
+    """Predictions in the order of the images."""
+
+    def __getitem__(self, index: Any) -> Any:
         items = self._items[index]
         return Predictions(items) if isinstance(index, slice) else items
-
-    def __iter__(self) -> Iterator[Prediction]:
-        return iter(self._items)
 
     @property
     def labels(self) -> list[str | None]:

@@ -190,6 +190,44 @@ def test_inputs_are_streamed(bundle_path: Path, images: list[Path]) -> None:
     assert ahead <= 3 * (2 * 2 + 2)
 
 
+@pytest.mark.parametrize("num_threads", [1, 2, 8])
+@pytest.mark.parametrize("count", [1, 2, 5, 40])
+def test_blocked_source_yields_its_first_results(
+    bundle_path: Path, images: list[Path], num_threads: int, count: int
+) -> None:
+    """A camera that stops after `count` frames still gives results; one is made before the second frame is read."""
+
+    class BlockedError(Exception):
+        pass
+
+    def frames() -> Iterator[Path]:
+        yield from (images[i % len(images)] for i in range(count))
+        raise BlockedError  # stands for a wait that never ends
+
+    results, num_results = open_model(bundle_path, num_threads).predict(frames()), 0
+    with pytest.raises(BlockedError):
+        for _ in results:
+            num_results += 1
+    assert num_results >= max(1, count // 2, count - num_threads)
+
+
+def test_video_names_the_line_that_makes_frames(runtime: Model, tmp_path: Path) -> None:
+    for name, data in (("a.mp4", b"\0\0\0\x20ftypisom"), ("b.mkv", b"\x1aE\xdf\xa3"), ("c.bin", b"RIFF1234AVI ")):
+        (tmp_path / name).write_bytes(data + bytes(64))
+        (prediction,) = runtime.predict(tmp_path / name)
+        assert "ffmpeg -i" in (prediction.error or "")
+
+
+def test_results_of_an_iterator_are_kept(bundle_path: Path, images: list[Path]) -> None:
+    model = open_model(bundle_path, 2)
+    expected = model.predict(images)
+    results = model.predict(iter(images))
+    assert next(iter(results)) == expected[0]
+    assert list(results) == list(results) == list(expected)
+    assert len(results) == len(images)
+    assert results.rows() == expected.rows()
+
+
 def test_order_is_kept(bundle_path: Path, tmp_path: Path) -> None:
     paths = []
     for i in range(21):
@@ -215,8 +253,9 @@ def test_failing_source_raises(runtime: Model, images: list[Path]) -> None:
         yield from images
         raise RuntimeError("the camera is gone")
 
+    results = runtime.predict(source())
     with pytest.raises(RuntimeError, match="camera"):
-        runtime.predict(source())
+        list(results)
     assert not [t for t in threading.enumerate() if t.name.startswith("headstart")]
 
 

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.evaluation.softmax import softmax
 from headstart.events import EventStream
-from headstart.inference.decoders import BoxDecoder, ClassDecoder, ImageDetections
+from headstart.inference.decoders import BoxDecoder, ClassDecoder, Decoder, ImageDetections
+from headstart.inference.image_inputs import is_stream
 from headstart.inference.inputs import expand_sources
 from headstart.inference.runtime import Runtime
 from headstart.inference.writers import open_output, write_boxes
 from headstart.messages.numbers import pluralize
-from headstart.results import DetectionResult, EvaluationResult, Predictions, html_table, import_pandas, score_text
+from headstart.results import (
+    DetectionResult,
+    EvaluationResult,
+    ImageResults,
+    Predictions,
+    html_table,
+    import_pandas,
+    score_text,
+)
 
 __all__ = ["DetectedObjects", "Detector", "Model", "open_model"]
+
+Result = TypeVar("Result")
 
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
@@ -50,6 +61,11 @@ class _LoadedModel:
     def class_names(self) -> tuple[str, ...]:
         return self.runtime.class_names
 
+    def _results(self, images: Any, decoder: Decoder[Result], channel_order: Any) -> Iterable[Result]:
+        """Return the results of all images, or an iterator over them for an iterator of images."""
+        results = self.runtime.predict(expand_sources(images), decoder, channel_order=channel_order)
+        return results if is_stream(images) else list(results)
+
     def __repr__(self) -> str:
         score = self.runtime.bundle.info.get("score") or {}
         classes = pluralize(len(self.class_names), "class", "classes")
@@ -78,6 +94,8 @@ class Model(_LoadedModel):
     ) -> Predictions:
         """Predict one or many: paths, folders, globs, containers, PIL images, arrays; see `headstart.predict`.
 
+        For an iterator, e.g. a generator of camera frames, results are made while you iterate over them.
+
         Args:
             images: Images to predict.
             top: Number of most probable classes per image.
@@ -86,7 +104,7 @@ class Model(_LoadedModel):
             coverage: Target coverage of prediction sets; None: as in training.
         """
         decoder = ClassDecoder(self.runtime.bundle, top, ood_fpr=ood_fpr, coverage=coverage)
-        return Predictions(list(self.runtime.predict(expand_sources(images), decoder, channel_order=channel_order)))
+        return Predictions(self._results(images, decoder, channel_order))
 
     def predict_proba(self, images: Any, *, channel_order: Any = "rgb") -> NDArray[np.float64]:
         """Return (N, K) probabilities in the order of `class_names`; NaN rows for unreadable images."""
@@ -104,7 +122,7 @@ class Model(_LoadedModel):
         return evaluate_model(self.runtime, as_data_path(data), EventStream(), **options)
 
 
-class DetectedObjects(list[ImageDetections]):
+class DetectedObjects(ImageResults[ImageDetections]):
     """Detections, one entry per image.
 
     Args:
@@ -171,6 +189,8 @@ class Detector(_LoadedModel):
     ) -> DetectedObjects:
         """Detect objects in one or many images: paths, folders, globs, PIL images, (H, W, 3) uint8 arrays.
 
+        For an iterator, e.g. a generator of camera frames, results are made while you iterate over them.
+
         Args:
             images: Images to process.
             min_score: Minimum score in [0, 1]; None: the threshold of each class.
@@ -187,8 +207,7 @@ class Detector(_LoadedModel):
             nms_iou=nms_iou,
             class_agnostic_nms=class_agnostic_nms,
         )
-        detections = self.runtime.predict(expand_sources(images), decoder, channel_order=channel_order)
-        return DetectedObjects(detections, self.class_names)
+        return DetectedObjects(self._results(images, decoder, channel_order), self.class_names)
 
     def evaluate(self, data: str | os.PathLike[str]) -> DetectionResult:
         """Evaluate on images with boxes; see `headstart.evaluate`."""

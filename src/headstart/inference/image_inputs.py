@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from headstart.data.formats import EXPORT_STEPS
-from headstart.data.memory import check_array, encode_image, images_of
+from headstart.data.memory import check_array, encode_image, images_of, is_image
+from headstart.preprocessing.file_signatures import identify_file
 from headstart.preprocessing.image_spec import (
     ImageError,
     ImageSpec,
@@ -27,7 +28,7 @@ from headstart.preprocessing.image_spec import (
 )
 from headstart.types.records import Problem
 
-__all__ = ["NamedPath", "Source", "as_sources", "name_of", "read_source", "to_pixels", "upright_size"]
+__all__ = ["NamedPath", "Source", "as_sources", "is_stream", "name_of", "read_source", "to_pixels", "upright_size"]
 
 _SWAPPING = {5, 6, 7, 8}  # EXIF orientations that swap width and height
 _ORIENTATION = 0x0112
@@ -52,6 +53,11 @@ def as_sources(sources: Any) -> Iterator[Source]:
     is_single = isinstance(sources, np.ndarray) and sources.dtype.kind not in "OUS" and sources.ndim < 3
     for index, source in enumerate([sources] if is_single else images_of(sources)):
         yield _check(source, index)
+
+
+def is_stream(sources: Any) -> bool:
+    """Return whether images arrive one by one, e.g. from a generator; an open file is a single image."""
+    return isinstance(sources, Iterator) and not is_image(sources)
 
 
 def name_of(source: Source, index: int) -> str:
@@ -146,12 +152,15 @@ def _upright(image: Image.Image) -> tuple[int, int]:
 
 
 def _with_step(error: ImageError, source: str | os.PathLike[str] | bytes) -> ImageError:
-    """For an unsupported format known by its suffix, state how to convert it."""
-    if error.kind == "format" and not isinstance(source, bytes):
+    """For an unsupported format known by its suffix or first bytes, state how to convert it."""
+    if error.kind != "format":
+        return error
+    if not isinstance(source, bytes):
         extension = os.path.splitext(os.fspath(source))[1].lower()
         if extension in EXPORT_STEPS:
             return ImageError(error.kind, f"{extension} cannot be read here: {EXPORT_STEPS[extension]}")
-    return error
+    found = identify_file(source if isinstance(source, bytes) else read_bytes(source))
+    return error if found is None else ImageError(*found)
 
 
 def _orient(image: Image.Image) -> Image.Image:

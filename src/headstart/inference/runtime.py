@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from headstart.errors import BundleError, UsageError
 from headstart.inference.bundle import Bundle, read_bundle
 from headstart.inference.decoders import Decoder, RowDecoder
-from headstart.inference.image_inputs import Source, as_sources, name_of, read_source
+from headstart.inference.image_inputs import Source, as_sources, is_stream, name_of, read_source
 from headstart.inference.session import check_session, open_session
 from headstart.preprocessing.image_spec import ImageError, normalize
 from headstart.utils.system import available_cores
@@ -68,15 +68,18 @@ class Runtime:
         sources: Any,
         decoder: Decoder[Result],
         *,
-        batch: int = BATCH,
+        batch: int | None = None,
         channel_order: ChannelOrder = "rgb",
     ) -> Generator[Result, None, None]:
         """Yield the decoded result of each image, with a few batches in memory.
 
+        An iterator, e.g. of the frames of a camera, is read at most `num_threads` batches ahead of the results; the
+        first result is yielded before the second batch is read.
+
         Args:
             sources: One or an iterable of: paths, bytes of files, PIL images, (H, W, 3) uint8 arrays.
             decoder: Decoder of the outputs, e.g. `ClassDecoder` or `BoxDecoder`.
-            batch: Batch size.
+            batch: Batch size; None uses 1 for an iterator, else `BATCH`.
             channel_order: Channel order of arrays: `rgb`, or `bgr` as in OpenCV.
 
         Returns:
@@ -85,20 +88,22 @@ class Runtime:
         Raises:
             UsageError: A source has an unsupported type, an option is out of range, or the model lacks an output.
         """
-        if batch < 1:
+        if batch is not None and batch < 1:
             raise UsageError(f"batch must be at least 1, got {batch}.")
         if channel_order not in ("rgb", "bgr"):
             raise UsageError(f"channel_order must be `rgb` or `bgr`, got {channel_order!r}.")
+        is_live = is_stream(sources)
+        batch = batch or (1 if is_live else BATCH)
         if isinstance(sources, Sequence) and not isinstance(sources, (str, bytes)):
             batch = min(batch, max(1, -(-len(sources) // self.num_threads)))  # use all threads for short lists too
-        return self._stream(enumerate(as_sources(sources)), decoder, batch, channel_order)
+        return self._stream(enumerate(as_sources(sources)), decoder, batch, channel_order, is_live)
 
     def tables(
         self,
         sources: Any,
         outputs: tuple[str, ...],
         *,
-        batch: int = BATCH,
+        batch: int | None = None,
         channel_order: ChannelOrder = "rgb",
     ) -> list[NDArray[np.float32]]:
         """Return an (N, D) array per output, e.g. of `logits` and `embedding`; rows of unreadable images are NaN.
@@ -117,15 +122,22 @@ class Runtime:
         return tables
 
     def _stream(
-        self, numbered: Iterator[tuple[int, Source]], decoder: Decoder[Result], batch: int, channel_order: ChannelOrder
+        self,
+        numbered: Iterator[tuple[int, Source]],
+        decoder: Decoder[Result],
+        batch: int,
+        channel_order: ChannelOrder,
+        is_live: bool,
     ) -> Generator[Result, None, None]:
-        chunk = list(islice(numbered, max(batch, 2)))
-        if len(chunk) < 2 or self.num_threads == 1:
+        chunk = list(islice(numbered, batch if is_live else max(batch, 2)))
+        if self.num_threads == 1 or (len(chunk) < 2 and not is_live):
             session = self.session(self.num_threads, decoder.outputs)
             while chunk:
                 yield from self._work(chunk, decoder, session, channel_order)
                 chunk = list(islice(numbered, batch))
             return
+        most = self.num_threads if is_live else 2 * self.num_threads  # batches in progress
+        ahead = 0 if is_live else most  # grows with every result of an iterator, which may block at any time
         numbered, chunk = chain(chunk, numbered), []
         session = self.session(1, decoder.outputs)
         pending: deque[Future[list[Result]]] = deque()
@@ -134,8 +146,9 @@ class Runtime:
                 while (chunk := list(islice(numbered, batch))) or pending:
                     if chunk:
                         pending.append(pool.submit(self._work, chunk, decoder, session, channel_order))
-                    if not chunk or len(pending) > 2 * self.num_threads:
+                    if not chunk or len(pending) > ahead:
                         yield from pending.popleft().result()
+                        ahead = min(ahead + 1, most)
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
 

@@ -11,6 +11,7 @@ __all__ = ["identify_file"]
 
 _EXPORT = "export it as PNG or JPEG"
 
+_VIDEO = "a video or sound; cut a video into frames: `ffmpeg -i VIDEO -vf fps=1 frame_%05d.png`"
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "lfs-pointer", "a Git LFS pointer, not the image; run `git lfs pull`"),
     (b"%PDF", "foreign-format", f"a PDF; {_EXPORT}"),
@@ -33,7 +34,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\xda\xce\xbe\x0a", "foreign-format", "a Nikon ND2; export it as 16-bit TIFF"),
     (b"gimp xcf", "foreign-format", "a GIMP file; export it as PNG"),
     (b"FORM", "foreign-format", f"an IFF image; {_EXPORT}"),
-    (b"\x1aE\xdf\xa3", "video", "a video; cut it into frames first"),
+    (b"\x1aE\xdf\xa3", "video", _VIDEO),
     (b"SQLite format 3", "not-an-image", "a database"),
     (b"\x7fELF", "not-an-image", "a program"),
     (b"MZ", "not-an-image", "a program"),
@@ -72,9 +73,9 @@ def identify_file(data: bytes) -> tuple[str, str] | None:
         if data.startswith(signature):
             return kind, detail
     if data[4:8] == b"ftyp":
-        return _BOXES.get(data[8:12], ("video", "a video; cut it into frames first"))
+        return _BOXES.get(data[8:12], ("video", _VIDEO))
     if data[:4] == b"RIFF" and data[8:12] in (b"AVI ", b"WAVE"):
-        return "video", "a video or sound; cut a video into frames first"
+        return "video", _VIDEO
     if data[128:132] == b"DICM":
         return "foreign-format", "a DICOM; export it as PNG with one fixed window for all images"
     if not data.strip(b"\x00"):
