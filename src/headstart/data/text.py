@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-__all__ = ["decode", "read_text", "text_lines"]
+__all__ = ["decode", "head_lines", "read_text", "text_lines"]
 
 _HIGH = re.compile(rb"[\x80-\xff]+")
 
@@ -32,6 +32,14 @@ def text_lines(path: str) -> list[str]:
         return []
 
 
+def head_lines(path: str, limit: int = 20) -> list[str]:
+    """Return the first lines of a file of at most 1 MB per 1,000 lines; empty if it is unreadable."""
+    try:
+        return read_text(path, 1000 * max(limit, 1000))[0].splitlines()[:limit]
+    except OSError:
+        return []
+
+
 def decode(data: bytes) -> tuple[str, str]:
     """Return text and the encoding, `utf-8` or the one that the bytes suggest.
 
@@ -46,8 +54,9 @@ def decode(data: bytes) -> tuple[str, str]:
         return data.decode(encoding, "replace"), encoding
     try:  # the usual case
         return data.decode("utf-8-sig"), "utf-8"
-    except UnicodeDecodeError:
-        pass
+    except UnicodeDecodeError as error:
+        if error.start > len(data) - 4 and error.start:  # cut within a character
+            return data[: error.start].decode("utf-8-sig"), "utf-8"
     runs = [len(run) for run in _HIGH.findall(data)]
     if 2 * sum(length % 2 == 0 for length in runs) >= len(runs):
         try:

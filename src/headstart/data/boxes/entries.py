@@ -100,25 +100,23 @@ def read_entries(draft: Draft, files: Iterable[tuple[LocatedFile, Iterable[Entry
         files: Each annotation file with its entries.
         lookup: Finds the images.
     """
-    used: dict[tuple[str, str], str] = {}
-    outlines = 0
+    by_image: dict[tuple[str, str], DraftImage] = {}
+    contested: set[tuple[str, str]] = set()
     for file, entries in files:
         listed = list(entries)
-        images = _find_images(file, listed, lookup)
-        for entry, image in zip(listed, images, strict=True):
+        for entry, image in zip(listed, _find_images(file, listed, lookup), strict=True):
             if image is None:
                 draft.refuse(f"{file.name}: {entry.images[-1]}", "no-image", "no such image")
                 continue
             split = entry.split or split_of_folders(image.folders) or split_of_folders(file.folders)
-            if (image.path, split) in used:
-                detail = f"`{image.name}` already has boxes from `{used[image.path, split]}`"
-                draft.refuse(file.name, "second-annotation", detail)
-                continue
-            used[image.path, split] = file.name
-            outlines += sum(box.layout_source == "outline" for box in entry.boxes)
-            draft.images.append(
-                DraftImage(image, file.name, split, entry.stated_hw, entry.boxes, source=f"{draft.layout}")
-            )
+            new = DraftImage(image, file.name, split, entry.stated_hw, entry.boxes, source=draft.layout)
+            first = by_image.setdefault((image.path, split), new)
+            if [b.values for b in first.boxes] != [b.values for b in new.boxes]:
+                contested.add((image.path, split))
+                detail = f"annotated differently in `{first.annotation}` and `{file.name}`: neither is used"
+                draft.refuse(image.name, "repeated-id", detail)
+    draft.images += [image for key, image in by_image.items() if key not in contested]
+    outlines = sum(box.layout_source == "outline" for image in draft.images for box in image.boxes)
     if outlines:
         draft.notes.append(ReadingNote(ReadingKind.OUTLINES_BOXED, outlines))
     draft.notes += lookup.notes()

@@ -10,6 +10,7 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Collection, Iterable, Sequence
+from urllib.parse import unquote
 
 from headstart.data.file_tree import LocatedFile, printable
 from headstart.data.formats import IGNORED, IMAGES
@@ -20,6 +21,7 @@ from headstart.types.codes import ReadingKind, ReadingNote
 __all__ = ["ImageIndex", "ImageLookup", "has_images", "list_files", "split_of_folders", "split_of_name"]
 
 _EXAMPLES = 5
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _DRIVE = re.compile(r"^(?:[A-Za-z][A-Za-z0-9+.-]*:/*|/+)")
 
 
@@ -117,6 +119,7 @@ class ImageLookup:
     def __init__(self, index: ImageIndex, finder: PathFinder) -> None:
         self.index, self.finder = index, finder
         self._moved: dict[str, LocatedFile] = {}
+        self._respelled: dict[str, LocatedFile] = {}
 
     def find_all(self, file: LocatedFile, names: Iterable[str]) -> dict[str, LocatedFile | None]:
         """Return the image of each name, None without a certain one.
@@ -132,7 +135,10 @@ class ImageLookup:
         for name, image in moved.items():
             if image is not None and uses[image.path] == 1:
                 found[name] = image
-                if "/" in name.replace("\\", "/"):
+                ending = os.path.splitext(name)[1].lower()
+                if ending in IMAGES and ending != os.path.splitext(image.file)[1].lower():
+                    self._respelled[name] = image
+                elif "/" in name.replace("\\", "/"):
                     self._moved[name] = image
             elif image is None and (self.finder.allow_external_paths or _leaves(name)):
                 resolved = self.finder.find(name, file.name)  # records paths that leave the folder
@@ -142,22 +148,23 @@ class ImageLookup:
 
     def notes(self) -> list[ReadingNote]:
         """Return a note about images that are not at the path of their annotation."""
-        if not self._moved:
-            return self.finder.notes()
-        pairs = [[printable(name), image.name] for name, image in self._moved.items()]
-        examples = tuple(image for _, image in pairs[:_EXAMPLES])
-        note = ReadingNote(ReadingKind.FOUND_ELSEWHERE, len(pairs), examples, {"pairs": pairs[:_EXAMPLES]})
-        return [note, *self.finder.notes()]
+        notes = []
+        for kind, hits in ((ReadingKind.FOUND_ELSEWHERE, self._moved), (ReadingKind.PATHS_RESPELLED, self._respelled)):
+            pairs = [[printable(name), image.name] for name, image in hits.items()]
+            examples = tuple(image for _, image in pairs[:_EXAMPLES])
+            if pairs:
+                notes.append(ReadingNote(kind, len(pairs), examples, {"pairs": pairs[:_EXAMPLES]}))
+        return [*notes, *self.finder.notes()]
 
     def _exact(self, file: LocatedFile, name: str) -> LocatedFile | None:
         places = [file.folders[:depth] for depth in range(len(file.folders), -1, -1)]
         return next((image for image in (self.index.at(place, name) for place in places) if image), None)
 
     def _elsewhere(self, file: LocatedFile, name: str, taken: Collection[str]) -> LocatedFile | None:
-        *folders, base = [
-            p for p in _DRIVE.sub("", name.replace("\\", "/")).split("/") if p not in ("", ".", "..")
-        ] or [""]
-        named = self.index.named(base)
+        path = _DRIVE.sub("", name.replace("\\", "/"))
+        path = unquote(path.partition("?")[0]) if _URL.match(name) else path
+        *folders, base = [part for part in path.split("/") if part not in ("", ".", "..")] or [""]
+        named = self.index.named(base) or self.index.named(os.path.splitext(base)[0])
         stated = frozenset().union(*map(split_words, folders))
         candidates = [c for c in named if c.path not in taken and not _contradicts(c, folders, stated)]
         if not folders or len(candidates) == 1:

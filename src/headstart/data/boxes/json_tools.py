@@ -149,6 +149,8 @@ def _label_studio(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry
             short = [_dicts(v) for v in task.values() if isinstance(v, list) and "original_width" in _first(v)]
             results = [[{**r, "value": r} for regions in short for r in regions]] if short else []
         if not results or image is None:
+            if image is not None and task.get("predictions"):
+                draft.refuse(file.name, "prediction", f"`{printable(image[-1])}` has predictions but no annotation")
             continue
         if len(results) > 1:
             draft.refuse(
@@ -349,7 +351,8 @@ def _values(value: Any) -> list[Any]:
 
 def _is_label_studio(value: Any) -> bool:
     tasks = _dicts(value) if isinstance(value, list) else []
-    results = [_first(a.get("result")) for t in tasks for a in _dicts(t.get("annotations") or t.get("completions"))]
+    done = [t.get("annotations") or t.get("completions") or t.get("predictions") for t in tasks]
+    results = [_first(a.get("result")) for annotations in done for a in _dicts(annotations)]
     is_short = any("original_width" in _first(v) for task in tasks[:50] for v in task.values() if isinstance(v, list))
     return is_short or any("original_width" in r and "value" in r for r in results)
 

@@ -12,8 +12,8 @@ from headstart.data.boxes.coco import has_scores
 from headstart.data.boxes.files import ImageIndex, ImageLookup, list_files
 from headstart.data.boxes.table import open_box_table
 from headstart.data.file_tree import FileTree, LocatedFile, walk_files
-from headstart.data.lists import first_lines
 from headstart.data.paths import PathFinder
+from headstart.data.text import head_lines
 from headstart.errors import DataError
 from headstart.types.codes import ReadingKind, ReadingNote
 
@@ -98,7 +98,7 @@ def refuse_unknown(listed: Listing) -> None:
 
 def _has_numbers(file: LocatedFile) -> bool:
     """Return whether one of the first lines has at least four numbers."""
-    return any(len(_NUMBER.findall(line)) >= 4 for line in first_lines(file.path, 40))
+    return any(len(_NUMBER.findall(line)) >= 4 for line in head_lines(file.path, 40))
 
 
 def refuse_predictions(file: LocatedFile) -> None:

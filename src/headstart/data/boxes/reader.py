@@ -33,8 +33,7 @@ from headstart.data.boxes.voc import is_voc, parse_xml, read_voc
 from headstart.data.boxes.yolo import find_labels, is_box_line, read_yolo
 from headstart.data.boxes.yolo_dataset import find_name_lists, is_name_file, name_numbers, read_dataset
 from headstart.data.file_tree import LocatedFile, printable, resolve_path
-from headstart.data.lists import first_lines
-from headstart.data.text import text_lines
+from headstart.data.text import head_lines, text_lines
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.utils.limits import MAX_PIXELS
@@ -136,13 +135,22 @@ def read_boxes(
             "files of an annotation tool.",
             hint="put images and annotations into one folder; class folders without boxes need --task classify",
         )
-    drafts = [f.read() for f in detected]
+    every = [(f, f.read()) for f in detected]
+    kept = [(f, draft) for f, draft in every if not _is_predicted(draft)] or every
+    listed.predictions += [LocatedFile("", (), f.example) for f, draft in every if (f, draft) not in kept]
+    detected, drafts = [f for f, _ in kept], [draft for _, draft in kept]
     samples = validate_boxes(drafts[0], max_pixels=max_pixels, requested=requested)
     notes = [*samples.notes, *listed.prediction_notes()]
     for other, draft in zip(detected[1:], drafts[1:], strict=True):
         _refuse_other(samples, detected[0], other, validate_boxes(draft, max_pixels=max_pixels, requested=requested))
         notes.append(ReadingNote(ReadingKind.ANNOTATIONS_COPIED, len(draft.images), (other.example,)))
     return replace(samples, notes=tuple(notes))
+
+
+def _is_predicted(draft: Draft) -> bool:
+    """Return whether a format holds predictions only."""
+    has_predictions = any(p.kind == "prediction" for p in draft.problems)
+    return has_predictions and not any(image.boxes for image in draft.images)
 
 
 def _refuse_other(
@@ -234,7 +242,7 @@ def _find_file(path: str, allow_external_paths: bool, exclude: Sequence[str]) ->
 
 
 def _read_csv(listed: Listing, tables: list[BoxTable]) -> Draft:
-    draft = read_box_tables(listed.root, tables, allow_external_paths=listed.allow_external_paths)
+    draft = read_box_tables(listed.root, tables, listed.lookup(find_auxiliary(listed.tree.images, {})))
     name_numbers(draft, find_name_lists([f for f in listed.files if is_name_file(f)]))
     return _finish_listed(draft, listed)
 
@@ -377,7 +385,7 @@ def _yolo(listed: Listing) -> _DetectedFormat | None:
 
 def _may_be_label(text: LocatedFile) -> bool:
     """Return whether all of the first lines are label lines."""
-    lines = [line for line in first_lines(text.path) if line.strip()]
+    lines = [line for line in head_lines(text.path) if line.strip()]
     return bool(lines) and all(is_box_line(line) for line in lines)
 
 
@@ -386,7 +394,7 @@ def _dataset_file(listed: Listing) -> LocatedFile | None:
     files = listed.having(".yaml", ".yml")
     files.sort(key=lambda f: (len(f.folders), f.file.lower() not in _DATASET))
     for file in files[:_PROBED]:
-        lines = first_lines(file.path, 5000)
+        lines = head_lines(file.path, 5000)
         keys = {line.partition(":")[0].strip() for line in lines if line[:1].isalpha()}
         if "names" in keys and keys & {"train", "val", "nc"}:
             return file
@@ -396,7 +404,7 @@ def _dataset_file(listed: Listing) -> LocatedFile | None:
 def _read_yolo(listed: Listing, dataset: LocatedFile | None) -> Draft:
     if dataset is not None:
         read_dataset(dataset.path)  # a broken one is reported first
-    elif darknet := [f for f in listed.having(".data") if any("=" in line for line in first_lines(f.path))]:
+    elif darknet := [f for f in listed.having(".data") if any("=" in line for line in head_lines(f.path))]:
         dataset = darknet[0]
     texts = listed.having(".txt")
     labels = {path: text.name for path, text in find_labels(listed.tree.images, texts).items()}

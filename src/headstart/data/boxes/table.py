@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource, ignore_reason, number
-from headstart.data.boxes.files import split_of_name
+from headstart.data.boxes.files import ImageLookup, split_of_folders, split_of_name
 from headstart.data.boxes.formats import BoxFormat, Layout
 from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.formats import IMAGES
-from headstart.data.paths import MISSING, PathFinder
 from headstart.data.tables import Table, read_table
 from headstart.data.text import read_text
 from headstart.errors import DataError, HeadstartError
@@ -147,16 +146,14 @@ def open_box_table(file: LocatedFile) -> BoxTable | None:
     return BoxTable(file, lines, image, label, corners, layout, layout_source, size, split, group, has_scores, others)
 
 
-def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_external_paths: bool = False) -> Draft:
+def read_box_tables(root: str, tables: Sequence[BoxTable], lookup: ImageLookup) -> Draft:
     """Read one table, or one per split (`train.csv`, `test.csv`).
 
     Raises:
-        DataError: A row has an unknown split.
+        DataError: A row has an unknown split, or there is no class column.
         UsageError: A table names images outside its folder.
     """
     draft = Draft("CSV", root)
-    images_by_key: dict[tuple[str, str], DraftImage] = {}  # by path and table: two tables are two splits
-    conflicts: set[tuple[str, str]] = set()
     for table in tables:
         if table.label is None and table.others:
             raise DataError(
@@ -165,48 +162,41 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], *, allow_external_pat
                 + ".",
                 hint="rename the column of the class to `label`",
             )
-        folder = os.path.dirname(table.file.path)
-        finder = PathFinder(folder, allow_external_paths=allow_external_paths)
-        upper = (
-            PathFinder(root, allow_external_paths=allow_external_paths)
-            if os.path.realpath(folder) != os.path.realpath(root)
-            else None
-        )
-        missing: dict[str, int] = {}
-        of_file = split_of_name(table.file.file) if len(tables) > 1 else ""
-        for line, cells in table.lines:
-            cell = unescape_formula(cells.get(table.image, "").strip())
-            where = f"line {line} of {table.file.name}"
-            if not cell:
-                draft.refuse(where, "bad-line", "the row names no image")
-                continue
-            resolved = finder.find(cell, where)
-            if not isinstance(resolved, LocatedFile) and upper is not None and resolved.kind in MISSING:
-                resolved = upper.find(cell, where)
-            if not isinstance(resolved, LocatedFile):
-                missing[cell] = missing.get(cell, 0) + 1
-                if missing[cell] == 1:
-                    draft.refuse(f"{table.file.name}: {cell}", "no-image", f"{resolved.detail}, from line {line} on")
-                continue
-            split = _split(table, cells, where) or of_file
-            if resolved.folders and not split:
-                split = next((s for s in map(split_of_name, resolved.folders) if s), "")
-            image = images_by_key.get((resolved.path, table.file.path))
-            if image is not None and split != image.split and (resolved.path, split) not in conflicts:
-                conflicts.add((resolved.path, split))
-                detail = f"in {image.split or 'no split'} and in {split or 'no split'}; the first one counts"
-                draft.refuse(image.file.name, "two-splits", detail)
-            if image is None:
-                image = DraftImage(
-                    _below(resolved, root), table.file.name, split, _size(table, cells), source=table.file.name
-                )
-                image.group = clean_label(cells.get(table.group, "")) or None if table.group else None
-                images_by_key[resolved.path, table.file.path] = image
-            _add_box(draft, table, image, cells, f"line {line}")
-        finder.refuse_outside(table.file.name)
-        draft.notes += [note for f in (finder, upper) if f is not None for note in f.notes()]
-    draft.images = list(images_by_key.values())
+        draft.images += _read_rows(draft, table, lookup, split_of_name(table.file.file) if len(tables) > 1 else "")
+    draft.notes += lookup.notes()
     return draft
+
+
+def _read_rows(draft: Draft, table: BoxTable, lookup: ImageLookup, split_of_file: str) -> list[DraftImage]:
+    """Return the images of one table with their boxes."""
+    rows = [(line, unescape_formula(cells.get(table.image, "").strip()), cells) for line, cells in table.lines]
+    found = lookup.find_all(table.file, (cell for _, cell, _ in rows if cell))
+    lookup.finder.refuse_outside(table.file.name)
+    images: dict[str, DraftImage] = {}
+    reported: set[tuple[str, str]] = set()
+    for line, cell, cells in rows:
+        where = f"line {line} of {table.file.name}"
+        if not cell:
+            draft.refuse(where, "bad-line", "the row names no image")
+            continue
+        file = found[cell]
+        if file is None:
+            if (cell, "") not in reported:
+                draft.refuse(f"{table.file.name}: {cell}", "no-image", f"no such image, from line {line} on")
+            reported.add((cell, ""))
+            continue
+        split = _split(table, cells, where) or split_of_file or split_of_folders(file.folders)
+        image = images.get(file.path)
+        if image is None:
+            group = clean_label(cells.get(table.group, "")) or None if table.group else None
+            image = DraftImage(file, table.file.name, split, _size(table, cells), source=table.file.name, group=group)
+            images[file.path] = image
+        elif split != image.split and (file.path, split) not in reported:
+            reported.add((file.path, split))
+            detail = f"in {image.split or 'no split'} and in {split or 'no split'}; the first one counts"
+            draft.refuse(image.file.name, "two-splits", detail)
+        _add_box(draft, table, image, cells, f"line {line}")
+    return [*images.values()]
 
 
 def _add_box(draft: Draft, table: BoxTable, image: DraftImage, cells: dict[str, str], where: str) -> None:
@@ -298,15 +288,6 @@ def _renamed(file: LocatedFile) -> Table | None:
     return Table(
         file.path, [(i, dict(zip(header, row, strict=False))) for i, row in enumerate(rows[1:], 2)], header[0], None
     )
-
-
-def _below(resolved: LocatedFile, root: str) -> LocatedFile:
-    """Return the same file with its name relative to the data root, if it is below it."""
-    whole = os.path.abspath(root).rstrip(os.sep) + os.sep
-    if not resolved.path.startswith(whole):
-        return resolved
-    *folders, name = resolved.path[len(whole) :].split(os.sep)
-    return LocatedFile(resolved.path, tuple(folders), name)
 
 
 def _plain(column: str) -> str:

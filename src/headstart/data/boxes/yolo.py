@@ -25,8 +25,7 @@ from headstart.data.boxes.yolo_dataset import (
     read_dataset,
 )
 from headstart.data.file_tree import LocatedFile, clean_label
-from headstart.data.lists import first_lines
-from headstart.data.text import text_lines
+from headstart.data.text import head_lines, text_lines
 from headstart.types.codes import ReadingKind, ReadingNote
 
 __all__ = ["find_labels", "is_box_line", "is_label_line", "read_yolo"]
@@ -325,7 +324,7 @@ def _note_use(
     for text in texts:
         if text.path in used or is_name_file(text):
             continue
-        first = next((line for line in first_lines(text.path) if line.strip()), "")
+        first = next((line for line in head_lines(text.path) if line.strip()), "")
         if is_label_line(first):
             draft.refuse(text.name, "no-image", "no image with this name")
     if counts.get("outline"):
