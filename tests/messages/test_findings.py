@@ -55,6 +55,9 @@ EXAMPLES: dict[FindingKind, Evidence] = {
     FindingKind.CLASS_TOO_SMALL: {"class": "a", "count": 1, "minimum": 10, "unit": "boxes"},
     FindingKind.CLASS_WITH_ONE_IMAGE: {"class": "a"},
     FindingKind.CLASS_WITHOUT_IMAGES: {"class": "a"},
+    FindingKind.CONFOUNDED: {
+        "name": "plate", "grouped_by": "column", "num_values": 2, "values": {"p1": "control", "p2": "treated"},
+    },
     FindingKind.DUPLICATES_AT_BASELINE: {
         "num_pairs": 87, "accuracy_separate": 0.99, "accuracy_joined": None, "accuracy_baseline": 0.33,
     },

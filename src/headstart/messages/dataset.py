@@ -105,6 +105,12 @@ def _narrow_crop(e: Mapping[str, Any]) -> str:
     )
 
 
+def _confounded(e: Mapping[str, Any]) -> str:
+    what = {"column": f"column `{e['name']}`", "folder": "the folder", "group": "the group"}[e["grouped_by"]]
+    value, label = next(iter(e["values"].items()))
+    return f"confounded: {what} determines the class (`{value}`: `{label}` only)"
+
+
 def _corrections_applied(e: Mapping[str, Any]) -> str:
     return (
         f"corrections: {count(e['num_relabeled'], 'image')} relabeled, {e['num_dropped']:,} dropped; your files are "
@@ -120,6 +126,7 @@ def _corrections(reason: str) -> Callable[[Mapping[str, Any]], str]:
 
 
 DATASET_MESSAGES: dict[FindingKind, Callable[[Mapping[str, Any]], str]] = {
+    FindingKind.CONFOUNDED: _confounded,
     FindingKind.CORRECTIONS_APPLIED: _corrections_applied,
     FindingKind.CORRECTIONS_OF_SCORED_IMAGES: _corrections("of scored images"),
     FindingKind.CORRECTIONS_OF_UNKNOWN_IMAGES: _corrections("of images outside the data"),

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from headstart.data.grouping import group_ids, number_groups
 from headstart.data.image_scan import ScanResult, scan_images
 from headstart.quality.class_balance import class_table, find_class_problems, overlap_fraction
+from headstart.quality.confounding import find_confounding
 from headstart.quality.duplicates import Pair, components, find_duplicates
 from headstart.quality.group_candidates import GroupCandidate, inside_class_folders, propose_groups
 from headstart.quality.group_evaluation import Score, downweight_duplicates, evaluate_groupings
@@ -124,6 +125,7 @@ def inspect_dataset(
         *_find_unused_pages(samples, scan),
         *find_mixed_depths(scan),
         *find_class_problems(samples, is_ok, used),
+        *find_confounding(samples),
     )
     is_misleading = any(f.severity is Severity.ERROR for f in findings)
     decisions = []

@@ -157,6 +157,7 @@ class FindingKind(StrEnum):
     CLASS_WITHOUT_IMAGES = "class_without_images"
     DUPLICATES_AT_BASELINE = "duplicates_at_baseline"
     DUPLICATES_WITH_OTHER_BOXES = "duplicates_with_other_boxes"
+    CONFOUNDED = "confounded"
     CORRECTIONS_APPLIED = "corrections_applied"
     CORRECTIONS_OF_SCORED_IMAGES = "corrections_of_scored_images"
     CORRECTIONS_OF_UNKNOWN_IMAGES = "corrections_of_unknown_images"
