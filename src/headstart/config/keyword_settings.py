@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ if TYPE_CHECKING:
     from headstart.config.settings import MergedSettings
 
 __all__ = ["merge_keywords"]
+
+_WEIGHTS = ("class_weights", "class_weight", "probe.class_weights")
 
 
 def merge_keywords(
@@ -42,6 +45,9 @@ def merge_keywords(
     else:
         file = config
     given.update(settings)
+    for name in _WEIGHTS:
+        if isinstance(given.get(name), Mapping):
+            given[name] = json.dumps({str(k): v for k, v in given[name].items()}, default=str)
     if data is not None:
         given["data"] = os.fspath(data)
     return merge_settings(given, config_file=Path(file) if file is not None else None, source="python")

@@ -58,7 +58,8 @@ class ProbeSettings(_Settings):
     """Settings of the closed-form head on the frozen backbone."""
 
     class_weights: str = Field(
-        "none", description="`none`, `auto` (equal weight per class), or a JSON or CSV file of class name and weight."
+        "none",
+        description="`none`, `auto` (equal weight per class), or JSON, or a JSON or CSV file, of name and weight.",
     )
     logistic: Literal["auto", "on", "off"] = Field("auto", description="Also try logistic regression.")
     flip_tta: Literal["auto", "on", "off"] = Field(

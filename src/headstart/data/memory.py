@@ -94,7 +94,7 @@ def _rows_of(data: Any, *, needs_labels: bool) -> tuple[list[dict[str, Any]], st
     if is_image(data) or isinstance(data, np.ndarray) or (isinstance(data, list) and data and is_image(data[0])):
         if needs_labels:
             raise UsageError(
-                f"{_kind(data)} without labels cannot be used; {_ACCEPTED}.",
+                f"{_kind(data)} has no labels; {_ACCEPTED}.",
                 hint="pass (images, labels); ImageClassifier().fit(images, labels) fits only a head",
             )
         return [{"image": image} for image in images_of(data)], "image"

@@ -83,7 +83,7 @@ def _resolve_paths(settings: TrainSettings, directory: Path) -> TrainSettings:
         if (value := getattr(settings, name)) and (directory / value).exists()
     }
     probe = settings.probe
-    if (directory / probe.class_weights).is_file():
+    if not probe.class_weights.startswith("{") and (directory / probe.class_weights).is_file():
         changes["probe"] = probe.model_copy(update={"class_weights": str(directory / probe.class_weights)})
     return settings.model_copy(update=changes)
 

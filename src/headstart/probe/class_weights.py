@@ -20,12 +20,13 @@ def class_factors(
     """Return (K,) positive loss weights, or None for uniform weights.
 
     Args:
-        source: `none`, `auto` (balanced) or a file, as JSON `{"name": weight}` or CSV `name,weight`.
+        source: `none`, `auto` (balanced), JSON `{"name": weight}`, or a file of it or of CSV `name,weight`. Other
+            classes have weight 1.
         class_ids: (N,) training labels.
         class_names: K names.
 
     Raises:
-        SettingError: The file cannot be read, has an unknown or missing class, or a weight that is not positive.
+        SettingError: The file cannot be read, has an unknown class, or a weight that is not positive.
     """
     if source == "none":
         return None
@@ -33,23 +34,25 @@ def class_factors(
     if source == "auto":
         factors = len(class_ids) / (len(class_names) * np.maximum(counts, 1))
         return np.asarray(np.where(counts > 0, factors, 1.0), dtype=np.float64)
-    weights = _read(Path(source))
+    weights = _read(source)
     unknown = sorted(set(weights) - set(class_names))
-    missing = sorted(set(class_names) - set(weights))
-    if unknown or missing:
-        problem = f"the unknown class `{unknown[0]}`" if unknown else f"no weight for the class `{missing[0]}`"
+    if unknown:
         known = ", ".join(class_names[:10])
-        raise SettingError(f"the class weights `{source}` contain {problem}.", hint=f"classes: {known}")
-    values = np.array([weights[name] for name in class_names])
+        raise SettingError(
+            f"the class weights `{source}` contain the unknown class `{unknown[0]}`.", hint=f"classes: {known}"
+        )
+    values = np.array([weights.get(name, 1.0) for name in class_names])
     if not (np.isfinite(values).all() and (values > 0).all()):
         raise SettingError(f"a class weight in `{source}` is not a positive number.")
     return values
 
 
-def _read(path: Path) -> dict[str, float]:
+def _read(source: str) -> dict[str, float]:
+    is_text = source.lstrip().startswith("{")
+    path = Path(source)
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        if path.suffix.lower() == ".json":
+        text = source if is_text else path.read_text(encoding="utf-8-sig")
+        if is_text or path.suffix.lower() == ".json":
             return {str(k): float(v) for k, v in json.loads(text).items()}
         rows = [row for row in csv.reader(text.splitlines()) if row]
         if rows and len(rows[0]) == 2 and not _is_number(rows[0][1]):
