@@ -171,9 +171,7 @@ class TrainSettings(_Settings):
     max_pixels: int = Field(MAX_PIXELS, ge=1, description="Reject images with more pixels before decoding.")
     seed: int = Field(0, ge=0, lt=2**32, description="Random seed.")
     time_budget: float | None = Field(None, gt=0, description="Time budget, e.g. `5m` or `90s`.")
-    group_from: str | None = Field(
-        None, description="Group key: a column, a pattern, none, or image (only duplicates)."
-    )
+    group_from: str | None = Field(None, description="Group key: column, pattern, none or image (only duplicates).")
     layout: str | None = Field(None, description="Role of each folder level, e.g. `{group}/{label}/*`.")
     label_pattern: str | None = Field(None, description="Regular expression for the label in a file name.")
     first_id: Literal[0, 1, "none"] | None = Field(None, description="Class id of the first class name: 0, 1 or none.")
