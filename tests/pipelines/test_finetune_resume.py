@@ -22,7 +22,7 @@ from headstart.api.functions import resume
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.events import EventStream, Note
 from headstart.messages.screen import LINE_WIDTH, Screen
-from headstart.pipelines.resume_state import find_resumable, load_resume_settings
+from headstart.pipelines.resume import find_resumable, load_resume_settings
 from headstart.runs.folder import own_run_folder
 from headstart.training.checkpoint import Checkpoints, load_snapshot
 from headstart.types.codes import NoteKind, Severity

@@ -122,12 +122,10 @@ def resume(
     started = time.monotonic()
     release_idle_threads()
     from headstart.api.run import Run
-    from headstart.pipelines.resume_state import find_resumable, load_resume_settings
-    from headstart.pipelines.train import train_classifier
+    from headstart.pipelines.resume import resume_run
 
-    folder = Path(run) if run is not None else find_resumable()
     events = events or open_stream(verbose, on_progress, cancel)
-    return Run(train_classifier(load_resume_settings(folder), events, started=started, folder=folder))
+    return Run(resume_run(None if run is None else Path(run), events, started=started))
 
 
 def load(model: str | os.PathLike[str], *, num_threads: int | None = None) -> Any:
