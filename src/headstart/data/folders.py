@@ -291,7 +291,21 @@ def _assign(
         group = clean_label(names[group_level]) if group_level is not None and len(names) > group_level else None
         reading.rows.append(Row(image.file, labels[names[label_level]], split, group))
         reading.has_inferred_groups |= group is not None
+    if group_level is not None and group_level > label_level:
+        _note_shared_groups(reading)
     return reading
+
+
+def _note_shared_groups(reading: Reading) -> None:
+    """Add a note if folders of several classes have the same name: they are one group, or one in each class."""
+    classes: dict[str, set[str]] = defaultdict(set)
+    for row in reading.rows:
+        if row.group:
+            classes[row.group].add(row.label)
+    shared = [group for group, labels in classes.items() if len(labels) > 1]
+    if shared:
+        evidence = {"num_groups": len(classes), "num_if_separate": sum(map(len, classes.values()))}
+        reading.notes.append(ReadingNote(ReadingKind.GROUPS_SHARED, len(shared), tuple(shared[:5]), evidence))
 
 
 def _template(image: _Placed, roles: dict[int, str], last: int) -> str:

@@ -15,7 +15,7 @@ from fnmatch import fnmatchcase
 
 from headstart.data.class_names import NAME_FILES
 from headstart.data.columns import MissingColumnError, assign_columns, find_image_column
-from headstart.data.file_tree import FileTree, LocatedFile, printable
+from headstart.data.file_tree import FileTree, LocatedFile, clean_label, printable
 from headstart.data.lists import name_numbers, read_list
 from headstart.data.options import ReadOptions
 from headstart.data.paths import Claim, PathFinder, PathMatch
@@ -34,6 +34,7 @@ __all__ = [
     "LISTS",
     "TABLES",
     "Proposals",
+    "add_columns",
     "describe_use",
     "find_listed_images",
     "open_table",
@@ -104,6 +105,29 @@ def find_listed_images(path: str, finder: PathFinder) -> list[PathMatch | Proble
             hit = finder.look_up(cell, where, Claim(frozenset({"test"})))
         found.append(hit)
     return found
+
+
+def add_columns(reading: Reading, file: LocatedFile, table: Table, finder: PathFinder) -> bool:
+    """Add the columns of a table without labels, such as patients, if it has nearly all images of a reading."""
+    if not (table.others or table.group) or file.name in {used.path for used in reading.tables}:
+        return False
+    cells_of: dict[str, dict[str, str]] = {}
+    for _, cells in table.lines:
+        hit = finder.look_up(cells.get(table.image, "").strip(), file.name)
+        if isinstance(hit, PathMatch):
+            cells_of.setdefault(hit.file.path, cells)
+    num_known = sum(row.file.path in cells_of for row in reading.rows)
+    if 10 * num_known < 9 * len(reading.rows):
+        return False
+    for column in (*table.others, *([table.group] if table.group else [])):
+        reading.columns[column] = [cells_of.get(row.file.path, {}).get(column, "") for row in reading.rows]
+    if table.group and not any(row.group for row in reading.rows):
+        groups = [clean_label(cell) or None for cell in reading.columns[table.group]]
+        reading.rows = [replace(row, group=group) for row, group in zip(reading.rows, groups, strict=True)]
+        reading.roles["group"] = table.group
+    rest = len(table.lines) - num_known
+    reading.tables.append(TableUse(file.name, "columns", len(table.lines), num_known, {"other": rest} if rest else {}))
+    return True
 
 
 def describe_use(name: str, table: Table, reading: Reading) -> TableUse:

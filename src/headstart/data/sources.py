@@ -22,7 +22,14 @@ from headstart.data.folders import read_folders
 from headstart.data.formats import IMAGES, PICKLE, container_kind, export_step
 from headstart.data.inventory import exclude_files, finish_reading
 from headstart.data.judging import judge
-from headstart.data.label_files import describe_use, open_table, propose_tables, readings_by_column, without_names
+from headstart.data.label_files import (
+    add_columns,
+    describe_use,
+    open_table,
+    propose_tables,
+    readings_by_column,
+    without_names,
+)
 from headstart.data.label_sidecars import read_sidecars
 from headstart.data.layouts import Template, label_matcher
 from headstart.data.listed_folders import choose_listed, read_listed_folders
@@ -170,6 +177,9 @@ def _choose(tree: FileTree, options: ReadOptions, task: str, excluded: Collectio
         _leave_rest(reading, tree)
     else:
         name_folders(reading, finder)
+        for file, table in proposals.unlabeled:
+            if not table.split and add_columns(reading, file, table, finder.of_table(file)):
+                break
     return reading
 
 

@@ -201,6 +201,11 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
         f"{_images(n.count)} in a copy of the other folders and not used: {_listed(n.evidence['folders'])}"
     ),
     ReadingKind.FILES_EXCLUDED: lambda n: f"{pluralize(n.count, 'file')} excluded as requested{_example(n)}",
+    ReadingKind.GROUPS_SHARED: lambda n: (
+        f"{_listed(n.examples)}: folders of one name in several classes are one group "
+        f"({pluralize(n.evidence['num_groups'], 'group')}); --group-from folder keeps them apart "
+        f"({n.evidence['num_if_separate']:,})"
+    ),
     ReadingKind.LABELS_BY_MAJORITY: _labels_by_majority,
     ReadingKind.SPLITS_FROM_LISTS: lambda n: (
         f"splits come from {_listed(n.examples)}: "

@@ -272,6 +272,7 @@ class ReadingKind(StrEnum):
     CLASSES_ALIKE = "classes_alike"
     CLASSES_FROM_LIST = "classes_from_list"
     CLASSES_MERGED = "classes_merged"
+    GROUPS_SHARED = "groups_shared"
     LABELS_BY_MAJORITY = "labels_by_majority"
     SPLITS_FROM_LISTS = "splits_from_lists"
     ENCODING_GUESSED = "encoding_guessed"

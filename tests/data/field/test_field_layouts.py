@@ -187,6 +187,41 @@ def test_excluded_files_are_named(tmp_path: Path) -> None:
         read(tmp_path, exclude=("nothing",))
 
 
+def test_a_table_without_labels_gives_groups_and_columns(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{k}/{k}{i}.png" for k in KINDS for i in range(4)))
+    write(
+        tmp_path, "meta.csv", "file,patient,group", *(f"{k}{i}.png,p{i},{k}{i // 2}" for k in KINDS for i in range(4))
+    )
+    samples = read(tmp_path)
+    assert samples.layout == "class folders"
+    assert samples.columns["patient"] == ("p0", "p1", "p2", "p3") * 2
+    assert {s.group for s in samples} == {"cat0", "cat1", "dog0", "dog1"}
+    assert [(t.path, t.role, t.num_used) for t in samples.inventory.tables] == [("meta.csv", "columns", 8)]
+
+
+def test_groups_in_several_classes_are_counted_both_ways(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{k}/dish{d}/{i}.png" for k in ("control", "treated") for d in range(1, 4) for i in range(2)))
+    (note,) = (n for n in read(tmp_path).notes if n.kind is ReadingKind.GROUPS_SHARED)
+    assert note.count == 3
+    assert note.evidence == {"num_groups": 3, "num_if_separate": 6}
+    assert len({s.group for s in read(tmp_path)}) == 3
+
+
+def test_splits_of_a_table_without_labels(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{k}/{i}.png" for k in KINDS for i in range(4)))
+    rows = [f"{k}/{i},{'train' if i else 'test'}" for k in KINDS for i in range(4)]
+    write(tmp_path, "splits.csv", "image,split", *rows)
+    assert counts(tmp_path) == {k: {"train": 3, "test": 1} for k in KINDS}
+
+
+def test_numbers_of_class_folders_are_named(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{i}/a.png" for i in (1, 2, 10)))
+    write(tmp_path, "cat_to_name.json", json.dumps({"1": "rose", "2": "lily", "10": "iris", "11": "none here"}))
+    samples = read(tmp_path)
+    assert samples.class_names == ("iris", "lily", "rose")
+    assert [t.path for t in samples.inventory.tables] == ["cat_to_name.json"]
+
+
 def test_numbers_in_class_names_count_as_numbers(tmp_path: Path) -> None:
     put(tmp_path, *(f"{i}/a.png" for i in range(1, 12)))
     assert read(tmp_path).class_names == tuple(str(i) for i in range(1, 12))
