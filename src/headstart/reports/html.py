@@ -100,6 +100,7 @@ def _environment() -> Any:
         "ticks": _ticks,
         "path": _path,
         "level": _level,
+        "quantity": "#{}".format,  # a column of numbers
         "sentence": _sentence,
         "grouping": grouping_message,
         "interval": lambda e: interval(e["low"], e["high"], 1),
