@@ -50,7 +50,7 @@ _IDX = re.compile(r"idx[1-4][-._]ubyte(\.gz)?$", re.IGNORECASE)
 def container_kind(name: str) -> str | None:
     """Return the kind of container by a file name: `arrays`, `parquet`, `tar` or `zip`; None for other files."""
     lower = name.lower()
-    if lower.endswith((".npz", ".npy")) or _IDX.search(lower):
+    if lower.endswith((".npz", ".npy", ".mat")) or _IDX.search(lower):
         return "arrays"
     if lower.endswith((".parquet", ".arrow")):
         return "parquet"
@@ -105,7 +105,6 @@ EXPORT_STEPS = {
     ".hdr": "save as 16-bit or float TIFF",
     ".fits": "save as 16-bit or float TIFF",
     ".fit": "save as 16-bit or float TIFF",
-    ".mat": "export with scipy.io.loadmat, then numpy.savez('data.npz', images=..., labels=...)",
     ".h5": "export with h5py, then numpy.savez('data.npz', images=f['images'][()], labels=f['labels'][()])",
     ".hdf5": "export with h5py, then numpy.savez('data.npz', images=f['images'][()], labels=f['labels'][()])",
     ".tfrecord": "export with tensorflow_datasets.as_numpy, then numpy.savez('data.npz', images=..., labels=...)",

@@ -6,6 +6,7 @@ Tables that belong together are one candidate: one per split (`train.csv`, `test
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import Counter, defaultdict
@@ -16,9 +17,12 @@ from fnmatch import fnmatchcase
 from headstart.data.class_names import NAME_FILES
 from headstart.data.columns import MissingColumnError, assign_columns, find_image_column
 from headstart.data.file_tree import FileTree, LocatedFile, clean_label, printable
+from headstart.data.formats import IMAGES
 from headstart.data.lists import name_numbers, read_list
+from headstart.data.matlab import matlab_names, matlab_vectors
 from headstart.data.options import ReadOptions
 from headstart.data.paths import Claim, PathFinder, PathMatch
+from headstart.data.positional import positional_rows
 from headstart.data.reading import Reading
 from headstart.data.split_lists import NUMBERED_SPLITS
 from headstart.data.split_words import cell_split, is_train_and_val, split_words
@@ -42,7 +46,7 @@ __all__ = [
     "without_names",
 ]
 
-TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json")
+TABLES = (".csv", ".tsv", ".jsonl", ".ndjson", ".json", ".mat")
 """Extensions of tables."""
 
 LISTS = (".txt", ".lst")
@@ -51,6 +55,7 @@ LISTS = (".txt", ".lst")
 _PREDICTED = frozenset({"submission", "prediction", "predictions", "predicted", "preds"})
 _SCORES = frozenset({"probability", "confidence", "score", "ood_score"})
 _MAX_FILES = 200  # that are opened
+_MAX_VECTORS = 8  # MATLAB files of one folder
 
 
 @dataclass
@@ -192,12 +197,15 @@ def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> 
             proposals.unlabeled.append((file, table))
         elif not {c.lower() for c in table.others} & _SCORES:
             opened.append((file, table))
+    opened += _positional_tables(tree, finder, options)
+    named_by = _matlab_names(tree)
     for together in _sets(opened):
         label_columns = together[0][1].label_columns
         for column in label_columns:
             chosen = [(file, replace(table, label=column)) for file, table in together]
             try:
-                if name_numbers([t for _, t in chosen], finder.of_table(chosen[0][0]), first_id=options.first_id):
+                own = finder.of_table(chosen[0][0])
+                if name_numbers([t for _, t in chosen], own, first_id=options.first_id, stated=named_by):
                     proposals.has_numbered_names = True
                 reading = _join(chosen, finder)
             except (DataError, UsageError) as error:
@@ -237,6 +245,39 @@ def _candidates(tree: FileTree, options: ReadOptions) -> list[LocatedFile]:
     files = [f for f in files if not (f.folders in numbered and f.file.lower().endswith(LISTS))]
     files = [f for f in files if not _looks_predicted(f)]
     return sorted(files, key=lambda f: (len(f.folders), f.folders, f.file))[:_MAX_FILES]
+
+
+def _matlab_names(tree: FileTree) -> dict[str, list[str]]:
+    """Return the class names of MATLAB files as lines `number name`; MATLAB counts from 1."""
+    named = {}
+    for file in [f for f in tree.tables if f.file.lower().endswith(".mat")][:_MAX_FILES]:
+        with contextlib.suppress(DataError):
+            names = matlab_names(file.path)
+            if len(names) > 1 and not any(os.path.splitext(name)[1].lower() in IMAGES for name in names):
+                named[file.name] = [f"{i} {name}" for i, name in enumerate(names, start=1)]
+    return named
+
+
+def _positional_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> list[tuple[LocatedFile, Table]]:
+    """Return the table of labels by position that the MATLAB files of a folder hold, if there is one."""
+    inside: dict[tuple[str, ...], list[LocatedFile]] = defaultdict(list)
+    for file in tree.tables:
+        if file.file.lower().endswith(".mat"):
+            inside[file.folders].append(file)
+    found = []
+    for files in inside.values():
+        vectors: dict[str, list[int]] = {}
+        for file in files[:_MAX_VECTORS]:
+            with contextlib.suppress(DataError):
+                vectors |= matlab_vectors(file.path)
+        rows = positional_rows(vectors, tree.images)
+        if rows:
+            header = ["image", *rows[0][1]]
+            lines = [(i, {"image": image.name, **cells}) for i, (image, cells) in enumerate(rows, start=1)]
+            holder = next(f for f in files if set(header[1:]) & set(matlab_vectors(f.path)))
+            table = Table(holder.path, lines, "image", None, header=header)
+            found.append((holder, assign_columns(table, finder, options)))
+    return found
 
 
 def _looks_predicted(file: LocatedFile) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from headstart.data.class_names import NAME_FILES, find_name_files, name_classes, stated_names
@@ -121,13 +121,20 @@ def _by_first(line: str) -> tuple[str, str]:
     return path.strip(), label.strip()
 
 
-def name_numbers(tables: Sequence[Table], finder: PathFinder, *, first_id: int | str | None = None) -> bool:
+def name_numbers(
+    tables: Sequence[Table],
+    finder: PathFinder,
+    *,
+    first_id: int | str | None = None,
+    stated: Mapping[str, Sequence[str]] | None = None,
+) -> bool:
     """Replace the numeric labels of lists by names from a names file in the same folder.
 
     Args:
         tables: Lists read by `read_list`; their labels are changed in place.
         finder: Path lookup of their folder.
         first_id: As in `class_names.name_classes`.
+        stated: Lines `number name` by file, used if they name all numbers.
 
     Returns:
         Whether there were numbers and names, so that `first_id` has an effect.
@@ -152,6 +159,9 @@ def name_numbers(tables: Sequence[Table], finder: PathFinder, *, first_id: int |
             if path not in used and not finder.is_excluded(path):
                 files.setdefault(finder.name_of(path), decode_text(path)[0].splitlines())
         files |= _stated_files(folder, {cells["label"] for cells in numbered}, finder, used)
+    for name, listed in (stated or {}).items():
+        if {int(cells["label"]) for cells in numbered} <= set(stated_names(listed) or {}):
+            files.setdefault(name, list(listed))
     if not any(line.strip() for listed in files.values() for line in listed):
         return False
     rows = []

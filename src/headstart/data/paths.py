@@ -248,7 +248,8 @@ class PathFinder:
         reasons: list[tuple[LocatedFile, str]] = []
         for candidate in same:
             own = [_fold(f) for f in candidate.folders]
-            if folders in (own, own[len(self.base) :] if self.base else own):
+            is_below = bool(self.base) and candidate.folders[: len(self.base)] == self.base
+            if folders in (own, own[len(self.base) :] if is_below else own):
                 fitting.setdefault(len(own) + 1, []).append(PathMatch(candidate, "respelled", cell, path))
                 continue
             common = min(len(own), len(folders))

@@ -128,6 +128,9 @@ def _read_folder(place: Unpacked, options: ReadOptions, task: str) -> Samples:
     tree.problems.extend(place.problems)
     if tree.containers and not tree.images:
         return read_containers(tree, options, task, _read_folder, depth=place.depth)
+    matlab = [file for file in tree.containers if file.file.lower().endswith(".mat")]  # tables about the images
+    tree.tables += matlab
+    tree.containers = [file for file in tree.containers if file not in matlab]
     beside = "a container beside image files; pass it by itself"
     tree.problems += [Problem(file.name, "container", beside) for file in tree.containers]
     excluded = exclude_files(tree, options.exclude or ())

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 from headstart.data.file_tree import printable
 from headstart.data.json_tables import parse_json, parse_json_lines
+from headstart.data.matlab import matlab_rows
 from headstart.data.reading import LabelEvidence
 from headstart.data.text import decode
 from headstart.errors import DataError, UsageError
@@ -101,12 +102,15 @@ def read_table(path: str) -> Table:
 
 
 def load_table(path: str) -> Table:
-    """Read header and rows of a CSV, TSV, JSON or JSON-lines table, without looking for its columns.
+    """Read header and rows of a CSV, TSV, JSON, JSON-lines or MATLAB table, without looking for its columns.
 
     Raises:
         DataError: The table is unreadable or empty.
     """
     shown = printable(os.path.basename(path))
+    if path.lower().endswith(".mat"):
+        header, rows = matlab_rows(path)
+        return Table(path, list(enumerate(rows, start=1)), "", None, header=header)
     text, notes = decode_text(path)
     if path.lower().endswith((".jsonl", ".ndjson")):
         header, lines = parse_json_lines(text, shown)

@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from headstart.data.containers.pixels import array_layout, choose_scale, encode_pixels, has_colors
 from headstart.data.containers.store import TableWriter
 from headstart.data.file_tree import printable
+from headstart.data.matlab import load_matlab, matlab_arrays
 from headstart.data.options import ReadOptions
 from headstart.data.split_words import split_words
 from headstart.errors import DataError, UsageError
@@ -76,7 +77,7 @@ def open_arrays(files: Sequence[tuple[str, str]]) -> tuple[list[NamedArray], lis
     """Return the arrays of files, without loading them, and the names of arrays of pickled objects.
 
     Args:
-        files: (name, path) of `.npz`, `.npy` and IDX files.
+        files: (name, path) of `.npz`, `.npy`, `.mat` and IDX files.
 
     Raises:
         DataError: A file is damaged.
@@ -91,6 +92,8 @@ def open_arrays(files: Sequence[tuple[str, str]]) -> tuple[list[NamedArray], lis
                 stem = os.path.splitext(name)[0].replace("/", "_")
                 load = lambda path=path: np.load(path, mmap_mode="r", allow_pickle=False)  # noqa: E731
                 _sort(NamedArray(name, name, stem, shape, dtype, load), arrays, pickled)
+            elif name.lower().endswith(".mat"):
+                arrays += [_matlab_array(name, path, *found) for found in matlab_arrays(path)]
             elif name.lower().endswith(".npz"):
                 _open_npz(name, path, arrays, pickled)
             else:
@@ -126,6 +129,19 @@ def _member(path: str, key: str) -> Callable[[], NDArray[Any]]:
             return array
 
     return load
+
+
+def _matlab_array(name: str, path: str, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NamedArray:
+    """Return an array of a MATLAB file, with the axis of the images (the last of four) and of labels first."""
+    if len(shape) == 4:
+        shape, load = (shape[-1], *shape[:-1]), lambda: np.moveaxis(load_matlab(path, key), -1, 0)
+    elif len(shape) == 2 and 1 in shape:
+        shape, load = (max(shape),), lambda: load_matlab(path, key).reshape(-1)
+    else:
+        load = lambda: load_matlab(path, key)  # noqa: E731
+    stem = os.path.splitext(name)[0].replace("/", "_")
+    own = f"{key}_{stem}" if len(split_words(stem)) == 1 and not split_words(key) else key
+    return NamedArray(name, f"{name}/{key}", own, shape, dtype, load)
 
 
 def _header(file: Any) -> tuple[tuple[int, ...], np.dtype[Any]]:
