@@ -132,7 +132,6 @@ WIDE_SIGNATURES = {
     "evaluation/metrics.py:evaluate",
     "evaluation/paired_comparison.py:compare_paired",
     "features/decoded_cache.py:DecodedImages.__init__",
-    "features/extraction.py:embed_files",
     "features/view_activations.py:ViewActivations.__init__",
     "quality/inspection.py:inspect_dataset",
 }

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from headstart.features.engines import FlippedEngine
 from headstart.features.extraction import embed_files
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.store.arrays import ArrayRows, RowLayout
@@ -67,7 +68,7 @@ def test_cached_features_are_not_recomputed(files: list[str], tmp_path: Path) ->
 
 def test_flipped_images_are_flipped(files: list[str]) -> None:
     plain, _ = embed_files(files, CountingEngine(), SPEC)
-    flipped, _ = embed_files(files, CountingEngine(), SPEC, is_flipped=True)
+    flipped, _ = embed_files(files, FlippedEngine(CountingEngine()), SPEC)
     np.testing.assert_allclose(plain.blocks["mean"], flipped.blocks["mean"], atol=1e-6)
     assert np.abs(plain.blocks["halves"] - flipped.blocks["halves"]).max() > 1e-3
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from headstart.utils.dependencies import import_onnxruntime
 
-__all__ = ["BATCH", "Engine", "OnnxEngine", "TorchEngine"]
+__all__ = ["BATCH", "Engine", "FlippedEngine", "OnnxEngine", "TorchEngine"]
 
 BATCH = 8
 """Images per batch: larger batches are not faster on a CPU and cost memory."""
@@ -26,6 +26,21 @@ class Engine(Protocol):
     def run(self, pixels: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
         """Map (B, 3, H, W) normalized pixels to one (B, D) array per block."""
         ...
+
+
+class FlippedEngine:
+    """An engine on horizontally flipped images.
+
+    Args:
+        engine: The engine for images as they are.
+    """
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def run(self, pixels: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+        """See `Engine`."""
+        return self._engine.run(np.ascontiguousarray(pixels[..., ::-1]))
 
 
 class OnnxEngine:

@@ -66,7 +66,6 @@ def embed_files(
     *,
     names: Sequence[str] | None = None,
     rows: ArrayRows | None = None,
-    is_flipped: bool = False,
     num_threads: int | None = None,
     progress: Progress | None = None,
     scanner: ImageScanner | None = None,
@@ -78,25 +77,24 @@ def embed_files(
         engine: The network.
         spec: The preprocessing specification.
         names: File names in messages; the paths by default.
-        rows: Cached features; None computes everything.
-        is_flipped: Flip images horizontally (the rows must be that view's).
+        rows: Cached features of the engine; None computes everything.
         num_threads: Worker threads; one per core by default.
         progress: Progress callback.
-        scanner: Scans every file, decoded once for both; not with `is_flipped`.
+        scanner: Scans every file, decoded once for both.
 
     Returns:
         The features in the order of `paths`, and the number of images that were computed, not cached.
         Unreadable images have NaN rows and are listed in `problems`.
     """
     shown_names = names or [str(p) if isinstance(p, str) else "image" for p in paths]
-    work = _Work(len(paths), shown_names, rows, None if is_flipped else scanner)
+    work = _Work(len(paths), shown_names, rows, scanner)
     size = (BATCH if rows is None or len(rows) == 0 else 4 * BATCH) if len(paths) > BATCH else 1
     starts = range(0, len(paths), size)
     if rows is not None:
         rows.shard_rows = min(max(len(paths) // 20, _SHARD_ROWS[0]), _SHARD_ROWS[1])
 
     def step(start: int) -> None:
-        _embed_batch(range(start, min(start + size, len(paths))), paths, engine, spec, is_flipped, work)
+        _embed_batch(range(start, min(start + size, len(paths))), paths, engine, spec, work)
         with work.lock:
             now = time.monotonic()
             if progress and (now - work.last_report > 0.2 or work.num_done == len(paths)):
@@ -131,21 +129,20 @@ def _read(source: str | bytes, i: int, scanner: ImageScanner | None) -> bytes:
         raise
 
 
-def _embed_batch(
-    positions: range, paths: Sequence[str | bytes], engine: Engine, spec: ImageSpec, is_flipped: bool, work: _Work
-) -> None:
-    pixels, new, view = [], [], "flipped" if is_flipped else "plain"
+def _embed_batch(positions: range, paths: Sequence[str | bytes], engine: Engine, spec: ImageSpec, work: _Work) -> None:
+    pixels: list[NDArray[np.uint8]] = []
+    new: list[int] = []
     for i in positions:
         try:
             data = _read(paths[i], i, work.scanner)
             digest = hashlib.sha256(data).digest()
-            cached = work.rows.get(row_key(digest, view)) if work.rows is not None else None
+            cached = work.rows.get(row_key(digest, "plain")) if work.rows is not None else None
             image = None
             if work.scanner is not None:
                 image = work.scanner.scan(i, data, digest.hex(), spec if cached is None else None)
             if cached is None:
                 image = read_image(data, spec) if image is None else image
-                pixels.append(image[:, ::-1] if is_flipped else image)
+                pixels.append(image)
                 new.append(i)
         except ImageError as error:
             with work.lock:
@@ -163,7 +160,7 @@ def _embed_batch(
                 work.store(i, {name: block[row] for name, block in outputs.items()})
             work.num_computed += len(chunk)
         if work.rows is not None:
-            keys = [row_key(work.digests[i], view) for i in chunk]
+            keys = [row_key(work.digests[i], "plain") for i in chunk]
             work.rows.add(dict(zip(keys, work.rows.layout.pack(outputs), strict=True)))
     with work.lock:
         work.num_done += len(positions)

@@ -22,7 +22,7 @@ from headstart.errors import DataError, MissingExtraError
 from headstart.events import EventStream, Stage
 from headstart.features.backbone_graph import FrozenGraph, find_graph, graph_folder, prepare_graph
 from headstart.features.device_choice import check_device
-from headstart.features.engines import Engine, OnnxEngine, TorchEngine
+from headstart.features.engines import Engine, FlippedEngine, OnnxEngine, TorchEngine
 from headstart.features.extraction import embed_files
 from headstart.messages.file_list import list_files
 from headstart.preprocessing.image_spec import ImageSpec
@@ -133,11 +133,10 @@ class FeatureExtractor:
         rows = self._rows("flipped" if is_flipped else "plain") if self.cache is not None else None
         features, computed = embed_files(
             paths,
-            self.engine,
+            FlippedEngine(self.engine) if is_flipped else self.engine,
             self.spec,
             names=names,
             rows=rows,
-            is_flipped=is_flipped,
             num_threads=self.num_threads,
             progress=events.progress(Stage.FLIPPED_FEATURES if is_flipped else Stage.FEATURES),
             scanner=scanner,
