@@ -7,7 +7,7 @@ import pytest
 
 from headstart.evaluation.learning_curve import forecast_curve
 from headstart.messages.sections import class_gains_message
-from headstart.reports.learning_curve import curve_section
+from headstart.reports.classifier_report import curve_section
 
 SIZES = np.array([50, 100, 200, 400])
 NAMES = ("a", "b", "c")

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from headstart.messages.decisions_head import candidate_name
 from headstart.messages.numbers import percent, pluralize, pluralize_is, signed_points
 from headstart.messages.values import interval
 from headstart.types.report import ReportKind
@@ -18,6 +19,7 @@ __all__ = [
     "coverage_message",
     "curve_message",
     "false_alarms_message",
+    "head_origin_message",
     "headline_message",
     "label_errors_message",
     "new_class_message",
@@ -270,3 +272,13 @@ def _fraction(fraction: E) -> str:
     if fraction.get("low") is not None and fraction.get("high") is not None:
         text += f" ({interval(fraction['low'], fraction['high'], 1)})"
     return text
+
+
+def head_origin_message(plan: Mapping[str, Any], mixture: Mapping[str, float] | None) -> str | None:
+    """Return the origin of the head's weights as a sentence."""
+    if plan.get("refit_head"):
+        return "The head is the mean of the trained head and a closed-form head refitted on the fine-tuned features."
+    if plan:
+        return "The head was trained by gradient descent."
+    parts = [f"{candidate_name(name)} {100 * weight:.0f} %" for name, weight in (mixture or {}).items() if weight]
+    return f"The head is an ensemble of {', '.join(parts)}, weighted on held-out predictions." if parts else None

@@ -20,8 +20,6 @@ from PIL import Image
 from headstart.errors import HeadstartError, MissingExtraError
 from headstart.evaluation.metrics import softmax
 from headstart.inference.bundle import Bundle, read_bundle
-from headstart.messages.comment import empty_section
-from headstart.messages.sections import attribution_message
 from headstart.preprocessing.image_spec import ImageError, ImageSpec, normalize, read_image
 from headstart.probe.linear import LinearHead
 from headstart.probe.normalize import Blocks, Normalizer
@@ -32,7 +30,6 @@ __all__ = [
     "MAX_SIMILARITY",
     "AttributionMaps",
     "Mapper",
-    "attribution_section",
     "explain_images",
     "head_gradient",
     "mean_similarity",
@@ -224,17 +221,6 @@ def explain_images(
         maps |= dict(zip(part, relative.astype(np.float16), strict=True))
     similarity = mean_similarity([a for a, _ in pairs], [b for _, b in pairs])
     return AttributionMaps(mapper.names, similarity, len(pairs), maps)
-
-
-def attribution_section(maps: AttributionMaps | ReportFinding | None) -> dict[str, Any]:
-    """Return the `attribution` section: the control and its explanation, or the reason why there are no maps."""
-    if not isinstance(maps, AttributionMaps):
-        return empty_section(maps or ReportFinding(ReportKind.ATTRIBUTION_NOT_MEASURED))
-    evidence = {"similarity": maps.similarity, "threshold": MAX_SIMILARITY}
-    section = {**evidence, "num_controls": maps.num_controls, "blocks": list(maps.blocks)}
-    if not maps.is_valid:
-        return {**section, **empty_section(ReportFinding(ReportKind.ATTRIBUTION_CONTROL_FAILED, evidence=evidence))}
-    return {**section, "text": attribution_message(maps.blocks, maps.similarity)}
 
 
 def paint_maps(maps: AttributionMaps, paths: Mapping[int, str | None], spec: ImageSpec) -> dict[int, bytes]:

@@ -13,29 +13,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.evaluation.calibration import ESTIMATOR, brier, calibration_error, reliability_diagram
+from headstart.evaluation.learning_curve import CurvePoint, LearningCurve
 from headstart.evaluation.metrics import log_loss, softmax
 from headstart.evaluation.operating_points import accept_above, recall_at_false_positive_rates
 from headstart.messages.comment import empty_section
 from headstart.messages.protocols import measured_on
 from headstart.messages.scores import binary_message
 from headstart.messages.sections import (
+    attribution_message,
+    class_gains_message,
     coverage_message,
+    curve_message,
     false_alarms_message,
     headline_message,
     label_errors_message,
     new_class_message,
 )
 from headstart.messages.values import quote
-from headstart.reports.attribution import attribution_section
+from headstart.reports.attribution import MAX_SIMILARITY, AttributionMaps
 from headstart.reports.findings import comment_to_json, find_quadrant, images_by_split, summarize_result
-from headstart.reports.learning_curve import curve_section
 from headstart.reports.network import describe_network
 from headstart.reports.record import ClassifierRecord, parse_number
 from headstart.runs.scores import ScoredImages
 from headstart.types.codes import EvaluationSetup
 from headstart.types.report import ReportFinding, ReportKind
 
-__all__ = ["classifier_sections", "hide_classifier_images", "shown_errors"]
+__all__ = ["classifier_sections", "curve_section", "hide_classifier_images", "shown_errors"]
 
 _SAMPLES, _SAMPLES_PER_CLASS = 96, 6  # random images of all classes and of one
 _CELLS, _PER_CELL = 120, 6  # images of all cells of the confusion matrix and of one
@@ -81,7 +84,7 @@ def classifier_sections(record: ClassifierRecord, seed: int) -> dict[str, Any]:
         "learning": _learning(record, curve),
         "per_class": [dict(row) for row in block.get("per_class") or []],
         "confusion": _confusion(record, where),
-        "attribution": attribution_section(record.sections.maps),
+        "attribution": _attribution(record.sections.maps),
         "errors": {"wrong": wrong, "unsure": unsure, "num_errors": int((~scored.is_correct[where]).sum())},
         "calibration": _calibration(record, where),
         "operating": _operating(record, where),
@@ -418,3 +421,52 @@ def _shown(report: Mapping[str, Any]) -> set[int]:
     for row in report["label_errors"].get("shown", ()):
         positions |= {row["image"], *row.get("neighbors", ())}
     return positions
+
+
+def _attribution(maps: AttributionMaps | ReportFinding | None) -> dict[str, Any]:
+    """Return the `attribution` section: the control and its explanation, or the reason why there are no maps."""
+    if not isinstance(maps, AttributionMaps):
+        return empty_section(maps or ReportFinding(ReportKind.ATTRIBUTION_NOT_MEASURED))
+    evidence = {"similarity": maps.similarity, "threshold": MAX_SIMILARITY}
+    section = {**evidence, "num_controls": maps.num_controls, "blocks": list(maps.blocks)}
+    if not maps.is_valid:
+        return {**section, **empty_section(ReportFinding(ReportKind.ATTRIBUTION_CONTROL_FAILED, evidence=evidence))}
+    return {**section, "text": attribution_message(maps.blocks, maps.similarity)}
+
+
+def curve_section(curve: LearningCurve | ReportFinding | None, class_names: Sequence[str]) -> dict[str, Any]:
+    """Return the `learning_curve` section; `now`, `doubled` and `gain` are fractions, rounded consistently."""
+    if not isinstance(curve, LearningCurve):
+        return empty_section(curve or ReportFinding(ReportKind.CURVE_NOT_MEASURED))
+    _, low, high = curve.gains[0]
+    now, doubled = round(curve.fitted.value, 3), round(curve.forecast[0].value, 3)
+    numbers = {
+        "metric": "accuracy",
+        "measured": curve.points[-1].value,
+        "now": now,
+        "doubled": doubled,
+        "gain": round(doubled - now, 3),
+        "low": min(low, doubled - now),
+        "high": max(high, doubled - now),
+        "num_now": curve.fitted.num_samples,
+        "num_doubled": curve.forecast[0].num_samples,
+    }
+    known = [(name, g) for name, g in zip(class_names, curve.per_class, strict=True) if g is not None]
+    per_class = [{"name": n, "gain": g[0], "low": g[1], "high": g[2]} for n, g in known]
+    return {
+        **numbers,
+        "text": curve_message(numbers),
+        "series": [_series("measured", curve.points), _series("forecast", (curve.fitted, *curve.forecast))],
+        "per_class": per_class,
+        "classes_text": class_gains_message(per_class),
+    }
+
+
+def _series(name: str, points: tuple[CurvePoint, ...]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "x": [p.num_samples for p in points],
+        "y": [p.value for p in points],
+        "low": [p.low for p in points],
+        "high": [p.high for p in points],
+    }

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import HeadstartError
-from headstart.evaluation.learning_curve import CurvePoint, LearningCurve, forecast_curve, nested_parts
+from headstart.evaluation.learning_curve import LearningCurve, forecast_curve, nested_parts
 from headstart.events import EventStream
 from headstart.features.extractor import ExtractorOptions, open_embedder
-from headstart.messages.comment import empty_section
-from headstart.messages.sections import class_gains_message, curve_message
 from headstart.probe.probe import fit_probe
 from headstart.reports.record import ClassifierRecord
 from headstart.types.report import ReportFinding, ReportKind
 from headstart.utils.limits import MAX_PIXELS
 
-__all__ = ["curve_section", "measure_curve"]
+__all__ = ["measure_curve"]
 
 _MIN_PER_CLASS = 8  # images per class; fewer leave eighths without every class
 _MAX_IMAGES = 20_000  # training images; more would take minutes
@@ -110,41 +108,3 @@ def _measure(
         sizes.append(round(float(np.mean([len(p) for p in pieces]))))
         hits.append(right / np.maximum(total, 1))
     return sizes, hits
-
-
-def curve_section(curve: LearningCurve | ReportFinding | None, class_names: Sequence[str]) -> dict[str, Any]:
-    """Return the `learning_curve` section; `now`, `doubled` and `gain` are fractions, rounded consistently."""
-    if not isinstance(curve, LearningCurve):
-        return empty_section(curve or ReportFinding(ReportKind.CURVE_NOT_MEASURED))
-    _, low, high = curve.gains[0]
-    now, doubled = round(curve.fitted.value, 3), round(curve.forecast[0].value, 3)
-    numbers = {
-        "metric": "accuracy",
-        "measured": curve.points[-1].value,
-        "now": now,
-        "doubled": doubled,
-        "gain": round(doubled - now, 3),
-        "low": min(low, doubled - now),
-        "high": max(high, doubled - now),
-        "num_now": curve.fitted.num_samples,
-        "num_doubled": curve.forecast[0].num_samples,
-    }
-    known = [(name, g) for name, g in zip(class_names, curve.per_class, strict=True) if g is not None]
-    per_class = [{"name": n, "gain": g[0], "low": g[1], "high": g[2]} for n, g in known]
-    return {
-        **numbers,
-        "text": curve_message(numbers),
-        "series": [_series("measured", curve.points), _series("forecast", (curve.fitted, *curve.forecast))],
-        "per_class": per_class,
-        "classes_text": class_gains_message(per_class),
-    }
-
-
-def _series(name: str, points: tuple[CurvePoint, ...]) -> dict[str, Any]:
-    return {
-        "name": name,
-        "x": [p.num_samples for p in points],
-        "y": [p.value for p in points],
-        "low": [p.low for p in points],
-        "high": [p.high for p in points],
-    }
