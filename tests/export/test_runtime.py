@@ -142,7 +142,6 @@ def test_all_unreadable(runtime: Model) -> None:
     ("source", "words"),
     [
         (np.zeros((5, 5, 3), np.float32), "expected (H, W, 3) uint8"),
-        (np.zeros((5, 5), np.uint8), "(H, W, 3)"),
         (np.zeros((5, 5, 4), np.uint8), "(H, W, 3)"),
         ([np.zeros((2, 5, 5, 3), np.uint8)], "(H, W, 3)"),
         (7, "got a int"),

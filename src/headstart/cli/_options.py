@@ -158,6 +158,11 @@ READING = Group(
             typer.Option(None, "--exclude", metavar="PATTERN", help="Files or folders to skip (repeatable)."),
         ),
         (
+            "pages",
+            str,
+            typer.Option(None, "--pages", help="Page of files with several: a number, first, max, mean or R=1,G=3."),
+        ),
+        (
             "name_encoding",
             str,
             typer.Option(None, "--name-encoding", help="Encoding of file names in a zip or tar, e.g. gbk or cp866."),

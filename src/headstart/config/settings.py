@@ -181,6 +181,7 @@ class TrainSettings(_Settings):
     split_column: str | None = Field(None, description="Column of a table with the splits; `none` ignores it.")
     group_column: str | None = Field(None, description="Column of a table with the groups; `none` ignores it.")
     exclude: tuple[str, ...] = Field((), description="Files and folders that are not read, e.g. `masks`.")
+    pages: str | None = Field(None, description="Page of files with several: a number, max, mean or R=1,G=3.")
     name_encoding: str | None = Field(None, description="Encoding of file names in archives that do not state it.")
     split: str | None = Field(None, description="Reuse the `split.csv` of an earlier run.")
     test_size: float | None = Field(None, gt=0, lt=0.9, description="Fraction held out as test split, e.g. `20%`.")

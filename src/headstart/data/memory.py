@@ -275,7 +275,7 @@ def check_array(array: NDArray[Any], name: str) -> NDArray[np.uint8]:
     is_gray = array.ndim == 2 or (array.ndim == 3 and array.shape[-1] == 1)
     if array.dtype != np.uint8 or not (is_gray or (array.ndim == 3 and array.shape[-1] == 3)):
         raise UsageError(
-            f"{name} is a {array.dtype} array of shape {array.shape}; expected (H, W, 3) or (H, W) uint8.",
+            f"{name} is a {array.dtype} array of shape {array.shape}; expected (H, W, 3) uint8, or (H, W) if gray.",
             hint="scale to 0..255 and convert with .astype('uint8'); drop alpha; repeat other channels to three",
         )
     return np.ascontiguousarray(array.reshape(array.shape[:2]) if is_gray else array)

@@ -22,6 +22,7 @@ class ReadOptions:
         table: Path of the table or list with the labels, relative to the data folder.
         image_column, label_column, split_column, group_column: Columns of a table; `none` ignores a split or group.
         exclude: Patterns of files and folders that are not read, e.g. `masks` or `train/*_mask.png`.
+        pages: Page of files with several: a number from 1, `first`, `max`, `mean` or `R=1,G=3`; None: the first.
         name_encoding: Encoding of file names in archives that do not state it; None guesses it.
         allow_external_paths: Follow links and paths that leave the data folder.
     """
@@ -36,6 +37,7 @@ class ReadOptions:
     group_column: str | None = None
     exclude: Sequence[str] | None = None
     name_encoding: str | None = None
+    pages: str | None = None
     allow_external_paths: bool = False
 
     def portable(self) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from headstart.data.layouts import Template, label_matcher
 from headstart.data.listed_folders import choose_listed, read_listed_folders
 from headstart.data.lists import name_folders, name_numbers
 from headstart.data.options import ReadOptions
+from headstart.data.page_selection import with_pages
 from headstart.data.paths import PathFinder
 from headstart.data.reading import Reading, Row, ask
 from headstart.data.reading_notes import images_note, tree_notes
@@ -70,6 +71,11 @@ def read(data: str | Path, options: ReadOptions | None = None, *, task: str = "c
         UsageError: Two layouts fit, or an option does not fit the data.
     """
     options = replace(options or ReadOptions(), **given)
+    samples = _read(data, options, task)
+    return samples if options.pages is None else with_pages(samples, options.pages)
+
+
+def _read(data: str | Path, options: ReadOptions, task: str) -> Samples:
     if task not in ("classify", "images"):
         raise UsageError(f"read() expects the task `classify` or `images`, not `{task}`.")
     if options.first_id not in (None, *FIRST_IDS):

@@ -59,6 +59,7 @@ class ExtractorOptions:
     resize_mode: str = "crop"
     intensity_range: tuple[float, float] | None = None
     max_pixels: int = MAX_PIXELS
+    pages: str | None = None
     weights: str | None = None
     device: str = "auto"
     num_threads: int | None = None
@@ -180,7 +181,10 @@ def open_embedder(options: ExtractorOptions, events: EventStream, *, root: Path 
         options.backbone, events, image_size=options.image_size, weights=weights, offline=offline, root=root
     )
     spec = graph.spec.with_(
-        resize_mode=options.resize_mode, intensity_range=options.intensity_range, max_pixels=options.max_pixels
+        resize_mode=options.resize_mode,
+        intensity_range=options.intensity_range,
+        max_pixels=options.max_pixels,
+        pages=options.pages,
     )
     engine: Engine
     if device in ("auto", "cpu"):

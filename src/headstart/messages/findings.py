@@ -151,7 +151,7 @@ def _pages_not_used(e: Mapping[str, Any]) -> str:
     one = e["count"] == 1
     return (
         f"{_count(e['count'], 'images')} {'has' if one else 'have'} several pages or frames; only the first is used, "
-        f"e.g. `{e['examples'][0]}`: save the pages as separate files"
+        f"e.g. `{e['examples'][0]}`: --pages selects or combines them"
     )
 
 

@@ -238,7 +238,7 @@ _SUMMARIES: dict[FindingKind | ReadingKind, Callable[[Sequence[Mapping[str, Any]
         f"{es[0]['num_float']:,} floating-point and {es[0]['num_integer']:,} 16-bit images share one value range"
     ),
     FindingKind.PAGES_NOT_USED: lambda es: (
-        f"{count(_total(es), 'image')} with several pages or frames: only the first is used"
+        f"{count(_total(es), 'image')} with several pages or frames: only the first is used (--pages)"
     ),
     FindingKind.CLASS_IN_ONE_GROUP: _classes("is a single group", "are a single group each"),
     FindingKind.CLASS_NOT_IN_TEST: _classes("is not in test: no score", "are not in test: no score"),

@@ -34,6 +34,7 @@ _USED = {
         "group_column",
         "exclude",
         "name_encoding",
+        "pages",
         "allow_external_paths",
         "backbone",
         "weights",

@@ -38,6 +38,7 @@ from PIL import (  # explicit plugins, so that opening does not depend on earlie
 )
 
 from headstart.preprocessing.packed_files import read_packed
+from headstart.preprocessing.pages import PagesError, check_pages, select_pages
 from headstart.utils.limits import MAX_PIXELS
 
 __all__ = [
@@ -78,7 +79,7 @@ class ImageError(Exception):
 
     Args:
         kind: Short stable code: `missing`, `permission`, `empty`, `format`, `truncated`, `damaged`,
-            `too-large`, `range`, `folder`, `special`, `cloud-placeholder`.
+            `too-large`, `range`, `pages`, `folder`, `special`, `cloud-placeholder`.
         detail: The reason, without the file name.
     """
 
@@ -105,6 +106,7 @@ class ImageSpec:
             None means 0-65535 for integers and refuses floats.
         has_draft: Whether large JPEGs are decoded at a reduced scale (never below the target size).
         max_pixels: Larger images are refused before they are decoded.
+        pages: Page or combination of pages of files with several, see `pages.check_pages`; None takes the first.
     """
 
     size_hw: tuple[int, int] = (224, 224)
@@ -117,6 +119,7 @@ class ImageSpec:
     intensity_range: tuple[float, float] | None = None
     has_draft: bool = True
     max_pixels: int = MAX_PIXELS
+    pages: str | None = None
 
     def __post_init__(self) -> None:
         for name in ("size_hw", "mean", "std", "background"):
@@ -125,6 +128,11 @@ class ImageSpec:
             object.__setattr__(self, "intensity_range", tuple(self.intensity_range))
         if self.resize_mode not in ("crop", "cover", "squash", "pad"):
             raise ValueError(f"resize_mode must be crop, cover, squash or pad, not {self.resize_mode!r}")
+        if self.pages is not None:
+            try:
+                check_pages(self.pages)
+            except PagesError as error:
+                raise ValueError(str(error)) from error
         if self.interpolation not in _FILTERS:
             raise ValueError(f"interpolation must be one of {sorted(_FILTERS)}, not {self.interpolation!r}")
         if min(self.size_hw) < 1 or not 0 < self.crop_fraction <= 1 or min(self.std) <= 0:
@@ -132,7 +140,8 @@ class ImageSpec:
 
     def to_json(self) -> dict[str, Any]:
         """Return a JSON-able value for `from_json`."""
-        return {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        values = {k: list(v) if isinstance(v, tuple) else v for k, v in asdict(self).items()}
+        return {k: v for k, v in values.items() if (k, v) != ("pages", None)}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> ImageSpec:
@@ -174,8 +183,17 @@ def read_image(source: str | os.PathLike[str] | bytes, spec: ImageSpec) -> NDArr
         with decoding():
             if spec.has_draft and image.format in ("JPEG", "MPO"):
                 draft_for(image, spec)
+            if spec.pages is not None:
+                image = _selected(image, spec.pages)
             image.load()
         return fit_image(flatten(_orient(image), spec), spec)
+
+
+def _selected(image: Image.Image, pages: str) -> Image.Image:
+    try:
+        return select_pages(image, pages)
+    except PagesError as error:
+        raise ImageError("pages", str(error)) from error
 
 
 @contextlib.contextmanager

@@ -383,7 +383,7 @@ def _find_images(
         problems.append(Note(NoteKind.RUN_WITHOUT_DATA_PATH, Severity.WARNING))
         return {}
     columns = ("table", "image_column", "label_column", "split_column", "group_column")
-    keys = ("label_pattern", "layout", "first_id", "exclude", *columns)
+    keys = ("label_pattern", "layout", "first_id", "exclude", "name_encoding", "pages", *columns)
     try:
         samples = read(
             source, allow_external_paths=bool(value("allow_external_paths")), **{key: value(key) for key in keys}
