@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -21,8 +22,8 @@ from headstart.data.problem_findings import unreadable_findings
 from headstart.data.sources import read
 from headstart.errors import DataError
 from headstart.preprocessing import image_spec as image_spec
+from headstart.quality.duplicates import have_same_pixels
 from headstart.quality.inspection import apply_report, inspect_dataset
-from headstart.quality.pixel_comparison import SamePixels
 from headstart.quality.report_findings import dataset_findings, report_to_json
 from headstart.types.codes import Finding, FindingKind, Severity
 from headstart.types.records import DatasetReport, Samples
@@ -173,7 +174,7 @@ def test_folder_vanishes_while_reading(tmp_path: Path) -> None:
 def test_file_that_vanishes_before_comparison_is_no_duplicate(tmp_path: Path) -> None:
     image = scene(1, (80, 60))
     one, two = put(tmp_path, "1.png", encode(image, "PNG")), put(tmp_path, "2.bmp", encode(image, "BMP"))
-    same = SamePixels([str(one), str(two)], 10**8)
+    same = partial(have_same_pixels, [str(one), str(two)], 10**8)
     assert same(0, 1)
     two.unlink()
     assert not same(0, 1)

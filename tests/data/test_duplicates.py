@@ -13,11 +13,10 @@ from scenes import changed, encode, samples_of, scan_of, scene
 
 from headstart.data.image_scan import ImageInfo, ScanResult
 from headstart.preprocessing.exif import Exif
-from headstart.quality import duplicate_candidates, nearest_neighbors
-from headstart.quality.duplicate_candidates import Candidates, find_candidates
+from headstart.quality import duplicate_candidates
+from headstart.quality.duplicate_candidates import Candidates, find_candidates, nearest
 from headstart.quality.duplicates import Pair, components, find_duplicates
 from headstart.quality.image_registration import align, correlate_details, details
-from headstart.quality.nearest_neighbors import nearest
 
 KINDS = ("bytes", "pixels", "jpeg", "smaller", "larger", "watermark", "crop", "flip", "bright", "dark")
 PER_KIND = 10
@@ -285,7 +284,7 @@ def test_nearest_matches_brute_force() -> None:
 def counted(monkeypatch: pytest.MonkeyPatch, count: int) -> int:
     """Return how many cosines `nearest` computes among so many vectors."""
     compared = 0
-    best: Callable[..., tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = nearest_neighbors._best
+    best: Callable[..., tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]]] = duplicate_candidates._best
 
     def count_them(queries: object, owner: object, rows: NDArray[np.int64], entries: object, *rest: object) -> object:
         nonlocal compared
@@ -295,7 +294,7 @@ def counted(monkeypatch: pytest.MonkeyPatch, count: int) -> int:
     rows = np.random.default_rng(2).normal(size=(count, 8)).astype(np.float32)
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     with monkeypatch.context() as patch:
-        patch.setattr(nearest_neighbors, "_best", count_them)
+        patch.setattr(duplicate_candidates, "_best", count_them)
         nearest(rows, np.arange(count), rows, np.arange(count), count=3, least=0.99)
     return compared
 

@@ -90,18 +90,6 @@ def test_images_without_key_are_ignored() -> None:
     assert one == two
 
 
-def test_coarser_groups_must_explain_more_than_finer_ones() -> None:
-    """Patients explain the strokes: permuting whole patients leaves nothing for a made-up level above."""
-    fine = np.repeat(np.arange(24), 5)
-    vectors = clustered(fine, 1.5)
-    classes = np.zeros(120, dtype=np.int64)
-    made_up = fine // 4
-    assert permutation_test(vectors, made_up, classes).p_value < 0.01  # because of the patients inside
-    assert permutation_test(vectors, fine, classes, within=made_up).p_value > 0.05
-    real = clustered(made_up, 1.5, seed=1) + vectors
-    assert permutation_test(real, fine, classes, within=made_up).p_value < 0.01
-
-
 def test_test_is_repeatable_and_bounded() -> None:
     groups = np.arange(9000) // 3
     vectors = clustered(groups, 0.5, width=6)

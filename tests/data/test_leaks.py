@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scenes import encode, samples_of, scan_of, scene
 
-from headstart.quality.duplicates import Pair, components
+from headstart.quality.duplicates import Pair, components, find_leaks
 from headstart.quality.inspection import inspect_dataset
-from headstart.quality.leaks import find_leaks
 
 
 def leaks(splits: list[str | None], *pairs: tuple[int, int, str, float]) -> list[Pair]:

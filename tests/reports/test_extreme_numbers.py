@@ -23,8 +23,7 @@ from headstart.messages.box_problems import BOX_PROBLEMS
 from headstart.messages.comment import report_finding_text, report_finding_title
 from headstart.messages.comparisons import comparison_lines
 from headstart.messages.scores import score_lines
-from headstart.quality.box_findings import box_problem_findings
-from headstart.quality.report_findings import dataset_findings
+from headstart.quality.report_findings import box_problem_findings, dataset_findings
 from headstart.reports.comparison_text import comparison_findings, comparison_json
 from headstart.reports.findings import Curve, ResultSummary, comment_on, find_quadrant, next_steps, not_to_conclude
 from headstart.reports.html import render, render_text

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.evaluation.quantiles import normal_quantile, t_quantile
 from headstart.types.records import Estimate
 
 __all__ = [
@@ -89,8 +88,10 @@ def effective_sample_size(
         is_out_of_fold: Whether the scored samples also trained one another's models.
         confidence: Nominal coverage of the interval.
     """
+    from scipy.special import ndtri, stdtrit
+
     base = OUT_OF_FOLD_RATIO if is_out_of_fold else 1.0
-    z = normal_quantile(0.5 + confidence / 2)
+    z = float(ndtri(0.5 + confidence / 2))
     num = len(hits)
     if groups is None or num == 0:
         return EffectiveSampleSize(base if num else None, z)
@@ -103,7 +104,7 @@ def effective_sample_size(
         return EffectiveSampleSize(None, z, num_groups)
     mean_size = float((sizes**2).sum() / num)  # size of the group of a sample drawn at random
     effect = 1.0 + (mean_size - 1.0) * _intra_group_correlation(hits, position, sizes)
-    return EffectiveSampleSize(base / effect, t_quantile(0.5 + confidence / 2, num_groups - 1), num_groups)
+    return EffectiveSampleSize(base / effect, float(stdtrit(num_groups - 1, 0.5 + confidence / 2)), num_groups)
 
 
 def _intra_group_correlation(

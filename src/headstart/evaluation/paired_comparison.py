@@ -16,7 +16,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.evaluation.intervals import OUT_OF_FOLD_RATIO
-from headstart.evaluation.quantiles import normal_quantile
 
 __all__ = ["ClassDifference", "Difference", "PairedComparison", "compare_paired", "mcnemar"]
 
@@ -203,7 +202,9 @@ def _difference(
     low, high = (float(q) for q in np.quantile(drawn, (0.025, 0.975)))
     # Under the null each part keeps its size and changes its sign, so this is its deviation exactly.
     error = math.sqrt(float((parts**2).sum())) * stretch
-    detectable = (normal_quantile(1 - LEVEL / 2) + normal_quantile(_POWER)) * error
+    from scipy.special import ndtri
+
+    detectable = float(ndtri(1 - LEVEL / 2) + ndtri(_POWER)) * error
     return Difference(
         a=float((weights * a).sum()),
         b=float((weights * b).sum()),
@@ -220,7 +221,9 @@ def _widened_p_value(p_value: float, stretch: float) -> float:
     """Return the p-value with the standard deviation multiplied by `stretch`."""
     if stretch == 1.0 or p_value >= 1.0:
         return p_value
-    z = normal_quantile(1 - p_value / 2) / stretch
+    from scipy.special import ndtri
+
+    z = float(ndtri(1 - p_value / 2)) / stretch
     return math.erfc(z / math.sqrt(2.0))
 
 

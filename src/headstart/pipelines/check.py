@@ -27,13 +27,18 @@ from headstart.messages.reading import reading_to_json
 from headstart.messages.summaries import rank_findings
 from headstart.pipelines.show import save_sheet
 from headstart.quality.box_contact_sheet import draw_box_sheet
-from headstart.quality.box_findings import box_findings, box_report_to_json
 from headstart.quality.box_inspection import BoxReport, apply_box_report, inspect_box_dataset
 from headstart.quality.contact_sheet import draw_pairs
 from headstart.quality.inspection import AppliedReport, apply_report
 from headstart.quality.inspector import DatasetInspector
-from headstart.quality.reading_events import reading_events, report_reading
-from headstart.quality.report_findings import dataset_findings, report_to_json
+from headstart.quality.report_findings import (
+    box_findings,
+    box_report_to_json,
+    dataset_findings,
+    reading_events,
+    report_reading,
+    report_to_json,
+)
 from headstart.quality.split_repair import repair_split
 from headstart.results import Story, import_pandas
 from headstart.runs.files import write_json

@@ -15,7 +15,7 @@ from headstart.data.boxes.writers import annotation_files, image_boxes
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.events import EventStream, FileWritten, RunFinished
 from headstart.messages.numbers import pluralize
-from headstart.quality.reading_events import report_reading
+from headstart.quality.report_findings import report_reading
 from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.utils.system import atomic_folder
 

@@ -15,7 +15,7 @@ from headstart.errors import SettingError
 from headstart.events import EventStream, FileWritten, RunFinished, Stage, StageFinished
 from headstart.features.device_choice import check_device
 from headstart.features.extractor import ExtractorOptions, open_embedder, report_unreadable
-from headstart.quality.reading_events import report_reading
+from headstart.quality.report_findings import report_reading
 from headstart.results import Embedding
 from headstart.utils.system import atomic_file
 

@@ -37,7 +37,7 @@ from headstart.inference.decoders import BoxDecoder, ClassDecoder
 from headstart.inference.image_inputs import to_pixels
 from headstart.inference.runtime import Runtime
 from headstart.preprocessing.image_spec import ImageError, read_bytes
-from headstart.quality.reading_events import report_reading
+from headstart.quality.report_findings import report_reading
 from headstart.results import DetectionResult, EvaluationResult, Predictions
 from headstart.types.codes import (
     RESUBSTITUTION,

@@ -16,7 +16,7 @@ from headstart.events import EventStream, FileWritten
 from headstart.preprocessing.augmentation import parse_augment
 from headstart.quality.box_contact_sheet import draw_box_sheet
 from headstart.quality.contact_sheet import draw_by_class, draw_views
-from headstart.quality.reading_events import report_reading
+from headstart.quality.report_findings import report_reading
 from headstart.training.plan import default_augment
 from headstart.utils.system import atomic_file
 

@@ -36,8 +36,7 @@ from headstart.quality.dataset_split import (
 )
 from headstart.quality.inspector import DatasetInspector
 from headstart.quality.label_corrections import correct_labels
-from headstart.quality.reading_events import report_reading
-from headstart.quality.report_findings import dataset_findings
+from headstart.quality.report_findings import dataset_findings, report_reading
 from headstart.runs.context import RunContext
 from headstart.runs.folder import own_run_folder
 from headstart.training.fitted_probe import FittedProbe

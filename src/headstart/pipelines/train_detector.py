@@ -45,8 +45,7 @@ from headstart.preprocessing.augmentation import parse_augment
 from headstart.quality.box_inspection import inspect_box_dataset
 from headstart.quality.box_split import check_training_boxes, read_box_samples, split_box_dataset
 from headstart.quality.dataset_split import note_split
-from headstart.quality.reading_events import report_reading
-from headstart.quality.report_findings import dataset_findings
+from headstart.quality.report_findings import dataset_findings, report_reading
 from headstart.reports.record import DetectorRecord
 from headstart.reports.writer import report_run
 from headstart.runs.context import RunContext

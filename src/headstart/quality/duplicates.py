@@ -7,6 +7,7 @@ little; a false pair merges two groups.
 
 from __future__ import annotations
 
+import warnings
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,14 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.image_scan import ScanResult
+from headstart.preprocessing.image_spec import ImageError, read_bytes
+from headstart.preprocessing.reduced_decoding import decode_reduced
 from headstart.quality.duplicate_candidates import Candidates, compare_candidates, find_candidates
+from headstart.types.records import Samples
 from headstart.utils.system import available_cores
 
-__all__ = ["Pair", "components", "find_duplicates"]
+__all__ = ["Pair", "components", "find_duplicates", "find_leaks", "have_same_pixels"]
 
 _THRESHOLD_RANGE = (1.8, 3.15)  # lowest and highest threshold, in -log10(1 - correlation)
 _GAP = 0.25
 _CROPPED = (0.5, 3.2)  # extra margin for crops, up to a threshold of its own: registration inflates their agreement
+_ORDER = {"train": 0, "val": 1, "test": 2}
 _ALL_PAIRS_UP_TO = 8  # larger sets of equal files are listed as pairs with the first one
 
 
@@ -101,21 +106,12 @@ def _with_equal_images(near: list[Pair], exact: list[Pair]) -> list[Pair]:
 
 def components(count: int, pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
     """Return (count,) number of the connected component of each node, by first appearance."""
-    parent = list(range(count))
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
 
-    def root(i: int) -> int:
-        while parent[i] != i:
-            parent[i] = parent[parent[i]]
-            i = parent[i]
-        return i
-
-    for a, b in pairs:
-        ra, rb = root(a), root(b)
-        if ra != rb:
-            parent[max(ra, rb)] = min(ra, rb)
-    roots = np.array([root(i) for i in range(count)], dtype=np.int64)
-    _, numbers = np.unique(roots, return_inverse=True)
-    return numbers.astype(np.int64)
+    first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
+    graph = coo_array((np.ones(len(first)), (first, second)), shape=(count, count))
+    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
 
 
 def _equal(scan: ScanResult, same_pixels: Callable[[int, int], bool] | None) -> tuple[list[Pair], NDArray[np.int64]]:
@@ -174,3 +170,71 @@ def _similarity_threshold(scores: NDArray[np.float32], candidates: Candidates, c
     is_gap = below <= 0.01 * above + 0.5
     gap = thresholds[is_gap.argmax()] if is_gap.any() else _THRESHOLD_RANGE[1]
     return float(np.clip(min(tail_end, gap), *_THRESHOLD_RANGE))
+
+
+def find_leaks(samples: Samples, pairs: Sequence[Pair]) -> list[Pair]:
+    """Return pairs (scored image, image of an earlier split) that are duplicates, directly or through others.
+
+    Train comes before val and val before test; images without a split do not leak.
+
+    Returns:
+        One pair per leaking image, in the order of the samples; `first` < `second`.
+    """
+    near: dict[int, list[Pair]] = defaultdict(list)
+    for pair in pairs:
+        near[pair.first].append(pair)
+        near[pair.second].append(pair)
+    leaks = []
+    for i in sorted(near):
+        split = samples.items[i].split
+        if split is None or _ORDER[split] == 0:
+            continue
+        partner = _partner(samples, i, _ORDER[split], near)
+        if partner is not None:
+            j, kind, similarity = partner
+            leaks.append(Pair(min(i, j), max(i, j), kind, similarity))
+    return sorted(leaks, key=lambda p: (p.first, p.second))
+
+
+def _partner(samples: Samples, start: int, order: int, near: dict[int, list[Pair]]) -> tuple[int, str, float] | None:
+    """Return the most similar reachable image of the earliest split: position, kind, lowest similarity on the path."""
+    best: tuple[int, int, float, str, int] | None = None
+    reached = {start: (1.0, "bytes", 0)}
+    queue = [start]
+    while queue:
+        i = queue.pop(0)
+        similarity, kind, steps = reached[i]
+        for pair in near[i]:
+            j = pair.second if pair.first == i else pair.first
+            if j in reached:
+                continue
+            way = (min(similarity, pair.similarity), pair.kind if pair.similarity <= similarity else kind, steps + 1)
+            reached[j] = way
+            queue.append(j)
+            split = samples.items[j].split
+            if split is not None and _ORDER[split] < order:
+                rank = (_ORDER[split], way[2], -way[0], way[1], j)
+                best = rank if best is None or rank < best else best
+    return None if best is None else (best[4], best[3], -best[2])
+
+
+def have_same_pixels(paths: Sequence[str], max_pixels: int, first: int, second: int) -> bool:
+    """Compare the images at two positions; False if they differ or one is no longer readable.
+
+    Args:
+        paths: The files.
+        max_pixels: As in `ImageSpec`.
+        first, second: Positions of the two images.
+    """
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            a, b = (
+                decode_reduced(read_bytes(paths[i]), min_side=1 << 30, max_pixels=max_pixels).image
+                for i in (first, second)
+            )
+    except ImageError:
+        return False
+    if a.mode != b.mode and {a.mode, b.mode} <= {"L", "RGB", "P"}:
+        a, b = a.convert("RGB"), b.convert("RGB")
+    return a.mode == b.mode and bool(np.array_equal(np.asarray(a), np.asarray(b)))

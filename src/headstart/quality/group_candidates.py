@@ -13,10 +13,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from headstart.data.capture_groups import TIMES, keys_by_time
+from headstart.data.image_scan import ScanResult
 from headstart.types.codes import Evidence
 from headstart.types.records import Samples
 
-__all__ = ["GroupCandidate", "inside_class_folders", "is_plausible_grouping", "propose_groups"]
+__all__ = [
+    "GroupCandidate",
+    "inside_class_folders",
+    "is_plausible_grouping",
+    "propose_capture_groups",
+    "propose_groups",
+]
 
 _DELIMITERS = re.compile(r"[_\-.,; ~()\[\]@#+=]+")
 _TOKENS = re.compile(r"\d+|[^\W\d_]+|[\W_]+")
@@ -258,3 +266,20 @@ def is_plausible_grouping(keys: Sequence[str | None]) -> bool:
 def _partition(keys: Sequence[str | None]) -> tuple[int, ...]:
     known: dict[str, int] = defaultdict(lambda: len(known))
     return tuple(-1 if k is None else known[k] for k in keys)
+
+
+def propose_capture_groups(scan: ScanResult) -> list[GroupCandidate]:
+    """Propose bursts (10 seconds) and sessions (10 minutes) where at least half of the images have a capture time.
+
+    Times are compared within one camera, because clocks differ.
+    """
+    times_taken = [None if f is None else f.exif.taken for f in scan.info]
+    if sum(t is not None for t in times_taken) < 0.5 * len(times_taken):
+        return []
+    cameras = ["" if f is None else f.exif.camera or "" for f in scan.info]
+    candidates = []
+    for pattern, pause in TIMES.items():
+        keys = tuple(keys_by_time(times_taken, cameras, pause))
+        if is_plausible_grouping(keys):
+            candidates.append(GroupCandidate(pattern, {"grouped_by": "capture_time", "seconds": pause}, keys, "time"))
+    return candidates

@@ -13,10 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.image_scan import ScanResult
-from headstart.quality.capture_times import propose_capture_groups
 from headstart.quality.descriptors import describe_thumbnails
 from headstart.quality.duplicates import Pair
-from headstart.quality.group_candidates import GroupCandidate, inside_class_folders, propose_groups
+from headstart.quality.group_candidates import (
+    GroupCandidate,
+    inside_class_folders,
+    propose_capture_groups,
+    propose_groups,
+)
 from headstart.quality.group_rules import (
     MAX_ACROSS,
     MIN_SKILL_KEPT,

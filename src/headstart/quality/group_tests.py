@@ -52,7 +52,6 @@ def permutation_test(
     groups: NDArray[np.int64],
     class_ids: NDArray[np.int64],
     *,
-    within: NDArray[np.int64] | None = None,
     rounds: int = _ROUNDS,
 ) -> Evidence:
     """Test whether images of one group are more similar than by chance, within their class.
@@ -61,8 +60,6 @@ def permutation_test(
         vectors: (N, D) image features, at any scale.
         groups: (N,) group of each; -1 is excluded.
         class_ids: (N,) class of each; groups are compared only within a class.
-        within: (N,) coarser groups: whole groups are then permuted among them, which tests whether the
-            coarser ones explain more than `groups`. None permutes single images.
         rounds: Number of permutations.
 
     Returns:
@@ -70,11 +67,7 @@ def permutation_test(
     """
     rng = np.random.default_rng(0)
     centered, classes, use = _unit_rows(vectors, groups, class_ids, rng)
-    group = groups[use] if within is None else within[use]
-    base = _base(centered, classes)
-    if within is None:
-        return _permute_images(centered, classes, group, base, rounds, rng)
-    return _permute_groups(centered, classes, groups[use], group, base, rounds, rng)
+    return _permute_images(centered, classes, groups[use], _base(centered, classes), rounds, rng)
 
 
 def off_axis_fraction(vectors: NDArray[np.float32], groups: NDArray[np.int64], class_ids: NDArray[np.int64]) -> float:
@@ -216,48 +209,3 @@ def _permute_images(
         permuted = np.concatenate([a + rng.permutation(b - a) for a, b in pairwise(bounds)])
         as_tight += tightness(unit[permuted]) >= observed
     return Evidence(as_tight / (done + 1), observed - base, num_pairs)
-
-
-def _permute_groups(
-    unit: NDArray[np.float32],
-    classes: NDArray[np.int64],
-    fine: NDArray[np.int64],
-    coarse: NDArray[np.int64],
-    base: float,
-    rounds: int,
-    rng: np.random.Generator,
-) -> Evidence:
-    """Permute whole fine groups (of one class) among the coarse ones; pairs inside a fine group do not count."""
-    _, unit_of = np.unique(np.stack([classes, coarse, fine], axis=1), axis=0, return_inverse=True)
-    unit_of = unit_of.reshape(-1)
-    count = int(unit_of.max()) + 1
-    sums = np.zeros((count, unit.shape[1]))
-    np.add.at(sums, unit_of, unit)
-    sizes = np.bincount(unit_of, minlength=count)
-    first = np.zeros(count, dtype=np.int64)
-    first[unit_of] = np.arange(len(unit_of))
-    unit_class, unit_coarse = classes[first], coarse[first]
-    _, cell = np.unique(np.stack([unit_class, unit_coarse], axis=1), axis=0, return_inverse=True)
-    cell = cell.reshape(-1)
-    own = (sums * sums).sum(axis=1)
-
-    def tightness(where: NDArray[np.int64]) -> tuple[float, float]:
-        total = np.zeros((int(cell.max()) + 1, sums.shape[1]))
-        np.add.at(total, where, sums)
-        size = np.bincount(where, weights=sizes, minlength=len(total))
-        squares = np.bincount(where, weights=sizes.astype(np.float64) ** 2, minlength=len(total))
-        pairs = float((size**2 - squares).sum())
-        return float((total * total).sum() - own.sum()) / max(pairs, 1.0), pairs
-
-    observed, pairs = tightness(cell)
-    if pairs == 0:
-        return Evidence(1.0, 0.0, 0)
-    as_tight, done = 1, 0
-    while done < rounds and as_tight <= _MAX_TIGHTER:
-        done += 1
-        permuted = cell.copy()
-        for k in np.unique(unit_class):
-            inside = np.flatnonzero(unit_class == k)
-            permuted[inside] = cell[inside[rng.permutation(len(inside))]]
-        as_tight += tightness(permuted)[0] >= observed
-    return Evidence(as_tight / (done + 1), observed - base, int(pairs) // 2)

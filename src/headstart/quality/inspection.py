@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,13 +18,11 @@ from headstart.data.grouping import group_ids, number_groups
 from headstart.data.image_scan import ScanResult, scan_images
 from headstart.quality.class_balance import class_table, find_class_problems, overlap_fraction
 from headstart.quality.confounding import find_confounding
-from headstart.quality.duplicates import Pair, components, find_duplicates
+from headstart.quality.duplicates import Pair, components, find_duplicates, find_leaks, have_same_pixels
 from headstart.quality.group_candidates import GroupCandidate, inside_class_folders, propose_groups
 from headstart.quality.group_evaluation import Score, downweight_duplicates, evaluate_groupings
 from headstart.quality.group_rules import merge_duplicates
 from headstart.quality.intensity_range import choose_range, find_mixed_depths
-from headstart.quality.leaks import find_leaks
-from headstart.quality.pixel_comparison import SamePixels
 from headstart.quality.shortcuts import find_shortcuts
 from headstart.types.codes import DecisionReason, Evidence, Finding, FindingKind, GroupStatus, JsonValue, Severity
 from headstart.types.records import DatasetReport, Decision, GroupPattern, HandledFiles, ImagePair, Samples, Shortcut
@@ -92,7 +91,7 @@ def inspect_dataset(
     if scan is None:
         scan = scan_images(samples, max_pixels=max_pixels, num_threads=num_threads, progress=progress)
     is_ok = scan.is_ok
-    same = SamePixels(samples.paths, max_pixels)
+    same = partial(have_same_pixels, samples.paths, max_pixels)
     exact, near, threshold = find_duplicates(scan, embeddings=embeddings, same_pixels=same, num_threads=num_threads)
     pairs = [*exact, *near]
     duplicates = components(len(samples), [(p.first, p.second) for p in pairs]) if pairs else None
@@ -274,7 +273,6 @@ def _handled_files(samples: Samples, scan: ScanResult) -> tuple[HandledFiles, ..
                 rows_by_kind[kind].append((sample.name, detail))
     handled_files = [
         HandledFiles(kind, len(rows), rows[0][1], tuple(name for name, _ in rows[:_EXAMPLES]))
-        for kind, rows in rows_by_kind.items()
         for kind, rows in rows_by_kind.items()
     ]
     return tuple(sorted(handled_files, key=lambda r: (-r.count, r.kind)))

@@ -1,24 +1,37 @@
-"""Turn a dataset report into findings (leaks, conflicts, duplicates, groups, shortcuts, unusual files) and JSON."""
+"""Turn dataset reports, of images and of boxes, and the notes of the reader into findings, events and JSON."""
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
-from headstart.data.problem_findings import unreadable_findings
+from headstart.data.boxes.records import DetectionSamples
+from headstart.data.problem_findings import problem_findings, unreadable_findings
+from headstart.events import DatasetRead, Event, EventStream, FindingMade, Stage, StageStarted
 from headstart.messages.findings import finding_to_json
+from headstart.messages.reading import reading_to_json
 from headstart.messages.shortcuts import shortcut_message
+from headstart.quality.box_inspection import BoxReport, is_dropped
 from headstart.types.codes import Evidence, Finding, FindingKind, GroupStatus, Severity
-from headstart.types.records import DatasetReport, GroupPattern, ImagePair
+from headstart.types.records import DatasetReport, GroupPattern, ImagePair, Problem, Samples, SplitName
 from headstart.utils.serialization import plain
 
-__all__ = ["dataset_findings", "report_to_json"]
+__all__ = [
+    "box_findings",
+    "box_problem_findings",
+    "box_report_to_json",
+    "dataset_findings",
+    "reading_events",
+    "report_reading",
+    "report_to_json",
+]
 
 _EXAMPLES = 5
 _NARROW_CROP = 0.55  # fraction of the median image below which a center crop is reported
-_ORDER = ("train", "val", "test")
+_DOUBTED = ("orientation-unknown",)  # boxes that may be wrong
+_ORDER: tuple[SplitName, ...] = ("train", "val", "test")
 
 
 def dataset_findings(report: DatasetReport) -> list[Finding]:
@@ -134,3 +147,86 @@ def _narrow_crop(report: DatasetReport) -> list[Finding]:
     return [
         Finding(FindingKind.NARROW_CROP, Severity.WARNING, {"crop": crop, "cover": report.overlap_fraction["cover"]})
     ]
+
+
+def box_findings(report: BoxReport) -> list[Finding]:
+    """Return all findings of a check: about the images, the classes, and the annotations."""
+    images = replace(report.images, findings=report.findings)
+    return [*dataset_findings(images), *box_problem_findings(report.problems)]
+
+
+def box_problem_findings(problems: Iterable[Problem]) -> list[Finding]:
+    """Return one finding for each kind of problem: what is lost first, then the most frequent."""
+    by_kind: dict[str, list[Problem]] = defaultdict(list)
+    for problem in problems:
+        by_kind[problem.kind].append(problem)
+    findings = []
+    for kind, same in sorted(by_kind.items(), key=lambda item: (not is_dropped(item[0]), -len(item[1]))):
+        code, severity = (
+            (FindingKind.ANNOTATIONS_NOT_USED, Severity.ERROR)
+            if is_dropped(kind)
+            else (FindingKind.ANNOTATIONS_CORRECTED, Severity.WARNING if kind in _DOUBTED else Severity.INFO)
+        )
+        evidence: Evidence = {
+            "problem": kind,
+            "count": len(same),
+            "examples": [p.name for p in same[:_EXAMPLES]],
+            "detail": same[0].detail,
+        }
+        findings.append(Finding(code, severity, evidence))
+    return findings
+
+
+def box_report_to_json(report: BoxReport) -> dict[str, Any]:
+    """Return the report as a JSON-able value."""
+    return {
+        "schema": 1,
+        "task": "detect",
+        "layout": report.layout,
+        "num_images": report.num_images,
+        "num_boxes": report.num_boxes,
+        "num_empty": report.num_empty,
+        "classes": [asdict(c) | {"side_range": list(c.side_range)} for c in report.classes],
+        "problems": [asdict(p) for p in report.problems],
+        "counts": dict(Counter(p.kind for p in report.problems)),
+        "images": report_to_json(report.images),
+        "findings": [finding_to_json(f) for f in box_findings(report)],
+        **reading_to_json(report.notes),
+        "is_misleading": report.is_misleading,
+    }
+
+
+def reading_events(samples: Samples | DetectionSamples, *, is_checked: bool = False) -> list[Event]:
+    """Return events for the dataset, the notes of the reader, and the files and annotations that it cannot use.
+
+    Args:
+        samples: The samples.
+        is_checked: Whether a dataset check follows, which reports the problems.
+    """
+    if isinstance(samples, Samples):
+        given: Counter[str] = Counter(s.split for s in samples if s.split)
+        num_unlabeled = sum(s.label is None for s in samples)
+        num_groups, num_boxes = len({s.group for s in samples if s.group}), None
+        problems = problem_findings(samples.problems)
+    else:
+        given = Counter(s for s in samples.split if s)
+        num_unlabeled, num_groups, num_boxes = 0, 0, samples.num_boxes
+        problems = box_problem_findings(samples.problems)
+    dataset = DatasetRead(
+        data=str(samples.root),
+        layout=samples.layout,
+        num_images=len(samples),
+        class_names=samples.class_names,
+        splits={name: given[name] for name in _ORDER if given[name]},
+        num_unlabeled=num_unlabeled,
+        num_groups=num_groups,
+        num_boxes=num_boxes,
+    )
+    findings = (*samples.notes, *(() if is_checked else problems))
+    return [dataset, *map(FindingMade, findings), StageStarted(Stage.SCAN)]
+
+
+def report_reading(samples: Samples | DetectionSamples, events: EventStream, *, is_checked: bool = False) -> None:
+    """Emit `reading_events`."""
+    for event in reading_events(samples, is_checked=is_checked):
+        events.emit(event)

@@ -11,8 +11,8 @@ from PIL import Image, ImageDraw
 
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import DetectionSamples
-from headstart.quality.box_findings import box_report_to_json
 from headstart.quality.box_inspection import inspect_box_dataset
+from headstart.quality.report_findings import box_report_to_json
 from headstart.types.codes import ReadingKind, ReadingNote
 
 SIZE = (100, 80)

@@ -10,9 +10,8 @@ from box_folders import coco_json, put_image, put_text, voc_xml
 
 from headstart.data.boxes.reader import read_boxes
 from headstart.errors import DataError
-from headstart.quality.box_findings import box_findings, box_problem_findings, box_report_to_json
 from headstart.quality.box_inspection import inspect_box_dataset, is_dropped
-from headstart.quality.report_findings import dataset_findings
+from headstart.quality.report_findings import box_findings, box_problem_findings, box_report_to_json, dataset_findings
 from headstart.types.codes import Finding, FindingKind, Severity
 from headstart.types.records import DatasetReport, Problem
 

@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from headstart.data.boxes.reader import has_boxes, read_boxes
 from headstart.errors import HeadstartError
-from headstart.quality.box_findings import box_findings, box_report_to_json
 from headstart.quality.box_inspection import inspect_box_dataset
+from headstart.quality.report_findings import box_findings, box_report_to_json
 
 GOOD = {
     "a.xml": voc_xml([("cat", (10, 20, 50, 60)), ("dog", ("1.5", 2, 30, 40))]),
