@@ -103,7 +103,7 @@ def _open(path: str, read: Callable[[Any], Any]) -> Any:
     """
     shown = printable(os.path.basename(path))
     try:
-        from scipy import io  # type: ignore[import-untyped]
+        from scipy import io
     except ImportError as error:
         raise DataError(f"reading `{shown}` needs scipy.", hint='pip install "headstart[data]"') from error
     try:
