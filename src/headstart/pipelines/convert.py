@@ -11,7 +11,7 @@ from pathlib import Path
 from headstart.data.boxes.classes import ClassTable, read_class_table
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import DetectionSamples
-from headstart.data.boxes.writers import annotation_files, image_boxes
+from headstart.data.boxes.writers import annotation_files, image_boxes, with_regions
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.events import EventStream, FileWritten, RunFinished
 from headstart.messages.numbers import pluralize
@@ -69,6 +69,8 @@ def convert_boxes(data: str, options: ConvertOptions, events: EventStream) -> Pa
     _refuse_guesses(samples)
     if options.copy_images and options.to == "yolo" and not all("images/" in f"/{n}" for n in samples.names):
         samples = replace(samples, names=tuple(f"images/{name}" for name in samples.names))
+    if options.to != "yolo":
+        samples = with_regions(samples)
     table = ClassTable.of(samples.class_names, samples.declared)
     if options.like is not None:
         table = table.like(read_class_table(options.like))

@@ -136,7 +136,11 @@ def test_published_coco_layout(tmp_path: Path) -> None:
     assert splits(samples) == {"train2017/1.jpg": "train", "val2017/1.jpg": "val"}
     assert samples.boxes[0].is_crowd.tolist() == [False, True, False]
     assert rows(samples)["train2017/1.jpg"][2] == ("cat", [10, 10, 30, 40])
-    assert {n.kind: n.count for n in samples.notes} == {ReadingKind.OUTLINES_BOXED: 1, ReadingKind.OBJECTS_IGNORED: 1}
+    assert {n.kind: n.count for n in samples.notes} == {
+        ReadingKind.OUTLINES_BOXED: 1,
+        ReadingKind.OBJECTS_IGNORED: 1,
+        ReadingKind.TABLES_UNUSED: 1,  # captions
+    }
 
 
 def test_single_json_file(tmp_path: Path) -> None:

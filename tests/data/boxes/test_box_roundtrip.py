@@ -52,7 +52,7 @@ def data_sets(draw: st.DrawFn) -> tuple[list[tuple[str, tuple[int, int], Boxes, 
 
 
 @pytest.mark.parametrize("to", FORMATS)
-@settings(max_examples=15)
+@settings(max_examples=8)
 @given(data=data_sets())
 def test_round_trip(to: str, data: tuple[list[tuple[str, tuple[int, int], Boxes, str]], list[str]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

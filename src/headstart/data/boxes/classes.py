@@ -46,9 +46,12 @@ class ClassTable:
         return self._own(range(len(names))) or {name: i for i, name in enumerate(names)}
 
     def _own(self, possible: range) -> dict[str, int] | None:
-        names = self.all_names()
-        own = {name: value for name in names if (value := self.ids.get(name)) is not None and value in possible}
-        return own if len(own) == len(names) == len(set(own.values())) else None
+        own = {name: value for name, value in self.ids.items() if value is not None and value in possible}
+        if not own or len(own) < len(self.ids) or len(set(own.values())) < len(own):
+            return None
+        for name in self.all_names():
+            own.setdefault(name, max(own.values()) + 1)
+        return own
 
     def like(self, other: ClassTable) -> ClassTable:
         """Return the same names with the ids of another table.

@@ -21,6 +21,7 @@ from headstart.types.codes import JsonValue, ReadingKind, ReadingNote
 from headstart.types.records import Problem
 
 __all__ = [
+    "IGNORED",
     "Draft",
     "DraftBox",
     "DraftImage",
@@ -48,6 +49,9 @@ _IGNORE_KEYS = {
     "ignored": "ignore",
     "is_ignored": "ignore",
 }
+IGNORED = "ignore"
+"""Class name that is written for ignored regions of all classes."""
+
 _SCORE_KEYS = ("score", "confidence", "conf", "probability")
 _IGNORE_CLASSES = frozenset(
     map(fold_name, ("DontCare", "ignored regions", "ignored region", "ignore region", "ignore"))

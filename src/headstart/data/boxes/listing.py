@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from functools import cached_property
 
 from headstart.data.boxes.coco import has_scores
+from headstart.data.boxes.draft import Draft
 from headstart.data.boxes.files import ImageIndex, ImageLookup, list_files
 from headstart.data.boxes.table import open_box_table
+from headstart.data.boxes.yolo_dataset import is_name_file
 from headstart.data.file_tree import FileTree, LocatedFile, walk_files
 from headstart.data.paths import PathFinder
 from headstart.data.text import head_lines
@@ -59,6 +61,14 @@ class Listing:
     def prediction_notes(self) -> list[ReadingNote]:
         names = [f.name for f in self.predictions]
         return [ReadingNote(ReadingKind.PREDICTIONS_UNUSED, len(names), tuple(names[:5]))] if names else []
+
+    def unused_notes(self, draft: Draft, notes: Sequence[ReadingNote]) -> list[ReadingNote]:
+        """Return a note about files that may hold annotations, but were neither read nor named."""
+        used = {image.annotation for image in draft.images} | {p.name.partition(": ")[0] for p in draft.problems}
+        used |= {name for note in notes for name in (*note.examples, str(note.evidence.get("file", "")))}
+        files = self.having(".xml", ".json", ".jsonl", ".csv", ".tsv", ".manifest", ".odgt", ".labels", ".ndjson")
+        names = [f.name for f in files if f.name not in used and not is_name_file(f)]
+        return [ReadingNote(ReadingKind.TABLES_UNUSED, len(names), tuple(names[:5]))] if names else []
 
     def lookup(self, auxiliary: set[str]) -> ImageLookup:
         """Return the lookup of images."""

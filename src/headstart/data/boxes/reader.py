@@ -144,6 +144,7 @@ def read_boxes(
     for other, draft in zip(detected[1:], drafts[1:], strict=True):
         _refuse_other(samples, detected[0], other, validate_boxes(draft, max_pixels=max_pixels, requested=requested))
         notes.append(ReadingNote(ReadingKind.ANNOTATIONS_COPIED, len(draft.images), (other.example,)))
+    notes += listed.unused_notes(drafts[0], notes) if os.path.isdir(path) else []
     return replace(samples, notes=tuple(notes))
 
 

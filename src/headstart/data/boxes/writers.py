@@ -11,7 +11,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 from xml.sax.saxutils import escape
@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.boxes.classes import ClassTable
-from headstart.data.boxes.records import DetectionSamples
+from headstart.data.boxes.draft import IGNORED
+from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.errors import DataError, UsageError
 from headstart.utils.csv_cells import escape_formula
 
@@ -34,6 +35,7 @@ __all__ = [
     "image_boxes",
     "label_place",
     "voc_text",
+    "with_regions",
     "write_boxes",
     "yolo_dataset_text",
     "yolo_text",
@@ -190,6 +192,28 @@ def image_boxes(samples: DetectionSamples) -> list[ImageBoxes]:
             samples.names, samples.sizes_hw, samples.boxes, samples.split, strict=True
         )
     ]
+
+
+def with_regions(samples: DetectionSamples) -> DetectionSamples:
+    """Return the samples with each ignored region of all classes as one object of the class `ignore`, if there are any.
+
+    The reader gives such a region (`DontCare`) to every class.
+    """
+    count = len(samples.class_names)
+    collapsed = []
+    for boxes in samples.boxes:
+        classes: dict[tuple[float, ...], set[int]] = {}
+        for xyxy, k in zip(boxes.xyxy[boxes.is_crowd].tolist(), boxes.class_ids[boxes.is_crowd].tolist(), strict=True):
+            classes.setdefault(tuple(xyxy), set()).add(k)
+        regions = [list(xyxy) for xyxy, members in classes.items() if len(members) == count > 1]
+        is_region = boxes.is_crowd & np.array([xyxy in regions for xyxy in boxes.xyxy.tolist()], dtype=bool)
+        kept = boxes.take(~is_region)
+        xyxy = np.concatenate([kept.xyxy, np.array(regions, np.float32).reshape(-1, 4)])
+        flags = [*kept.is_crowd.tolist(), *[True] * len(regions)]
+        collapsed.append(Boxes.of(xyxy, [*kept.class_ids.tolist(), *[count] * len(regions)], flags))
+    if not any((boxes.class_ids == count).any() for boxes in collapsed):
+        return samples
+    return replace(samples, boxes=tuple(collapsed), class_names=(*samples.class_names, IGNORED))
 
 
 def write_boxes(samples: DetectionSamples, folder: Path, to: str) -> list[Path]:
