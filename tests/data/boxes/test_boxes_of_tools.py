@@ -300,6 +300,18 @@ def test_splits_come_from_the_folders_of_tools(tmp_path: Path, kind: str) -> Non
     assert samples.num_boxes == 6
 
 
+def test_empty_text_files_are_images_without_objects(tmp_path: Path) -> None:
+    for i, name in enumerate((*BOXES, "c.png", "d.png")):
+        put_image(tmp_path / "images" / name, SIZE, seed=i)
+    dota(tmp_path)
+    put_text(tmp_path / "labelTxt" / "c.txt", "")
+    put_text(tmp_path / "labelTxt" / "d.txt", "1 2 3\n")
+    put_text(tmp_path / "notes.txt", "taken in spring\n")
+    samples = read_boxes(tmp_path)
+    assert [len(b) for b in samples.boxes] == [2, 1, 0, 0]
+    assert [(p.kind, p.name) for p in samples.problems] == [("bad-line", "labelTxt/d.txt")]
+
+
 def put_visdrone(root: Path) -> None:
     put_text(root / "annotations" / "a.txt", "10,20,40,40,1,4,0,0\n0,0,30,30,0,0,0,0,\n60,5,30,25,1,1,0,0\n")
 

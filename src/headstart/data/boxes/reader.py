@@ -295,7 +295,11 @@ def _tool(listed: Listing, tool: Tool, others: Sequence[_DetectedFormat]) -> _De
     files = [f for f in candidates[:_PROBED] if _is_of(tool, f)]
     if not files or not listed.tree.images:
         return None
-    files += [f for f in candidates[_PROBED:] if _is_of(tool, f)]
+    if ".txt" in tool.endings:  # others of the same folders are empty or damaged
+        folders = {f.folders for f in files}
+        files = [f for f in candidates if f.folders in folders]
+    else:
+        files += [f for f in candidates[_PROBED:] if _is_of(tool, f)]
     return _DetectedFormat(tool.kind, files[0].name, lambda: _read_tool(listed, tool, files))
 
 

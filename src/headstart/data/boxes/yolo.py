@@ -320,12 +320,15 @@ def _note_use(
     """Note assumptions and unused parts of the dataset, and label files without image."""
     draft.note_images(ReadingKind.IMAGES_ASSUMED_EMPTY, [p for p in images if p.path not in labels])
     used = {t.path for t in find_labels(index.images, texts).values()}
+    stems = {os.path.splitext(image.file)[0] for image in index.images}
     _note_label_folders(draft, images, labels)
     for text in texts:
         if text.path in used or is_name_file(text):
             continue
         first = next((line for line in head_lines(text.path) if line.strip()), "")
-        if is_label_line(first):
+        if is_label_line(first) and os.path.splitext(text.file)[0] in stems:
+            draft.refuse(text.name, "second-annotation", "another text file is used for the image of this name")
+        elif is_label_line(first):
             draft.refuse(text.name, "no-image", "no image with this name")
     if counts.get("outline"):
         evidence = {"is_mixed": bool(counts.get("box"))}
