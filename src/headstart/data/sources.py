@@ -14,6 +14,7 @@ from typing import Any
 
 from headstart.data.archives import Unpacked, is_unsupported_archive
 from headstart.data.class_names import FIRST_IDS
+from headstart.data.containers.pixel_tables import is_pixel_table
 from headstart.data.containers.reader import read_containers, read_stored
 from headstart.data.containers.store import IN_MEMORY, open_stored
 from headstart.data.file_names import suggest_pattern
@@ -96,7 +97,7 @@ def _read(data: str | Path, options: ReadOptions, task: str) -> Samples:
         raise UsageError(
             f"`{shown}` is a spreadsheet, which is not supported.", hint="save as CSV (File > Save As > CSV UTF-8)"
         )
-    if container_kind(place):
+    if container_kind(place) or is_pixel_table(place):
         file = LocatedFile(os.path.abspath(place), (), os.path.basename(place))
         return read_containers(FileTree("", containers=[file], shown=shown), options, task, _read_folder)
     if is_unsupported_archive(place):
@@ -132,6 +133,9 @@ def _read(data: str | Path, options: ReadOptions, task: str) -> Samples:
 def _read_folder(place: Unpacked, options: ReadOptions, task: str) -> Samples:
     tree = walk_files(place.folder, allow_external_paths=options.allow_external_paths, shown=place.shown)
     tree.problems.extend(place.problems)
+    if not tree.images and not tree.containers:
+        tree.containers = [file for file in tree.tables if is_pixel_table(file.path)]
+        tree.tables = [file for file in tree.tables if file not in tree.containers]
     if tree.containers and not tree.images:
         return read_containers(tree, options, task, _read_folder, depth=place.depth)
     matlab = [file for file in tree.containers if file.file.lower().endswith(".mat")]  # tables about the images

@@ -141,20 +141,52 @@ def mnist_npz(files: Files) -> None:
     np.savez(files.path("mnist.npz"), x_train=pixels[:20], y_train=digits[:20], x_test=pixels[20:], y_test=digits[20:])
 
 
-@dataset(
-    "https://www.kaggle.com/datasets/zalando-research/fashionmnist",
-    "fashion",
-    classes("0 1 9", train=2, test=1),
-    refused=("pixel1",),
-)
-def fashion_mnist_csv(files: Files) -> None:
+CLOTHES = classes("0 1 9", train=2, test=1)
+
+
+def _pixel_rows(count: int, num_pixels: int, labels: tuple[int, ...]) -> list[str]:
+    pixels = np.random.default_rng(num_pixels).integers(0, 256, (count, num_pixels))
+    return [",".join(map(str, [labels[i % len(labels)], *values])) for i, values in enumerate(pixels)]
+
+
+def _fashion_tables(files: Files) -> None:
     header = ",".join(["label", *(f"pixel{i}" for i in range(1, 785))])
-    pixels = np.random.default_rng(0).integers(0, 256, (9, 784))
-    rows = [",".join(map(str, [(0, 1, 9)[i % 3], *values])) for i, values in enumerate(pixels)]
+    rows = _pixel_rows(9, 784, (0, 1, 9))
     files.text("fashion/fashion-mnist_train.csv", header, *rows[:6])
     files.text("fashion/fashion-mnist_test.csv", header, *rows[6:])
-    files.binary("fashion/train-images-idx3-ubyte", b"\x00\x00\x08\x03" + bytes(12))
-    files.binary("fashion/train-labels-idx1-ubyte", b"\x00\x00\x08\x01" + bytes(4))
+
+
+@dataset("https://www.kaggle.com/datasets/zalando-research/fashionmnist", "fashion", CLOTHES)
+def fashion_mnist_csv(files: Files) -> None:
+    _fashion_tables(files)
+
+
+@dataset("https://www.kaggle.com/datasets/zalando-research/fashionmnist", "fashion", CLOTHES)
+def fashion_mnist_idx(files: Files) -> None:
+    _fashion_tables(files)
+    for split, count in (("train", 6), ("t10k", 3)):
+        pixels = np.random.default_rng(count).integers(0, 256, (count, 28, 28), dtype=np.uint8)
+        head = b"\x00\x00\x08\x03" + np.array([count, 28, 28], dtype=">u4").tobytes()
+        files.binary(f"fashion/{split}-images-idx3-ubyte", head + pixels.tobytes())
+        labels = np.array([(0, 1, 9)[i % 3] for i in range(count)], dtype=np.uint8)
+        head = b"\x00\x00\x08\x01" + np.array([count], dtype=">u4").tobytes()
+        files.binary(f"fashion/{split}-labels-idx1-ubyte", head + labels.tobytes())
+
+
+@dataset("https://www.kaggle.com/c/digit-recognizer/data", "digits", classes("0 1 9", train=2))
+def digit_recognizer(files: Files) -> None:
+    header = ",".join(["label", *(f"pixel{i}" for i in range(784))])
+    rows = _pixel_rows(9, 784, (0, 1, 9))
+    files.text("digits/train.csv", header, *rows[:6])
+    files.text("digits/test.csv", header.partition(",")[2], *(row.partition(",")[2] for row in rows[6:]))
+    files.text("digits/sample_submission.csv", "ImageId,Label", "1,0", "2,0", "3,0")
+
+
+@dataset("https://www.kaggle.com/datasets/deadskull7/fer2013", "fer2013.csv", classes("0 3", train=2, test=2))
+def fer2013(files: Files) -> None:
+    usages = ("Training", "Training", "PublicTest", "PrivateTest")
+    rows = (row.replace(",", " ").split(" ", 1) for row in _pixel_rows(8, 2304, (0, 3)))
+    files.text("fer2013.csv", "emotion,pixels,Usage", *(f"{k},{p},{usages[i // 2]}" for i, (k, p) in enumerate(rows)))
 
 
 @dataset(f"{TORCHVISION}/flowers102.py", "flowers-102", classes("1 2 3", train=1, val=1, test=2))

@@ -12,6 +12,7 @@ from headstart.data.archives import Unpacked, unpack
 from headstart.data.columns import assign_columns
 from headstart.data.containers.arrays import open_arrays, write_arrays
 from headstart.data.containers.columnar import write_columnar
+from headstart.data.containers.pixel_tables import write_pixel_tables
 from headstart.data.containers.store import StoredTable, TableWriter, content_key, open_stored, store_table
 from headstart.data.containers.webdataset import is_webdataset, write_shards
 from headstart.data.file_tree import FileTree, LocatedFile, printable
@@ -97,7 +98,7 @@ def store_containers(files: Sequence[LocatedFile], options: ReadOptions, shown: 
     for file in files:
         kind = container_kind(file.file)
         is_shard = kind == "tar" and is_webdataset(file.path)
-        kinds["webdataset" if is_shard else "archive" if kind in ("tar", "zip") else kind or ""].append(file)
+        kinds["webdataset" if is_shard else "archive" if kind in ("tar", "zip") else kind or "pixels"].append(file)
     if len(kinds) > 1:
         examples = ", ".join(f"`{printable(same[0].file)}`" for same in kinds.values())
         raise UsageError(f"`{shown}` has containers of several kinds: {examples}.", hint="pass one of them")
@@ -111,6 +112,8 @@ def store_containers(files: Sequence[LocatedFile], options: ReadOptions, shown: 
             write_arrays(*open_arrays(named), options, shown, writer)
         elif layout == "parquet":
             write_columnar(named, options, writer)
+        elif layout == "pixels":
+            write_pixel_tables(named, writer)
         else:
             write_shards(named, writer)
 
