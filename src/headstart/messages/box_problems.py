@@ -55,6 +55,11 @@ BOX_PROBLEMS: Mapping[str, tuple[str, str, str]] = {
     "rotated": ("image with boxes", "has an EXIF rotation", "have an EXIF rotation"),
     "swapped": ("box", "has swapped corners; reordered", "have swapped corners; reordered"),
     "over-edge": ("box", "extends over the edge of its image; clipped", "extend over the edge of their image; clipped"),
+    "no-usable-box": (
+        "image",
+        "has no usable annotation and is skipped",
+        "have no usable annotation and are skipped",
+    ),
     "orientation-unknown": (
         "image",
         "has an EXIF rotation that its boxes may not follow",

@@ -169,7 +169,7 @@ def _classes(samples: DetectionSamples) -> tuple[ClassBoxes, ...]:
         sides: list[NDArray[np.float64]] = []
         images = 0
         for boxes, split in zip(samples.boxes, samples.split, strict=True):
-            mine = boxes.class_ids == k
+            mine = (boxes.class_ids == k) & ~boxes.is_crowd
             if mine.any():
                 counts[split or "none"] += int(mine.sum())
                 images += 1

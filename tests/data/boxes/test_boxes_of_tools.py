@@ -308,8 +308,9 @@ def test_empty_text_files_are_images_without_objects(tmp_path: Path) -> None:
     put_text(tmp_path / "labelTxt" / "d.txt", "1 2 3\n")
     put_text(tmp_path / "notes.txt", "taken in spring\n")
     samples = read_boxes(tmp_path)
-    assert [len(b) for b in samples.boxes] == [2, 1, 0, 0]
-    assert [(p.kind, p.name) for p in samples.problems] == [("bad-line", "labelTxt/d.txt")]
+    assert [len(b) for b in samples.boxes] == [2, 1, 0]
+    problems = [("bad-line", "labelTxt/d.txt"), ("no-usable-box", "images/d.png")]
+    assert [(p.kind, p.name) for p in samples.problems] == problems
 
 
 def put_visdrone(root: Path) -> None:

@@ -134,8 +134,8 @@ class DetectionSamples:
 
     @property
     def num_boxes(self) -> int:
-        """Return the number of boxes of all images, crowds included."""
-        return sum(len(b) for b in self.boxes)
+        """Return the number of boxes of all images that count."""
+        return sum(int((~b.is_crowd).sum()) for b in self.boxes)
 
     def take(self, indices: Sequence[int] | NDArray[np.int64]) -> DetectionSamples:
         """Return the same for some of the images, in the order of `indices`; the class names stay."""

@@ -71,6 +71,7 @@ def validate_boxes(
             boxes, placed = _to_upright(image, size, formats, problems, stored)
         if placed is not None:
             kept_images.append(_Kept(image, size, *_check_boxes(image, boxes, size.upright_hw, placed, problems)))
+    kept_images = _without_lost(kept_images, problems)
     names, more = _class_names(draft, kept_images, problems)
     return _samples(draft, kept_images, names, [*notes, *more, *draft.notes], problems, formats)
 
@@ -84,6 +85,23 @@ class _Kept:
     xyxy: NDArray[np.float64]
     labels: list[str]
     ignored: list[str]
+
+
+def _without_lost(kept_images: Sequence[_Kept], problems: list[Problem]) -> list[_Kept]:
+    """Return the images without those that lost all their boxes, which would be learned as images without objects."""
+    if not any(kept.labels for kept in kept_images):
+        return [*kept_images]  # the error lists the causes
+    uses = Counter(kept.image.annotation for kept in kept_images)
+    losses = {problem.name for problem in problems if problem.kind not in KEPT_PROBLEMS}
+    left = []
+    for kept in kept_images:
+        names = {kept.image.file.name, *([kept.image.annotation] if uses[kept.image.annotation] == 1 else [])}
+        if kept.labels or not names & losses:
+            left.append(kept)
+        else:
+            detail = "none of its annotations can be used; the image is skipped"
+            problems.append(Problem(kept.image.file.name, "no-usable-box", detail))
+    return left
 
 
 def _class_names(
