@@ -102,7 +102,7 @@ def test_pipes_and_broken_links_are_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "kind", "step"),
     [
-        ("x.heic", "foreign-format", "JPEG"),
+        ("x.nef", "foreign-format", "JPEG"),
         ("x.CZI", "foreign-format", "TIFF"),
         ("x.nii.gz", "foreign-format", "PNG"),
         ("x.jpg.crdownload", "unfinished-download", "download it again"),

@@ -80,11 +80,11 @@ def test_empty_input_raises(folder: Path) -> None:
 
 
 def test_unusable_files_keep_their_position(folder: Path) -> None:
-    (folder / "in" / "p3.heic").write_bytes(b"x")
+    (folder / "in" / "p3.nef").write_bytes(b"x")
     (folder / "in" / "p4.jpg.part").write_bytes(b"x")
     items = expand_inputs(["in"])
     assert [i.name if isinstance(i, Problem) else i for i in items][1:5] == [
-        os.path.join("in", n) for n in ("p2.JPG", "p3.heic", "p4.jpg.part", "p10.jpg")
+        os.path.join("in", n) for n in ("p2.JPG", "p3.nef", "p4.jpg.part", "p10.jpg")
     ]
     assert [i.kind for i in items if isinstance(i, Problem)] == ["foreign-format", "unfinished-download"]
 

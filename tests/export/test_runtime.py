@@ -113,7 +113,7 @@ def test_unreadable_image_gets_an_error_row(runtime: Model, images: list[Path], 
         "empty.png": b"",
         "text.jpg": b"no image",
         "cut.png": images[0].read_bytes()[:300],
-        "photo.heic": b"\0\0\0\x18ftypheic",
+        "photo.nef": b"\0\0\0\x18ftypcrx ",
     }
     for name, data in bad.items():
         if data is not None:
@@ -124,7 +124,7 @@ def test_unreadable_image_gets_an_error_row(runtime: Model, images: list[Path], 
     assert [p.file for p in predictions] == [s.name if isinstance(s, Problem) else str(s) for s in sources]
     assert [p.error is None for p in predictions] == [True, *[False] * 7, True]
     assert all(p.label is None and p.probability is None and p.top == () for p in predictions[1:-1])
-    words = ["no such file", "empty", "not an image", "decode", "convert to JPEG", "folder", "leaves the folder"]
+    words = ["no such file", "empty", "not an image", "decode", "develop to JPEG", "folder", "leaves the folder"]
     for prediction, word in zip(predictions[1:-1], words, strict=True):
         assert word in str(prediction.error)
     table = runtime.predict_proba(sources)

@@ -14,6 +14,7 @@ from functools import lru_cache
 
 from headstart.data.formats import IGNORED, IMAGES, PLAIN, TABLES, UNFINISHED, container_kind, export_step
 from headstart.errors import DataError
+from headstart.preprocessing.extra_formats import is_dicom
 from headstart.types.codes import UnusedReason
 from headstart.types.records import Problem
 
@@ -240,6 +241,7 @@ def looks_like_image(path: str) -> bool:
     return (
         head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"II*\x00", b"MM\x00*"))
         or (head.startswith(b"RIFF") and head[8:12] == b"WEBP")
+        or (is_dicom(head) and ".dcm" in IMAGES)
         or (head.startswith(b"BM") and len(head) >= 14 and head[6:10] == b"\x00\x00\x00\x00")
     )
 
@@ -247,7 +249,7 @@ def looks_like_image(path: str) -> bool:
 def _head(path: str) -> bytes:
     try:
         with open(path, "rb") as file:
-            return file.read(16)
+            return file.read(132)
     except OSError:
         return b""
 

@@ -6,6 +6,9 @@ Unsupported formats are never ignored silently; they are counted and reported wi
 from __future__ import annotations
 
 import re
+from importlib.util import find_spec
+
+from headstart.preprocessing.extra_formats import DICOM, HEIF
 
 __all__ = [
     "EXPORT_STEPS",
@@ -25,8 +28,11 @@ def _words(text: str) -> frozenset[str]:
     return frozenset(text.split())
 
 
-IMAGES = _words(".jpg .jpeg .jpe .jfif .mpo .png .apng .bmp .dib .gif .tif .tiff .webp .ppm .pgm .pbm .pnm")
-"""Extensions of supported images."""
+_OPTIONAL = {"pi_heif": HEIF, "pydicom": DICOM}
+IMAGES = _words(".jpg .jpeg .jpe .jfif .mpo .png .apng .bmp .dib .gif .tif .tiff .webp .ppm .pgm .pbm .pnm").union(
+    *(endings for package, endings in _OPTIONAL.items() if find_spec(package))
+)
+"""Extensions of supported images, with those of installed packages of the extra `data`."""
 
 UNFINISHED = _words(".part .partial .crdownload .download .opdownload .filepart .!ut .aria2 .tmp")
 """Extensions that browsers and download tools use for unfinished downloads."""
@@ -65,15 +71,20 @@ IGNORED = _words("__macosx thumbs.db desktop.ini ehthumbs.db $recycle.bin @eadir
 _PICKLES = (
     "pickles can run code and are never opened: load it yourself, then numpy.savez('data.npz', images=x, labels=y)"
 )
+_HEIC = (
+    'install "headstart[data]", or convert to JPEG: in Photos choose Export, on iPhone set Camera > Formats > Most '
+    "Compatible"
+)
+_DICOM = 'install "headstart[data]", or export as PNG from the DICOM viewer with one fixed window for all images'
 EXPORT_STEPS = {
-    ".heic": "convert to JPEG: in Photos choose Export, on iPhone set Camera > Formats > Most Compatible",
-    ".heif": "convert to JPEG: in Photos choose Export, on iPhone set Camera > Formats > Most Compatible",
+    ".heic": _HEIC,
+    ".heif": _HEIC,
     ".avif": "convert to PNG or JPEG with an image viewer",
     ".jxl": "convert to PNG or JPEG with `djxl in.jxl out.png`",
     ".jp2": "convert to PNG with an image viewer or `opj_decompress -i in.jp2 -o out.png`",
     ".j2k": "convert to PNG with an image viewer or `opj_decompress -i in.j2k -o out.png`",
-    ".dcm": "export as PNG from the DICOM viewer with one fixed window for all images",
-    ".dicom": "export as PNG from the DICOM viewer with one fixed window for all images",
+    ".dcm": _DICOM,
+    ".dicom": _DICOM,
     ".nii": "export slices as PNG from the viewer with one fixed window for all images",
     ".czi": "export as 16-bit TIFF from ZEN or Fiji (File > Save As > Tiff)",
     ".nd2": "export as 16-bit TIFF from NIS-Elements or Fiji (File > Save As > Tiff)",
@@ -125,6 +136,10 @@ EXPORT_STEPS = {
     ".webm": "cut into frames: `ffmpeg -i in.webm -vf fps=1 out_%05d.png`, one folder per video",
 }
 """Unsupported image formats, each with the step that makes it readable."""
+
+for _ending in IMAGES & EXPORT_STEPS.keys():
+    del EXPORT_STEPS[_ending]
+
 
 PICKLE = b"\x80\4"
 """First bytes of a pickle."""

@@ -37,6 +37,7 @@ from PIL import (  # explicit plugins, so that opening does not depend on earlie
     WebPImagePlugin,  # noqa: F401
 )
 
+from headstart.preprocessing.extra_formats import open_extra
 from headstart.preprocessing.packed_files import read_packed
 from headstart.preprocessing.pages import PagesError, check_pages, select_pages
 from headstart.utils.limits import MAX_PIXELS
@@ -225,11 +226,11 @@ def open_image(source: str | os.PathLike[str] | bytes, max_pixels: int) -> Image
     if limit is not None and max_pixels > 2 * limit:
         Image.MAX_IMAGE_PIXELS = max_pixels // 2 + 1  # set by the user; Pillow refuses at twice its own limit
     try:
-        image = Image.open(io.BytesIO(data), formats=FORMATS)
+        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
     except Image.DecompressionBombError as error:
         raise ImageError("too-large", str(error)) from error
     except UnidentifiedImageError as error:
-        raise ImageError("format", "not an image in a supported format") from error
+        image = _opened_by_extra(data, max_pixels, error)
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError) as error:
         raise ImageError("damaged", f"damaged image header ({error})") from error
     if image.width * image.height > max_pixels:
@@ -237,6 +238,23 @@ def open_image(source: str | os.PathLike[str] | bytes, max_pixels: int) -> Image
             "too-large",
             f"{image.width} x {image.height} pixels exceed the limit of {max_pixels:,}",
         )
+    return image
+
+
+def _opened_by_extra(data: bytes, max_pixels: int, error: UnidentifiedImageError) -> Image.Image:
+    """Open an image of an optional format.
+
+    Raises:
+        ImageError: It is none, damaged or too large.
+    """
+    try:
+        image = open_extra(data, max_pixels)
+    except UnidentifiedImageError:
+        image = None
+    except (OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError) as problem:
+        raise ImageError("damaged", str(problem)) from problem
+    if image is None:
+        raise ImageError("format", "not an image in a supported format") from error
     return image
 
 
