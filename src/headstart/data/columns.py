@@ -57,9 +57,10 @@ def assign_columns(table: Table, finder: PathFinder, options: ReadOptions) -> Ta
     """
     shown = printable(os.path.basename(table.path))
     image = _option(table, options.image_column, "--image-column") or find_image_column(table, finder)
-    header = table.header
     table.image = image
-    free = [c for c in header if c != image]
+    if options.split_column != "none" and finder.has_images and not finder.names_splits:
+        _split_prefixes(table)
+    free = [c for c in table.header if c != image]
     table.group = None
     if options.group_column != "none":
         table.group = _option(table, options.group_column, "--group-column") or next(
@@ -200,6 +201,17 @@ def _split_column(table: Table, free: Sequence[str], shown: str) -> str | None:
     return None
 
 
+def _split_prefixes(table: Table) -> None:
+    """Turn split names at the start of all paths into a column, where no folder of the data names a split."""
+    paths = [cell.replace("\\", "/").lstrip("./").partition("/") for cell in _cells(table, table.image)]
+    splits = [split_name(first) if rest else None for first, _, rest in paths]
+    if None in splits or len(set(splits)) < 2 or "train" not in splits or "split" in table.header:
+        return
+    table.header = [*table.header, "split"]
+    for (_, cells), (first, _, rest) in zip(table.lines, paths, strict=True):
+        cells[table.image], cells["split"] = rest, first
+
+
 def _find_label_columns(table: Table, free: Sequence[str], shown: str) -> None:
     """Set the columns that may be the label: by name, one per class, or by content, words before numbers.
 
@@ -219,9 +231,11 @@ def _find_label_columns(table: Table, free: Sequence[str], shown: str) -> None:
         table.label_columns = _distinct(table, named)
         return
     flags = [c for c in free if set(_cells(table, c)) <= _TRUE | _FALSE and not re.fullmatch(r"column\d+", c)]
-    if sum(bool(set(_cells(table, c)) & _TRUE) for c in flags) > 1:
-        classes = flags
-        table.label_columns = [_from_one_hot(table, classes, shown)]
+    usable = [c for c in free if not set(plain_name(c).split("_")) & (_NOT_LABELS | _ITEMS)]
+    candidates = free if len(free) == 1 else usable
+    measured = [c for c in candidates if c not in flags and all(map(_is_number, _cells(table, c)))]
+    if sum(bool(set(_cells(table, c)) & _TRUE) for c in flags) > 1 and len(measured) != 1:
+        table.label_columns = [_from_one_hot(table, flags, shown)]
         return
     usual = [c for c in free if plain_name(c) in _USUAL_LABELS]
     if usual:
@@ -229,24 +243,17 @@ def _find_label_columns(table: Table, free: Sequence[str], shown: str) -> None:
         return
     words: list[str] = []
     numbers: list[str] = []
-    for column in free:
-        parts = set(plain_name(column).split("_"))
-        if parts & (_NOT_LABELS | _ITEMS):
-            continue
+    for column in usable:
         values = set(_cells(table, column)) - {""}
         kind = numbers if all(_is_number(v) for v in values) else words
         if 1 < len(values) <= max(2, len(table.lines) // 2) or several_labels(_cells(table, column)):
             kind.append(column)
-    measured = [
-        c
-        for c in free
-        if not set(plain_name(c).split("_")) & (_NOT_LABELS | _ITEMS) and all(map(_is_number, _cells(table, c)))
-    ]
     table.evidence = LabelEvidence.TEXT if words else LabelEvidence.NUMBERS
     if words:
         table.label_columns = words
     elif not _name_by_files(table, numbers):
-        table.label_columns = numbers or (measured if len(measured) == 1 else [])
+        is_measured = len(measured) == 1 and set(numbers) <= {*flags, *measured}
+        table.label_columns = measured if is_measured else numbers
 
 
 def _name_by_files(table: Table, columns: Sequence[str]) -> bool:
@@ -285,7 +292,8 @@ def several_labels(cells: Sequence[str]) -> str | None:
         related = [cell for cell in several if parts[cell] & different]
         in_several = {part for cell in several for part in parts[cell]}
         is_shared = 2 * sum(counts[part] > 1 for part in in_several) >= len(in_several)
-        is_list = separator in "|;," and (is_shared or (separator != "," and bool(related)))
+        is_list = separator == "," and is_shared
+        is_list |= separator in "|;" and (bool(related) or any(counts[part] > 1 for part in in_several))
         is_composed = len(counts) <= 0.6 * len(different) and 2 * len(related) >= len(several)
         if is_list or is_composed or any(parts[cell] <= different for cell in several):
             return max(related or several, key=len)

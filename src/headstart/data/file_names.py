@@ -5,15 +5,27 @@ from __future__ import annotations
 import os
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from headstart.data.file_tree import LocatedFile
 
-__all__ = ["name_prefix", "suggest_pattern"]
+__all__ = ["find_masks", "name_prefix", "suggest_pattern"]
 
+_MASK = re.compile(
+    r"(.+?)[._ -]+(?:masks?|segmentation|segmented|seg|gt|groundtruth|label|trimap)(?:[._ -]*\d+)?", re.IGNORECASE
+)
 _NUMBERED = re.compile(r"(.*[^\W\d_])([._\- ]*)\(?\d+\)?")
 
 _NUMBER_FIRST = re.compile(r"\d+[._\- ]*([^\W\d_](?:.*[^\W\d_])?)")
+
+
+def find_masks(images: Sequence[LocatedFile]) -> list[LocatedFile]:
+    """Return the images of a folder that are masks of others by their names: `1_mask.png` beside `1.png`."""
+    named = [(image, _MASK.fullmatch(os.path.splitext(image.file)[0])) for image in images]
+    if not any(match for _, match in named):
+        return []
+    stems = {os.path.splitext(image.file)[0] for image, match in named if match is None}
+    return [image for image, match in named if match is not None and match[1] in stems]
 
 
 def name_prefix(path: str) -> str:

@@ -7,14 +7,26 @@ __all__ = ["AUXILIARY", "STORAGE", "is_storage_name"]
 STORAGE = frozenset(
     {
         *("image", "images", "img", "imgs", "jpg", "jpgs", "jpeg", "jpegs", "png", "pngs"),
-        *("photo", "photos", "picture", "pictures", "pics"),
+        *("photo", "photos", "picture", "pictures", "pics", "rgb"),
     }
 )
 """Names, in lower case, of folders that only store images."""
 
 AUXILIARY = frozenset(
     {
-        *("mask", "masks", "segmentation", "segmentations", "annotation", "annotations", "trimap", "trimaps"),
+        *(
+            "mask",
+            "masks",
+            "segmentation",
+            "segmentations",
+            "annotation",
+            "annotations",
+            "trimap",
+            "trimaps",
+            "gt",
+            "groundtruth",
+            "ground_truth",
+        ),
         *("label", "labels", "thumb", "thumbs", "thumbnails"),
     }
 )

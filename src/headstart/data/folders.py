@@ -10,7 +10,7 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
-from headstart.data.file_names import suggest_pattern
+from headstart.data.file_names import find_masks, suggest_pattern
 from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.folder_copies import Folder, find_copies, find_versions, folder_tree
 from headstart.data.folder_words import AUXILIARY, STORAGE
@@ -92,7 +92,14 @@ def _reduce(folder: Folder, depth: int, kept: tuple[int, ...], name: str | None,
         copied = sorted(children[copy].walk(), key=lambda f: f.name)
         levels.copies["/".join(copied[0].folders[: depth + 1])] = copied
         children = {n: c for n, c in children.items() if n != copy}
-    levels.placed += [_Placed(image, kept) for image in folder.images]
+    masks = find_masks(folder.images)
+    levels.auxiliary += masks
+    hidden = {image.path for image in masks}
+    levels.placed += [_Placed(image, kept) for image in folder.images if image.path not in hidden]
+    for child_name in [n for n in children if n.lower() in AUXILIARY]:  # with the class folders of its siblings
+        if children[child_name].folders and children[child_name].folders.keys() <= children.keys():
+            levels.auxiliary += sorted(children[child_name].walk(), key=lambda f: f.name)
+            children = {n: c for n, c in children.items() if n != child_name}
     storage = [n for n in children if n.lower() in STORAGE]
     if len(storage) == 1 and all(n.lower() in STORAGE | AUXILIARY for n in children):
         for other, child in children.items():

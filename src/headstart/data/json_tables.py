@@ -67,7 +67,7 @@ def _rows(value: object) -> list[dict[str, str]]:
     if isinstance(value.get("images"), list) and isinstance(value.get("annotations"), list):
         return _coco_rows(value)
     lists = {str(k): v for k, v in value.items() if isinstance(v, list) and v}
-    if lists and len(lists) == len(value):
+    if lists and all(isinstance(v, list) for v in value.values()):
         parts = {key: _rows(items) for key, items in lists.items()}
         if all(parts.values()):
             column = "split" if all(split_name(key) for key in parts) else "label"

@@ -56,7 +56,7 @@ def judge(
         if equal:
             return _take(table, equal[0])
     tables = [t for t in tables if not (folders and t.evidence is LabelEvidence.NUMBERS)]
-    candidates = [*tables, *folders]
+    candidates = sorted([*tables, *folders], key=lambda reading: -reading.evidence)
     if len(candidates) == 1:
         return candidates[0]
     if len(tables) == len(folders) == 1:

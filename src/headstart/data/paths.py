@@ -13,6 +13,7 @@ import re
 import unicodedata
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 from urllib.parse import unquote
 
@@ -107,6 +108,17 @@ class PathFinder:
         other._images, other._excluded = self._images, self._excluded
         other._by_file, other._real_folders = self._index(), self._real_folders
         return other
+
+    @property
+    def has_images(self) -> bool:
+        """Return whether the images below the root are listed."""
+        return self._images is not None
+
+    @cached_property
+    def names_splits(self) -> bool:
+        """Return whether any folder of images names a split."""
+        folders = {image.folders for image in self._images or ()}
+        return any(split_words(folder) for parts in folders for folder in parts)
 
     def name_of(self, path: str) -> str:
         """Return the printable path of a file below the root, with `/`."""

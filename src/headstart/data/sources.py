@@ -180,6 +180,9 @@ def _choose(tree: FileTree, options: ReadOptions, task: str, excluded: Collectio
         except (DataError, UsageError) as caught:
             is_first = not proposals.unread or suggest_pattern(tree.images) is not None
             errors = [caught, *errors] if is_first else [*errors, caught]
+    if sheets := [f.name for f in tree.tables if f.file.lower().endswith(_SPREADSHEETS)]:
+        hint = "save as CSV (File > Save As > CSV UTF-8)"
+        errors = [DataError(f"`{sheets[0]}` is a spreadsheet, which is not supported.", hint=hint), *errors]
     if task == "images" and not folders and not proposals.readings:
         reading = Reading("images", "**")
         reading.unlabeled = list(tree.images)

@@ -120,6 +120,39 @@ def spellings(root: Path) -> None:
     write(root, "labels.csv", "image,label", "0.png,cat", "1.png,CAT ", "2.png,dog", "3.png,nan")
 
 
+def splits_before_paths(root: Path) -> None:
+    put(root, *(f"images/{i}.png" for i in range(4)))
+    write(root, "labels.csv", "image,label", *(f"{('train', 'test')[i // 2]}/{i}.png,{KINDS[i % 2]}" for i in range(4)))
+
+
+def thumbnails_of_class_folders(root: Path) -> None:
+    put(root, *(f"{top}{k}/{i}.png" for top in ("", "thumbnails/") for k in KINDS for i in range(2)))
+
+
+def masks_by_name(root: Path) -> None:
+    put(root, *(f"{k}/{k} ({i}){end}.png" for k in KINDS for i in range(2) for end in ("", "_mask", "_mask_1")))
+
+
+def json_of_splits(root: Path) -> None:
+    put(root, *(f"images/{k}_{i}.png" for k in KINDS for i in range(2)))
+    parts = {s: [[f"{k}_{i}.png", j, k] for j, k in enumerate(KINDS)] for i, s in enumerate(("train", "test"))}
+    write(root, "split.json", json.dumps({**parts, "val": []}))
+
+
+def categories_without_boxes(root: Path) -> None:
+    put(root, *(f"images/{i}.png" for i in range(4)))
+    for i, split in enumerate(("train", "val")):
+        images = [{"id": n, "file_name": f"images/{n}.png"} for n in (2 * i, 2 * i + 1)]
+        labels = [{"image_id": image["id"], "category_id": image["id"] % 2} for image in images]
+        categories = [{"id": n, "name": k} for n, k in enumerate(KINDS)]
+        write(root, f"{split}.json", json.dumps({"images": images, "annotations": labels, "categories": categories}))
+
+
+def table_in_another_folder(root: Path) -> None:
+    put(root, *(f"images/{i}.png" for i in range(4)))
+    write(root, "annotations/labels.csv", "image,label", *(f"../images/{i}.png,{KINDS[i % 2]}" for i in range(4)))
+
+
 READ: list[tuple[Callable[[Path], None], Counts, int]] = [
     (table_without_endings, {"cat": {"none": 2}, "dog": {"none": 1}}, 1),
     (unusual_columns, {"cat": {"none": 4}, "dog": {"none": 4}}, 0),
@@ -133,6 +166,12 @@ READ: list[tuple[Callable[[Path], None], Counts, int]] = [
     (masks_beside_images, {k: {"none": 2} for k in KINDS}, 4),
     (numbers_and_names, {k: {"none": 1} for k in KINDS}, 0),
     (label_studio_tasks, {k: {"none": 1} for k in KINDS}, 0),
+    (splits_before_paths, {k: {"train": 1, "test": 1} for k in KINDS}, 0),
+    (thumbnails_of_class_folders, {k: {"none": 2} for k in KINDS}, 4),
+    (masks_by_name, {k: {"none": 2} for k in KINDS}, 8),
+    (json_of_splits, {k: {"train": 1, "test": 1} for k in KINDS}, 0),
+    (categories_without_boxes, {k: {"train": 1, "val": 1} for k in KINDS}, 0),
+    (table_in_another_folder, {k: {"none": 2} for k in KINDS}, 0),
     (spellings, {"cat": {"none": 2}, "dog": {"none": 1}}, 1),
 ]
 
@@ -158,6 +197,9 @@ def test_layouts_are_read(tmp_path: Path, build: Callable[[Path], None], expecte
             ["0.png,red", "1.png,red;round", "2.png,round", "3.png,red;big", "4.png,big;round", "5.png,big"],
             "multi-label",
         ),
+        ([f"{i}.png,{'cat dog' if i == 0 else KINDS[i % 2]}" for i in range(6)], "multi-label"),
+        ([f"{i}.png,{'a|b' if i % 2 else 'b|c'}" for i in range(6)], "multi-label"),
+        ([f"""{i}.png,"['a', '{"bc"[i % 2]}']\"""" for i in range(6)], "multi-label"),
         ([f"{i}.png,{i * 1.37:.2f}" for i in range(12)], "regression"),
     ],
 )
@@ -165,6 +207,30 @@ def test_other_tasks_are_refused_by_name(tmp_path: Path, rows: list[str], word: 
     put(tmp_path, *(row.split(",")[0] for row in rows))
     write(tmp_path, "labels.csv", "image,label", *rows)
     with pytest.raises(HeadstartError, match=word):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("header", "cells", "word"),
+    [
+        ("image,label_1,label_2", lambda i: f"{'ab'[i % 2]},{'cd'[i % 2]}", "multi-label"),
+        ("Id,Popularity,Eyes,Face", lambda i: f"{20 + 1.5 * i},{i % 2},{i % 3 // 2}", "regression"),
+        ("image,age", lambda i: str(20 + i), "regression"),
+    ],
+)
+def test_other_tasks_are_refused_by_their_columns(
+    tmp_path: Path, header: str, cells: Callable[[int], str], word: str
+) -> None:
+    put(tmp_path, *(f"{i}.png" for i in range(60)))
+    write(tmp_path, "labels.csv", header, *(f"{i}.png,{cells(i)}" for i in range(60)))
+    with pytest.raises(HeadstartError, match=word):
+        read(tmp_path)
+
+
+def test_a_spreadsheet_is_named_where_nothing_else_gives_labels(tmp_path: Path) -> None:
+    put(tmp_path, "1.png", "2.png")
+    write(tmp_path, "labels.xlsx", "x")
+    with pytest.raises(HeadstartError, match=r"labels\.xlsx"):
         read(tmp_path)
 
 

@@ -34,10 +34,16 @@ def choose_coco(files: Sequence[LocatedFile]) -> list[LocatedFile]:
 
     Files of predictions, whose annotations have scores, are left out; see `has_scores`.
     """
-    selected = [f for f in files if holds(f.path, _KEYS) and not has_scores(f)]
+    selected = [f for f in files if holds(f.path, _KEYS) and not has_scores(f) and not _has_labels_only(f)]
     if any(f.file.startswith("instances_") for f in selected):
         selected = [f for f in selected if not f.file.startswith(_OTHER_KINDS)]
     return selected
+
+
+def _has_labels_only(file: LocatedFile) -> bool:
+    """Return whether the annotations give categories to whole images, without boxes and outlines."""
+    shapes = ((b'"bbox"',), (b'"segmentation"',), (b'"keypoints"',))
+    return holds(file.path, (b'"category_id"',)) and not any(holds(file.path, shape) for shape in shapes)
 
 
 def has_scores(file: LocatedFile) -> bool:
