@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 from headstart.data.file_tree import LocatedFile
 from headstart.data.split_words import split_name
+from headstart.types.records import SplitName
 
 __all__ = ["Folder", "find_copies", "find_versions", "folder_tree"]
 
@@ -62,7 +63,7 @@ def folder_tree(images: Sequence[LocatedFile]) -> Folder:
 def find_copies(folder: Folder, depth: int, name: str | None) -> list[str]:
     """Return the subfolders that repeat the rest of a folder, or another subfolder, file by file.
 
-    Split folders that repeat each other are left to the check for leaks.
+    Folders of different splits that repeat each other are left to the check for leaks.
 
     Args:
         folder: The folder.
@@ -77,10 +78,10 @@ def find_copies(folder: Folder, depth: int, name: str | None) -> list[str]:
             others = {key: file for key, file in rest.items() if key[0][:1] != (child,)}
             if _is_same(files, others):
                 return [child]
-    alike: dict[frozenset[tuple[tuple[str, ...], str]], list[str]] = defaultdict(list)
+    alike: dict[tuple[SplitName | None, frozenset[tuple[tuple[str, ...], str]]], list[str]] = defaultdict(list)
     for child, (num_folders, files) in relative.items():
-        if num_folders > 1 and split_name(child) is None:
-            alike[frozenset(files)].append(child)
+        if num_folders > 1:
+            alike[split_name(child), frozenset(files)].append(child)
     copies = []
     for same in alike.values():
         first, *repeats = sorted(same, key=lambda child: (_depth(relative[child][1]), child))

@@ -177,7 +177,10 @@ def _beside_classes(images: Sequence[_Placed], inner: dict[str, set[str]]) -> Re
 
     None if the folders are of another kind.
     """
-    held_out = {name: split for name in inner if (split := split_name(name)) not in (None, "train")}
+    named = {name: split for name in inner if (split := split_name(name)) not in (None, "train")}
+    held_out = {
+        name: split for name, split in named.items() if inner[name] or split == "test"
+    }  # `valid` may be a class
     classes = set(inner) - set(held_out)
     is_flat = not any(inner[name] for name in classes)
     if not held_out or len(classes) < 2 or not is_flat or not all(inner[name] <= classes for name in held_out):

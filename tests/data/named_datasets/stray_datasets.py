@@ -189,3 +189,108 @@ def number_in_front_of_the_label(files: Files) -> None:
 def columns_of_a_hierarchy(files: Files) -> None:
     rows = (f"{name},animal,{kind},{kind.upper()}-{i % 2}" for i, (name, kind) in enumerate(PLAIN))
     _table(files, "image,level1,level2,level3", *rows)
+
+
+@dataset(OWN, ".", classes("bus car train", none=3))
+def class_named_train(files: Files) -> None:
+    for kind in ("bus", "car", "train"):
+        files.numbered(f"{kind}/{{}}.jpg", range(3))
+
+
+@dataset(OWN, ".", classes("bus car train", train=3, test=1))
+def class_named_train_inside_splits(files: Files) -> None:
+    for kind in ("bus", "car", "train"):
+        files.numbered(f"train/{kind}/{{}}.jpg", range(3))
+        files.numbered(f"test/{kind}/{{}}.jpg", range(7, 8))
+
+
+@dataset(OWN, ".", classes("bus car train", none=3))
+def class_named_train_in_a_table(files: Files) -> None:
+    files.numbered("images/{}.jpg", range(9))
+    files.text("labels.csv", "image,label", *(f"{i}.jpg,{('bus', 'car', 'train')[i % 3]}" for i in range(9)))
+
+
+@dataset(OWN, ".", classes("valid invalid unclear", none=3))
+def classes_named_valid_and_invalid(files: Files) -> None:
+    for kind in ("valid", "invalid", "unclear"):
+        files.numbered(f"{kind}/{{}}.jpg", range(3))
+
+
+@dataset(OWN, ".", classes(KINDS, none=3), never=("test/*",))
+def flat_test_folder_beside_class_folders(files: Files) -> None:
+    for kind in KINDS:
+        files.numbered(f"{kind}/{{}}.jpg", range(3))
+    files.numbered("test/{}.jpg", range(5))
+
+
+@dataset(OWN, ".", classes(KINDS, train=3, test=1))
+def split_folder_twice_in_another_case(files: Files) -> None:
+    for folder in ("Train", "train"):
+        for kind in KINDS:
+            for i in range(3):
+                file = files.path(f"{folder}/{kind}/{kind}_{i}.jpg")
+                Files(file.parent).images(file.name)
+    for kind in KINDS:
+        files.images(f"Test/{kind}/{kind}_9.jpg")
+
+
+@dataset(OWN, ".", classes(("tench, Tinca tinca", "goldfish, Carassius auratus"), none=3))
+def commas_in_class_names(files: Files) -> None:
+    names = ("tench, Tinca tinca", "goldfish, Carassius auratus")
+    files.numbered("images/{}.jpg", range(6))
+    files.text("labels.csv", "image,label", *(f'{i}.jpg,"{names[i % 2]}"' for i in range(6)))
+
+
+@dataset(OWN, ".", THREE)
+def captions_beside_class_folders(files: Files) -> None:
+    for kind in KINDS:
+        for i in range(3):
+            files.images(f"{kind}/{kind}{i}.jpg")
+            files.text(f"{kind}/{kind}{i}.txt", f"a photo of a {kind} on a {('mat', 'bed', 'sofa')[i]}")
+
+
+@dataset(OWN, ".", THREE)
+def notes_beside_class_folders(files: Files) -> None:
+    for kind in KINDS:
+        files.numbered(f"{kind}/{{}}.jpg", range(3))
+    files.text("notes.csv", "date,who,remark", "2024-01-01,Ana,started", "2024-01-02,Ana,done")
+    files.text("requirements.txt", "numpy", "pillow")
+    files.json("config.json", {"size": 224, "classes": list(KINDS)})
+    files.text("train.py", "print('hello')")
+    files.text("results/history.csv", "epoch,loss", "1,0.5", "2,0.4")
+
+
+@dataset(OWN, ".", THREE)
+def earlier_predictions_beside_class_folders(files: Files) -> None:
+    for kind in KINDS:
+        files.numbered(f"{kind}/{{}}.jpg", range(3))
+    wrong = (f"{kind}/{i}.jpg,dog,0.71" for kind in KINDS for i in range(3))
+    files.text("predictions.csv", "image,label,probability", *wrong)
+
+
+@dataset(OWN, ".", classes(KINDS, train=2, test=1))
+def test_results_beside_split_folders(files: Files) -> None:
+    for kind in KINDS:
+        files.numbered(f"train/{kind}/{{}}.jpg", range(2))
+        files.numbered(f"test/{kind}/{{}}.jpg", range(7, 8))
+    files.text("test_results.csv", "filename,predicted", "test/cat/7.jpg,dog", "test/dog/7.jpg,dog")
+
+
+@dataset(OWN, ".", classes(("Golden Retriever", "Gölden Retriever"), none=3), classes(("Golden Retriever",), none=6))
+def class_names_that_differ_by_accents(files: Files) -> None:
+    for kind in ("Golden Retriever", "Gölden Retriever"):
+        files.numbered(f"{kind}/{{}}.jpg", range(3))
+
+
+@dataset(OWN, ".", classes(KINDS, none=4))
+def rows_of_images_that_are_not_there(files: Files) -> None:
+    names = [(f"{i}.jpg", KINDS[i // 5]) for i in range(10)]
+    files.images(*(f"images/{name}" for name, _ in names if name not in ("4.jpg", "9.jpg")))
+    files.text("labels.csv", "image,label", *(f"{name},{kind}" for name, kind in names))
+
+
+@dataset(OWN, ".", classes(KINDS, none=3))
+def years_and_views_below_classes(files: Files) -> None:
+    for kind in KINDS:
+        for i, year in enumerate((2019, 2020, 2021)):
+            files.images(f"{kind}/{year}/view_{i}/{kind}_{year}.jpg")

@@ -27,9 +27,6 @@ assert medical_datasets
 assert object_datasets
 assert stray_datasets
 
-WRONG: dict[str, str] = {}
-"""Datasets that are read wrong today, with the reason."""
-
 _VALUE = r"(?:'[^']*'|(?!(?:if|for|to|or|and)\b)[^\s',;]+)"
 _SUGGESTION = re.compile(rf"--[a-z][a-z-]* {_VALUE}(?: --[a-z][a-z-]* {_VALUE})*")
 _IMAGES = (".jpg", ".jpeg", ".png", ".ppm", ".tif")
@@ -74,13 +71,7 @@ def first_suggestion(error: HeadstartError, data: Path) -> tuple[Path, list[str]
     return data, shlex.split(found.group())
 
 
-@pytest.mark.parametrize(
-    "named",
-    [
-        pytest.param(d, id=n, marks=pytest.mark.xfail(strict=True, reason=WRONG[n]) if n in WRONG else ())
-        for n, d in DATASETS.items()
-    ],
-)
+@pytest.mark.parametrize("named", DATASETS.values(), ids=DATASETS)
 def test_published_datasets_are_read(named: NamedDataset, tmp_path: Path) -> None:
     named.build(Files(tmp_path))
     data = tmp_path / named.path
