@@ -16,7 +16,6 @@ from headstart.data.boxes.records import Boxes, Detections
 from headstart.detection.matching import AREAS, match_all
 from headstart.detection.metrics import (
     RECALLS,
-    _weighted,
     average_precision,
     detection_to_json,
     evaluate_detections,
@@ -128,7 +127,7 @@ def test_weights_equal_repeated_images() -> None:
     weights = np.array(counts, dtype=np.float64)
     num_objects = float(once.num_objects[0] @ weights)
     assert num_objects == many.num_objects[0].sum()
-    drawn = _weighted(once, weights[once.image], num_objects)
+    drawn = average_precision(once.is_hit[0], once.is_ignored[0], num_objects, weights[once.image])
     for t in range(10):
         expected = average_precision(many.is_hit[0, t], many.is_ignored[0, t], num_objects)
         assert drawn[t] == pytest.approx(expected, abs=1e-12)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Detections
 from headstart.detection.image_frames import Frame
+from headstart.detection.matching import iou_with_crowds
 from headstart.utils.limits import MAX_DETECTIONS
 
 __all__ = [
@@ -172,7 +173,4 @@ def _suppress_class(boxes: NDArray[np.float64], iou: float, max_kept: int) -> ND
 def iou_matrix(a: NDArray[np.floating], b: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the (M, N) IoU of all pairs of boxes."""
     a, b = a.astype(np.float64).reshape(-1, 4), b.astype(np.float64).reshape(-1, 4)
-    corner = np.minimum(a[:, None, 2:], b[None, :, 2:]) - np.maximum(a[:, None, :2], b[None, :, :2])
-    inner = np.prod(np.clip(corner, 0.0, None), axis=-1)
-    union = np.prod(a[:, 2:] - a[:, :2], axis=1)[:, None] + np.prod(b[:, 2:] - b[:, :2], axis=1)[None] - inner
-    return np.asarray(inner / np.maximum(union, 1e-12))
+    return iou_with_crowds(a, b, np.zeros(len(b), dtype=bool))

@@ -125,7 +125,11 @@ def evaluate_detections(
             in images with more than 100 objects of a class.
     """
     matches = match_all(ground_truth, detections, len(class_names), max_detections)
-    table = np.stack([_class_table(m) for m in matches]) if matches else np.zeros((0, len(AREAS), len(IOUS)))
+    rows = [
+        [average_precision(m.is_hit[a], m.is_ignored[a], float(m.num_objects[a].sum())) for a in range(len(AREAS))]
+        for m in matches
+    ]
+    table = np.array(rows).reshape(len(matches), len(AREAS), len(IOUS))
     units = np.arange(len(ground_truth)) if groups is None else np.unique(groups, return_inverse=True)[1]
     drawn = _bootstrap(matches, units.astype(np.int64), seed, draws)  # (B, K, T)
     points = best_points(matches) if thresholds is None else points_at(matches, thresholds)
@@ -173,20 +177,19 @@ def average_precision(
     is_hit: NDArray[np.bool_],
     is_ignored: NDArray[np.bool_],
     num_objects: float,
-    weights: NDArray[np.float64] | None = None,
-) -> float:
-    """Compute average precision over 101 recall levels.
+    weights: NDArray[np.float64] | float = 1.0,
+) -> NDArray[np.float64]:
+    """Compute (...) average precision over 101 recall levels.
 
     Args:
-        is_hit: (D,) true positives, in descending order of score.
-        is_ignored: (D,) counted neither as true nor as false positives.
+        is_hit: (..., D) true positives, in descending order of score.
+        is_ignored: (..., D) counted neither as true nor as false positives.
         num_objects: Number of objects; 0 gives NaN.
-        weights: (D,) weight of each detection; 1 by default.
+        weights: (D,) weight of each detection, or of all.
     """
     if num_objects <= 0:
-        return float("nan")
-    curve = _precision_envelope(is_hit, is_ignored, num_objects, weights)
-    return float(curve.mean())
+        return np.full(is_hit.shape[:-1], np.nan)
+    return np.asarray(_precision_envelope(is_hit, is_ignored, num_objects, weights).mean(axis=-1))
 
 
 def detection_to_json(evaluation: DetectionEvaluation) -> dict[str, Any]:
@@ -223,36 +226,23 @@ def detection_to_json(evaluation: DetectionEvaluation) -> dict[str, Any]:
     }
 
 
-def _class_table(matches: ClassMatches) -> NDArray[np.float64]:
-    """Return (A, T) average precision; NaN where no object occurs."""
-    return np.array(
-        [
-            [
-                average_precision(matches.is_hit[a, t], matches.is_ignored[a, t], float(matches.num_objects[a].sum()))
-                for t in range(len(IOUS))
-            ]
-            for a in range(len(AREAS))
-        ]
-    )
-
-
 def _precision_envelope(
     is_hit: NDArray[np.bool_],
     is_ignored: NDArray[np.bool_],
     num_objects: float,
-    weights: NDArray[np.float64] | None = None,
+    weights: NDArray[np.float64] | float = 1.0,
 ) -> NDArray[np.float64]:
-    """Return (101,) interpolated precision at the recall levels; 0 beyond the largest recall."""
-    weight = 1.0 if weights is None else weights
-    true_positives = np.cumsum(is_hit * weight)
-    false_positives = np.cumsum((~is_hit & ~is_ignored) * weight)
+    """Return (..., 101) interpolated precision at the recall levels; 0 beyond the largest recall."""
+    true_positives = np.cumsum(is_hit * weights, axis=-1)
+    false_positives = np.cumsum((~is_hit & ~is_ignored) * weights, axis=-1)
     precision = true_positives / np.maximum(true_positives + false_positives, np.spacing(1))
-    precision = np.maximum.accumulate(precision[::-1])[::-1]
-    index = np.searchsorted(true_positives / num_objects, RECALLS, side="left")
-    is_reached = index < len(precision)
-    curve = np.zeros(len(RECALLS))
-    curve[is_reached] = precision[index[is_reached]]
-    return curve
+    precision = np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1]
+    curves = np.zeros((*is_hit.shape[:-1], len(RECALLS)))
+    for row in np.ndindex(is_hit.shape[:-1]):
+        index = np.searchsorted(true_positives[row] / num_objects, RECALLS, side="left")
+        index = index[index < precision.shape[-1]]  # recall levels ascend, so the reached ones come first
+        curves[row][: len(index)] = precision[row][index]
+    return curves
 
 
 def _bootstrap(matches: Sequence[ClassMatches], units: NDArray[np.int64], seed: int, draws: int) -> NDArray[np.float64]:
@@ -269,23 +259,8 @@ def _bootstrap(matches: Sequence[ClassMatches], units: NDArray[np.int64], seed: 
         for k, m in enumerate(slim):
             num_objects = float(m.num_objects[_ALL] @ weight)
             if num_objects > 0:
-                out[b, k] = _weighted(m, weight[m.image], num_objects)
+                out[b, k] = average_precision(m.is_hit[_ALL], m.is_ignored[_ALL], num_objects, weight[m.image])
     return out
-
-
-def _weighted(matches: ClassMatches, weights: NDArray[np.float64], num_objects: float) -> NDArray[np.float64]:
-    """Return (T,) weighted average precision, as `average_precision` at each threshold."""
-    hit, ignored = matches.is_hit[_ALL], matches.is_ignored[_ALL]  # (T, D)
-    true_positives = np.cumsum(hit * weights, axis=1)
-    false_positives = np.cumsum((~hit & ~ignored) * weights, axis=1)
-    precision = true_positives / np.maximum(true_positives + false_positives, np.spacing(1))
-    precision = np.maximum.accumulate(precision[:, ::-1], axis=1)[:, ::-1]
-    result = np.zeros(len(IOUS))
-    for t in range(len(IOUS)):
-        index = np.searchsorted(true_positives[t] / num_objects, RECALLS, side="left")
-        index = index[index < precision.shape[1]]
-        result[t] = precision[t, index].sum() / len(RECALLS)
-    return result
 
 
 def _drop_irrelevant(matches: ClassMatches) -> ClassMatches:

@@ -204,7 +204,8 @@ def _summarize(
     held_out = final.copy()
     held_out[split.where("train")] = np.nan
     held_out[scored] = ood.scores
-    is_separate = is_val_kept and _num_units(groups, val) >= _MIN_UNITS / (1.0 - coverage)
+    num_units = len(val) if groups is None else len(np.unique(groups[val]))
+    is_separate = is_val_kept and num_units >= _MIN_UNITS / (1.0 - coverage)
     where, fitted_on = (val, logits.final[val]) if is_separate else (scored, logits.out_of_fold)
     with one_blas_thread():
         sets = fit_prediction_sets(
@@ -312,7 +313,3 @@ def _histogram(known: Float, threshold: float) -> dict[str, list[float]] | None:
     high = max(float(np.quantile(known, 0.999)), low + 1.0, threshold + 1.0 if math.isfinite(threshold) else low)
     counts, edges = np.histogram(np.clip(known, low, high), bins=_BINS, range=(low, high))
     return {"edges": [round(float(e), 4) for e in edges], "known": [int(c) for c in counts]}
-
-
-def _num_units(groups: Ids | None, index: Ids) -> int:
-    return len(index) if groups is None else len(np.unique(groups[index]))

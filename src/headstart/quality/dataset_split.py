@@ -92,7 +92,7 @@ def read_samples(settings: TrainSettings) -> ReadSamples:
     items = tuple(
         replace(
             s,
-            split=_split_name(str(split.assignment[i])),
+            split=next(name for name in _SPLITS if name == split.assignment[i]),
             group=s.group if split.groups is None else str(split.groups[i]),
         )
         for i, s in zip(keep, split_dataset, strict=True)
@@ -138,13 +138,13 @@ def split_dataset(
     )
     if manifest is not None:
         split = replace(manifest, assignment=split.assignment, groups=split.groups, seed=split.seed)
-    given = {s.split for s in samples}
+    given = np.array([s.split or "" for s in samples])
     scored = "test" if "test" in given else "val"
-    if scored == "test" and not (applied.test & ~excluded & _in_split(samples, "test")).any():
+    if scored == "test" and not (applied.test & ~excluded & (given == "test")).any():
         # Otherwise the user's validation images would be taken for test images.
         assignment = np.where(split.assignment == "test", "val", split.assignment).astype("<U5")
         split = replace(split, assignment=assignment, setup=None, reason=SplitReason.TEST_NOT_SCORABLE)
-    leaking_ids = np.flatnonzero(leaking & _in_split(samples, scored))
+    leaking_ids = np.flatnonzero(leaking & (given == scored))
     keep = np.flatnonzero(split.assignment != "")
     if len(keep) < len(samples):
         groups = None if split.groups is None else split.groups[keep]
@@ -194,23 +194,11 @@ def check_classes(samples: Samples, split: Split) -> None:
         )
     small = [name for name, count in zip(samples.class_names, counts, strict=True) if count < _MIN_PER_CLASS]
     if small:
+        shown = ", ".join(f"`{n}`" for n in small[:10]) + (f" and {len(small) - 10} more" if len(small) > 10 else "")
         raise DataError(
-            f"too few training images of {_shown(small)}; each class needs at least {_MIN_PER_CLASS}.",
+            f"too few training images of {shown}; each class needs at least {_MIN_PER_CLASS}.",
             hint="add images, or exclude the class: " + " ".join(f'--exclude-classes "{n}"' for n in small[:3]),
         )
-
-
-def _in_split(samples: Samples, name: str) -> NDArray[np.bool_]:
-    return np.array([s.split == name for s in samples], dtype=bool)
-
-
-def _split_name(name: str) -> SplitName | None:
-    names: dict[str, SplitName] = {"train": "train", "val": "val", "test": "test"}
-    return names.get(name)
-
-
-def _shown(names: list[str]) -> str:
-    return ", ".join(f"`{n}`" for n in names[:10]) + (f" and {len(names) - 10} more" if len(names) > 10 else "")
 
 
 def _without_empty_classes(samples: Samples) -> Samples:

@@ -67,7 +67,8 @@ def find_duplicates(
         Pairs of equal images, pairs of near-duplicates, and the similarity threshold of the latter.
     """
     exact, unique = _equal(scan, same_pixels)
-    usable = unique[[_has_content(scan, i) for i in unique]] if len(unique) else unique
+    is_one_color = [f is None or any(kind == "one-color" for kind, _ in f.notes) for f in scan.info]
+    usable = unique[~np.array(is_one_color, dtype=bool)[unique]]
     if len(usable) < 2:
         return exact, [], _THRESHOLD_RANGE[0]
     thumbnails = scan.thumbnails if len(usable) == len(scan.thumbnails) else scan.thumbnails[usable]
@@ -139,11 +140,6 @@ def _equal(scan: ScanResult, same_pixels: Callable[[int, int], bool] | None) -> 
 
 def _pairs(same: list[int]) -> list[tuple[int, int]]:
     return list(combinations(same, 2)) if len(same) <= _ALL_PAIRS_UP_TO else [(same[0], b) for b in same[1:]]
-
-
-def _has_content(scan: ScanResult, i: np.int64) -> bool:
-    info = scan.info[int(i)]
-    return info is not None and not any(kind == "one-color" for kind, _ in info.notes)
 
 
 def _similarity_threshold(scores: NDArray[np.float32], candidates: Candidates, count: int) -> float:

@@ -67,15 +67,16 @@ class DatasetInspector:
         """Return the intensity range and the decision; scans only if there may be 16-bit or float images."""
         if self._range is not None or not has_16_bit(self.samples.paths):
             return self._range, None
-        chosen, decision = choose_range(self.samples, self._scan())
+        chosen, decision = choose_range(self.samples, self.scan())
         if decision is None:
             return chosen, None
         evidence = {**decision.evidence, "includes_held_out": is_split_later}
         return chosen, replace(decision, setting="intensity_range", evidence=evidence)
 
-    def scan(self) -> None:
+    def scan(self) -> ScanResult:
         """Scan every image, where no feature extraction does so."""
-        self._scan()
+        progress = self._events.progress(Stage.SCAN)
+        return scan_images(self.samples, num_threads=self._threads, progress=progress, scanner=self.scanner)
 
     def inspect(self, features: Features | None = None, backbone_key: str = "") -> DatasetReport:
         """Return the report on everything scanned so far.
@@ -104,10 +105,6 @@ class DatasetInspector:
             if self._cache.rows.write_error:
                 self._events.warn_once(NoteKind.CACHE_NOT_WRITTEN, what="scans", reason=self._cache.rows.write_error)
         return report
-
-    def _scan(self) -> ScanResult:
-        progress = self._events.progress(Stage.SCAN)
-        return scan_images(self.samples, num_threads=self._threads, progress=progress, scanner=self.scanner)
 
     def _key(self, backbone_key: str) -> str:
         """Return a digest of everything that a report depends on."""

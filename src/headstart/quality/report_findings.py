@@ -14,7 +14,7 @@ from headstart.messages.findings import finding_to_json
 from headstart.messages.reading import reading_to_json
 from headstart.messages.shortcuts import shortcut_message
 from headstart.quality.box_inspection import BoxReport, is_dropped
-from headstart.types.codes import Evidence, Finding, FindingKind, GroupStatus, Severity
+from headstart.types.codes import Evidence, Finding, FindingKind, GroupStatus, JsonValue, Severity
 from headstart.types.records import DatasetReport, GroupPattern, ImagePair, Problem, Samples, SplitName
 from headstart.utils.serialization import plain
 
@@ -36,9 +36,12 @@ _ORDER: tuple[SplitName, ...] = ("train", "val", "test")
 
 def dataset_findings(report: DatasetReport) -> list[Finding]:
     """Return all findings of a check, those that distort a score first."""
+    pairs: list[JsonValue] = [[p.a, p.label_a, p.b, p.label_b] for p in report.label_conflicts[:_EXAMPLES]]
+    conflicts: Evidence = {"count": len(report.label_conflicts), "pairs": pairs}
+    seen = {mode: report.overlap_fraction.get(mode, 1.0) for mode in ("crop", "cover")}
     return [
         *_leaks(report),
-        *_conflicts(report.label_conflicts),
+        *([Finding(FindingKind.LABEL_CONFLICTS, Severity.ERROR, conflicts)] if report.label_conflicts else []),
         *unreadable_findings(report.unreadable),
         *report.findings,
         *_groups(report.group_patterns),
@@ -52,7 +55,7 @@ def dataset_findings(report: DatasetReport) -> list[Finding]:
             )
             for r in report.handled_files
         ),
-        *_narrow_crop(report),
+        *([Finding(FindingKind.NARROW_CROP, Severity.WARNING, seen)] if seen["crop"] < _NARROW_CROP else []),
     ]
 
 
@@ -102,16 +105,6 @@ def _leaks(report: DatasetReport) -> list[Finding]:
     ]
 
 
-def _conflicts(pairs: Sequence[ImagePair]) -> list[Finding]:
-    if not pairs:
-        return []
-    evidence: Evidence = {
-        "count": len(pairs),
-        "pairs": [[p.a, p.label_a, p.b, p.label_b] for p in pairs[:_EXAMPLES]],
-    }
-    return [Finding(FindingKind.LABEL_CONFLICTS, Severity.ERROR, evidence)]
-
-
 def _duplicates(pairs: Sequence[ImagePair]) -> list[Finding]:
     by_kind: dict[str, list[ImagePair]] = defaultdict(list)
     for pair in pairs:
@@ -138,15 +131,6 @@ def _groups(patterns: Iterable[GroupPattern]) -> list[Finding]:
         }.get(pattern.status, FindingKind.GROUPS_REJECTED)
         findings.append(Finding(kind, Severity.INFO, plain(asdict(pattern))))
     return findings
-
-
-def _narrow_crop(report: DatasetReport) -> list[Finding]:
-    crop = report.overlap_fraction.get("crop", 1.0)
-    if crop >= _NARROW_CROP:
-        return []
-    return [
-        Finding(FindingKind.NARROW_CROP, Severity.WARNING, {"crop": crop, "cover": report.overlap_fraction["cover"]})
-    ]
 
 
 def box_findings(report: BoxReport) -> list[Finding]:
