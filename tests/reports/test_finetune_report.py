@@ -50,7 +50,7 @@ def test_unscored_training_images_are_counted(held_out: ClassifierRecord) -> Non
     assert report["data"]["num_samples"] == 60
     assert report["data"]["counts"] == {"train": [20, 20, 20]}
     assert summarize_result(held_out).train_counts == (20, 20, 20)
-    assert "20 training images" in str(comment_to_json(summarize_result(held_out))) + str(report["square"])
+    assert "20 training images" in str(comment_to_json(summarize_result(held_out))) + str(report["quadrant"])
 
 
 def test_held_out_images_are_counted(held_out: ClassifierRecord) -> None:

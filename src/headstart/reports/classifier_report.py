@@ -78,7 +78,7 @@ def classifier_sections(record: ClassifierRecord, seed: int) -> dict[str, Any]:
             "including_leaks": metrics.get("test_including_leaks"),
         },
         "comment": comment_to_json(result),
-        "square": find_quadrant(result),
+        "quadrant": find_quadrant(result),
         "data": _data(record, seed),
         "model": describe_network(record),
         "learning": _learning(record, curve),
@@ -114,7 +114,7 @@ def hide_classifier_images(report: Mapping[str, Any]) -> dict[str, Any]:
         "confusion": {**report["confusion"], "cells": []},
         "attribution": empty_section(ReportKind.IMAGES_LEFT_OUT),
         "errors": {"wrong": [], "unsure": [], "num_errors": report["errors"]["num_errors"]},
-        "ood": {k: v for k, v in report["ood"].items() if k != "strangest"},
+        "ood": {k: v for k, v in report["ood"].items() if k != "highest_scores"},
         "label_errors": {k: v for k, v in report["label_errors"].items() if k not in ("rows", "shown")},
     }
 
@@ -348,7 +348,7 @@ def _ood(record: ClassifierRecord, where: Index) -> dict[str, Any]:
     section |= {"text": false_alarms_message(section), "noticed": new_class_message(section, len(record.class_names))}
     ood_score = record.scored.ood_score
     if ood_score is not None:
-        section["strangest"] = _ordered(where[np.isfinite(ood_score[where])], -ood_score)[:_UNUSUAL]
+        section["highest_scores"] = _ordered(where[np.isfinite(ood_score[where])], -ood_score)[:_UNUSUAL]
     return section
 
 
@@ -387,7 +387,7 @@ def _too_few(kind: ReportKind, where: Index) -> ReportFinding:
 
 def _bins(probabilities: NDArray[np.float64], class_ids: Index) -> list[dict[str, Any]]:
     return [
-        {"confidence": b.confidence, "right": b.accuracy, "low": b.low, "high": b.high, "count": b.num_samples}
+        {"confidence": b.confidence, "accuracy": b.accuracy, "low": b.low, "high": b.high, "count": b.num_samples}
         for b in reliability_diagram(probabilities, class_ids)
     ]
 
@@ -417,7 +417,7 @@ def _shown(report: Mapping[str, Any]) -> set[int]:
     positions |= {i for cell in report["confusion"]["cells"] for i in cell["images"]}
     positions |= {*report["errors"]["wrong"], *report["errors"]["unsure"]}
     positions |= {p[k] for p in report["data"]["duplicates"]["pairs"] for k in ("a", "b")}
-    positions |= set(report["ood"].get("strangest", ()))
+    positions |= set(report["ood"].get("highest_scores", ()))
     for row in report["label_errors"].get("shown", ()):
         positions |= {row["image"], *row.get("neighbors", ())}
     return positions

@@ -175,9 +175,9 @@ def _reliability(report: Report, _: Thumbs) -> list[Panel]:
 
     def panel(bins: Sequence[Mapping[str, float]], title: str) -> Panel:
         def draw(axis: Any) -> None:
-            x, y = [b["confidence"] for b in bins], [b["right"] for b in bins]
-            below = [max(0.0, b["right"] - b["low"]) for b in bins]
-            above = [max(0.0, b["high"] - b["right"]) for b in bins]
+            x, y = [b["confidence"] for b in bins], [b["accuracy"] for b in bins]
+            below = [max(0.0, b["accuracy"] - b["low"]) for b in bins]
+            above = [max(0.0, b["high"] - b["accuracy"]) for b in bins]
             axis.plot([0, 1], [0, 1], "--", color=GRAY, linewidth=1)
             axis.errorbar(x, y, yerr=[below, above], fmt="o-", color=COLORS[0], capsize=2, markersize=4)
             finish_axes(axis, "predicted probability", "accuracy", title, is_fraction=True)
