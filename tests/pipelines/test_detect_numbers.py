@@ -12,7 +12,7 @@ import pytest
 
 from headstart.config.detect import DetectSettings
 from headstart.data.boxes.records import Boxes, Detections, DetectionSamples
-from headstart.detection.metrics import detection_to_json, evaluate_detections
+from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.detection.operating_points import ERRORS
 from headstart.pipelines.detector_outputs import write_detections, write_predictions
 from headstart.pipelines.detector_scoring import calibrate, score_held_out
@@ -20,7 +20,7 @@ from headstart.pipelines.detector_state import HeldOut
 from headstart.reports.record import DetectorRecord, read_record
 from headstart.reports.summary import summarize
 from headstart.runs.files import write_csv, write_json
-from headstart.types.codes import USER_TEST_SPLIT, NoteKind
+from headstart.types.codes import USER_TEST_SPLIT, FindingKind, NoteKind
 
 NAMES = ("cat", "dog")
 NEAR = np.float32(0.5), np.nextafter(np.float32(0.5), np.float32(0))  # equal when rounded, separated by a threshold
@@ -146,3 +146,33 @@ def test_precision_and_recall_at_given_thresholds(threshold: float, precision: f
     assert (point.threshold, point.precision, point.recall) == (threshold, precision, recall)
     assert evaluation.per_class[1].point is None
     assert detection_to_json(evaluation)["per_class"][0]["threshold"]["precision"] == precision
+
+
+def perfect(tmp_path: Path, per_image: int, max_detections: int) -> tuple[float, DetectionEvaluation]:
+    """Return the threshold and the score of a detector that finds every object, with scores from 0.9 to 0.02."""
+    column, row = np.meshgrid(np.arange(40), np.arange(per_image // 40 + 1))
+    corner = 20.0 * np.stack([column, row], axis=-1).reshape(-1, 2)[:per_image]
+    boxes = np.concatenate([corner, corner + 15.0], axis=1)
+    truth = [Boxes.of(boxes, np.zeros(per_image))] * 2
+    detections = [Detections.of(boxes, np.linspace(0.9, 0.02, per_image), np.zeros(per_image))] * 2
+    data: Any = SimpleNamespace(samples=samples_of(tmp_path, truth), split=SimpleNamespace(groups_of=lambda _: None))
+    settings: Any = SimpleNamespace(seed=0, detect=DetectSettings(max_detections=max_detections))
+    blocks = {"test": HeldOut(np.arange(2), detections, np.array([True, True]), USER_TEST_SPLIT)}
+    calibration = calibrate(data, blocks, max_detections)
+    scored = score_held_out(data, blocks, calibration, settings)
+    return calibration.thresholds["per_class"]["cat"], scored["test"].evaluation
+
+
+@pytest.mark.parametrize("per_image", [10, 200, 1000])
+def test_thresholds_keep_every_object_of_a_perfect_detector(tmp_path: Path, per_image: int) -> None:
+    threshold, evaluation = perfect(tmp_path, per_image, DetectSettings().max_detections)
+    assert 0 < threshold <= 0.02
+    assert (evaluation.map50.value, evaluation.map50_95.value) == (1.0, 1.0)
+    assert evaluation.confusion.counts[0].tolist() == [2 * per_image, 0, 0]
+    assert [f.kind for f in evaluation.findings] == [FindingKind.INTERVAL_NOT_MEASURABLE]  # of two images
+
+
+def test_limit_of_the_settings_holds_for_thresholds_and_is_reported(tmp_path: Path) -> None:
+    threshold, evaluation = perfect(tmp_path, 200, 50)
+    assert 0.6 < threshold < 0.7  # the score of the 50th of 200 boxes
+    assert FindingKind.CROWDED_IMAGES in {f.kind for f in evaluation.findings}
