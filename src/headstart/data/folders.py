@@ -142,7 +142,7 @@ def _without_classes(images: Sequence[LocatedFile], found: str, expected: str) -
 def _names_splits(reading: Reading) -> bool:
     """Return whether all classes are named by splits: `train`, `test1`."""
     words = [split_words(label) for label in {row.label for row in reading.rows}]
-    return len(words) > 1 and all(len(w) == 1 for w in words) and any("train" in w for w in words)
+    return bool(words) and all(len(w) == 1 for w in words) and any("train" in w for w in words)
 
 
 def _by_top_folders(images: Sequence[_Placed]) -> list[Reading]:

@@ -41,12 +41,12 @@ from headstart.data.paths import PathFinder
 from headstart.data.reading import Reading, Row, ask
 from headstart.data.reading_notes import images_note, tree_notes
 from headstart.data.split_lists import apply_split_lists
-from headstart.data.split_words import split_name
+from headstart.data.split_words import cell_split, split_name
 from headstart.data.table_rows import UNLABELED, table_reading
 from headstart.errors import DataError, UsageError
 from headstart.messages.numbers import pluralize
 from headstart.types.codes import ReadingKind, UnusedReason
-from headstart.types.records import Problem, Samples
+from headstart.types.records import Problem, Samples, SplitName
 
 __all__ = ["read"]
 
@@ -236,7 +236,7 @@ def _by_template(tree: FileTree, layout: str | None, label_pattern: str | None) 
                     hint="put `*` for a level without meaning",
                 )
         else:
-            split = next((s for s in map(split_name, image.folders) if s), None) if not template else None
+            split = _split_of(image) if template is None else None
         reading.rows.append(Row(image, label, split, clean_label(fields.get("group", "")) or None))
     if not reading.rows:
         raise DataError(
@@ -244,6 +244,13 @@ def _by_template(tree: FileTree, layout: str | None, label_pattern: str | None) 
             hint="the pattern is matched against the path below the data folder; `*` does not cross a `/`, `**` does",
         )
     return reading
+
+
+def _split_of(image: LocatedFile) -> SplitName | None:
+    """Return the split that the folders of an image name; the held-out one of several (`test1/train/`)."""
+    split = next((s for s in map(split_name, image.folders) if s), None)
+    held_out = (s for folder in image.folders if (s := cell_split(folder)) not in (None, "train"))
+    return next(held_out, split) if split == "train" else split
 
 
 def _refuse_empty(tree: FileTree) -> None:

@@ -294,3 +294,9 @@ def years_and_views_below_classes(files: Files) -> None:
     for kind in KINDS:
         for i, year in enumerate((2019, 2020, 2021)):
             files.images(f"{kind}/{year}/view_{i}/{kind}_{year}.jpg")
+
+
+@dataset(OWN, ".", classes(KINDS, train=3, test=3), classes(KINDS, train=3))
+def split_folder_inside_another_split(files: Files) -> None:
+    for folder in ("train", "test1/train"):
+        files.images(*(f"{folder}/{kind}.{i}.jpg" for kind in KINDS for i in range(3)))
