@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -256,11 +257,43 @@ def centers(root: Path) -> None:
     put_text(root / "classes.txt", "nut\nbolt\n")  # ids from 1
 
 
+def hugging_face(root: Path) -> None:
+    rows = [
+        {
+            "file_name": name,
+            "objects": {
+                "bbox": [[b[1], b[2], b[3] - b[1], b[4] - b[2]] for b in boxes],
+                "categories": [b[0] for b in boxes],
+            },
+        }
+        for name, boxes in BOXES.items()
+    ]
+    put_text(root / "metadata.jsonl", "\n".join(map(json.dumps, rows)))
+
+
+def records(root: Path) -> None:
+    keys = ("label", "xmin", "ymin", "xmax", "ymax")
+    rows = [{"image": name, **dict(zip(keys, b, strict=True))} for name, boxes in BOXES.items() for b in boxes]
+    put_text(root / "boxes.json", json.dumps(rows))
+
+
+def open_images(root: Path) -> None:
+    names = {"nut": "/m/01", "bolt": "/m/02"}
+    lines = ["ImageID,LabelName,Confidence,XMin,XMax,YMin,YMax,IsGroupOf"] + [
+        f"{name[:-4]},{names[b[0]]},1,{b[1] / 100},{b[3] / 100},{b[2] / 80},{b[4] / 80},0"
+        for name, boxes in BOXES.items()
+        for b in boxes
+    ]
+    put_text(root / "train-annotations-bbox.csv", "\n".join(lines))
+    put_text(root / "class-descriptions-boxable.csv", "/m/01,nut\n/m/02,bolt\n")
+
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     "labelme": labelme, "via": via, "via-csv": via_table, "vott": vott, "label-studio": label_studio,
     "createml": createml, "edge-impulse": edge_impulse, "ground-truth": ground_truth, "supervisely": supervisely,
     "darwin": darwin, "bdd": bdd, "datumaro": datumaro, "fiftyone": fiftyone, "crowdhuman": crowd_human, "cvat": cvat,
     "kitti": kitti, "dota": dota, "words": oid, "pascal": pascal, "csv": automl, "csv-2": make_sense, "csv-3": centers,
+    "hugging-face": hugging_face, "csv-4": records, "csv-5": open_images,
 }  # fmt: skip
 
 
@@ -279,7 +312,7 @@ def test_every_tool_gives_the_same_boxes(tmp_path: Path, kind: str) -> None:
     for i, name in enumerate(BOXES):
         put_image(tmp_path / folder.get(kind, "") / name, SIZE, seed=i)
     WRITERS[kind](tmp_path)
-    assert find_format(tmp_path) == kind.partition("-2")[0].partition("-3")[0]
+    assert find_format(tmp_path) == re.sub(r"-\d$", "", kind)
     samples = read_boxes(tmp_path)
     boxes = found(samples)
     assert boxes.keys() == BOXES.keys()
@@ -298,6 +331,16 @@ def test_splits_come_from_the_folders_of_tools(tmp_path: Path, kind: str) -> Non
     samples = read_boxes(tmp_path)
     assert sorted(samples.split) == ["train", "train", "val", "val"]
     assert samples.num_boxes == 6
+
+
+def test_faces_in_blocks_with_objects_to_ignore(tmp_path: Path) -> None:
+    for i, name in enumerate(("0--Parade/a.jpg", "b.jpg")):
+        put_image(tmp_path / "images" / name, SIZE, seed=i)
+    faces = "10 20 40 40 0 0 0 0 0 0\n0 0 9 9 0 0 0 1 0 0\n"
+    put_text(tmp_path / "wider_face_train_bbx_gt.txt", f"0--Parade/a.jpg\n2\n{faces}b.jpg\n0\n0 0 0 0 0 0 0 0 0 0\n")
+    samples = read_boxes(tmp_path)
+    assert found(samples) == {"a.jpg": [("face", [10, 20, 50, 60]), ("face", [0, 0, 9, 9])], "b.jpg": []}
+    assert samples.boxes[0].is_crowd.tolist() == [False, True]
 
 
 def test_empty_text_files_are_images_without_objects(tmp_path: Path) -> None:

@@ -341,6 +341,30 @@ def _fiftyone(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry]:
         yield entry
 
 
+def _hugging_face(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry]:
+    """Read the metadata of an image folder: boxes and categories of each image as two lists."""
+    for row in _dicts(value):
+        objects = row.get("objects") or {}
+        boxes = objects.get("bbox") or []
+        labels: list[Any] = next(
+            (objects[k] for k in ("categories", "category", "label", "labels") if k in objects), []
+        )
+        entry = Entry((str(row.get("file_name")),))
+        for box, label in zip(boxes, labels, strict=False):
+            entry.add(draft, label, box, _XYWH)
+        yield entry
+
+
+def _darknet_results(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry]:
+    for item in _dicts(value):
+        entry = Entry((str(item.get("filename")),))
+        for found in _dicts(item.get("objects")):
+            box = found.get("relative_coordinates") or {}
+            numbers = [box.get(k) for k in ("center_x", "center_y", "width", "height")]
+            entry.add(draft, found.get("name"), numbers, BoxFormat("cxcywh", 1.0), attributes=found)
+        yield entry
+
+
 def _is_fiftyone(value: Any) -> bool:
     return _has(value, "labels") and any("bounding_box" in _first(v) for v in _values(value["labels"]))
 
@@ -432,5 +456,15 @@ JSON_TOOLS = (
         _datumaro,
     ),
     Tool("crowdhuman", "CrowdHuman lines", (".odgt",), (b'"gtboxes"',), lambda v: "gtboxes" in _first(v), _crowd_human),
+    Tool(
+        *("hugging-face", "Hugging Face metadata", (".jsonl", ".json"), (b'"file_name"', b'"objects"', b'"bbox"')),
+        lambda v: isinstance(v, list) and _has(_first(v).get("objects"), "bbox"),
+        _hugging_face,
+    ),
+    Tool(
+        *("darknet", "Darknet results", (".json",), (b'"relative_coordinates"',)),
+        lambda v: isinstance(v, list) and "objects" in _first(v),
+        _darknet_results,
+    ),
     Tool("fiftyone", "FiftyOne JSON", (".json",), (b'"bounding_box"', b'"labels"'), _is_fiftyone, _fiftyone),
 )

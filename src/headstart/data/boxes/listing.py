@@ -94,6 +94,7 @@ def refuse_unknown(listed: Listing) -> None:
     few = len({image.folders for image in listed.tree.images}) <= _MAX_FOLDERS  # not folders of classes
     known = [f for f in listed.files if few and any(word in f.file.lower() for word in _UNREAD)]
     stems = {os.path.splitext(image.file)[0] for image in listed.tree.images}
+    known += [f for f in listed.having(".csv", ".tsv")[:_PROBED] if _names_boxes(f)]
     sidecars = [f for f in listed.having(".txt", ".json", ".xml") if os.path.splitext(f.file)[0] in stems]
     numbered = [f for f in sidecars[:_PROBED] if _has_numbers(f)]
     if known or (stems and 2 * len(sidecars) >= len(stems) and 2 * len(numbered) > len(sidecars[:_PROBED])):
@@ -104,6 +105,12 @@ def refuse_unknown(listed: Listing) -> None:
             hint="export the annotations as COCO JSON, YOLO or Pascal VOC; --exclude leaves files out, "
             "and --task classify reads no boxes",
         )
+
+
+def _names_boxes(file: LocatedFile) -> bool:
+    """Return whether a column of a table has a name of boxes."""
+    header = " ".join(head_lines(file.path, 1)).lower()
+    return any(word in header for word in ("bbox", "boxes", "bounding", "xmin", "x_min", "ymin"))
 
 
 def _has_numbers(file: LocatedFile) -> bool:

@@ -21,12 +21,12 @@ from headstart.data.boxes.coco import choose_coco, has_scores, holds, load_json,
 from headstart.data.boxes.cvat import CVAT
 from headstart.data.boxes.draft import Draft
 from headstart.data.boxes.entries import Entry, Tool, read_entries
-from headstart.data.boxes.files import ImageIndex, has_images, split_of_name
+from headstart.data.boxes.files import ImageIndex, has_images, split_of_folders, split_of_name
 from headstart.data.boxes.formats import parse_requested
 from headstart.data.boxes.json_tools import JSON_TOOLS
 from headstart.data.boxes.listing import Listing, refuse_predictions, refuse_unknown
 from headstart.data.boxes.records import DetectionSamples
-from headstart.data.boxes.table import BoxTable, open_box_table, read_box_tables
+from headstart.data.boxes.table import BoxTable, name_open_images, open_box_table, read_box_tables
 from headstart.data.boxes.text_tools import TEXT_TOOLS
 from headstart.data.boxes.validation import validate_boxes
 from headstart.data.boxes.voc import is_voc, parse_xml, read_voc
@@ -227,6 +227,8 @@ def _find_file(path: str, allow_external_paths: bool, exclude: Sequence[str]) ->
         if has_scores(single):
             refuse_predictions(single)
         is_coco = bool(choose_coco([single]))
+    if ending in (".json", ".jsonl") and not is_coco and tool is None:
+        table = open_box_table(single)
     if tool is None and table is None and not is_coco and ending not in (".yaml", ".yml"):
         return nothing, []  # the folder of a file without boxes is not searched
     listed = Listing(_with_images(folder), allow_external_paths, exclude)
@@ -245,6 +247,7 @@ def _find_file(path: str, allow_external_paths: bool, exclude: Sequence[str]) ->
 def _read_csv(listed: Listing, tables: list[BoxTable]) -> Draft:
     draft = read_box_tables(listed.root, tables, listed.lookup(find_auxiliary(listed.tree.images, {})))
     name_numbers(draft, find_name_lists([f for f in listed.files if is_name_file(f)]))
+    name_open_images(draft, listed.having(".csv"))
     return _finish_listed(draft, listed)
 
 
@@ -420,13 +423,13 @@ def _read_yolo(listed: Listing, dataset: LocatedFile | None) -> Draft:
 
 
 def _csv(listed: Listing) -> _DetectedFormat | None:
-    files = listed.having(".csv", ".tsv")
+    files = listed.having(".csv", ".tsv", ".json", ".jsonl")
     upper = min((len(f.folders) for f in files), default=0)
     tables = [t for t in (open_box_table(f) for f in files if len(f.folders) <= upper + 1) if t and not t.has_scores]
     if not tables:
         return None
     if len(tables) > 1:
-        splits = [split_of_name(t.file.file) for t in tables]
+        splits = [split_of_name(t.file.file) or split_of_folders(t.file.folders) for t in tables]
         if not all(splits) or max(Counter(splits).values()) > 1:
             raise UsageError(
                 "several tables hold boxes: " + ", ".join(f"`{t.file.name}`" for t in tables[:6]) + ".",

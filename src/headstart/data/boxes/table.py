@@ -7,19 +7,22 @@ A table without a header is read only in the forms of `_HEADLESS`. A table with 
 from __future__ import annotations
 
 import csv
+import json
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from headstart.data.boxes.coco import holds, load_json
 from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource, ignore_reason, number
 from headstart.data.boxes.files import ImageLookup, split_of_folders, split_of_name
 from headstart.data.boxes.formats import BoxFormat, Layout
 from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.formats import IMAGES
 from headstart.data.tables import Table, read_table
-from headstart.data.text import read_text
+from headstart.data.text import read_text, text_lines
 from headstart.errors import DataError, HeadstartError
+from headstart.types.codes import JsonValue, ReadingKind, ReadingNote
 from headstart.utils.csv_cells import unescape_formula
 
 __all__ = ["BoxTable", "open_box_table", "read_box_tables"]
@@ -31,6 +34,8 @@ _HEADLESS = (
     ("image", "label", "x1", "y1", "", "", "x2", "y2", "", ""),
 )
 _SCORES = ("score", "confidence", "conf", "prob", "probability", "detection_score")
+_MAX_BYTES = 64 << 20  # of a JSON file that is read as a table
+_RECORD_KEYS = (b'"xmin"', b'"x1"', b'"bbox"', b'"left"', b'"x"', b'"cx"', b'"x_min"', b'"XMin"', b'"x_center"')
 _NO_SPLIT = ("unassigned", "none", "-")
 
 _IMAGE = (
@@ -111,9 +116,9 @@ def open_box_table(file: LocatedFile) -> BoxTable | None:
     table: Table | None
     headless = _headless(file)
     try:
-        table = headless or read_table(file.path)
+        table = headless or _records(file) or read_table(file.path)
     except HeadstartError:
-        table = _renamed(file)
+        table = None if file.file.lower().endswith((".json", ".jsonl")) else _renamed(file)
         if table is None:
             return None
     lines = [(line, {_plain(k): v for k, v in cells.items()}) for line, cells in table.lines]
@@ -162,9 +167,28 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], lookup: ImageLookup) 
                 + ".",
                 hint="rename the column of the class to `label`",
             )
-        draft.images += _read_rows(draft, table, lookup, split_of_name(table.file.file) if len(tables) > 1 else "")
+        draft.images += _read_rows(draft, table, lookup, _split_of(table) if len(tables) > 1 else "")
     draft.notes += lookup.notes()
     return draft
+
+
+def _split_of(table: BoxTable) -> str:
+    return split_of_name(table.file.file) or split_of_folders(table.file.folders)
+
+
+def name_open_images(draft: Draft, files: Sequence[LocatedFile]) -> None:
+    """Replace the machine names of Open Images (`/m/01g317`) by those in `class-descriptions*.csv`."""
+    file = next((f for f in files if f.file.startswith("class-descriptions")), None)
+    labels = {box.label for image in draft.images for box in image.boxes}
+    if file is None or not labels or not all(label.startswith("/m/") for label in labels):
+        return
+    rows = [line.partition(",") for line in text_lines(file.path)]
+    names = {key.strip(): name.strip().strip('"') for key, _, name in rows}
+    for image in draft.images:
+        image.boxes = [replace(box, label=names.get(box.label, box.label)) for box in image.boxes]
+    shown = {key: names[key] for key in sorted(labels & names.keys())[:5]}
+    evidence: dict[str, JsonValue] = {"file": file.name, "names": shown, "reason": "stated", "first_id": None}
+    draft.notes.append(ReadingNote(ReadingKind.NAMES_FROM_FILE, len(labels), (), evidence))
 
 
 def _read_rows(draft: Draft, table: BoxTable, lookup: ImageLookup, split_of_file: str) -> list[DraftImage]:
@@ -245,6 +269,27 @@ def _listed(cell: str) -> list[str]:
     """Parse four numbers in one cell: `[x, y, w, h]`, with or without brackets."""
     parts = re.split(r"[,;\s]+", re.sub(r"[\[\](){}]|[A-Za-z_]+[\"']*\s*[:=]", " ", cell.replace('"', "")).strip())
     return parts if len(parts) == 4 and all(number(p) is not None for p in parts) else []
+
+
+def _records(file: LocatedFile) -> Table | None:
+    """Read a JSON list, or JSON lines, of one flat object per box.
+
+    Raises:
+        DataError: The file is JSON of another kind.
+    """
+    if not file.file.lower().endswith((".json", ".jsonl")):
+        return None
+    if os.path.getsize(file.path) > _MAX_BYTES or not any(holds(file.path, [key]) for key in _RECORD_KEYS):
+        raise DataError(f"`{file.name}` is no table of boxes.")
+    is_lines = file.file.lower().endswith(".jsonl")
+    try:
+        value = [json.loads(t) for t in text_lines(file.path) if t.strip()] if is_lines else load_json(file.path)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, list) or not value or not all(isinstance(row, dict) for row in value):
+        raise DataError(f"`{file.name}` is no table of boxes.")
+    rows = [{str(k): "" if v is None else str(v) for k, v in row.items()} for row in value]
+    return Table(file.path, [*enumerate(rows, start=1)], "image", None)
 
 
 def _headless(file: LocatedFile) -> Table | None:

@@ -105,6 +105,24 @@ def _pascal(draft: Draft, file: LocatedFile, lines: Any) -> Iterator[Entry]:
     yield entry
 
 
+def _wider_face(draft: Draft, file: LocatedFile, lines: Any) -> Iterator[Entry]:
+    """Read blocks of a path, the number of faces, and a line per face."""
+    left = [line.strip() for line in lines if line.strip()]
+    while len(left) >= 2:
+        path, count = left.pop(0), left.pop(0)
+        entry = Entry((path,))
+        for row in (left.pop(0).split() for _ in range(min(max(int(count), 1), len(left)))):
+            if int(count):  # images without faces have one line of zeros
+                entry.add(draft, "face", row[:4], _XYWH, attributes={"ignore": int(row[7:8] == ["1"])})
+        yield entry
+
+
+def _is_wider_face(lines: Any) -> bool:
+    head = [line.strip() for line in lines[:3]]
+    is_image = len(head) == 3 and os.path.splitext(head[0])[1].lower() in IMAGES
+    return is_image and head[1].isdigit() and len(head[2].split()) == 10 and _numbers(head[2].split())
+
+
 def _words(draft: Draft, file: LocatedFile, lines: Any) -> Iterator[Entry]:
     """Read `class xmin ymin xmax ymax` of OIDv4 and others."""
     entry = _entry(file)
@@ -141,6 +159,7 @@ TEXT_TOOLS = (
         lambda v: _all([r for r in _rows(v) if ":" not in r[0]], _is_dota_row),
         _dota,
     ),
+    Tool("wider-face", "WIDER FACE text", (".txt",), (), _is_wider_face, _wider_face),
     Tool("pascal", "PASCAL 1.00 text", (".txt",), (b"Bounding box for object",), lambda v: True, _pascal),
     Tool(
         "words",
