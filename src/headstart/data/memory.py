@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from headstart.data.containers.columnar import cell_text, class_labels, image_suffix
+from headstart.data.containers.pixels import encode_pixels
 from headstart.data.containers.store import TableWriter, store_new
 from headstart.data.split_words import split_name
 from headstart.data.tables import IMAGE_NAMES, LABEL_NAMES, plain_name
@@ -185,7 +186,10 @@ def _items(data: Any) -> _Rows:
     Raises:
         UsageError: Its items are something else.
     """
-    names = getattr(data, "classes", None)
+    inner = data
+    while not hasattr(inner, "classes") and hasattr(inner, "dataset"):  # a Subset of torch
+        inner = inner.dataset
+    names = getattr(inner, "classes", None)
     names = list(map(str, names)) if isinstance(names, (list, tuple)) else None
     for i in range(len(data)):
         item = data[i]
@@ -255,7 +259,8 @@ def encode_image(value: Any, name: str) -> bytes:
     if hasattr(value, "detach"):
         value = _tensor_pixels(value, name)
     if isinstance(value, np.ndarray):
-        value = Image.fromarray(check_array(value, name))
+        pixels = check_array(value, name)
+        return encode_pixels(pixels, "gray" if pixels.ndim == 2 else "color", tuple(range(pixels.ndim)), "bytes")[0]
     if not isinstance(value, Image.Image):
         raise UsageError(f"{name} is {_kind(value)}; expected a path, bytes, a file, a PIL image or an array.")
     buffer = io.BytesIO()

@@ -134,6 +134,19 @@ def test_images_and_labels(data: Any) -> None:
         assert image.size == (9, 8)
 
 
+def test_a_subset_has_the_classes_of_its_dataset() -> None:
+    class Subset:
+        dataset = Indexed()
+
+        def __len__(self) -> int:
+            return 2
+
+        def __getitem__(self, i: int) -> Any:
+            return self.dataset[3 * i]
+
+    assert [s.label for s in read(as_data_path(Subset()))] == ["cat", "dog"]
+
+
 def test_equal_objects_are_stored_once(cache: Path) -> None:
     assert as_data_path((X, Y)) == as_data_path(X, Y) != as_data_path((X, Y[::-1]))
     assert len([p for p in (cache / "in_memory").iterdir() if p.is_dir()]) == 2

@@ -32,6 +32,8 @@ _SUFFIXES = (
     (b"II*\0", ".tif"),
     (b"MM\0*", ".tif"),
     (b"RIFF", ".webp"),
+    (b"P5", ".pgm"),
+    (b"P6", ".ppm"),
 )
 
 
