@@ -16,6 +16,7 @@ import io
 import json
 import os
 import stat
+import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
@@ -41,6 +42,11 @@ from headstart.preprocessing.extra_formats import open_extra
 from headstart.preprocessing.packed_files import read_packed
 from headstart.preprocessing.pages import PagesError, check_pages, select_pages
 from headstart.utils.limits import MAX_PIXELS
+
+# Pillow's remarks on damaged metadata, which does not change the pixels.
+warnings.filterwarnings(
+    "ignore", "(Corrupt EXIF data|Truncated File Read|Metadata Warning|Image appears to be a malformed MPO)"
+)
 
 __all__ = [
     "FORMATS",

@@ -175,7 +175,8 @@ def read_stored(stored: StoredTable, options: ReadOptions, task: str, shown: str
         listed = ", ".join(f"`{name}`" for name in header if name != column) or "none"
         raise DataError(
             f"the images of `{shown}` have no labels; its other columns are: {listed}.",
-            hint="add labels (an array `labels`, a column `label`, members `.cls`), or name them with --label-column",
+            hint="add labels: an array `labels` (.npy: pass the folder), a column `label`, members `.cls`; or use "
+            "--label-column",
         )
     reading = table_reading(table, finder, label_template=pattern)
     reading.problems += stored.problems
