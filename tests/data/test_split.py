@@ -196,6 +196,7 @@ def test_invalid_manifests_raise(tmp_path: Path) -> None:
         ("image,split\na/000.png,third\n", "expected train, val or test"),
         ("image,split\nx.png,train\n", "none of 1 image"),
         ("image,split\na/000.png,test\n", "no training images"),
+        ("image,split\na/000.png,train\na/002.png,test\nB/001.png,train\n", r"`B/001\.png`.*class `b`"),  # renamed
     ]:
         path.write_text(text)
         with pytest.raises(DataError, match=message):

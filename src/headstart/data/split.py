@@ -117,8 +117,8 @@ def read_split(path: str | Path, samples: Samples) -> Split:
     Images that it does not list are excluded and counted in the evidence, like its rows without an image.
 
     Raises:
-        DataError: The file is unreadable, has no `image` and `split` column, an unknown split, or lists
-            none of the samples.
+        DataError: The file is unreadable, has no `image` and `split` column, an unknown split, lists none of the
+            samples, or lists missing files in place of a class, as after a folder was renamed.
     """
     shown = f"`{os.fspath(path)}`"
     try:
@@ -157,6 +157,16 @@ def read_split(path: str | Path, samples: Samples) -> Split:
             hint="names in the split file are relative to the data folder",
         )
     listed = {unescape_formula(r["image"] or "") for r in rows}
+    left = {s.label for s in samples if s.name in listed}
+    emptied = [name for name in samples.class_names if name not in left]
+    if missing and emptied:
+        known = set(samples.names)
+        first = next(name for name in sorted(listed) if name not in known)
+        raise DataError(
+            f"{shown} lists {pluralize(missing, 'image')} that {'is' if missing == 1 else 'are'} not in this dataset "
+            f"(`{first}`), and none of the class `{emptied[0]}`.",
+            hint="restore the names of its files and folders, or make a new split",
+        )
     extra = sum(s.name not in listed for s in samples)
     groups = number_groups(keys) if any(keys) else None
     made = _own_split(assignment, groups, assignment == "", 0, "file")
