@@ -422,6 +422,15 @@ def test_unknown_files_beside_images_are_named(tmp_path: Path, text: str) -> Non
         read_boxes(tmp_path)
 
 
+def test_a_table_of_unknown_boxes_is_named_unless_another_has_labels(tmp_path: Path) -> None:
+    put_image(tmp_path / "a.png", SIZE)
+    put_text(tmp_path / "x.csv", "image_name,BoxesString\na.png,1 2 30 40;5 6 20 30\n")
+    with pytest.raises(DataError, match=r"x\.csv"):
+        read_boxes(tmp_path)
+    put_text(tmp_path / "labels.csv", "image_name,label\na.png,nut\n")
+    assert find_format(tmp_path) is None
+
+
 def test_video_tracks_name_the_export(tmp_path: Path) -> None:
     put_image(tmp_path / "a.png", SIZE)
     put_text(tmp_path / "x.xml", '<annotations><track id="0" label="x"></track></annotations>')

@@ -94,7 +94,8 @@ def refuse_unknown(listed: Listing) -> None:
     few = len({image.folders for image in listed.tree.images}) <= _MAX_FOLDERS  # not folders of classes
     known = [f for f in listed.files if few and any(word in f.file.lower() for word in _UNREAD)]
     stems = {os.path.splitext(image.file)[0] for image in listed.tree.images}
-    known += [f for f in listed.having(".csv", ".tsv")[:_PROBED] if _names_boxes(f)]
+    tables = listed.having(".csv", ".tsv")[:_PROBED]
+    known += tables if all(map(_names_boxes, tables)) else []  # other tables may hold labels of whole images
     sidecars = [f for f in listed.having(".txt", ".json", ".xml") if os.path.splitext(f.file)[0] in stems]
     numbered = [f for f in sidecars[:_PROBED] if _has_numbers(f)]
     if known or (stems and 2 * len(sidecars) >= len(stems) and 2 * len(numbered) > len(sidecars[:_PROBED])):
