@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from headstart.data.file_names import find_masks, suggest_pattern
 from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.folder_copies import Folder, find_copies, find_versions, folder_tree
-from headstart.data.folder_words import AUXILIARY, STORAGE
+from headstart.data.folder_words import AUXILIARY, STORAGE, is_storage_name
 from headstart.data.reading import Reading, Row, listed
 from headstart.data.split_words import split_name, split_words
 from headstart.errors import DataError
@@ -58,6 +58,7 @@ def read_folders(images: Sequence[LocatedFile]) -> list[Reading]:
     levels = _Levels()
     _reduce(folder_tree(images), 0, (), None, levels)
     placed = sorted(levels.placed, key=lambda p: (*p.file.folders, p.file.file))
+    placed = _without_auxiliary(placed, levels)
     inside = [p for p in placed if p.levels]
     if not inside:
         found = f"found {pluralize(len(images), 'image')} but no class folders"
@@ -75,6 +76,16 @@ def read_folders(images: Sequence[LocatedFile]) -> list[Reading]:
             evidence = {"folders": {folder: len(copied)}}
             reading.notes.append(ReadingNote(ReadingKind.COPIES_UNUSED, len(copied), (folder,), evidence))
     return readings
+
+
+def _without_auxiliary(placed: list[_Placed], levels: _Levels) -> list[_Placed]:
+    """Return the images without those of auxiliary folders beside split folders (`train`, `test`, `ground_truth`)."""
+    tops = {p.names[0] for p in placed if p.levels}
+    if sum(split_name(top) is not None for top in tops) < 2:
+        return placed
+    auxiliary = [p for p in placed if p.levels and p.names[0].lower() in AUXILIARY]
+    levels.auxiliary += [p.file for p in auxiliary]
+    return [p for p in placed if not p.levels or p.names[0].lower() not in AUXILIARY]
 
 
 def _reduce(folder: Folder, depth: int, kept: tuple[int, ...], name: str | None, levels: _Levels) -> None:
@@ -255,6 +266,8 @@ def _below(
             else:
                 roles |= {level + 1: "split", level + 2: "group"}
                 layout = "class folders with splits inside"
+        elif len(nested) == len(images) and _only_store_classes(nested, level):
+            roles = {**{k: role for k, role in roles.items() if role != "label"}, level + 1: "label"}
         elif versions := _by_version(nested, level, roles, splits):
             return [*versions, *_by_either_level(nested, level, roles, splits)]
         elif (which := _which_is_class(nested, images, level)) is None:
@@ -266,6 +279,16 @@ def _below(
             roles[level + 1] = "group"
             layout = "class folders with groups inside"
     return [_assign(images, roles, layout, splits, split_level)]
+
+
+def _only_store_classes(images: Sequence[_Placed], level: int) -> bool:
+    """Return whether the folders of a level are named as stores of images, with different class folders inside each."""
+    inside: dict[str, set[str]] = defaultdict(set)
+    for image in images:
+        inside[image.names[level + 1]].add(image.names[level])
+    tops = {image.names[level] for image in images}
+    is_apart = all(len(holders) == 1 for holders in inside.values())
+    return len(tops) > 1 and is_apart and all(map(is_storage_name, tops)) and not _look_like_ids(set(inside))
 
 
 def _repeat_classes(images: Sequence[_Placed], level: int) -> bool:

@@ -169,3 +169,18 @@ def blood_cells(files: Files) -> None:
         files.numbered(f"{root}/images/TEST/{name}/_0_{{}}.jpeg", range(187, 189))
         files.numbered(f"{root}/images/TEST_SIMPLE/{name}/_0_{{}}.jpeg", range(5239, 5240))
     files.text(f"{root}/labels.csv", ",Image,Category,", *(f"{i},{i},{CELLS[i % 4]}," for i in range(8)))
+
+
+TISSUES = {"colon_image_sets": ("colon_aca", "colon_n"), "lung_image_sets": ("lung_aca", "lung_n", "lung_scc")}
+
+
+@dataset(
+    "https://github.com/tampapath/lung_colon_image_set",
+    "lung_colon_image_set",
+    classes((name for names in TISSUES.values() for name in names), none=4),
+)
+def lc25000(files: Files) -> None:
+    for folder, names in TISSUES.items():
+        for name in names:
+            stem = name.replace("_", "").replace("colon", "colon").replace("aca", "ca")
+            files.numbered(f"lung_colon_image_set/{folder}/{name}/{stem}{{}}.jpeg", range(1, 5))

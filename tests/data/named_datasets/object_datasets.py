@@ -605,3 +605,50 @@ def celeba(files: Files) -> None:
     files.text("celeba/list_attr_celeba.txt", "8", "Bald Smiling Young ", *rows)
     files.text("celeba/list_eval_partition.txt", *(f"{n} {i // 3}" for i, n in enumerate(names)))
     files.text("celeba/identity_CelebA.txt", *(f"{n} {2880 + i // 2}" for i, n in enumerate(names)))
+
+
+@dataset(
+    "https://www.mvtec.com/company/research/datasets/mvtec-ad",
+    "bottle",
+    {"good": {"train": 4, "test": 2}, "broken_large": {"test": 2}, "contamination": {"test": 2}},
+    never=("ground_truth/*",),
+)
+def mvtec_ad(files: Files) -> None:
+    files.numbered("bottle/train/good/{:03}.png", range(4))
+    for name in ("good", "broken_large", "contamination"):
+        files.numbered(f"bottle/test/{name}/{{:03}}.png", range(2))
+        if name != "good":
+            files.numbered(f"bottle/ground_truth/{name}/{{:03}}_mask.png", range(2))
+    files.text("bottle/readme.txt", "MVTec AD")
+    files.text("bottle/license.txt", "CC BY-NC-SA 4.0")
+
+
+DEFECTS = ("crazing", "inclusion", "patches")
+
+
+@dataset(
+    "https://www.kaggle.com/datasets/kaustubhdikshit/neu-surface-defect-database",
+    "NEU-DET",
+    classes(DEFECTS, train=3, val=1),
+    options=("--task", "classify"),
+)
+def neu_surface_defects(files: Files) -> None:
+    for split, numbers in (("train", (1, 10, 100)), ("validation", (241,))):
+        for name in DEFECTS:
+            files.numbered(f"NEU-DET/{split}/images/{name}/{name}_{{}}.jpg", numbers)
+            for i in numbers:
+                files.text(f"NEU-DET/{split}/annotations/{name}_{i}.xml", _voc(f"{name}_{i}.jpg", name))
+
+
+@dataset(
+    "https://github.com/brendenlake/omniglot",
+    "images_background",
+    classes("Greek Korean", none=6),  # alphabets, with their characters as groups
+    {f"{alphabet}/character{i:02}": {"none": 3} for alphabet in ("Greek", "Korean") for i in (1, 2)},
+)
+def omniglot(files: Files) -> None:
+    for k, alphabet in enumerate(("Greek", "Korean")):
+        for i in (1, 2):
+            files.numbered(
+                f"images_background/{alphabet}/character{i:02}/{709 + 2 * k + i:04}_{{:02}}.png", range(1, 4)
+            )
