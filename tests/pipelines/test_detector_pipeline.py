@@ -78,7 +78,8 @@ def events() -> EventStream:
 
 @pytest.fixture(scope="module")
 def run(squares: Path, events: EventStream) -> headstart.Run:
-    return headstart.train(squares, out=squares.parent / "run", events=events, **SETTINGS)
+    nms = {"detect.nms_iou": 0.55, "detect.class_agnostic_nms": True}
+    return headstart.train(squares, out=squares.parent / "run", events=events, **SETTINGS, **nms)
 
 
 def test_task_is_inferred(run: headstart.Run) -> None:
@@ -175,6 +176,7 @@ def test_bundle_matches_torch(run: headstart.Run) -> None:
     assert info["parity"] == parity
     assert set(info["thresholds"]["per_class"]) == {"blue", "red"}
     assert info["decoding"]["slope"] > 0
+    assert (info["decoding"]["nms_iou"], info["decoding"]["is_class_agnostic"]) == (0.55, True)
 
 
 def test_load_returns_detector(run: headstart.Run, squares: Path) -> None:
