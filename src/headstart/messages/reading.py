@@ -137,8 +137,10 @@ def _box_format_assumed(note: ReadingNote) -> str:
 
 
 def _auxiliary_images(note: ReadingNote) -> str:
-    kind = "a mask or preview of another image" if note.count == 1 else "masks or previews of other images"
-    return f"{_images(note.count)} {kind} and not used{_in_folders(note)}{_example(note)}"
+    kind = "mask or preview is" if note.count == 1 else "masks or previews are"
+    inner = [(name.rstrip("/").rpartition("/")[2], count) for name, count in note.evidence["folders"].items()]
+    folders = ", ".join(f"{count:,} in `{name}/`" for name, count in inner[:_SHOWN])
+    return f"{note.count:,} {kind} not used: {folders}" + (" ..." if len(inner) > _SHOWN else "")
 
 
 def _outlines_boxed(note: ReadingNote) -> str:
