@@ -66,6 +66,21 @@ def test_dicom_frames_are_pages() -> None:
     assert (read_image(dicom(PIXELS, frames=2), spec)[..., 0] == PIXELS[1]).all()
 
 
+def test_channels_of_a_tiff() -> None:
+    tifffile = pytest.importorskip("tifffile")
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 9, 6), dtype=np.uint8)
+    buffer = io.BytesIO()
+    tifffile.imwrite(buffer, pixels, photometric="minisblack", planarconfig="contig")
+    data, spec = buffer.getvalue(), ImageSpec(size_hw=(8, 9), resize_mode="squash")
+    assert (read_image(data, spec.with_(pages="R=6,G=1,B=2")) == pixels[..., [5, 0, 1]]).all()
+    assert (read_image(data, spec.with_(pages="max"))[..., 0] == pixels.max(axis=2)).all()
+    with pytest.raises(ImageError):
+        read_image(data, spec)  # a choice is needed
+    for broken, limit in ((data[:300], 1 << 20), (data, 10)):
+        with pytest.raises(ImageError):
+            open_image(broken, limit, has_channels=True)
+
+
 def test_dicom_files_are_found(tmp_path: Path) -> None:
     data = dicom(PIXELS[0])
     for name in ("a/1.dcm", "b/2"):  # files of scanners often have no extension

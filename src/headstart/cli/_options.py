@@ -160,7 +160,9 @@ READING = Group(
         (
             "pages",
             str,
-            typer.Option(None, "--pages", help="Page of files with several: a number, first, max, mean or R=1,G=3."),
+            typer.Option(
+                None, "--pages", "--channels", help="Page or channel of several: a number, first, max, mean or R=1,G=3."
+            ),
         ),
         (
             "name_encoding",

@@ -55,7 +55,7 @@ def _has_pages(sample: Sample) -> bool:
     if os.path.splitext(sample.path)[1].lower() not in _ENDINGS:
         return False
     try:
-        with open_image(sample.path, MAX_PIXELS) as image:
+        with open_image(sample.path, MAX_PIXELS, has_channels=True) as image:
             return num_pages(image) > 1
     except ImageError:
         return False  # reported by the scan
@@ -67,7 +67,7 @@ def _store(samples: Sequence[Sample], pages: str) -> tuple[dict[str, str], list[
     def write(writer: TableWriter) -> None:
         for sample in samples:
             try:
-                with open_image(sample.path, MAX_PIXELS) as image, decoding():
+                with open_image(sample.path, MAX_PIXELS, has_channels=True) as image, decoding():
                     data = encode_image(_upright(select_pages(image, pages)), sample.name)
             except PagesError as error:
                 writer.problem(sample.path, "pages", str(error))

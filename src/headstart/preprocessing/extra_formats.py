@@ -1,4 +1,4 @@
-"""Open HEIC and DICOM images with the packages of the extra `data`, if they are installed."""
+"""Open HEIC, DICOM and multi-channel TIFF images with the packages of the extra `data`, if they are installed."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["DICOM", "HEIF", "is_dicom", "open_extra"]
+__all__ = ["DICOM", "HEIF", "is_dicom", "open_channels", "open_extra"]
 
 HEIF, DICOM = (".heic", ".heif"), (".dcm", ".dicom")
 """Extensions of the formats."""
@@ -66,11 +66,38 @@ def _open_dicom(data: bytes, max_pixels: int) -> Image.Image:
             values = -values if values.dtype.kind == "f" else 255 - values
     except (AttributeError, KeyError, TypeError, NotImplementedError, RuntimeError) as error:
         raise ValueError(f"cannot read the pixels of the DICOM file ({error})") from error
-    frames = list(values) if int(dataset.get("NumberOfFrames") or 1) > 1 else [values]
-    first, *rest = [Image.fromarray(np.ascontiguousarray(frame)) for frame in frames]
-    if rest:
-        buffer = io.BytesIO()
-        first.save(buffer, format="TIFF", save_all=True, append_images=rest)
-        return Image.open(buffer, formats=("TIFF",))
-    first.format = "DICOM"
-    return first
+    if int(dataset.get("NumberOfFrames") or 1) > 1:
+        return _as_pages(values)
+    image = Image.fromarray(np.ascontiguousarray(values))
+    image.format = "DICOM"
+    return image
+
+
+def open_channels(data: bytes, max_pixels: int) -> Image.Image | None:
+    """Open a TIFF of more than 4 channels as pages; None for other files, or if tifffile is not installed.
+
+    Raises:
+        ValueError: The image is damaged, too large, or compressed in a way that is not supported.
+    """
+    if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") or not find_spec("tifffile"):
+        return None
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(io.BytesIO(data)) as file:
+            page = file.pages[0]
+            if page.samplesperpixel <= 4:
+                return None
+            if page.imagelength * page.imagewidth > max_pixels:
+                raise _TooLargeError(f"{page.imagewidth} x {page.imagelength} pixels are more than {max_pixels:,}")
+            values = np.moveaxis(page.asarray(), page.axes.index("S"), 0)
+    except (tifffile.TiffFileError, AttributeError, KeyError, TypeError, RuntimeError) as error:
+        raise ValueError(f"cannot read the channels of the TIFF ({error})") from error
+    return _as_pages(values if values.dtype in (np.uint8, np.uint16) else values.astype(np.float32))
+
+
+def _as_pages(values: NDArray[Any]) -> Image.Image:
+    first, *rest = [Image.fromarray(np.ascontiguousarray(frame)) for frame in values]
+    buffer = io.BytesIO()
+    first.save(buffer, format="TIFF", save_all=True, append_images=rest)
+    return Image.open(buffer, formats=("TIFF",))

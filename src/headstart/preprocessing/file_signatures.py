@@ -91,7 +91,7 @@ def identify_file(data: bytes) -> tuple[str, str] | None:
         if data.startswith(signature):
             channels = _tiff_channels(data) if name == "TIFF" else None
             if channels is not None and channels > 4:
-                return "channels", f"a TIFF with {channels} channels; export the three that matter as RGB"
+                return "channels", f"a TIFF with {channels} channels; --pages R=1,G=2,B=3 selects three"
             return "damaged", f"a {name} whose header is damaged"
     return None
 

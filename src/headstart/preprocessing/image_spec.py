@@ -38,7 +38,7 @@ from PIL import (  # explicit plugins, so that opening does not depend on earlie
     WebPImagePlugin,  # noqa: F401
 )
 
-from headstart.preprocessing.extra_formats import open_extra
+from headstart.preprocessing.extra_formats import open_channels, open_extra
 from headstart.preprocessing.packed_files import read_packed
 from headstart.preprocessing.pages import PagesError, check_pages, select_pages
 from headstart.utils.limits import MAX_PIXELS
@@ -186,7 +186,7 @@ def read_image(source: str | os.PathLike[str] | bytes, spec: ImageSpec) -> NDArr
     Raises:
         ImageError: The file is missing, empty, damaged, of an unsupported format or too large.
     """
-    with open_image(source, spec.max_pixels) as image:
+    with open_image(source, spec.max_pixels, has_channels=spec.pages is not None) as image:
         with decoding():
             if spec.has_draft and image.format in ("JPEG", "MPO"):
                 draft_for(image, spec)
@@ -219,8 +219,13 @@ def decoding() -> Iterator[None]:
         raise ImageError(kind, f"cannot decode the image data ({error})") from error
 
 
-def open_image(source: str | os.PathLike[str] | bytes, max_pixels: int) -> Image.Image:
+def open_image(source: str | os.PathLike[str] | bytes, max_pixels: int, *, has_channels: bool = False) -> Image.Image:
     """Open an image without decoding it; only `FORMATS`, up to `max_pixels`.
+
+    Args:
+        source: A path, or the bytes of a file.
+        max_pixels: Larger images are refused.
+        has_channels: Whether a TIFF of more than 4 channels is opened, with its channels as pages.
 
     Raises:
         ImageError: As in `read_image`.
@@ -236,7 +241,7 @@ def open_image(source: str | os.PathLike[str] | bytes, max_pixels: int) -> Image
     except Image.DecompressionBombError as error:
         raise ImageError("too-large", str(error)) from error
     except UnidentifiedImageError as error:
-        image = _opened_by_extra(data, max_pixels, error)
+        image = _opened_by_extra(data, max_pixels, has_channels, error)
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError) as error:
         raise ImageError("damaged", f"damaged image header ({error})") from error
     if image.width * image.height > max_pixels:
@@ -247,14 +252,14 @@ def open_image(source: str | os.PathLike[str] | bytes, max_pixels: int) -> Image
     return image
 
 
-def _opened_by_extra(data: bytes, max_pixels: int, error: UnidentifiedImageError) -> Image.Image:
+def _opened_by_extra(data: bytes, max_pixels: int, has_channels: bool, error: UnidentifiedImageError) -> Image.Image:
     """Open an image of an optional format.
 
     Raises:
         ImageError: It is none, damaged or too large.
     """
     try:
-        image = open_extra(data, max_pixels)
+        image = open_extra(data, max_pixels) or (open_channels(data, max_pixels) if has_channels else None)
     except UnidentifiedImageError:
         image = None
     except (OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError) as problem:
