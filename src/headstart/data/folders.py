@@ -26,15 +26,11 @@ __all__ = ["read_folders"]
 
 @dataclass(frozen=True, slots=True)
 class _Placed:
-    """An image with the positions of its meaningful folder levels."""
+    """An image with the positions and names of its meaningful folder levels, outermost first."""
 
     file: LocatedFile
     levels: tuple[int, ...]
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """Return the names of the meaningful levels, outermost first."""
-        return tuple(self.file.folders[i] for i in self.levels)
+    names: tuple[str, ...]
 
 
 @dataclass
@@ -106,7 +102,9 @@ def _reduce(folder: Folder, depth: int, kept: tuple[int, ...], name: str | None,
     masks = find_masks(folder.images)
     levels.auxiliary += masks
     hidden = {image.path for image in masks}
-    levels.placed += [_Placed(image, kept) for image in folder.images if image.path not in hidden]
+    for image in folder.images:
+        if image.path not in hidden:
+            levels.placed.append(_Placed(image, kept, tuple(image.folders[i] for i in kept)))
     for child_name in [n for n in children if n.lower() in AUXILIARY]:  # with the class folders of its siblings
         if children[child_name].folders and children[child_name].folders.keys() <= children.keys():
             levels.auxiliary += sorted(children[child_name].walk(), key=lambda f: f.name)

@@ -5,6 +5,7 @@ Only such a file can tell that folders of different depths are classes, and that
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 
@@ -19,6 +20,8 @@ from headstart.types.inventory import TableUse
 __all__ = ["choose_listed", "read_listed_folders"]
 
 _MAX_LINES = 50_000
+_MAX_BYTES = 4 << 20
+_MAX_FILES = 200
 _NUMBER = re.compile(r"^\d+[\s,;:]+|[\s,;:]+\d+$")
 
 
@@ -27,7 +30,7 @@ def read_listed_folders(tree: FileTree) -> Reading | None:
 
     One of the folders must be nested, and nearly all images must be in folders of the list.
     """
-    for file in tree.tables:
+    for file in tree.tables[:_MAX_FILES]:
         listed = _listed(file) if file.file.lower().endswith((".txt", ".lst", ".csv")) else {}
         if not any(len(parts) > 1 for parts in listed):
             continue
@@ -50,7 +53,7 @@ def read_listed_folders(tree: FileTree) -> Reading | None:
 
 def choose_listed(readings: Sequence[Reading], tree: FileTree) -> list[Reading]:
     """Return the only one of several readings of class folders whose classes a file lists; all without one."""
-    for file in tree.tables if len(readings) > 1 else ():
+    for file in tree.tables[:_MAX_FILES] if len(readings) > 1 else ():
         names = set(_listed(file).values()) if file.file.lower().endswith((".txt", ".lst", ".csv")) else set()
         fitting = [reading for reading in readings if set(reading.labels.values()) == names]
         if len(fitting) == 1:
@@ -64,8 +67,10 @@ def choose_listed(readings: Sequence[Reading], tree: FileTree) -> list[Reading]:
 def _listed(file: LocatedFile) -> Mapping[tuple[str, ...], str]:
     """Return the class of each listed folder; empty unless every line is a path, with or without a number."""
     try:
+        if os.path.getsize(file.path) > _MAX_BYTES:
+            return {}
         lines = [line.strip() for line in decode_text(file.path)[0].splitlines() if line.strip()]
-    except DataError:
+    except (OSError, DataError):
         return {}
     if not 1 < len(lines) <= _MAX_LINES:
         return {}
