@@ -30,7 +30,8 @@ NUMBERED_SPLITS = "train_test_split.txt"  # lines `number 0|1`; `images.txt` bes
 def apply_split_lists(
     reading: Reading, tree: FileTree, finder: PathFinder, tables: Sequence[tuple[LocatedFile, Table]] = ()
 ) -> None:
-    """Set the splits of a reading from lists of paths and tables; images in none of them are not used.
+    """Set the splits of a reading from lists of paths and tables; images in none of them are not used,
+    or are training images if no list is for training.
 
     Args:
         reading: The reading, changed in place.
@@ -43,7 +44,8 @@ def apply_split_lists(
     splits, used = _read_splits(reading, tree, finder, tables)
     if not used:
         return
-    rows = [replace(row, split=splits.get(row.file.path)) for row in reading.rows]
+    others: SplitName | None = None if "train" in splits.values() else "train"  # lists of held-out images only
+    rows = [replace(row, split=splits.get(row.file.path, row.split or others)) for row in reading.rows]
     pairs = zip(reading.rows, rows, strict=True)
     if any(old.split is not None and new.split not in (None, old.split) for old, new in pairs):
         by_lists = replace(reading, layout=f"{reading.layout}, splits of {listed([t.path for t in used])}", rows=rows)

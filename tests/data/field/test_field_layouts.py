@@ -69,6 +69,12 @@ def lists_of_paths(root: Path) -> None:
     write(root, "meta/test.txt", "cat/2", "dog/2")
 
 
+def lists_of_held_out_images(root: Path) -> None:
+    put(root, *(f"{k}/{i}.png" for k in KINDS for i in range(3)))
+    write(root, "testing_list.txt", "cat/0.png", "dog/0.png")
+    write(root, "validation_list.txt", "cat/1.png", "dog/1.png")
+
+
 def numbered_split_file(root: Path) -> None:
     put(root, "images/cat/1.png", "images/cat/2.png", "images/dog/1.png", "images/dog/2.png")
     write(root, "images.txt", "1 cat/1.png", "2 cat/2.png", "3 dog/1.png", "4 dog/2.png")
@@ -159,6 +165,7 @@ READ: list[tuple[Callable[[Path], None], Counts, int]] = [
     (one_column_per_class, {k: {"train": 1, "val": 1} for k in KINDS}, 0),
     (flags_for_splits, {k: {"train": 1, "val": 1} for k in KINDS}, 0),
     (lists_of_paths, {k: {"train": 1, "test": 1} for k in KINDS}, 0),
+    (lists_of_held_out_images, {k: {"train": 1, "val": 1, "test": 1} for k in KINDS}, 0),
     (numbered_split_file, {k: {"train": 1, "test": 1} for k in KINDS}, 0),
     (table_without_header, {k: {"train": 1, "test": 1} for k in KINDS}, 0),
     (doubled_split_folders, {k: {"train": 2, "test": 2} for k in KINDS}, 1),
