@@ -21,7 +21,7 @@ BOXES: dict[str, list[tuple[str, int, int, int, int]]] = {
     "a.png": [("nut", 10, 20, 50, 60), ("bolt", 60, 5, 90, 30)],
     "b.png": [("bolt", 5, 40, 25, 75)],
 }
-Place = dict[str, Any]
+PLACE: dict[str, Any] = {"x": 19, "y": 19, "width": 9, "height": 9}
 
 
 def wh(b: tuple[str, int, int, int, int]) -> dict[str, float]:
@@ -443,3 +443,20 @@ def test_a_table_without_class_column_names_its_columns(tmp_path: Path) -> None:
     put_text(tmp_path / "x.csv", "image,kind_of_part,xmin,ymin,xmax,ymax\na.png,nut,1,2,30,40\n")
     with pytest.raises(DataError, match="kind_of_part"):
         read_boxes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("x.csv", "image,label,xmin,ymin,xmax,ymax\na.png,nut,1,2,30,40\nb.png,nut,one,2,30,40\n"),
+        ("x.json", json.dumps([{"image": "a.png", "annotations": [{"label": "nut", "coordinates": PLACE}]},
+                               {"image": "b.png", "annotations": [{"label": "nut", "coordinates": {"x": 9}}]}])),
+    ],
+)  # fmt: skip
+def test_images_that_lost_all_boxes_are_not_empty(tmp_path: Path, file: str, text: str) -> None:
+    for i, name in enumerate(("a.png", "b.png")):
+        put_image(tmp_path / name, SIZE, seed=i)
+    put_text(tmp_path / file, text)
+    samples = read_boxes(tmp_path)
+    assert samples.names == ("a.png",)
+    assert "no-usable-box" in {p.kind for p in samples.problems}

@@ -92,6 +92,7 @@ class DraftImage:
         boxes: Its boxes.
         source: The file or set of files written by one program, whose boxes share one format.
         group: Group that stays in one split, or None.
+        num_lost: Number of annotations that the reader could not use.
     """
 
     file: LocatedFile
@@ -101,6 +102,7 @@ class DraftImage:
     boxes: list[DraftBox] = field(default_factory=list)
     source: str = ""
     group: str | None = None
+    num_lost: int = 0
 
 
 @dataclass

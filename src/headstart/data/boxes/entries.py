@@ -27,12 +27,14 @@ class Entry:
         split: Split stated for it, or empty.
         stated_hw: Stated height and width, or None.
         boxes: Its boxes.
+        num_lost: Number of objects that cannot be used.
     """
 
     images: tuple[str, ...]
     split: str = ""
     stated_hw: tuple[int, int] | None = None
     boxes: list[DraftBox] = field(default_factory=list)
+    num_lost: int = 0
 
     def add(
         self,
@@ -56,19 +58,23 @@ class Entry:
         """
         where = f"object {len(self.boxes) + 1}"
         if is_prediction(attributes or {}):
-            draft.refuse(self.images[0], "prediction", f"{where} has a score, as predictions have")
+            self._lose(draft, "prediction", f"{where} has a score, as predictions have")
             return
         numbers = [number(value) for value in values or ()]
         if len(numbers) != 4 or any(value is None for value in numbers):
-            draft.refuse(self.images[0], "no-box", f"{where} has no box of four numbers")
+            self._lose(draft, "no-box", f"{where} has no box of four numbers")
             return
         if label is None or not str(label).strip():
-            draft.refuse(self.images[0], "no-class", f"{where} has no class")
+            self._lose(draft, "no-class", f"{where} has no class")
             return
         a, b, c, d = (value for value in numbers if value is not None)
         source: LayoutSource = "outline" if is_outline else "names"
         ignored = ignore_reason(attributes or {}, str(label))
         self.boxes.append(DraftBox((a, b, c, d), box_format, str(label), where, ignored, source))
+
+    def _lose(self, draft: Draft, kind: str, detail: str) -> None:
+        self.num_lost += 1
+        draft.refuse(self.images[0], kind, detail)
 
 
 @dataclass(frozen=True)
@@ -109,7 +115,9 @@ def read_entries(draft: Draft, files: Iterable[tuple[LocatedFile, Iterable[Entry
                 draft.refuse(f"{file.name}: {entry.images[-1]}", "no-image", "no such image")
                 continue
             split = entry.split or split_of_folders(image.folders) or split_of_folders(file.folders)
-            new = DraftImage(image, file.name, split, entry.stated_hw, entry.boxes, source=draft.layout)
+            new = DraftImage(
+                image, file.name, split, entry.stated_hw, entry.boxes, draft.layout, num_lost=entry.num_lost
+            )
             first = by_image.setdefault((image.path, split), new)
             if [b.values for b in first.boxes] != [b.values for b in new.boxes]:
                 contested.add((image.path, split))

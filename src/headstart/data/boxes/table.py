@@ -232,10 +232,12 @@ def _add_box(draft: Draft, table: BoxTable, image: DraftImage, cells: dict[str, 
     values = [number(t) for t in texts]
     name = f"{table.file.name}, {where}"
     if len(values) != 4 or any(v is None for v in values):
+        image.num_lost += 1
         draft.refuse(name, "bad-line", f"{' '.join(texts)[:60]!r} is not a box of four numbers")
         return
     label = unescape_formula(cells.get(table.label, "")) if table.label else "object"
     if not label.strip():
+        image.num_lost += 1
         draft.refuse(name, "no-class", "the row has a box but no class")
         return
     a, b, c, d = (float(v) for v in values if v is not None)

@@ -96,7 +96,7 @@ def _without_lost(kept_images: Sequence[_Kept], problems: list[Problem]) -> list
     left = []
     for kept in kept_images:
         names = {kept.image.file.name, *([kept.image.annotation] if uses[kept.image.annotation] == 1 else [])}
-        if kept.labels or not names & losses:
+        if kept.labels or not (names & losses or kept.image.num_lost):
             left.append(kept)
         else:
             detail = "none of its annotations can be used; the image is skipped"
