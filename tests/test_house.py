@@ -119,14 +119,8 @@ def test_no_file_exceeds_500_lines() -> None:
 
 MAX_LINES, MAX_PARAMETERS = 60, 8
 
-# Functions outside the command line that are longer than `MAX_LINES` without docstring. The list may only shrink, and
-# an entry that is short by now fails the test.
-LONG_FUNCTIONS = {
-    "evaluation/metrics.py:evaluate",
-    "quality/inspection.py:inspect_dataset",
-}
-
-# Functions outside the command line with more than `MAX_PARAMETERS` parameters; the same holds.
+# Functions outside the command line with more than `MAX_PARAMETERS` parameters. The list may only shrink, and an entry
+# that is narrow by now fails the test.
 WIDE_SIGNATURES = {
     "detection/metrics.py:evaluate_detections",
     "evaluation/metrics.py:evaluate",
@@ -171,7 +165,7 @@ FUNCTIONS = {name: f for path in FILES if own_layer(path) != "cli" for name, f i
 
 
 def test_functions_are_short() -> None:
-    assert {name for name, f in FUNCTIONS.items() if num_lines(f) > MAX_LINES} == LONG_FUNCTIONS
+    assert not {name for name, f in FUNCTIONS.items() if num_lines(f) > MAX_LINES}
 
 
 def test_signatures_are_narrow() -> None:

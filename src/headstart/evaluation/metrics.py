@@ -86,51 +86,24 @@ def evaluate(
     y_true = np.asarray(class_ids, dtype=np.int64)
     num, num_classes = len(y_true), len(class_names)
     probabilities = _probabilities(scores, y_true, num_classes, is_logits)
-    y_pred = probabilities.argmax(axis=1)
-    if unscorable is not None and unscorable.any():
-        other = probabilities.copy()
-        other[np.arange(num), y_true] = -1.0
-        y_pred = np.where(unscorable, other.argmax(axis=1), y_pred)
+    y_pred = _predicted(probabilities, y_true, unscorable)
     hits = y_pred == y_true
     counts = confusion_matrix(y_true, y_pred, num_classes)
     support = counts.sum(axis=1)
-
-    findings: list[Finding] = []
     effective = effective_sample_size(hits, groups, is_out_of_fold=setup.protocol.is_out_of_fold)
     if setup.protocol is EvaluationProtocol.RESUBSTITUTION:
         effective = EffectiveSampleSize(None, effective.quantile, effective.num_groups)
-        findings.append(Finding(FindingKind.SCORES_OF_TRAINING_IMAGES, Severity.WARNING, {"num_samples": num}))
-    elif effective.ratio is None and effective.num_groups is not None:
-        evidence: Evidence = {"num_units": effective.num_groups, "minimum": MIN_GROUPS, "unit": "group"}
-        findings.append(Finding(FindingKind.INTERVAL_NOT_MEASURABLE, Severity.WARNING, evidence))
-    if unscorable is not None and unscorable.any():
-        evidence = {"count": int(unscorable.sum())}
-        findings.append(Finding(FindingKind.UNSCORABLE_IMAGES, Severity.WARNING, evidence))
     class_weight = np.where(support > 0, 1.0 / np.maximum(support, 1), 0.0)[y_true]  # (N,)
     bias, bias_balanced = 0.0, 0.0
     if candidates is not None:
         bias = selection_bias(*candidates, groups=groups, seed=seed)
         bias_balanced = selection_bias(*candidates, groups=groups, sample_weights=class_weight, seed=seed)
 
-    extra: dict[str, Any] = {}
+    binary = {}
     if positive is not None:
-        positive_id = list(class_names).index(positive)
-        extra["binary"] = {
-            "positive": positive,
-            **binary_scores(
-                probabilities[:, positive_id],
-                y_true,
-                y_pred,
-                positive_id,
-                groups=groups,
-                is_out_of_fold=setup.protocol.is_out_of_fold,
-                is_scorable=None if unscorable is None else ~unscorable,
-                has_interval=setup.protocol is not EvaluationProtocol.RESUBSTITUTION,
-            ),
-        }
-    effect = 1.0 if effective.ratio is None else 1.0 / effective.ratio
-    error = calibration_error(probabilities, y_true, effect=effect)
-    per_class = tuple(_class_score(name, k, counts, effective) for k, name in enumerate(class_names))
+        of_two = _binary(list(class_names).index(positive), probabilities, y_true, y_pred, setup, groups, unscorable)
+        binary = {"binary": {"positive": positive, **of_two}}
+    error = calibration_error(probabilities, y_true, effect=1.0 / (effective.ratio or 1.0))
     return Evaluation(
         setup=setup,
         num_samples=num,
@@ -141,10 +114,10 @@ def evaluate(
         f1_macro=estimate_proportion(*f1_macro(counts), effective, bias=bias_balanced),
         log_loss=log_loss(probabilities, y_true),
         ece=error.value,
-        per_class=per_class,
+        per_class=tuple(_class_score(name, k, counts, effective) for k, name in enumerate(class_names)),
         confusion=counts,
         per_group=None if groups is None else _per_group(hits, groups, group_names),
-        findings=tuple(findings),
+        findings=_findings(setup, effective, num, 0 if unscorable is None else int(unscorable.sum())),
         extra={
             "selection_bias": bias,
             "confidence": 0.95,
@@ -153,9 +126,59 @@ def evaluate(
             "ece_high": error.high,
             "ece_plain": error.plain,
             "ece_estimator": ESTIMATOR,
-            **extra,
+            **binary,
         },
     )
+
+
+def _binary(
+    positive_id: int,
+    probabilities: NDArray[np.float64],
+    y_true: NDArray[np.int64],
+    y_pred: NDArray[np.int64],
+    setup: EvaluationSetup,
+    groups: NDArray[np.int64] | None,
+    unscorable: NDArray[np.bool_] | None,
+) -> dict[str, Any]:
+    """Return ROC AUC, sensitivity and specificity of two classes."""
+    return binary_scores(
+        probabilities[:, positive_id],
+        y_true,
+        y_pred,
+        positive_id,
+        groups=groups,
+        is_out_of_fold=setup.protocol.is_out_of_fold,
+        is_scorable=None if unscorable is None else ~unscorable,
+        has_interval=setup.protocol is not EvaluationProtocol.RESUBSTITUTION,
+    )
+
+
+def _predicted(
+    probabilities: NDArray[np.float64], y_true: NDArray[np.int64], unscorable: NDArray[np.bool_] | None
+) -> NDArray[np.int64]:
+    """Return (N,) predicted classes; the best wrong one for samples that cannot be scored."""
+    y_pred = np.asarray(probabilities.argmax(axis=1), dtype=np.int64)
+    if unscorable is None or not unscorable.any():
+        return y_pred
+    other = probabilities.copy()
+    other[np.arange(len(y_true)), y_true] = -1.0
+    return np.asarray(np.where(unscorable, other.argmax(axis=1), y_pred), dtype=np.int64)
+
+
+def _findings(
+    setup: EvaluationSetup, effective: EffectiveSampleSize, num_samples: int, num_unscorable: int
+) -> tuple[Finding, ...]:
+    """Return findings on what the scores do not say."""
+    findings: list[Finding] = []
+    if setup.protocol is EvaluationProtocol.RESUBSTITUTION:
+        evidence: Evidence = {"num_samples": num_samples}
+        findings.append(Finding(FindingKind.SCORES_OF_TRAINING_IMAGES, Severity.WARNING, evidence))
+    elif effective.ratio is None and effective.num_groups is not None:
+        evidence = {"num_units": effective.num_groups, "minimum": MIN_GROUPS, "unit": "group"}
+        findings.append(Finding(FindingKind.INTERVAL_NOT_MEASURABLE, Severity.WARNING, evidence))
+    if num_unscorable:
+        findings.append(Finding(FindingKind.UNSCORABLE_IMAGES, Severity.WARNING, {"count": num_unscorable}))
+    return tuple(findings)
 
 
 def _probabilities(

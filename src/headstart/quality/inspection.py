@@ -90,12 +90,11 @@ def inspect_dataset(
     """
     if scan is None:
         scan = scan_images(samples, max_pixels=max_pixels, num_threads=num_threads, progress=progress)
-    is_ok = scan.is_ok
     same = partial(have_same_pixels, samples.paths, max_pixels)
     exact, near, threshold = find_duplicates(scan, embeddings=embeddings, same_pixels=same, num_threads=num_threads)
     pairs = [*exact, *near]
     duplicates = components(len(samples), [(p.first, p.second) for p in pairs]) if pairs else None
-    is_training = is_ok & np.array([s.split in (None, "train") for s in samples], dtype=bool)
+    is_training = scan.is_ok & np.array([s.split in (None, "train") for s in samples], dtype=bool)
     requested = _requested_groups(samples, group_from)
     chain_evidence = downweight_duplicates(samples, is_training, pairs, score) if group_from is None else {}
     patterns = evaluate_groupings(
@@ -114,45 +113,56 @@ def inspect_dataset(
     named_pairs = [_name(samples, p) for p in pairs]
     leaks = [_name(samples, p) for p in find_leaks(samples, pairs)]
     conflicts = [p for p in named_pairs if p.label_a is not None and p.label_b is not None and p.label_a != p.label_b]
-    unreadable = [*samples.problems, *scan.problems.values()]
-    shortcuts = _shortcuts(samples, scan, is_training, duplicates)
-    used = next((g for g, p in patterns if p.is_used), None)
-    findings = (
-        *_straddling(patterns),
-        *([Finding(FindingKind.DUPLICATES_AT_BASELINE, Severity.WARNING, chain_evidence)] if chain_evidence else []),
-        *_questions(patterns),
-        *_find_unused_pages(samples, scan),
-        *find_mixed_depths(scan),
-        *find_class_problems(samples, is_ok, used),
-        *find_confounding(samples),
-    )
-    is_misleading = any(f.severity is Severity.ERROR for f in findings)
-    decisions = []
-    if near:
-        shared: Evidence = {"num_pairs": len(near), "min_agreement": 1 - 10**-threshold}
-        reason = DecisionReason.DUPLICATE_THRESHOLD_FROM_DATA
-        decisions.append(Decision("near_duplicates.threshold", round(threshold, 2), reason, evidence=shared))
-    decisions += [range_decision] if range_decision else []
+    unreadable = (*samples.problems, *scan.problems.values())
+    findings = _findings(samples, scan, patterns, chain_evidence)
     return DatasetReport(
         num_samples=len(samples),
         layout=samples.layout,
         classes=class_table(samples),
         formats=dict(Counter(f.format for f in scan.info if f is not None).most_common()),
-        unreadable=tuple(unreadable),
+        unreadable=unreadable,
         handled_files=_handled_files(samples, scan),
         duplicates=tuple(named_pairs[: len(exact)]),
         near_duplicates=tuple(named_pairs[len(exact) :]),
         leaks=tuple(leaks),
         label_conflicts=tuple(conflicts),
         group_patterns=tuple(p for _, p in patterns),
-        shortcuts=tuple(shortcuts),
+        shortcuts=tuple(_shortcuts(samples, scan, is_training, duplicates)),
         size_range=_sizes(scan),
         overlap_fraction=_visible_fractions(scan),
         intensity_range=chosen,
-        decisions=tuple(decisions),
+        decisions=(*_threshold_decision(near, threshold), *([range_decision] if range_decision else [])),
         findings=findings,
-        is_misleading=bool(unreadable or leaks or conflicts or is_misleading),
+        is_misleading=bool(unreadable or leaks or conflicts or any(f.severity is Severity.ERROR for f in findings)),
     )
+
+
+def _findings(
+    samples: Samples,
+    scan: ScanResult,
+    patterns: Sequence[tuple[NDArray[np.int64], GroupPattern]],
+    chain_evidence: Evidence,
+) -> tuple[Finding, ...]:
+    """Return the findings that are not stored elsewhere in the report."""
+    used = next((g for g, p in patterns if p.is_used), None)
+    return (
+        *_straddling(patterns),
+        *([Finding(FindingKind.DUPLICATES_AT_BASELINE, Severity.WARNING, chain_evidence)] if chain_evidence else []),
+        *_questions(patterns),
+        *_find_unused_pages(samples, scan),
+        *find_mixed_depths(scan),
+        *find_class_problems(samples, scan.is_ok, used),
+        *find_confounding(samples),
+    )
+
+
+def _threshold_decision(near: Sequence[object], threshold: float) -> list[Decision]:
+    """Return the decision on the threshold of near-duplicates, where it found any."""
+    if not near:
+        return []
+    shared: Evidence = {"num_pairs": len(near), "min_agreement": 1 - 10**-threshold}
+    reason = DecisionReason.DUPLICATE_THRESHOLD_FROM_DATA
+    return [Decision("near_duplicates.threshold", round(threshold, 2), reason, evidence=shared)]
 
 
 def apply_report(samples: Samples, report: DatasetReport, *, group_from: str | None = None) -> AppliedReport:
