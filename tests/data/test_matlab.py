@@ -1,14 +1,18 @@
 """Test reading tables, names and vectors from MATLAB files, and labels by position."""
 
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from scipy.io import savemat
 
+from headstart.data import matlab
 from headstart.data.file_tree import LocatedFile
 from headstart.data.matlab import matlab_names, matlab_rows, matlab_vectors
 from headstart.data.positional import positional_rows
+from headstart.data.sources import read
 from headstart.errors import DataError
 
 
@@ -73,3 +77,15 @@ def test_vectors_of_numbers_give_splits() -> None:
     found = positional_rows(vectors, images(4))
     assert [cells["split"] for _, cells in found] == ["train", "val", "test", "train"]
     assert "split" not in positional_rows({**vectors, "tstid": [2]}, images(4))[0][1]
+
+
+def test_a_missing_library_is_named_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for i in range(1, 9):
+        Image.new("RGB", (4, 4), (i, 7, 9)).save(tmp_path / f"image_{i:05}.png")
+    savemat(tmp_path / "imagelabels.mat", {"labels": [1, 1, 2, 2, 3, 3, 4, 4]})
+    assert len(read(tmp_path).class_names) == 4
+    matlab._load.cache_clear()
+    monkeypatch.setitem(sys.modules, "scipy", None)
+    with pytest.raises(DataError, match=r"imagelabels\.mat") as caught:
+        read(tmp_path)
+    assert "headstart[data]" in (caught.value.hint or "")

@@ -190,7 +190,7 @@ def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> 
             if num_rows and not isinstance(error, MissingColumnError):
                 proposals.refused.append((error, num_rows))
             else:
-                is_table = file.file.lower().endswith((".csv", ".tsv", ".jsonl", ".ndjson"))
+                is_table = file.file.lower().endswith((".csv", ".tsv", ".jsonl", ".ndjson", ".mat"))
                 (proposals.unread if is_table else proposals.unrelated).append(error)
             continue
         if table.label is None:
