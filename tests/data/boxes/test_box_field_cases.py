@@ -267,6 +267,7 @@ def test_contradicting_lists_of_names_are_refused(tmp_path: Path) -> None:
         read_boxes(tmp_path)
     assert has_boxes(tmp_path)
     put_text(tmp_path / "b" / "classes.txt", "nut\nbolt\ncap\n")  # a longer list that agrees
+    put_text(tmp_path / "predefined_classes.txt", "dog\ncat\n")  # only what a tool suggests
     assert read_boxes(tmp_path).class_names == ("nut", "bolt")
 
 

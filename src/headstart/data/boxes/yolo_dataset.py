@@ -36,6 +36,7 @@ NAME_FILES = (
     *("classes.txt", "obj.names", "_darknet.labels", "labels.txt", "class_names.txt", "names.txt"),
     "predefined_classes.txt",
 )
+_SUGGESTED = "predefined_classes.txt"  # what labelImg suggests, not what it wrote
 _SPLIT_KEYS = {"train": "train", "val": "val", "valid": "val", "validation": "val", "test": "test"}
 _PLACE = re.compile(r"^(path|train|val|valid|validation|test)\s*:")
 _NUMBERED = re.compile(r"(\d+)\s*[:;,=|\t ]\s*(\S.*)")
@@ -104,7 +105,8 @@ def find_name_lists(files: Sequence[LocatedFile]) -> list[NameList]:
         filled = [name for name in names if name]
         if filled and not any(_is_data(name) for name in filled):
             found.append(NameList(file, _stated(filled) or tuple(name or None for name in names)))
-    return found
+    own = [names for names in found if names.file.file.casefold() != _SUGGESTED]
+    return own or found
 
 
 def choose_names(
