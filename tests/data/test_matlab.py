@@ -14,6 +14,7 @@ from headstart.data.matlab import matlab_names, matlab_rows, matlab_vectors
 from headstart.data.positional import positional_rows
 from headstart.data.sources import read
 from headstart.errors import DataError
+from headstart.types.codes import ReadingKind
 
 
 def images(count: int, first: int = 1, folder: str = "jpg") -> list[LocatedFile]:
@@ -83,7 +84,9 @@ def test_a_missing_library_is_named_first(tmp_path: Path, monkeypatch: pytest.Mo
     for i in range(1, 9):
         Image.new("RGB", (4, 4), (i, 7, 9)).save(tmp_path / f"image_{i:05}.png")
     savemat(tmp_path / "imagelabels.mat", {"labels": [1, 1, 2, 2, 3, 3, 4, 4]})
-    assert len(read(tmp_path).class_names) == 4
+    samples = read(tmp_path)
+    assert len(samples.class_names) == 4
+    assert [n.count for n in samples.notes if n.kind is ReadingKind.LABELS_BY_POSITION] == [8]
     matlab._load.cache_clear()
     monkeypatch.setitem(sys.modules, "scipy", None)
     with pytest.raises(DataError, match=r"imagelabels\.mat") as caught:

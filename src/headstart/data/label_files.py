@@ -30,7 +30,7 @@ from headstart.data.table_rows import table_reading
 from headstart.data.tables import Table, load_table
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.messages.files import shell_path
-from headstart.types.codes import ReadingKind
+from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.types.inventory import TableUse
 from headstart.types.records import Problem, SplitName
 
@@ -55,6 +55,7 @@ LISTS = (".txt", ".lst")
 _PREDICTED = frozenset({"submission", "prediction", "predictions", "predicted", "preds"})
 _SCORES = frozenset({"probability", "confidence", "score", "ood_score"})
 _MAX_FILES = 200  # that are opened
+_EXAMPLES = 5
 _MAX_VECTORS = 8  # MATLAB files of one folder
 
 
@@ -275,7 +276,9 @@ def _positional_tables(tree: FileTree, finder: PathFinder, options: ReadOptions)
             header = ["image", *rows[0][1]]
             lines = [(i, {"image": image.name, **cells}) for i, (image, cells) in enumerate(rows, start=1)]
             holder = next(f for f in files if set(header[1:]) & set(matlab_vectors(f.path)))
-            table = Table(holder.path, lines, "image", None, header=header)
+            examples = tuple(image.name for image, _ in rows[:_EXAMPLES])
+            note = ReadingNote(ReadingKind.LABELS_BY_POSITION, len(rows), examples, {"file": holder.name})
+            table = Table(holder.path, lines, "image", None, header=header, notes=[note])
             found.append((holder, assign_columns(table, finder, options)))
     return found
 

@@ -208,6 +208,9 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
         f"({pluralize(n.evidence['num_groups'], 'group')}); --group-from folder keeps them apart "
         f"({n.evidence['num_if_separate']:,})"
     ),
+    ReadingKind.LABELS_BY_POSITION: lambda n: (
+        f"labels are numbers of `{n.evidence['file']}` by position, in the order of the image numbers{_example(n)}"
+    ),
     ReadingKind.LABELS_BY_MAJORITY: _labels_by_majority,
     ReadingKind.SPLITS_FROM_LISTS: lambda n: (
         f"splits come from {_listed(n.examples)}: "

@@ -274,6 +274,7 @@ class ReadingKind(StrEnum):
     CLASSES_MERGED = "classes_merged"
     GROUPS_SHARED = "groups_shared"
     LABELS_BY_MAJORITY = "labels_by_majority"
+    LABELS_BY_POSITION = "labels_by_position"
     SPLITS_FROM_LISTS = "splits_from_lists"
     ENCODING_GUESSED = "encoding_guessed"
     FOUND_ELSEWHERE = "found_elsewhere"
