@@ -87,6 +87,7 @@ def _drop_boxes(table: Table, column: str) -> None:
     filled = [cell for cell in _cells(table, column) if cell]
     if not filled or not all(re.fullmatch(rf"(?:{_WITH_BOX.pattern}\s*)+", cell) for cell in filled):
         return
+    table.notes.append(ReadingNote(ReadingKind.BOXES_UNUSED, len(filled), tuple(filled[:5])))
     for _, cells in table.lines:
         cells[column] = " ".join(dict.fromkeys(m[1] for m in _WITH_BOX.finditer(cells.get(column, ""))))
 

@@ -208,6 +208,9 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
         f"({pluralize(n.evidence['num_groups'], 'group')}); --group-from folder keeps them apart "
         f"({n.evidence['num_if_separate']:,})"
     ),
+    ReadingKind.BOXES_UNUSED: lambda n: (
+        f"{pluralize(n.count, 'label has', 'labels have')} boxes, which are not used{_example(n)}"
+    ),
     ReadingKind.LABELS_BY_POSITION: lambda n: (
         f"labels are numbers of `{n.evidence['file']}` by position, in the order of the image numbers{_example(n)}"
     ),

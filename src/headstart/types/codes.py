@@ -296,6 +296,7 @@ class ReadingKind(StrEnum):
     ANNOTATIONS_COPIED = "annotations_copied"
     AUXILIARY_IMAGES = "auxiliary_images"
     BOX_SCORES = "box_scores"
+    BOXES_UNUSED = "boxes_unused"
     COPIES_UNUSED = "copies_unused"
     EMPTY_FOLDERS = "empty_folders"
     FILES_EXCLUDED = "files_excluded"
@@ -318,7 +319,7 @@ _UNUSED = frozenset(
     {
         *(ReadingKind.EMPTY_FOLDERS, ReadingKind.IMAGES_NOT_IN_TABLE, ReadingKind.NAMES_FILE_UNUSED),
         *(ReadingKind.OTHER_FILES, ReadingKind.REPEATED_ROWS, ReadingKind.UNLABELED_IMAGES),
-        *(ReadingKind.AUXILIARY_IMAGES, ReadingKind.BOX_SCORES, ReadingKind.KEYPOINTS),
+        *(ReadingKind.AUXILIARY_IMAGES, ReadingKind.BOX_SCORES, ReadingKind.BOXES_UNUSED, ReadingKind.KEYPOINTS),
         *(ReadingKind.IMAGES_IN_NO_SPLIT, ReadingKind.IMAGES_NOT_ANNOTATED),
         *(ReadingKind.COPIES_UNUSED, ReadingKind.FILES_EXCLUDED, ReadingKind.TABLES_UNUSED),
         *(ReadingKind.ANNOTATIONS_COPIED, ReadingKind.PREDICTIONS_UNUSED, ReadingKind.OBJECTS_NOT_WRITTEN),
