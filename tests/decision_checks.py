@@ -169,6 +169,8 @@ MAY_BE_NULL = frozenset(
         "finetune.head",  # the head is the linear map of the probe
         "unfreeze",  # all stages train from the first step
         "intensity_range",  # no image has more than 8 bits
+        "pages",  # no image has several pages
+        "name_encoding",  # no archive has names in a legacy encoding
     }
 )
 """Settings that are null in `config.resolved.yaml` although they have an effect; any other null is an error."""

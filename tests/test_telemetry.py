@@ -170,12 +170,14 @@ def test_cuda_kernels_are_compiled_into_cache(tmp_path: Path, monkeypatch: pytes
 
 
 def imports_without_preparation(path: Path) -> list[tuple[int, str]]:
-    """Return lines that import onnxruntime, or matplotlib in a function without `prepare_matplotlib`."""
+    """Return lines that import onnxruntime, or matplotlib in a function that does not prepare it."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     prepared: dict[int, int] = {}
     for function in (n for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef)):
         calls = [
-            n.lineno for n in ast.walk(function) if getattr(getattr(n, "func", n), "id", "") == "prepare_matplotlib"
+            n.lineno
+            for n in ast.walk(function)
+            if getattr(getattr(n, "func", n), "id", "") in ("prepare_matplotlib", "using_matplotlib")
         ]
         for node in ast.walk(function):
             if isinstance(node, ast.Import | ast.ImportFrom) and calls and min(calls) < node.lineno:

@@ -22,6 +22,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "in/.hidden/b.png",
         "in/.c.png",
         "in/notes.txt",
+        "in/notes.md",
         "in/[odd] name.webp",
     ]:
         path = tmp_path / name
@@ -39,11 +40,17 @@ def names(*given: str, stdin: bytes = b"") -> list[str]:
 def test_folder_is_in_natural_order(folder: Path) -> None:
     assert names("in") == ["in/[odd] name.webp", "in/p2.JPG", "in/p10.jpg", "in/sub/a.png"]
     (note,) = expand_inputs(["in"]).notes
-    assert (note.kind, note.count, note.evidence) == (ReadingKind.OTHER_FILES, 1, {"extensions": {".txt": 1}})
+    assert (note.kind, note.count, note.evidence) == (ReadingKind.OTHER_FILES, 2, {"extensions": {".md": 1, ".txt": 1}})
 
 
 def test_explicit_file_is_always_tried(folder: Path) -> None:
-    assert names("in/notes.txt", "in/.c.png", "nothing.jpg") == ["in/notes.txt", "in/.c.png", "nothing.jpg"]
+    assert names("in/notes.md", "in/.c.png", "nothing.jpg") == ["in/notes.md", "in/.c.png", "nothing.jpg"]
+
+
+def test_list_without_images_raises(folder: Path) -> None:
+    with pytest.raises(DataError) as caught:
+        names("in/notes.txt")
+    assert "notes.txt" in caught.value.message
 
 
 def test_globs(folder: Path) -> None:

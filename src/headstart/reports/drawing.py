@@ -74,6 +74,7 @@ def using_matplotlib(settings: Mapping[str, Any] | None = None, *, is_default: b
 
 def draw_row(panels: Sequence[Panel]) -> Any:
     """Return a figure with the panels side by side."""
+    prepare_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -123,6 +124,7 @@ def font_families(class_names: Sequence[str]) -> tuple[list[str], set[int]]:
 @lru_cache(maxsize=1)
 def _other_fonts() -> tuple[tuple[str, str], ...]:
     """Return (family, path) of every other installed font."""
+    prepare_matplotlib()
     from matplotlib import font_manager
 
     fonts = {str(f.fname): str(f.name) for f in font_manager.fontManager.ttflist if f.name != _FONT}
@@ -131,6 +133,7 @@ def _other_fonts() -> tuple[tuple[str, str], ...]:
 
 @lru_cache(maxsize=512)
 def _covered(path: str) -> frozenset[int]:
+    prepare_matplotlib()
     from matplotlib.ft2font import FT2Font
 
     try:
@@ -208,6 +211,7 @@ def finish_axes(axis: Any, x: str, y: str, title: str, *, is_fraction: bool = Fa
 
 
 def percent_ticks() -> Any:
+    prepare_matplotlib()
     from matplotlib.ticker import PercentFormatter
 
     return PercentFormatter(1.0, symbol=" %")

@@ -27,6 +27,7 @@ from headstart.reports.drawing import (
     short,
     using_matplotlib,
 )
+from headstart.utils.dependencies import prepare_matplotlib
 
 __all__ = ["FIGURES", "draw_compare", "draw_figure", "draw_svgs", "figure_png"]
 
@@ -238,6 +239,7 @@ def _diagram(report: Report, _: Thumbs) -> list[Panel]:
     boxes.append((pluralize(model["head"]["num_classes"], "class", "classes"), "probabilities", "output"))
 
     def draw(axis: Any) -> None:
+        prepare_matplotlib()
         from matplotlib.patches import FancyBboxPatch
 
         axis.set_axis_off()
