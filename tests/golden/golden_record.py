@@ -20,8 +20,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# Files of a run folder that hold no numbers of their own, or only times and versions.
-IGNORED_FILES = ("environment.json", "report.json", "checkpoints/*", "*/checkpoints/*")
+# Files of a run folder that hold no numbers of their own, or only times and versions, or what is written only where it
+# is cheap.
+IGNORED_FILES = (
+    "environment.json",
+    "report.json",
+    "report_sections.json",
+    "attribution_maps.npz",
+    "checkpoints/*",
+    "*/checkpoints/*",
+)
 # Keys whose values depend on the time, the machine or the versions, wherever they stand.
 IGNORED_KEYS = frozenset(
     {"duration_s", "latency", "started", "versions", "made_with", "created_by", "schema"}
