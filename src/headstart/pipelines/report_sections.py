@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from headstart.reports.record import ClassifierRecord
 from headstart.reports.slow_sections import SlowSections, write_sections
 from headstart.reports.writer import measure_sections
@@ -29,12 +31,12 @@ def add_slow_sections(run: RunContext, record: ClassifierRecord, probe: FittedPr
         probe: The probe, with the features.
     """
     settings, spent = run.resolved.settings, run.clock() - run.started
-    left = None if settings.time_budget is None else max(0.0, 60.0 * settings.time_budget - spent)
+    left = math.inf if settings.time_budget is None else max(0.0, 60.0 * settings.time_budget - spent)
     has_curve, has_maps = record.metrics["strategy"] == "probe", settings.include_images
     expected = _MAPS_PER_PARITY * run.duration_s["parity"] if has_maps else 0.0
     if has_curve:
         expected += _CURVE_PER_PROBE * run.duration_s["probe"] + _CURVE_SECONDS
-    threshold = min(_FRACTION * spent, spent if left is None else left)
+    threshold = min(_FRACTION * spent, left)
     names = ["learning_curve"] * has_curve + ["attribution_maps"] * has_maps
     chosen = names if expected < threshold else []
     evidence: Evidence = {"expected_seconds": expected, "threshold_seconds": threshold, "spent_seconds": spent}
