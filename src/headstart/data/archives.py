@@ -32,7 +32,7 @@ from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.types.records import Problem
 from headstart.utils.system import atomic_folder, cache_root, file_digest, private_folder
 
-__all__ = ["Unpacked", "archive_stem", "is_unsupported_archive", "unpack"]
+__all__ = ["Unpacked", "archive_stem", "is_unsupported_archive", "member_names", "unpack"]
 
 _UNSUPPORTED = (".gz", ".7z", ".rar", ".bz2", ".xz", ".zst")
 _MAX_RATIO = 200  # images barely compress; text and zip bombs do
@@ -79,6 +79,17 @@ def archive_stem(name: str) -> str:
     """Return the file name of an archive without its extensions."""
     ending = max((e for e in (".zip", *TAR) if name.lower().endswith(e)), key=len, default="")
     return name[: len(name) - len(ending)] if ending else name
+
+
+def member_names(archive: LocatedFile) -> list[str]:
+    """Return the names of the files in an archive.
+
+    Raises:
+        DataError: It is not an archive, encrypted, or a member would escape its folder.
+    """
+    name = printable(archive.file)
+    with _opened(archive.path, name) as opened:
+        return [member.name for member in _members(opened, name, None)[0]]
 
 
 def unpack(

@@ -296,7 +296,7 @@ def test_missing_path_and_archive_raise(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="does not exist"):
         read_boxes(tmp_path / "nothing")
     place = put_text(tmp_path / "x.zip", "no zip")
-    with pytest.raises(UsageError, match="unpack it"):
+    with pytest.raises(DataError, match="cannot unpack"):
         read_boxes(place)
 
 

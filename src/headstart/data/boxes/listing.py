@@ -18,17 +18,19 @@ from headstart.data.paths import PathFinder
 from headstart.data.text import head_lines
 from headstart.errors import DataError
 from headstart.types.codes import ReadingKind, ReadingNote
+from headstart.types.records import Problem
 
-__all__ = ["Listing", "refuse_predictions", "refuse_unknown"]
+__all__ = ["ENDINGS", "Listing", "refuse_predictions", "refuse_unknown"]
 
 _PROBED = 25  # files of each kind that are opened for detection
 _MAX_FOLDERS = 3
 _UNREAD = (".tfrecord", ".ndjson", ".mdb")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d+)?(?![\w.])")
-_ENDINGS = (
+ENDINGS = (
     *(".xml", ".json", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".names", ".labels", ".data", ".manifest"),
     *(".jsonl", ".odgt", ".tfrecord", ".ndjson", ".mdb"),
 )
+"""Extensions of files that may hold annotations."""
 
 
 class Listing:
@@ -38,10 +40,14 @@ class Listing:
         root: The folder.
         allow_external_paths: Follow links that leave it.
         exclude: Patterns of files that are not read.
+        problems: Members of archives that could not be unpacked.
     """
 
-    def __init__(self, root: str, allow_external_paths: bool, exclude: Sequence[str] = ()) -> None:
+    def __init__(
+        self, root: str, allow_external_paths: bool, exclude: Sequence[str] = (), problems: Sequence[Problem] = ()
+    ) -> None:
         self.root, self.allow_external_paths, self.exclude = root, allow_external_paths, tuple(exclude)
+        self.unpack_problems = tuple(problems)
 
     def _is_excluded(self, file: LocatedFile) -> bool:
         names = (file.name, *file.folders, file.file)
@@ -49,7 +55,7 @@ class Listing:
 
     @cached_property
     def files(self) -> list[LocatedFile]:
-        files = list_files(self.root, _ENDINGS, allow_external_paths=self.allow_external_paths)
+        files = list_files(self.root, ENDINGS, allow_external_paths=self.allow_external_paths)
         return [f for f in files if not self._is_excluded(f)]
 
     @cached_property
@@ -81,6 +87,7 @@ class Listing:
     @cached_property
     def tree(self) -> FileTree:
         tree = walk_files(self.root, allow_external_paths=self.allow_external_paths)
+        tree.problems += self.unpack_problems
         tree.images = [image for image in tree.images if not self._is_excluded(image)]
         return tree
 

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.data.archives import Unpacked, is_unsupported_archive
 from headstart.data.boxes.auxiliary import auxiliary_notes, find_auxiliary
 from headstart.data.boxes.coco import choose_coco, has_scores, holds, load_json, read_coco
 from headstart.data.boxes.cvat import CVAT
@@ -24,7 +25,8 @@ from headstart.data.boxes.entries import Entry, Tool, read_entries
 from headstart.data.boxes.files import ImageIndex, has_images, split_of_folders, split_of_name
 from headstart.data.boxes.formats import parse_requested
 from headstart.data.boxes.json_tools import JSON_TOOLS
-from headstart.data.boxes.listing import Listing, refuse_predictions, refuse_unknown
+from headstart.data.boxes.listing import ENDINGS, Listing, refuse_predictions, refuse_unknown
+from headstart.data.boxes.packed import may_hold_boxes, unpack_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.table import BoxTable, name_open_images, open_box_table, read_box_tables
 from headstart.data.boxes.text_tools import TEXT_TOOLS
@@ -68,9 +70,12 @@ def find_format(
         DataError: The only annotations are predictions.
     """
     path = os.fspath(data)
-    if not os.path.exists(path):
+    try:
+        if not os.path.exists(path) or not may_hold_boxes(path, ENDINGS):
+            return None
+    except HeadstartError:  # an archive that cannot be read; the reader of labels says why
         return None
-    _, detected = _find(path, allow_external_paths, exclude)
+    _, detected = _find(unpack_boxes(path), allow_external_paths, exclude)
     return detected[0].kind if detected else None
 
 
@@ -107,7 +112,7 @@ def read_boxes(
     """Read images with boxes.
 
     Args:
-        data: A folder, a COCO JSON, a YOLO `data.yaml`, or a table of boxes.
+        data: A folder, an archive (.zip, .tar), a folder of them, a COCO JSON, a YOLO `data.yaml`, a table.
         allow_external_paths: Follow links and paths that leave the data folder.
         max_pixels: Larger images are refused.
         box_format: Meaning of the four numbers of every box, see `formats.parse_requested`; None uses the stated
@@ -124,11 +129,10 @@ def read_boxes(
     """
     requested = parse_requested(box_format)
     path, shown = resolve_path(data, "a folder of images with boxes")
-    if path.lower().endswith(".zip"):
-        raise UsageError(
-            f"`{shown}` is an archive; boxes are read from folders only.", hint="unpack it, and pass the folder"
-        )
-    listed, detected = _find(path, allow_external_paths, exclude or ())
+    if is_unsupported_archive(path):
+        raise UsageError(f"`{shown}` is an unsupported archive.", hint="unpack it, and pass the folder")
+    place = unpack_boxes(path)
+    listed, detected = _find(place, allow_external_paths, exclude or ())
     if not detected:
         raise DataError(
             f"`{shown}` has no boxes; expected VOC XML, COCO JSON, YOLO text files, a CSV with xmin,ymin,xmax,ymax, or "
@@ -140,11 +144,11 @@ def read_boxes(
     listed.predictions += [LocatedFile("", (), f.example) for f, draft in every if (f, draft) not in kept]
     detected, drafts = [f for f, _ in kept], [draft for _, draft in kept]
     samples = validate_boxes(drafts[0], max_pixels=max_pixels, requested=requested)
-    notes = [*samples.notes, *listed.prediction_notes()]
+    notes = [*place.notes, *samples.notes, *listed.prediction_notes()]
     for other, draft in zip(detected[1:], drafts[1:], strict=True):
         _refuse_other(samples, detected[0], other, validate_boxes(draft, max_pixels=max_pixels, requested=requested))
         notes.append(ReadingNote(ReadingKind.ANNOTATIONS_COPIED, len(draft.images), (other.example,)))
-    notes += listed.unused_notes(drafts[0], notes) if os.path.isdir(path) else []
+    notes += listed.unused_notes(drafts[0], notes) if os.path.isdir(place.folder) else []
     return replace(samples, notes=tuple(notes))
 
 
@@ -189,16 +193,16 @@ def _are_close(samples: DetectionSamples, other: DetectionSamples) -> bool:
     return all(x[0] == y[0] and max(abs(p - q) for p, q in zip(x[1:], y[1:], strict=True)) <= 2 for x, y in pairs)
 
 
-def _find(path: str, allow_external_paths: bool, exclude: Sequence[str]) -> tuple[Listing, list[_DetectedFormat]]:
+def _find(place: Unpacked, allow_external_paths: bool, exclude: Sequence[str]) -> tuple[Listing, list[_DetectedFormat]]:
     """Return the files and the formats that hold boxes.
 
     Raises:
         DataError: The only annotations are predictions.
     """
-    if os.path.isfile(path):
-        return _find_file(path, allow_external_paths, exclude)
-    root = _with_images(os.path.abspath(path))
-    listed = Listing(root, allow_external_paths, exclude)
+    if os.path.isfile(place.folder):
+        return _find_file(place.folder, allow_external_paths, exclude)
+    root = os.path.abspath(place.folder) if place.depth else _with_images(os.path.abspath(place.folder))
+    listed = Listing(root, allow_external_paths and not place.depth, exclude, place.problems)
     if not listed.files:
         return listed, []
     detected = [f for f in (_voc(listed), _coco(listed), _yolo(listed)) if f]
