@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -88,10 +89,8 @@ def effective_sample_size(
         is_out_of_fold: Whether the scored samples also trained one another's models.
         confidence: Nominal coverage of the interval.
     """
-    from scipy.special import ndtri, stdtrit
-
     base = OUT_OF_FOLD_RATIO if is_out_of_fold else 1.0
-    z = float(ndtri(0.5 + confidence / 2))
+    z = NormalDist().inv_cdf(0.5 + confidence / 2)
     num = len(hits)
     if groups is None or num == 0:
         return EffectiveSampleSize(base if num else None, z)
@@ -103,6 +102,8 @@ def effective_sample_size(
     if num_groups < MIN_GROUPS:
         return EffectiveSampleSize(None, z, num_groups)
     mean_size = float((sizes**2).sum() / num)  # size of the group of a sample drawn at random
+    from scipy.special import stdtrit
+
     effect = 1.0 + (mean_size - 1.0) * _intra_group_correlation(hits, position, sizes)
     return EffectiveSampleSize(base / effect, float(stdtrit(num_groups - 1, 0.5 + confidence / 2)), num_groups)
 

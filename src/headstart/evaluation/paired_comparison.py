@@ -10,6 +10,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from statistics import NormalDist
 from typing import Literal
 
 import numpy as np
@@ -202,9 +203,7 @@ def _difference(
     low, high = (float(q) for q in np.quantile(drawn, (0.025, 0.975)))
     # Under the null each part keeps its size and changes its sign, so this is its deviation exactly.
     error = math.sqrt(float((parts**2).sum())) * stretch
-    from scipy.special import ndtri
-
-    detectable = float(ndtri(1 - LEVEL / 2) + ndtri(_POWER)) * error
+    detectable = (NormalDist().inv_cdf(1 - LEVEL / 2) + NormalDist().inv_cdf(_POWER)) * error
     return Difference(
         a=float((weights * a).sum()),
         b=float((weights * b).sum()),
@@ -219,11 +218,9 @@ def _difference(
 
 def _widened_p_value(p_value: float, stretch: float) -> float:
     """Return the p-value with the standard deviation multiplied by `stretch`."""
-    if stretch == 1.0 or p_value >= 1.0:
+    if stretch == 1.0 or not 0.0 < p_value < 1.0:
         return p_value
-    from scipy.special import ndtri
-
-    z = float(ndtri(1 - p_value / 2)) / stretch
+    z = -NormalDist().inv_cdf(p_value / 2) / stretch
     return math.erfc(z / math.sqrt(2.0))
 
 

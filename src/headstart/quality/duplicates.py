@@ -107,12 +107,15 @@ def _with_equal_images(near: list[Pair], exact: list[Pair]) -> list[Pair]:
 
 def components(count: int, pairs: Sequence[tuple[int, int]]) -> NDArray[np.int64]:
     """Return (count,) number of the connected component of each node, by first appearance."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
     first, second = np.array(pairs, dtype=np.int64).reshape(-1, 2).T
-    graph = coo_array((np.ones(len(first)), (first, second)), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1], dtype=np.int64)
+    lowest = np.arange(count)  # lowest node known in the component of each node
+    while np.any(lowest[first] != lowest[second]):
+        np.minimum.at(lowest, lowest[first], lowest[second])
+        np.minimum.at(lowest, lowest[second], lowest[first])
+        lowest = lowest[lowest]
+    while np.any(lowest != lowest[lowest]):
+        lowest = lowest[lowest]
+    return np.unique(lowest, return_inverse=True)[1].reshape(-1).astype(np.int64)
 
 
 def _equal(scan: ScanResult, same_pixels: Callable[[int, int], bool] | None) -> tuple[list[Pair], NDArray[np.int64]]:
