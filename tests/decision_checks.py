@@ -94,6 +94,10 @@ EXAMPLES: Mapping[DecisionReason, Evidence] = {
     },
     DecisionReason.GROUPS_GIVEN_BY_DATA: {"num_groups": 12, "layout": "table"},
     DecisionReason.GROUPS_IN_QUESTION: {"questions": [{"pattern": "^(.)_", "status": "question_too_few_groups"}]},
+    DecisionReason.GROUPS_NAMED_BY_COLUMN: {
+        "grouping": {"grouped_by": "column", "name": "patient", "evidence": "column_name"}, "num_groups": 18,
+        "p_value": 0.09, "accuracy_independent": 0.91, "accuracy_grouped": 0.78,
+    },
     DecisionReason.GROUPS_PER_IMAGE: {},
     DecisionReason.GROUPS_SUPPORTED_BY_IMAGES: {
         "grouping": {"grouped_by": "column", "name": "patient"}, "num_groups": 18,

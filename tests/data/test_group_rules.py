@@ -65,6 +65,11 @@ def status(evidence: GroupEvidence, **changes: object) -> GroupStatus:
         ({"num_independent": 2}, {"source": "requested", "grouped": 0.1, "is_near": False}, GroupStatus.APPLIED),
         ({}, {"is_counter": True}, GroupStatus.REJECTED_COUNTER_PREFIX),
         ({}, {"is_near": False}, GroupStatus.REJECTED_NO_SIMILARITY),
+        ({"off_axis_fraction": None}, {"is_near": False, "source": "named"}, GroupStatus.ALTERNATIVE),
+        ({"groups_per_level": {"class": 1.3}}, {"source": "named"}, GroupStatus.QUESTION_CONFOUNDED_WITH_CLASS),
+        ({"num_independent": 5}, {"source": "named"}, GroupStatus.QUESTION_TOO_FEW_GROUPS),
+        ({"duplicates_across": 5}, {"source": "named"}, GroupStatus.QUESTION_CONTRADICTED_BY_DUPLICATES),
+        ({}, {"source": "named", "grouped": 0.27}, GroupStatus.QUESTION_SCORE_AT_BASELINE),
         ({"duplicates_across": 5}, {}, GroupStatus.QUESTION_CONTRADICTED_BY_DUPLICATES),
         ({"duplicates_across": 5, "duplicates_within": 5}, {}, GroupStatus.ALTERNATIVE),
         ({"duplicates_across": 5, "num_images": 1000}, {}, GroupStatus.ALTERNATIVE),  # 5 of 1,000 may be errors

@@ -16,7 +16,7 @@ from headstart.utils.serialization import plain
 LONG = {
     DecisionReason.NO_PILOT_GAIN, DecisionReason.PILOTS_COMPARED, DecisionReason.TUNED_COMPARED_WITH_PROBE,
     DecisionReason.PHASES_FIT_CACHE, DecisionReason.PHASES_TOO_LARGE, DecisionReason.BLOCKS_COMPARED_ON_SUBSET,
-    DecisionReason.GROUPS_SUPPORTED_BY_IMAGES,
+    DecisionReason.GROUPS_SUPPORTED_BY_IMAGES, DecisionReason.GROUPS_NAMED_BY_COLUMN,
 }  # fmt: skip
 """Reasons that name several candidates or both scores."""
 

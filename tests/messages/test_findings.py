@@ -106,7 +106,7 @@ def test_every_kind_has_a_message(kind: FindingKind) -> None:
     assert not text.removesuffix(" ...").endswith(".")
 
 
-@pytest.mark.parametrize("source", ["guessed", "inferred", "given", "requested"])
+@pytest.mark.parametrize("source", ["guessed", "named", "inferred", "given", "requested"])
 @pytest.mark.parametrize("is_measured", [True, False])
 def test_measured_groups_have_numbers(source: str, is_measured: bool) -> None:
     evidence = group(GroupStatus.APPLIED, source=source)

@@ -17,6 +17,7 @@ from headstart.data.paths import PathFinder
 from headstart.data.reading import LabelEvidence
 from headstart.data.split_words import cell_split, split_name
 from headstart.data.tables import GROUP_NAMES, IMAGE_NAMES, LABEL_NAMES, SPLIT_NAMES, Table, plain_name
+from headstart.data.unit_names import UNITS
 from headstart.errors import DataError, UsageError
 from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.types.records import SplitName
@@ -33,9 +34,7 @@ _NOT_LABELS = frozenset(
         *("site", "rater", "annotator", "worker"),
     }
 )
-_ITEMS = frozenset(
-    ("id", "patient", "subject", "person", "case", "lesion", "slide", "scan", "video", "session", "user", "index")
-)
+_ITEMS = UNITS | {"id", "scan", "session", "user", "index"}
 _SEPARATORS = ("|", ";", ",", "+", "&", "/", " ")
 _LABEL_WORDS = frozenset(["label", "labels", "class", "classes", "category", "target", "classname"])
 _WITH_BOX = re.compile(r"(\S+)( -?\d+(\.\d+)?){4}")

@@ -66,7 +66,10 @@ def _accuracies(e: Mapping[str, Any]) -> str:
 
 
 def _groups_applied(e: Mapping[str, Any]) -> str:
-    why = f", within-group similarity above chance (p = {e['p_value']:.3g})" if e["source"] == "guessed" else ""
+    why = {
+        "guessed": f", within-group similarity above chance (p = {e['p_value']:.3g})",
+        "named": ", as its name states a subject or capture unit",
+    }.get(e["source"], "")
     off = "" if e["source"] == "requested" else "; --group-from none disables them"
     number = count(e["num_groups"], "group")
     return f"{number} from {grouping_message(e['grouping'])} are kept together{why}{_accuracies(e)}{off}"

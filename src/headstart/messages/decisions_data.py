@@ -52,10 +52,9 @@ def _groups_supported(e: Mapping[str, Any]) -> str:
             f"; accuracy {percent(e['accuracy_independent'], 0)} with leave-one-out, "
             f"{percent(e['accuracy_grouped'], 0)} with leave-one-group-out"
         )
-    groups = pluralize(e["num_groups"], "group")
-    return (
-        f"{groups} by {grouping_message(e['grouping'])}, supported by image similarity (p = {e['p_value']:.3g}){scores}"
-    )
+    is_named = e["grouping"].get("evidence") == "column_name"
+    why = "whose name states a unit" if is_named else f"supported by image similarity (p = {e['p_value']:.3g})"
+    return f"{pluralize(e['num_groups'], 'group')} by {grouping_message(e['grouping'])}, {why}{scores}"
 
 
 def _duplicates_kept_together(e: Mapping[str, Any]) -> str:
@@ -97,6 +96,7 @@ DATA_REASONS: Mapping[DecisionReason, Callable[[Mapping[str, Any]], str]] = {
         f"{pluralize(e['num_groups'], 'group')} given by the {e['layout'] or 'data'}"
     ),
     DecisionReason.GROUPS_IN_QUESTION: _groups_in_question,
+    DecisionReason.GROUPS_NAMED_BY_COLUMN: _groups_supported,
     DecisionReason.GROUPS_PER_IMAGE: lambda e: "every image is its own group, including duplicates",
     DecisionReason.GROUPS_SUPPORTED_BY_IMAGES: _groups_supported,
     DecisionReason.GROUPS_SWITCHED_OFF: lambda e: "groups are disabled",

@@ -11,11 +11,11 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
 from headstart.data.capture_groups import TIMES, keys_by_time
 from headstart.data.image_scan import ScanResult
-from headstart.types.codes import Evidence
+from headstart.data.unit_names import names_unit
+from headstart.types.codes import Evidence, GroupSource
 from headstart.types.records import Samples
 
 __all__ = [
@@ -55,10 +55,10 @@ class GroupCandidate:
         pattern: Value for `--group-from`.
         grouping: Evidence: `grouped_by` (`column`, `layout`, `name_part`, `name_parts`, `capture_time`, `folder`,
             `template` or `expression`) and its arguments; `in_class_folders` is true for keys that restart in each
-            class folder.
+            class folder, `evidence` is `column_name` where the name of a column states a subject or capture unit.
         keys: (N,) group key of each sample, None without one.
-        source: `name`, `column`, `time`, `inferred` (from nested folders), `given` (by a table or `--layout`) or
-            `requested` (by `--group-from`).
+        source: `name`, `column`, `time`, `named` (by the name of a column), `inferred` (from nested folders), `given`
+            (by a table or `--layout`) or `requested` (by `--group-from`).
         is_counter: Whether the key is only the prefix of a file counter, e.g. `IMG`.
     """
 
@@ -69,9 +69,10 @@ class GroupCandidate:
     is_counter: bool = False
 
     @property
-    def origin(self) -> Literal["guessed", "inferred", "given", "requested"]:
+    def origin(self) -> GroupSource:
         """Origin of the grouping: guessed from names, columns or times, or defined by the data or the user."""
-        origins: dict[str, Literal["inferred", "given", "requested"]] = {
+        origins: dict[str, GroupSource] = {
+            "named": "named",
             "inferred": "inferred",
             "given": "given",
             "requested": "requested",
@@ -90,6 +91,8 @@ def propose_groups(samples: Samples) -> list[GroupCandidate]:
     partitions: set[tuple[int, ...]] = set()
     for proposal in proposals:
         if proposal.origin == "guessed" and not is_plausible_grouping(proposal.keys):
+            continue
+        if proposal.origin == "named" and not _has_groups(proposal.keys):
             continue
         partition = _partition(proposal.keys)
         if partition not in partitions:
@@ -132,8 +135,12 @@ def _columns(samples: Samples) -> list[GroupCandidate]:
         # Decimal fractions are measurements, not identifiers.
         if any(k and re.fullmatch(r"[+-]?\d+\.\d+(e[+-]?\d+)?", k, re.IGNORECASE) for k in keys):
             continue
-        candidates.append(GroupCandidate(column, {"grouped_by": "column", "name": column}, keys, "column"))
-    return candidates
+        grouping: Evidence = {"grouped_by": "column", "name": column}
+        if names_unit(column):
+            candidates.append(GroupCandidate(column, {**grouping, "evidence": "column_name"}, keys, "named"))
+        else:
+            candidates.append(GroupCandidate(column, grouping, keys, "column"))
+    return sorted(candidates, key=lambda candidate: candidate.source != "named")
 
 
 def _names(samples: Samples) -> list[GroupCandidate]:
@@ -261,6 +268,12 @@ def is_plausible_grouping(keys: Sequence[str | None]) -> bool:
         and num_grouped >= max(4, 0.05 * len(keys))
         and max(sizes.values()) <= 0.9 * len(keys)
     )
+
+
+def _has_groups(keys: Sequence[str | None]) -> bool:
+    """Return whether there are several groups, one of them with several images."""
+    sizes = Counter(k for k in keys if k is not None)
+    return 1 < len(sizes) < sizes.total()
 
 
 def _partition(keys: Sequence[str | None]) -> tuple[int, ...]:

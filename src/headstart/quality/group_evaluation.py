@@ -264,7 +264,7 @@ class _Effects:
 
 
 def _choose(patterns: Sequence[GroupPattern]) -> GroupPattern | None:
-    """Return the given grouping; else the applicable one that lowers the score most; else the coarsest."""
+    """Return the given grouping; else the applicable one, of named columns first, that lowers the score most."""
     applied = next((p for p in patterns if p.status is GroupStatus.APPLIED), None)
     if applied is not None:
         return applied
@@ -272,11 +272,11 @@ def _choose(patterns: Sequence[GroupPattern]) -> GroupPattern | None:
     if not applicable:
         return None
 
-    def rank(pattern: GroupPattern) -> tuple[float, int]:
+    def rank(pattern: GroupPattern) -> tuple[bool, float, int]:
         drop = 0.0
         if pattern.accuracy_independent is not None and pattern.accuracy_grouped is not None:
             drop = pattern.accuracy_independent - pattern.accuracy_grouped
-        return -round(drop / _DROP) * _DROP, pattern.num_groups
+        return pattern.source != "named", -round(drop / _DROP) * _DROP, pattern.num_groups  # the coarsest of equals
 
     return min(applicable, key=rank)
 

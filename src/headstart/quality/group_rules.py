@@ -7,14 +7,13 @@ are similar, headstart asks the user. The rules are the same for classification 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.image_scan import ScanResult
 from headstart.quality.duplicates import Pair, components
-from headstart.types.codes import GroupStatus
+from headstart.types.codes import GroupSource, GroupStatus
 from headstart.types.records import GroupEvidence
 
 __all__ = [
@@ -181,7 +180,7 @@ def collect_evidence(
 def decide_status(
     evidence: GroupEvidence,
     *,
-    source: Literal["guessed", "inferred", "given", "requested"],
+    source: GroupSource,
     is_counter: bool,
     is_near: bool,
     independent: float | None,
@@ -193,7 +192,8 @@ def decide_status(
     Args:
         evidence: Evidence about the grouping.
         source: Groups that the user gave or requested are always applied, and groups inferred from nested
-            folders unless accuracy drops to the baseline.
+            folders unless accuracy drops to the baseline. Groups of a column whose name states a subject or capture
+            unit need no similarity: that images of a patient depend on each other is known.
         is_counter: Whether the key is the prefix of a file counter.
         is_near: Whether images within groups are more similar than by chance.
         independent, grouped: Accuracy with single images and with groups held out; None if not measured.
@@ -214,7 +214,7 @@ def decide_status(
 
     if is_counter:
         return GroupStatus.REJECTED_COUNTER_PREFIX
-    if not is_near:
+    if not is_near and source != "named":
         return GroupStatus.REJECTED_NO_SIMILARITY
     least = max(MIN_CONTRADICTIONS, MIN_CONTRADICTING_FRACTION * evidence.num_images)
     if evidence.duplicates_across >= least and evidence.duplicates_across > evidence.duplicates_within:

@@ -242,7 +242,9 @@ def _chosen_groups(
         "accuracy_independent": used.accuracy_independent,
         "accuracy_grouped": used.accuracy_grouped,
     }
-    return groups, Decision("group_from", used.pattern, DecisionReason.GROUPS_SUPPORTED_BY_IMAGES, evidence=evidence)
+    is_named = used.source == "named"
+    reason = DecisionReason.GROUPS_NAMED_BY_COLUMN if is_named else DecisionReason.GROUPS_SUPPORTED_BY_IMAGES
+    return groups, Decision("group_from", used.pattern, reason, evidence=evidence)
 
 
 def _name(samples: Samples, pair: Pair) -> ImagePair:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 __all__ = [
     "RESUBSTITUTION",
@@ -20,6 +20,7 @@ __all__ = [
     "Evidence",
     "Finding",
     "FindingKind",
+    "GroupSource",
     "GroupStatus",
     "JsonValue",
     "NoteKind",
@@ -35,6 +36,10 @@ JsonValue: TypeAlias = "bool | int | float | str | Sequence[JsonValue] | Mapping
 Evidence: TypeAlias = Mapping[str, JsonValue]
 """Numbers and names behind a finding or decision, by snake_case name; JSON-serializable."""
 
+GroupSource: TypeAlias = Literal["guessed", "named", "inferred", "given", "requested"]
+"""Origin of groups: guessed from names, columns or times, the name of a column that states a subject or capture unit,
+inferred from nested folders, given by a table or `--layout`, or requested with `--group-from`."""
+
 
 class DecisionReason(StrEnum):
     """Stable codes of decision reasons; each has a message in `headstart.messages.decisions`."""
@@ -48,6 +53,7 @@ class DecisionReason(StrEnum):
     GROUPS_REQUESTED = "groups_requested"
     GROUPS_GIVEN_BY_DATA = "groups_given_by_data"
     GROUPS_IN_QUESTION = "groups_in_question"
+    GROUPS_NAMED_BY_COLUMN = "groups_named_by_column"
     GROUPS_PER_IMAGE = "groups_per_image"
     GROUPS_SUPPORTED_BY_IMAGES = "groups_supported_by_images"
     GROUPS_SWITCHED_OFF = "groups_switched_off"

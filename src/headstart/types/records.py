@@ -20,6 +20,7 @@ from headstart.types.codes import (
     EvaluationSetup,
     Evidence,
     Finding,
+    GroupSource,
     GroupStatus,
     ReadingNote,
     SplitReason,
@@ -232,9 +233,7 @@ class GroupPattern:
         accuracy_independent: Leave-one-out accuracy, or None.
         accuracy_grouped: Leave-one-group-out accuracy, or None.
         evidence: Other numbers behind `status`.
-        source: `guessed` (from names, columns or times), `inferred` (from nested folders), `given` (by a table or
-            `--layout`) or `requested` (with `--group-from`). Guesses have to pass all rules, inferred groups
-            the last one.
+        source: Origin. Guesses have to pass all rules, named groups all but similarity, inferred groups the last one.
     """
 
     pattern: str
@@ -246,7 +245,7 @@ class GroupPattern:
     accuracy_independent: float | None
     accuracy_grouped: float | None
     evidence: GroupEvidence = field(default_factory=GroupEvidence)
-    source: Literal["guessed", "inferred", "given", "requested"] = "guessed"
+    source: GroupSource = "guessed"
 
     @property
     def accepted(self) -> bool:
