@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from fnmatch import fnmatchcase
 
@@ -18,7 +18,7 @@ from headstart.types.codes import ReadingKind, ReadingNote, Severity, UnusedReas
 from headstart.types.inventory import Inventory, TableUse, UnusedFile
 from headstart.types.records import Sample, Samples
 
-__all__ = ["exclude_files", "finish_reading", "natural_order"]
+__all__ = ["complete_inventory", "exclude_files", "finish_reading", "natural_order"]
 
 _EXAMPLES = 5
 _ROW_KINDS = frozenset({"missing", "elsewhere", "ambiguous", "no-label"})
@@ -114,7 +114,9 @@ def finish_reading(
     reading.tables += [TableUse(name, "names", 0, 0) for name in used_names]
     inventory = Inventory(tuple(dict.fromkeys(s.name for s in items)), tuple(reading.tables))
     if tree is not None:
-        inventory = _inventory(reading, tree, excluded, {s.path for s in items}, inventory)
+        reasons = {f.name: reason for reason, files in reading.unused.items() for f in files}
+        reasons |= {f.name: UnusedReason.EXCLUDED for f in excluded}
+        inventory = complete_inventory(inventory, tree, reasons)
         notes += _table_notes(inventory)
     merged = merge_notes(notes)
     return Samples(
@@ -154,26 +156,22 @@ def _table_notes(inventory: Inventory) -> list[ReadingNote]:
     return [ReadingNote(ReadingKind.TABLES_UNUSED, len(loose), tuple(loose[:_EXAMPLES]))] if loose else []
 
 
-def _inventory(
-    reading: Reading, tree: FileTree, excluded: Iterable[LocatedFile], used: set[str], inventory: Inventory
-) -> Inventory:
-    """Return the inventory with a reason for each unused file."""
-    unused: dict[str, str] = {}
-    for reason, files in reading.unused.items():
-        unused.update({f.name: reason for f in files if f.path not in used})
-    unused.update({f.name: UnusedReason.EXCLUDED for f in excluded})
-    unused.update({p.name: p.kind for p in tree.problems})
-    unused.update(dict(tree.passed_over))
+def complete_inventory(inventory: Inventory, tree: FileTree, reasons: Mapping[str, str]) -> Inventory:
+    """Return the inventory with a reason for each file that it does not use.
+
+    Args:
+        inventory: The used images and tables.
+        tree: All files.
+        reasons: Known reasons by path; other files get one by their kind.
+    """
+    unused = {**reasons, **{p.name: p.kind for p in tree.problems}, **dict(tree.passed_over)}
     for image in tree.images:
-        if image.path not in used:
-            unused.setdefault(image.name, UnusedReason.NO_LABEL)
-    tables = {table.path for table in inventory.tables}
+        unused.setdefault(image.name, UnusedReason.NO_LABEL)
     for file in (*tree.tables, *tree.other_files):
-        if file.name not in tables:
-            is_table = file.file.lower().endswith(_TABLE_ENDS)
-            reason = UnusedReason.TABLE_NOT_UNDERSTOOD if is_table else UnusedReason.NOT_AN_IMAGE
-            unused.setdefault(file.name, reason)
-    left = tuple(UnusedFile(path, str(reason)) for path, reason in sorted(unused.items()))
+        is_table = file.file.lower().endswith(_TABLE_ENDS)
+        unused.setdefault(file.name, UnusedReason.TABLE_NOT_UNDERSTOOD if is_table else UnusedReason.NOT_AN_IMAGE)
+    used = {*inventory.images, *(table.path for table in inventory.tables)}
+    left = tuple(UnusedFile(path, str(reason)) for path, reason in sorted(unused.items()) if path not in used)
     return replace(inventory, unused=left)
 
 

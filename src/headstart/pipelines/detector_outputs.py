@@ -119,7 +119,7 @@ def _dataset_report(data: DetectorData) -> dict[str, Any]:
         "problems": [asdict(p) for p in report.problems],
         "unreadable": [asdict(p) for p in report.images.unreadable],
         "findings": [finding_to_json(f) for f in (*data.findings, *report.findings)],
-        **reading_to_json(report.notes),
+        **reading_to_json(report.notes, report.inventory),
         "leaking": [data.samples.names[i] for i in sorted(data.leaking)],
     }
 

@@ -18,6 +18,7 @@ from headstart.data.boxes.split import as_samples, rarest_class
 from headstart.data.image_scan import ScanResult
 from headstart.quality.inspection import AppliedReport, apply_report, inspect_dataset
 from headstart.types.codes import Evidence, Finding, FindingKind, JsonValue, ReadingNote, Severity
+from headstart.types.inventory import Inventory
 from headstart.types.records import DatasetReport, Problem
 from headstart.utils.limits import MAX_PIXELS
 
@@ -37,6 +38,7 @@ class ClassBoxes:
         name: Its name.
         boxes: Number of boxes by split (`none` without one).
         images: Number of images.
+        split_images: The same by split.
         median_side: Median of the square root of the area, pixels.
         side_range: 5 % and 95 % quantile of the same.
     """
@@ -44,6 +46,7 @@ class ClassBoxes:
     name: str
     boxes: dict[str, int]
     images: int
+    split_images: dict[str, int]
     median_side: float
     side_range: tuple[float, float]
 
@@ -60,6 +63,7 @@ class BoxReport:
         images: Report on the images: unreadable files, duplicates, leaks, groups.
         findings: Further findings about images and boxes, those about the images first.
         notes: Assumptions of the reader, and data that it does not use.
+        inventory: Which files were used, and why the others were not.
         is_misleading: Whether a score on these data would be misleading, or boxes or files are lost.
     """
 
@@ -72,6 +76,7 @@ class BoxReport:
     images: DatasetReport
     findings: tuple[Finding, ...]
     notes: tuple[ReadingNote, ...]
+    inventory: Inventory
     is_misleading: bool
 
 
@@ -120,6 +125,7 @@ def inspect_box_dataset(
         images=images,
         findings=findings,
         notes=samples.notes,
+        inventory=samples.inventory,
         is_misleading=bool(has_losses or is_misleading or report.unreadable or report.leaks),
     )
 
@@ -167,16 +173,16 @@ def _classes(samples: DetectionSamples) -> tuple[ClassBoxes, ...]:
     for k, name in enumerate(samples.class_names):
         counts: Counter[str] = Counter()
         sides: list[NDArray[np.float64]] = []
-        images = 0
+        images: Counter[str] = Counter()
         for boxes, split in zip(samples.boxes, samples.split, strict=True):
             mine = (boxes.class_ids == k) & ~boxes.is_crowd
             if mine.any():
                 counts[split or "none"] += int(mine.sum())
-                images += 1
+                images[split or "none"] += 1
                 sides.append(np.sqrt(boxes.areas[mine]))
         every = np.concatenate(sides) if sides else np.zeros(1)
         low, middle, high = (round(float(v), 1) for v in np.quantile(every, (0.05, 0.5, 0.95)))
-        class_boxes.append(ClassBoxes(name, dict(counts), images, middle, (low, high)))
+        class_boxes.append(ClassBoxes(name, dict(counts), images.total(), dict(images), middle, (low, high)))
     return tuple(class_boxes)
 
 

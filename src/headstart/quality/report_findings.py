@@ -170,12 +170,16 @@ def box_report_to_json(report: BoxReport) -> dict[str, Any]:
         "num_images": report.num_images,
         "num_boxes": report.num_boxes,
         "num_empty": report.num_empty,
-        "classes": [asdict(c) | {"side_range": list(c.side_range)} for c in report.classes],
+        "classes": {
+            c.name: {split: {"boxes": n, "images": c.split_images[split]} for split, n in c.boxes.items()}
+            for c in report.classes
+        },
+        "class_boxes": [asdict(c) | {"side_range": list(c.side_range)} for c in report.classes],
         "problems": [asdict(p) for p in report.problems],
         "counts": dict(Counter(p.kind for p in report.problems)),
         "images": report_to_json(report.images),
         "findings": [finding_to_json(f) for f in box_findings(report)],
-        **reading_to_json(report.notes),
+        **reading_to_json(report.notes, report.inventory),
         "is_misleading": report.is_misleading,
     }
 

@@ -377,6 +377,7 @@ class UnusedReason(StrEnum):
     """Stable codes of why a file is not used; unusable files have the kind of their `Problem` instead."""
 
     AUXILIARY = "auxiliary"
+    CONTAINER = "container"
     COPY = "copy"
     EXCLUDED = "excluded"
     IN_NO_SPLIT = "in_no_split"
@@ -385,6 +386,7 @@ class UnusedReason(StrEnum):
     NOT_AN_IMAGE = "not_an_image"
     NOT_IN_TABLE = "not_in_table"
     PICKLED = "pickled"
+    PREDICTIONS = "predictions"
     SYSTEM_FILE = "system_file"
     TABLE_NOT_UNDERSTOOD = "table_not_understood"
     TIED_LABELS = "tied_labels"

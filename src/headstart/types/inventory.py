@@ -22,12 +22,12 @@ class UnusedFile:
 
 @dataclass(frozen=True, slots=True)
 class TableUse:
-    """A table or list that was used.
+    """A table, list or annotation file that was used.
 
     Attributes:
         path: Path below the data folder.
         role: What it gave: `labels`, `splits` or `names`.
-        num_rows: Rows of the file.
+        num_rows: Rows of the file, or its annotated objects.
         num_used: Rows that were used.
         unused_rows: Number of the other rows by reason.
     """

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from headstart.data.boxes.formats import BoxFormat
 from headstart.data.file_tree import LocatedFile, clean_label, printable
 from headstart.data.name_matching import fold_name
 from headstart.data.reading_notes import images_note
-from headstart.types.codes import JsonValue, ReadingKind, ReadingNote
+from headstart.types.codes import JsonValue, ReadingKind, ReadingNote, UnusedReason
 from headstart.types.records import Problem
 
 __all__ = [
@@ -117,6 +117,8 @@ class Draft:
             classes.
         problems: Files and lines that cannot be used.
         notes: Assumptions of the reader, and data that it does not use.
+        sources: Role (`splits`, `names`) by path of used files other than the annotation files of images.
+        unused: Reason by path of files that the reader does not use.
     """
 
     layout: str
@@ -125,10 +127,16 @@ class Draft:
     classes: dict[str, int | None] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     notes: list[ReadingNote] = field(default_factory=list)
+    sources: dict[str, str] = field(default_factory=dict)
+    unused: dict[str, str] = field(default_factory=dict)
 
     def refuse(self, name: str, kind: str, detail: str) -> None:
         """Record a file, line or box that cannot be used."""
         self.problems.append(Problem(printable(name), kind, detail))
+
+    def leave_out(self, reason: UnusedReason, files: Iterable[LocatedFile]) -> None:
+        """Record files that are not used."""
+        self.unused.update({file.name: reason for file in files})
 
     def note_images(self, kind: ReadingKind, images: Sequence[LocatedFile], **evidence: JsonValue) -> None:
         """Add a note about images; none without images."""

@@ -11,7 +11,7 @@ from functools import cached_property
 from headstart.data.boxes.coco import has_scores
 from headstart.data.boxes.draft import Draft
 from headstart.data.boxes.files import ImageIndex, ImageLookup, list_files
-from headstart.data.boxes.table import open_box_table
+from headstart.data.boxes.table import BoxTable, open_box_table
 from headstart.data.boxes.yolo_dataset import is_name_file
 from headstart.data.file_tree import FileTree, LocatedFile, walk_files
 from headstart.data.paths import PathFinder
@@ -48,6 +48,7 @@ class Listing:
     ) -> None:
         self.root, self.allow_external_paths, self.exclude = root, allow_external_paths, tuple(exclude)
         self.unpack_problems = tuple(problems)
+        self.excluded: list[LocatedFile] = []
 
     def _is_excluded(self, file: LocatedFile) -> bool:
         names = (file.name, *file.folders, file.file)
@@ -59,10 +60,14 @@ class Listing:
         return [f for f in files if not self._is_excluded(f)]
 
     @cached_property
+    def tables(self) -> list[BoxTable]:
+        """Return the first tables of boxes."""
+        return [t for f in self.having(".csv", ".tsv")[:_PROBED] if (t := open_box_table(f)) is not None]
+
+    @cached_property
     def predictions(self) -> list[LocatedFile]:
         """Return the files of predictions."""
-        tables = [t for f in self.having(".csv", ".tsv")[:_PROBED] if (t := open_box_table(f)) is not None]
-        return [f for f in self.having(".json") if has_scores(f)] + [t.file for t in tables if t.has_scores]
+        return [f for f in self.having(".json") if has_scores(f)] + [t.file for t in self.tables if t.has_scores]
 
     def prediction_notes(self) -> list[ReadingNote]:
         names = [f.name for f in self.predictions]
@@ -88,7 +93,9 @@ class Listing:
     def tree(self) -> FileTree:
         tree = walk_files(self.root, allow_external_paths=self.allow_external_paths)
         tree.problems += self.unpack_problems
-        tree.images = [image for image in tree.images if not self._is_excluded(image)]
+        for files in (tree.images, tree.tables, tree.other_files, tree.containers):
+            self.excluded += [f for f in files if self._is_excluded(f)]
+            files[:] = [f for f in files if not self._is_excluded(f)]
         return tree
 
 

@@ -24,6 +24,7 @@ from headstart.data.boxes.draft import Draft
 from headstart.data.boxes.entries import Entry, Tool, read_entries
 from headstart.data.boxes.files import ImageIndex, has_images, split_of_folders, split_of_name
 from headstart.data.boxes.formats import parse_requested
+from headstart.data.boxes.inventory import box_inventory
 from headstart.data.boxes.json_tools import JSON_TOOLS
 from headstart.data.boxes.listing import ENDINGS, Listing, refuse_predictions, refuse_unknown
 from headstart.data.boxes.packed import may_hold_boxes, unpack_boxes
@@ -37,7 +38,7 @@ from headstart.data.boxes.yolo_dataset import find_name_lists, is_name_file, nam
 from headstart.data.file_tree import LocatedFile, printable, resolve_path
 from headstart.data.text import head_lines, text_lines
 from headstart.errors import DataError, HeadstartError, UsageError
-from headstart.types.codes import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote, UnusedReason
 from headstart.utils.limits import MAX_PIXELS
 
 __all__ = ["FORMATS", "find_format", "has_boxes", "read_boxes"]
@@ -148,8 +149,10 @@ def read_boxes(
     for other, draft in zip(detected[1:], drafts[1:], strict=True):
         _refuse_other(samples, detected[0], other, validate_boxes(draft, max_pixels=max_pixels, requested=requested))
         notes.append(ReadingNote(ReadingKind.ANNOTATIONS_COPIED, len(draft.images), (other.example,)))
-    notes += listed.unused_notes(drafts[0], notes) if os.path.isdir(place.folder) else []
-    return replace(samples, notes=tuple(notes))
+    is_folder = os.path.isdir(place.folder)
+    notes += listed.unused_notes(drafts[0], notes) if is_folder else []
+    inventory = box_inventory(samples, drafts, listed if is_folder else None)
+    return replace(samples, notes=tuple(notes), inventory=inventory)
 
 
 def _is_predicted(draft: Draft) -> bool:
@@ -358,6 +361,7 @@ def _finish_listed(draft: Draft, listed: Listing) -> Draft:
     auxiliary = find_auxiliary(listed.tree.images, used) - set(used)
     rest = [p for p in listed.tree.images if p.path not in used and p.path not in auxiliary]
     draft.note_images(ReadingKind.IMAGES_NOT_ANNOTATED, rest)
+    draft.leave_out(UnusedReason.NOT_IN_TABLE, rest)
     return _finish(draft, listed, auxiliary)
 
 
@@ -365,6 +369,7 @@ def _finish(draft: Draft, listed: Listing, auxiliary: set[str]) -> Draft:
     """Add problems and notes about all files of the folder."""
     auxiliary -= {p.file.path for p in draft.images}
     draft.notes += auxiliary_notes(listed.tree.images, auxiliary)
+    draft.leave_out(UnusedReason.AUXILIARY, (f for f in listed.tree.images if f.path in auxiliary))
     draft.problems += listed.tree.problems
     return draft
 

@@ -7,13 +7,14 @@ edges, so that `xmax - xmin` is the width; other forms exist in files only.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.types.codes import ReadingNote
+from headstart.types.inventory import Inventory
 from headstart.types.records import Problem
 
 __all__ = ["KEPT_PROBLEMS", "Boxes", "DetectionSamples", "Detections"]
@@ -113,6 +114,7 @@ class DetectionSamples:
         box_formats: Formats of the boxes in the files, names in `BOX_FORMATS`.
         declared: (class name, the user's id or None) of all declared classes, in the order of the files; classes
             without boxes too.
+        inventory: Which files were used, and why the others were not.
     """
 
     names: tuple[str, ...]
@@ -128,6 +130,7 @@ class DetectionSamples:
     problems: tuple[Problem, ...] = ()
     box_formats: tuple[str, ...] = ()
     declared: tuple[tuple[str, int | None], ...] = ()
+    inventory: Inventory = field(default_factory=Inventory)
 
     def __len__(self) -> int:
         return len(self.names)

@@ -93,6 +93,7 @@ def read_voc(root: str, files: Sequence[LocatedFile], lists: Sequence[LocatedFil
         drafted.boxes = _boxes(draft, file, tree)
         outlines += sum(box.layout_source == "outline" for box in drafted.boxes)
         draft.images.append(drafted)
+    draft.sources |= dict.fromkeys(listed.values(), "splits")
     _add_listed(draft, index, source_of, splits, listed)
     if outlines:
         draft.notes.append(ReadingNote(ReadingKind.OUTLINES_BOXED, outlines))

@@ -24,9 +24,9 @@ from headstart.data.boxes.yolo_dataset import (
     names_note,
     read_dataset,
 )
-from headstart.data.file_tree import LocatedFile, clean_label
+from headstart.data.file_tree import LocatedFile, clean_label, printable
 from headstart.data.text import head_lines, text_lines
-from headstart.types.codes import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote, UnusedReason
 
 __all__ = ["find_labels", "is_box_line", "is_label_line", "read_yolo"]
 
@@ -105,6 +105,8 @@ def read_yolo(
     draft = Draft("YOLO", root)
     dataset = read_dataset(dataset_file.path) if dataset_file else Dataset()
     splits = _splits(draft, dataset, dataset_file, index)
+    if dataset_file is not None:
+        draft.sources[dataset_file.name] = "names" if dataset.names else "splits"
     images = [p for p in index.images if not splits or p.path in splits]
     labels = _without_shared(draft, images, find_labels(images, texts))
     lines = {path: _Lines(draft, text, dataset.keypoints) for path, text in labels.items()}
@@ -124,6 +126,7 @@ def read_yolo(
     if splits:
         unsplit = [p for p in index.images if p.path not in splits]
         draft.note_images(ReadingKind.IMAGES_IN_NO_SPLIT, unsplit, file=dataset_file.name if dataset_file else "")
+        draft.leave_out(UnusedReason.IN_NO_SPLIT, unsplit)
     return draft
 
 
@@ -222,6 +225,7 @@ def _class_names(
     if not lists:
         return {}
     first, names, first_id = choose_names(lists, ids, preferred=dataset_file)
+    draft.leave_out(UnusedReason.COPY, (other.file for other in lists))
     if first.file is not dataset_file or first_id:
         draft.notes.append(names_note(first, names, first_id))
     return names
@@ -244,9 +248,10 @@ def _splits(draft: Draft, dataset: Dataset, dataset_file: LocatedFile | None, in
     if dataset_file is None:
         return splits
     moved: list[str] = []
+    lists: list[str] = []
     for split, path in dataset.places:
         missing: list[str] = []
-        images, is_moved = _look_up(path, dataset_file, index, missing)
+        images, is_moved = _look_up(path, dataset_file, index, missing, lists)
         for name in missing if images else ():
             draft.refuse(f"{path}: {name}", "no-image", "no such image")
         if not images:
@@ -258,6 +263,7 @@ def _splits(draft: Draft, dataset: Dataset, dataset_file: LocatedFile | None, in
             if splits.get(image.path, split) != split:
                 draft.refuse(image.name, "two-splits", f"in {splits[image.path]} and in {split}; the first one counts")
             splits.setdefault(image.path, split)
+    draft.sources |= dict.fromkeys(lists, "splits")
     if moved:
         note = ReadingNote(ReadingKind.PLACES_MOVED, len(moved), tuple(moved), {"file": dataset_file.name})
         draft.notes.append(note)
@@ -265,11 +271,11 @@ def _splits(draft: Draft, dataset: Dataset, dataset_file: LocatedFile | None, in
 
 
 def _look_up(
-    path: str, dataset_file: LocatedFile, index: ImageIndex, missing: list[str]
+    path: str, dataset_file: LocatedFile, index: ImageIndex, missing: list[str], lists: list[str]
 ) -> tuple[list[LocatedFile], bool]:
     """Return the images at a path: below the YAML's folder, else where the path's end fits; and whether it moved.
 
-    Lines of a list without image are added to `missing`.
+    Lines of a list without image are added to `missing`, the path of a list to `lists`.
     """
     parts = [p for p in path.split("/") if p not in ("", ".")]
     is_plain = ".." not in parts and not is_absolute(path)
@@ -282,6 +288,7 @@ def _look_up(
             if tail[-1].casefold().endswith(".txt"):
                 missing.clear()
                 images = _listed(folder, dataset_file, index, missing)
+                lists += [printable("/".join(folder))] if images else []
             else:
                 images = [p for p in index.images if p.folders[: len(folder)] == folder]
             if images:
