@@ -199,6 +199,10 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
         f"classes are the {n.count:,} folders that `{n.evidence['file']}` lists: {_listed(n.examples)}"
     ),
     ReadingKind.CLASSES_MERGED: _classes_merged,
+    ReadingKind.CLASSES_NUMBERED: lambda n: (
+        f"{pluralize(n.count, 'class has', 'classes have')} no stored name, only a number: `classes.txt` "
+        "beside the data gives names, one a line from 0 on"
+    ),
     ReadingKind.COPIES_UNUSED: lambda n: (
         f"{_images(n.count)} in a copy of the other folders and not used: {_listed(n.evidence['folders'])}"
     ),

@@ -288,6 +288,7 @@ class ReadingKind(StrEnum):
     FILE_NAMES_STALE = "file_names_stale"
     IMAGES_ASSUMED_EMPTY = "images_assumed_empty"
     LABELS_ELSEWHERE = "labels_elsewhere"
+    CLASSES_NUMBERED = "classes_numbered"
     NAMES_FROM_FILE = "names_from_file"
     NAMES_FROM_PATHS = "names_from_paths"
     OBJECTS_IGNORED = "objects_ignored"

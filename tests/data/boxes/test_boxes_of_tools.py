@@ -15,6 +15,7 @@ from box_folders import put_image, put_text
 from headstart.data.boxes.reader import find_format, read_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.errors import DataError
+from headstart.types.codes import ReadingKind
 
 SIZE = (100, 80)
 BOXES: dict[str, list[tuple[str, int, int, int, int]]] = {
@@ -460,3 +461,24 @@ def test_images_that_lost_all_boxes_are_not_empty(tmp_path: Path, file: str, tex
     samples = read_boxes(tmp_path)
     assert samples.names == ("a.png",)
     assert "no-usable-box" in {p.kind for p in samples.problems}
+
+
+def test_numbered_classes_of_hugging_face(tmp_path: Path) -> None:
+    rows = []
+    for i in range(3):
+        put_image(tmp_path / f"{i}.png", seed=i)
+        rows.append({"file_name": f"{i}.png", "objects": {"bbox": [[10, 20, 40, 40]], "categories": [i % 2]}})
+    put_text(tmp_path / "metadata.jsonl", "\n".join(map(json.dumps, rows)))
+    samples = read_boxes(tmp_path)
+    assert samples.class_names == ("0", "1")
+    assert [n.examples for n in samples.notes if n.kind is ReadingKind.CLASSES_NUMBERED] == [("0", "1")]
+    put_text(tmp_path / "classes.txt", "cat\ndog\n")
+    samples = read_boxes(tmp_path)
+    assert samples.class_names == ("cat", "dog")
+    kinds = {n.kind for n in samples.notes}
+    assert ReadingKind.NAMES_FROM_FILE in kinds
+    assert ReadingKind.CLASSES_NUMBERED not in kinds
+    assert [(t.path, t.role) for t in samples.inventory.tables] == [
+        ("metadata.jsonl", "labels"),
+        ("classes.txt", "names"),
+    ]

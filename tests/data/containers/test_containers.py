@@ -307,6 +307,18 @@ def _parquet(path: Path, part: range, **columns: list[Any]) -> None:
     pytest.importorskip("pyarrow.parquet").write_table(table.replace_schema_metadata(metadata), path)
 
 
+@pytest.mark.parametrize("is_listed", [False, True])
+def test_parquet_with_boxes_is_refused(tmp_path: Path, is_listed: bool) -> None:
+    pa = pytest.importorskip("pyarrow")
+    one = {"bbox": [[1, 2, 3, 4]], "categories": [0]}
+    objects = [[one] if is_listed else one for _ in range(3)]
+    table = pa.table({"image": [{"bytes": png(i), "path": f"{i}.png"} for i in range(3)], "objects": objects})
+    pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "train.parquet")
+    with pytest.raises(DataError, match="objects") as caught:
+        read(tmp_path / "train.parquet")
+    assert "metadata.jsonl" in caught.value.hint
+
+
 def test_parquet_of_hugging_face(tmp_path: Path) -> None:
     _parquet(tmp_path / "data" / "train-00000-of-00003.parquet", range(4))
     _parquet(tmp_path / "data" / "train-00001-of-00003.parquet", range(4, 8))

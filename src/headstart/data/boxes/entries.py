@@ -88,6 +88,7 @@ class Tool:
         keys: Words that every file contains.
         is_mine: Tells from the parsed content whether a file is one of the tool.
         read: Yields the entries of a file from its parsed content; problems go to the draft.
+        is_numbered: Whether it stores numbers of classes, whose names are elsewhere.
     """
 
     kind: str
@@ -96,6 +97,7 @@ class Tool:
     keys: tuple[bytes, ...]
     is_mine: Callable[[Any], bool]
     read: Callable[[Draft, LocatedFile, Any], Iterable[Entry]]
+    is_numbered: bool = False
 
 
 def read_entries(draft: Draft, files: Iterable[tuple[LocatedFile, Iterable[Entry]]], lookup: ImageLookup) -> None:

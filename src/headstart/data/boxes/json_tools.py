@@ -460,6 +460,7 @@ JSON_TOOLS = (
         *("hugging-face", "Hugging Face metadata", (".jsonl", ".json"), (b'"file_name"', b'"objects"', b'"bbox"')),
         lambda v: isinstance(v, list) and _has(_first(v).get("objects"), "bbox"),
         _hugging_face,
+        is_numbered=True,
     ),
     Tool(
         *("darknet", "Darknet results", (".json",), (b'"relative_coordinates"',)),

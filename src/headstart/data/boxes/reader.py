@@ -352,6 +352,8 @@ def _read_tool(listed: Listing, tool: Tool, files: Sequence[LocatedFile]) -> Dra
             return []
 
     read_entries(draft, ((file, entries(file)) for file in files), lookup)
+    if tool.is_numbered:
+        name_numbers(draft, find_name_lists([f for f in listed.files if is_name_file(f)]))
     return _finish_listed(draft, listed)
 
 

@@ -141,19 +141,23 @@ def names_note(used: NameList, names: dict[int, str], first_id: int) -> ReadingN
 
 
 def name_numbers(draft: Draft, lists: Sequence[NameList]) -> None:
-    """Replace classes that are all numbers by the names of a file.
+    """Replace classes that are all numbers by the names of a file, or note that there are no names.
 
     Raises:
         DataError: Two lists name a class differently.
     """
     labels = {box.label.strip() for image in draft.images for box in image.boxes}
-    if not lists or not labels or not all(label.isdecimal() for label in labels):
+    if not labels or not all(label.isdecimal() for label in labels):
         return
-    used, names, first_id = choose_names(lists, sorted(map(int, labels)))
+    if not lists:
+        names = sorted(labels, key=lambda label: (int(label), label))
+        draft.notes.append(ReadingNote(ReadingKind.CLASSES_NUMBERED, len(names), tuple(names[:5])))
+        return
+    used, by_id, first_id = choose_names(lists, sorted(map(int, labels)))
     for image in draft.images:
-        image.boxes = [replace(b, label=names.get(int(b.label), b.label)) for b in image.boxes]
-    draft.classes = {class_label(name): k for k, name in names.items()}
-    draft.notes.append(names_note(used, names, first_id))
+        image.boxes = [replace(b, label=by_id.get(int(b.label), b.label)) for b in image.boxes]
+    draft.classes = {class_label(name): k for k, name in by_id.items()}
+    draft.notes.append(names_note(used, by_id, first_id))
 
 
 def read_dataset(path: str) -> Dataset:

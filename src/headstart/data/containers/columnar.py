@@ -114,6 +114,8 @@ def _write_file(
         writer.add_paths(folder, name, cells_of)
         return
     image = _image_column(schema, features, options, name)
+    if options.label_column is None:
+        _refuse_boxes(schema, name)
     labels = class_labels(features)
     columns = [c for c in schema.names if c != image and not _holds_bytes(schema.field(c).type)]
     unused = [f"{name}/{c}" for c in schema.names if c not in columns and c != image]
@@ -128,6 +130,24 @@ def _write_file(
                 cells["split"] = split
             add_encoded(writer, f"{name}#{row}", name, values[image], folder, cells)
             row += 1
+
+
+def _refuse_boxes(schema: Any, name: str) -> None:
+    """Raise if a column holds objects with boxes.
+
+    Raises:
+        DataError: It does.
+    """
+    for column in schema.names:
+        kind = schema.field(column).type
+        kind = getattr(kind, "value_type", kind)  # of lists
+        if "bbox" in [kind.field(i).name for i in range(kind.num_fields)]:
+            raise DataError(
+                f"`{printable(name)}` has boxes in the column `{column}`, which are read from image files only.",
+                hint="write each image to a file, and into `metadata.jsonl` beside them one line per image: "
+                '{"file_name": "1.jpg", "objects": {"bbox": [[x, y, width, height]], "categories": ["name"]}}; '
+                "--label-column reads labels of whole images instead",
+            )
 
 
 def add_encoded(writer: TableWriter, name: str, source: str, value: object, folder: str, cells: dict[str, str]) -> None:
