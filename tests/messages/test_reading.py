@@ -23,7 +23,10 @@ EVIDENCE: dict[ReadingKind, dict[str, Any]] = {
     ReadingKind.CLASSES_FROM_LIST: {"file": "ClassName.txt"},
     ReadingKind.CLASSES_MERGED: {"groups": [["Cat", "cat"]]},
     ReadingKind.COPIES_UNUSED: {"folders": {"a/a": 2}},
-    ReadingKind.GROUPS_SHARED: {"num_groups": 3, "num_if_separate": 6},
+    ReadingKind.GROUPS_SHARED: {
+        "num_groups": 3, "num_if_separate": 6, "pattern": "{label}/{group}/*",
+        "pattern_if_separate": "^([^/]*)/([^/]*)/",
+    },
     ReadingKind.LABELS_BY_POSITION: {"file": "imagelabels.mat"},
     ReadingKind.LABELS_BY_MAJORITY: {"num_rows": 6, "num_images": 2, "num_tied": 1},
     ReadingKind.SPLITS_FROM_LISTS: {"splits": {"train": 3, "test": 1}},

@@ -6,6 +6,7 @@ copies of the class folders. A layout is used only if it is the only one that fi
 
 from __future__ import annotations
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -335,8 +336,20 @@ def _note_shared_groups(reading: Reading) -> None:
             classes[row.group].add(row.label)
     shared = [group for group, labels in classes.items() if len(labels) > 1]
     if shared:
-        evidence = {"num_groups": len(classes), "num_if_separate": sum(map(len, classes.values()))}
+        evidence = {
+            "num_groups": len(classes),
+            "num_if_separate": sum(map(len, classes.values())),
+            "pattern": reading.template,
+            "pattern_if_separate": _keys_by_class(reading.template),
+        }
         reading.notes.append(ReadingNote(ReadingKind.GROUPS_SHARED, len(shared), tuple(shared[:5]), evidence))
+
+
+def _keys_by_class(template: str) -> str:
+    """Return the `--group-from` expression of a layout that combines the class folder with the group folder."""
+    names = {"{label}": "([^/]*)", "{group}": "([^/]*)", "{split}": "[^/]*", "*": "[^/]*"}
+    through_group = template[: template.index("{group}") + len("{group}")].split("/")
+    return "^" + "/".join([*(names.get(part, re.escape(part)) for part in through_group), ""])
 
 
 def _template(image: _Placed, roles: dict[int, str], last: int) -> str:

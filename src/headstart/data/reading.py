@@ -14,7 +14,7 @@ from headstart.types.codes import ReadingNote
 from headstart.types.inventory import TableUse
 from headstart.types.records import Problem, SplitName
 
-__all__ = ["LabelEvidence", "Reading", "Row", "ask", "listed"]
+__all__ = ["LabelEvidence", "Reading", "Row", "ask", "ask_between", "listed"]
 
 
 class LabelEvidence(IntEnum):
@@ -97,9 +97,14 @@ class Reading:
 
 def ask(readings: Sequence[Reading]) -> UsageError:
     """Return the error that shows several readings, the likelier first, with the option that selects each."""
-    shown = "; ".join(f"({i}) {reading.describe()}" for i, reading in enumerate(readings, start=1))
-    options = ", ".join(f"{reading.option} for ({i})" for i, reading in enumerate(readings, start=1))
     details = "".join(f" {detail}." for detail in dict.fromkeys(r.detail for r in readings if r.detail))
+    return ask_between([(reading.describe(), reading.option) for reading in readings], details)
+
+
+def ask_between(readings: Sequence[tuple[str, str]], details: str = "") -> UsageError:
+    """Return the error that shows several readings, the likelier first: (description, option) of each."""
+    shown = "; ".join(f"({i}) {description}" for i, (description, _) in enumerate(readings, start=1))
+    options = ", ".join(f"{option} for ({i})" for i, (_, option) in enumerate(readings, start=1))
     return UsageError(f"several readings fit. {shown}.{details}", hint=f"use {options}")
 
 

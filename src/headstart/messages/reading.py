@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
@@ -209,7 +210,8 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
     ReadingKind.FILES_EXCLUDED: lambda n: f"{pluralize(n.count, 'file')} excluded as requested{_example(n)}",
     ReadingKind.GROUPS_SHARED: lambda n: (
         f"{_listed(n.examples)}: folders of one name in several classes are one group "
-        f"({pluralize(n.evidence['num_groups'], 'group')}); --group-from folder keeps them apart "
+        f"({pluralize(n.evidence['num_groups'], 'group')}); --group-from "
+        f"{shlex.quote(n.evidence['pattern_if_separate'])} keeps them apart "
         f"({n.evidence['num_if_separate']:,})"
     ),
     ReadingKind.BOXES_UNUSED: lambda n: (

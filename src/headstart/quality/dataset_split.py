@@ -97,7 +97,10 @@ def read_samples(settings: TrainSettings) -> ReadSamples:
         )
         for i, s in zip(keep, split_dataset, strict=True)
     )
-    return ReadSamples(_without_empty_classes(replace(split_dataset, items=items)), split)
+    is_inferred = samples.has_inferred_groups and split.groups is None
+    return ReadSamples(
+        _without_empty_classes(replace(split_dataset, items=items, has_inferred_groups=is_inferred)), split
+    )
 
 
 def without_classes(samples: Samples, names: tuple[str, ...]) -> Samples:

@@ -6,6 +6,7 @@ would inflate the score most.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.image_scan import ScanResult
+from headstart.data.reading import ask_between, listed
+from headstart.messages.numbers import pluralize
 from headstart.quality.descriptors import describe_thumbnails
 from headstart.quality.duplicates import Pair
 from headstart.quality.group_candidates import (
@@ -39,7 +42,7 @@ from headstart.quality.group_tests import (
     similarity_across,
 )
 from headstart.quality.group_tests import Evidence as Likeness
-from headstart.types.codes import Evidence, GroupStatus
+from headstart.types.codes import Evidence, GroupStatus, ReadingKind
 from headstart.types.records import GroupPattern, Samples
 
 __all__ = ["Score", "downweight_duplicates", "evaluate_groupings"]
@@ -76,6 +79,9 @@ def evaluate_groupings(
 
     Returns:
         (N,) groups (-1 for none) and the test result of each proposal; the one in use first.
+
+    Raises:
+        UsageError: Folders of one name in several classes may be one group or several, and the images do not tell.
     """
     proposals = [requested] if requested is not None else [*propose_groups(samples), *propose_capture_groups(scan)]
     class_ids = samples.class_ids if samples.class_names else np.zeros(len(samples), dtype=np.int64)
@@ -100,6 +106,8 @@ def evaluate_groupings(
     results = []
     for proposal in proposals:
         groups, pattern = tester(proposal)
+        if pattern.is_used and proposal.source == "inferred":
+            _ask_about_shared_names(samples, tester, groups)
         if pattern.status is GroupStatus.QUESTION_TOO_FEW_GROUPS and tester.is_specific_to_class(groups):
             inside = inside_class_folders(samples, proposal)
             if inside is not None:
@@ -179,7 +187,7 @@ class _GroupTester:
         groups = number_keys(proposal.keys)
         results = [permutation_test(view, groups[self.rows], self.classes) for view in self.views]
         similarity = min(results, key=lambda e: (e.p_value, -e.nearness))
-        significant = [v for v, e in zip(self.views, results, strict=True) if self._is_significant(e)]
+        significant = [v for v, e in zip(self.views, results, strict=True) if self.is_significant(e)]
         evidence = collect_evidence(
             groups,
             self.rows,
@@ -225,15 +233,45 @@ class _GroupTester:
 
         Images with the same key then look alike within a class, but not across classes.
         """
-        here = groups[self.rows]
-        results = [
-            (permutation_test(v, here, self.classes), similarity_across(v, here, self.classes)) for v in self.views
-        ]
-        significant = [(within, across) for within, across in results if self._is_significant(within)]
+        significant = [r for r in self.likeness(groups) if self.is_significant(r[0])]
         return bool(significant) and all(across <= MAX_ACROSS * within.nearness for within, across in significant)
 
-    def _is_significant(self, evidence: Likeness) -> bool:
+    def likeness(self, groups: NDArray[np.int64]) -> list[tuple[Likeness, float]]:
+        """Return the similarity within groups and classes, and that of groups across classes, for each view."""
+        here = groups[self.rows]
+        return [(permutation_test(v, here, self.classes), similarity_across(v, here, self.classes)) for v in self.views]
+
+    def is_significant(self, evidence: Likeness) -> bool:
         return evidence.p_value <= self.level and evidence.nearness >= MIN_NEARNESS
+
+
+def _ask_about_shared_names(samples: Samples, tester: _GroupTester, groups: NDArray[np.int64]) -> None:
+    """Ask whether folders of one name in several classes are one group, where the images do not tell.
+
+    Raises:
+        UsageError: No similarity within groups shows whether they extend across classes.
+    """
+    note = next((n for n in samples.notes if n.kind is ReadingKind.GROUPS_SHARED), None)
+    if note is None or not samples.class_names:
+        return
+    results = tester.likeness(groups)
+    if any(tester.is_significant(within) for within, _ in results):
+        return
+    within, across = min(results, key=lambda r: (r[0].p_value, -r[0].nearness))
+    e, shown = (
+        note.evidence,
+        f"folders {listed(note.examples[:3])}" + (f" ... ({note.count:,})" if note.count > 3 else ""),
+    )
+    together = (
+        f"{shown} in several classes are one group each: {pluralize(int(str(e['num_groups'])), 'group')}",
+        f"--group-from {shlex.quote(str(e['pattern']))}",
+    )
+    separate = (
+        f"{shown} are another group in each class: {pluralize(int(str(e['num_if_separate'])), 'group')}",
+        f"--group-from {shlex.quote(str(e['pattern_if_separate']))}",
+    )
+    is_separate = across <= MAX_ACROSS * within.nearness
+    raise ask_between([separate, together] if is_separate else [together, separate])
 
 
 class _Effects:

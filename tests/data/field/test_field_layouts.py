@@ -276,7 +276,12 @@ def test_groups_in_several_classes_are_counted_both_ways(tmp_path: Path) -> None
     put(tmp_path, *(f"{k}/dish{d}/{i}.png" for k in ("control", "treated") for d in range(1, 4) for i in range(2)))
     (note,) = (n for n in read(tmp_path).notes if n.kind is ReadingKind.GROUPS_SHARED)
     assert note.count == 3
-    assert note.evidence == {"num_groups": 3, "num_if_separate": 6}
+    assert note.evidence == {
+        "num_groups": 3,
+        "num_if_separate": 6,
+        "pattern": "{label}/{group}/*",
+        "pattern_if_separate": "^([^/]*)/([^/]*)/",
+    }
     assert len({s.group for s in read(tmp_path)}) == 3
 
 
