@@ -15,8 +15,8 @@ from headstart.messages.numbers import percent, pluralize, signed_points
 @pytest.mark.parametrize(
     ("share", "text"),
     [
-        (0.0, "0 %"),
-        (1.0, "100 %"),
+        (0.0, "0.0 %"),
+        (1.0, "100.0 %"),
         (0.815, "81.5 %"),
         (0.0004, "<0.1 %"),
         (0.9996, ">99.9 %"),
@@ -31,7 +31,7 @@ def test_percent(share: float | None, text: str) -> None:
 
 
 def test_whole_percent() -> None:
-    assert [percent(s, 0) for s in (0.004, 0.126, 0.996)] == ["<1 %", "13 %", ">99 %"]
+    assert [percent(s, 0) for s in (0.0, 0.004, 0.126, 0.996, 1.0)] == ["0 %", "<1 %", "13 %", ">99 %", "100 %"]
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ def test_line_has_no_empty_part(cue: str, given: str | None) -> None:
     shortcut = Shortcut(cue, 1.0, 0.5, given, share, (), names)
     text = shortcut_message(asdict(shortcut))
     assert ("`a`" in text) == ("60.0 %" in text) == (given is not None)
-    assert "100 %" in text
+    assert "100.0 %" in text
     assert "50.0 %" in text
     (line,) = finding_lines(
         dataset_findings(DatasetReport(2, "class folders", {"a": {"none": 2}}, {}, shortcuts=(shortcut,)))

@@ -99,8 +99,8 @@ def _largest_change(c: Mapping[str, Any]) -> str | None:
     if row["recall_b"] == row["recall_a"]:
         return None
     return (
-        f"largest change: recall of {quote(row['name'], 24)} {percent(row['recall_a'], 0)} to "
-        f"{percent(row['recall_b'], 0)} (p = {row['p_value']:.2g})"
+        f"largest change: recall of {quote(row['name'], 24)} {percent(row['recall_a'])} to "
+        f"{percent(row['recall_b'])} (p = {row['p_value']:.2g})"
     )
 
 

@@ -56,7 +56,7 @@ def _wide(e: E) -> str:
 
 
 def _weak(e: E) -> str:
-    text = f"`{e['class']}` has AP50 {percent(e['ap50'], 0)}, the best class {percent(e['best_ap50'], 0)}."
+    text = f"`{e['class']}` has AP50 {percent(e['ap50'])}, the best class {percent(e['best_ap50'])}."
     if e["num_boxes"] is not None:
         boxes = pluralize(e["num_boxes"], "training box", "training boxes")
         text += f" It has only {boxes}: add images of this class first."
@@ -74,7 +74,7 @@ def _errors(advice: str) -> Callable[[E], str]:
 
 def _loose(e: E) -> str:
     return (
-        f"mAP50 is {percent(e['map50'], 0)}, but mAP75 (IoU of at least 0.75) is {percent(e['map75'], 0)}: objects "
+        f"mAP50 is {percent(e['map50'])}, but mAP75 (IoU of at least 0.75) is {percent(e['map75'])}: objects "
         "are detected, but located inaccurately. Longer training, a larger --image-size or more exact annotations help."
     )
 

@@ -12,12 +12,10 @@ UNKNOWN = "not measured"
 def percent(fraction: float | None, digits: int = 1) -> str:
     """Return a fraction as percent, e.g. `81.5 %`; `not measured` for None and NaN.
 
-    Only 0 and 1 are shown as 0 and 100 %; fractions close to them become `<0.1 %` and `>99.9 %`.
+    Only 0 and 1 are shown as `0.0 %` and `100.0 %`; fractions close to them become `<0.1 %` and `>99.9 %`.
     """
     if fraction is None or not math.isfinite(fraction):
         return UNKNOWN
-    if fraction in (0.0, 1.0):
-        return f"{100 * fraction:.0f} %"
     text, least = f"{100 * fraction:.{digits}f}", 10.0**-digits
     if 0.0 < fraction < 1.0 and float(text) <= 0.0:
         return f"<{least:.{digits}f} %"

@@ -72,15 +72,16 @@ def score_lines(score: Mapping[str, Any]) -> list[tuple[str, str]]:
     if score.get("value") is None:
         return lines
     if score.get("task") == "detect":
-        more = _detection_details(score)
-        lines += [(label, more)] if more else []
+        lines += [(label, more) for more in _detection_details(score)]
         leaks = "measured on the split as given; every image has a near-duplicate in training"
         return [*lines, (label, leaks)] if score.get("is_leaky") else [*lines, *_with_leaks(score, label)]
     if score.get("positive") is not None:
-        lines.append((label, binary_message(score)))
-    parts = [] if score.get("positive") is None else [f"positive class {quote(str(score['positive']), 24)}"]
+        area, *rates = _binary_parts(score)
+        lines.append((label, f"{area}; positive class {quote(str(score['positive']), 24)}"))
+        lines.append((label, ", ".join(rates)))
+    parts = []
     baselines = [
-        f"{name} {percent(score[key], 0)}"
+        f"{name} {percent(score[key])}"
         for key, name in (("majority", "majority"), ("nearest_neighbor", "1-NN"))
         if score.get(key) is not None
     ]
@@ -88,7 +89,7 @@ def score_lines(score: Mapping[str, Any]) -> list[tuple[str, str]]:
         parts.append(f"baselines: {', '.join(baselines)}")
     hardest = score.get("hardest_class")
     if hardest and not score.get("positive"):
-        parts.append(f"hardest class {quote(hardest['name'], 18)} (recall {percent(hardest['recall'], 0)})")
+        parts.append(f"hardest class {quote(hardest['name'], 14)} (recall {percent(hardest['recall'])})")
     if parts:
         lines.append((label, "; ".join(parts)))
     return [*lines, *_with_leaks(score, label)]
@@ -112,6 +113,10 @@ def _ratio(score: Mapping[str, Any]) -> str:
 
 def binary_message(score: Mapping[str, Any]) -> str:
     """Return ROC AUC, sensitivity and specificity of two classes on one line."""
+    return ", ".join(_binary_parts(score))
+
+
+def _binary_parts(score: Mapping[str, Any]) -> list[str]:
     auc = score["roc_auc"]
     if auc["value"] is None:
         parts = ["ROC AUC not defined"]
@@ -122,8 +127,8 @@ def binary_message(score: Mapping[str, Any]) -> str:
     for name in ("sensitivity", "specificity"):
         rate = score[name]
         ends = "" if rate["low"] is None else f" ({100 * rate['low']:.0f}-{100 * rate['high']:.0f})"
-        parts.append(f"{name} {'not defined' if rate['value'] is None else percent(rate['value'], 0) + ends}")
-    return ", ".join(parts)
+        parts.append(f"{name} {'not defined' if rate['value'] is None else percent(rate['value']) + ends}")
+    return parts
 
 
 def _detection(score: Mapping[str, Any]) -> str:
@@ -133,11 +138,11 @@ def _detection(score: Mapping[str, Any]) -> str:
     return f"{text}, {protocol_message(score)}: {count(score['num_images'], 'image')}"
 
 
-def _detection_details(score: Mapping[str, Any]) -> str:
-    """Return mAP by object size and the hardest class."""
-    sizes = [f"{name} {percent(value, 0)}" for name, value in (score.get("by_size") or {}).items() if value is not None]
+def _detection_details(score: Mapping[str, Any]) -> list[str]:
+    """Return a line of mAP by object size and one of the hardest class, where measured."""
+    sizes = [f"{name} {percent(value)}" for name, value in (score.get("by_size") or {}).items() if value is not None]
     parts = [f"mAP50-95 {', '.join(sizes)}"] if sizes else []
     hardest = score.get("hardest_class")
     if hardest:
-        parts.append(f"hardest class {quote(hardest['name'], 14)} (AP50 {percent(hardest['ap50'], 0)})")
-    return "; ".join(parts)
+        parts.append(f"hardest class {quote(hardest['name'], 30)} (AP50 {percent(hardest['ap50'])})")
+    return parts
