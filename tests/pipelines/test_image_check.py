@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shlex
 import shutil
 import signal
 import zipfile
@@ -81,6 +82,16 @@ def test_clean_data_exit_with_0(command: Callable[..., Done], healthy: Path) -> 
     assert (done.code, done.out) == (0, "")
     assert [line.split()[0] for line in done.err.splitlines()] == ["Dataset", "Checks", "Next"]
     assert findings_of(command("check", healthy, "--pixels-only", "--json", "-")) == []
+
+
+def test_next_command_repeats_the_reading_options(command: Callable[..., Done], healthy: Path) -> None:
+    options = ["--layout", "{label}/*", "--exclude", "stripes/001*", "--exclude", "discs/001*", "--pages", "max"]
+    options += ["--group-from", "none", "--max-pixels", "99999", "--intensity-range", "0,255"]
+    done = command("check", healthy, "--pixels-only", *options)
+    words = shlex.split(done.err.splitlines()[-1])
+    assert words[1:3] == ["headstart", "train"]
+    pairs = list(zip(words[4::2], words[5::2], strict=True))
+    assert sorted(pairs) == sorted(zip(options[::2], options[1::2], strict=True))
 
 
 def test_misleading_data_exit_with_3(command: Callable[..., Done], leaky: Path) -> None:

@@ -13,7 +13,7 @@ from headstart.console import open_stream
 from headstart.data.memory import as_data_path
 from headstart.errors import UsageError
 from headstart.events import CancelToken, Event, EventStream, RunFinished
-from headstart.messages.files import shell_path
+from headstart.messages.files import train_command
 
 if TYPE_CHECKING:
     from headstart.pipelines.check import BoxCheckResult, CheckOptions, ImageCheckResult
@@ -64,7 +64,8 @@ def check(
         checked.write(events, json_file=json_file, sheet=sheet, repair=repair)
     finally:
         checked.report(events)
-    next_command = () if checked.dataset_report.is_misleading else ((f"headstart train {shell_path(place)}", None),)
+    command = train_command(place, options.for_training())
+    next_command = () if checked.dataset_report.is_misleading else ((command, None),)
     events.emit(RunFinished(time.monotonic() - started, None, next_command))
     return checked
 

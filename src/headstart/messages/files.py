@@ -11,7 +11,7 @@ from headstart.messages.values import count, names, shorten_path
 from headstart.types.codes import SplitReason
 from headstart.types.events import FileWritten
 
-__all__ = ["demo_message", "file_message", "relative_path", "shell_path"]
+__all__ = ["demo_message", "file_message", "relative_path", "shell_path", "train_command"]
 
 _WIDTH = 90
 
@@ -45,6 +45,21 @@ def relative_path(path: str) -> str:
 def shell_path(path: str | os.PathLike[str]) -> str:
     """Return the path as a word of a command to copy: relative if that is shorter, quoted for a shell, never cut."""
     return shlex.quote(relative_path(os.fspath(path)))
+
+
+def train_command(data: str | os.PathLike[str], options: Mapping[str, Any]) -> str:
+    """Return the `headstart train` command of a dataset that repeats the options, quoted for a shell."""
+    words = ["headstart train", shell_path(data)]
+    for name, value in options.items():
+        option = "--" + name.replace("_", "-")
+        if value is True:
+            words.append(option)
+        elif name == "exclude":
+            words += [f"{option} {shlex.quote(pattern)}" for pattern in value]
+        else:
+            text = ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)
+            words.append(f"{option} {shlex.quote(text)}")
+    return " ".join(words)
 
 
 def _sheet(e: Mapping[str, Any]) -> str:

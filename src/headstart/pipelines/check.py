@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from abc import abstractmethod
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,6 +86,14 @@ class CheckOptions(ReadOptions):
     use_network: bool = True
     use_cache: bool = True
     task: str = "auto"
+
+    def for_training(self) -> dict[str, Any]:
+        """Return the given options that change what `train` reads, by name."""
+        data = ("group_from", "intensity_range", "max_pixels", "box_format", "task")
+        names = {*(f.name for f in fields(ReadOptions)), *data}
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name in names}
+        defaults = CheckOptions()
+        return {k: v for k, v in given.items() if v != getattr(defaults, k) and v != []}
 
     def of_images(self) -> dict[str, Any]:
         """See `ReadOptions`."""
