@@ -24,7 +24,7 @@ EVIDENCE: dict[ReadingKind, dict[str, Any]] = {
     ReadingKind.CLASSES_MERGED: {"groups": [["Cat", "cat"]]},
     ReadingKind.COPIES_UNUSED: {"folders": {"a/a": 2}},
     ReadingKind.GROUPS_SHARED: {
-        "num_groups": 3, "num_if_separate": 6, "pattern": "{label}/{group}/*",
+        "num_groups": 3, "num_if_separate": 6, "pattern": "^[^/]*/([^/]*)/",
         "pattern_if_separate": "^([^/]*)/([^/]*)/",
     },
     ReadingKind.LABELS_BY_POSITION: {"file": "imagelabels.mat"},

@@ -339,15 +339,15 @@ def _note_shared_groups(reading: Reading) -> None:
         evidence = {
             "num_groups": len(classes),
             "num_if_separate": sum(map(len, classes.values())),
-            "pattern": reading.template,
-            "pattern_if_separate": _keys_by_class(reading.template),
+            "pattern": _group_expression(reading.template),
+            "pattern_if_separate": _group_expression(reading.template, is_by_class=True),
         }
         reading.notes.append(ReadingNote(ReadingKind.GROUPS_SHARED, len(shared), tuple(shared[:5]), evidence))
 
 
-def _keys_by_class(template: str) -> str:
-    """Return the `--group-from` expression of a layout that combines the class folder with the group folder."""
-    names = {"{label}": "([^/]*)", "{group}": "([^/]*)", "{split}": "[^/]*", "*": "[^/]*"}
+def _group_expression(template: str, *, is_by_class: bool = False) -> str:
+    """Return the `--group-from` expression of the group folder of a layout, or of class and group folder together."""
+    names = {"{label}": "([^/]*)" if is_by_class else "[^/]*", "{group}": "([^/]*)", "{split}": "[^/]*", "*": "[^/]*"}
     through_group = template[: template.index("{group}") + len("{group}")].split("/")
     return "^" + "/".join([*(names.get(part, re.escape(part)) for part in through_group), ""])
 

@@ -279,7 +279,7 @@ def test_groups_in_several_classes_are_counted_both_ways(tmp_path: Path) -> None
     assert note.evidence == {
         "num_groups": 3,
         "num_if_separate": 6,
-        "pattern": "{label}/{group}/*",
+        "pattern": "^[^/]*/([^/]*)/",
         "pattern_if_separate": "^([^/]*)/([^/]*)/",
     }
     assert len({s.group for s in read(tmp_path)}) == 3
