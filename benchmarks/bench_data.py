@@ -201,7 +201,7 @@ def _leaks_and_patterns(figures: Figures) -> None:
     figures.add("covid_xray: leaking test images", len(leaking), "8", is_met=len(leaking) == 8)
     _, report = _inspected("hand_drawn_shapes")
     for p in report.group_patterns:
-        note = f"{p.meaning}; p {p.p_value:.3g}, nearer by {p.nearness:.3f}, accepted {p.accepted}, used {p.is_used}"
+        note = f"{p.status}; p {p.p_value:.3g}, nearer by {p.nearness:.3f}, accepted {p.accepted}, used {p.is_used}"
         figures.add(f"hand_drawn_shapes: groups by {p.pattern}", p.num_groups, note=note)
         if p.accuracy_independent is not None and p.accuracy_grouped is not None:
             figures.add("  accuracy as if independent", p.accuracy_independent)
