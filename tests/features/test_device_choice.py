@@ -106,7 +106,7 @@ def test_detector_trains_on_cpu_only(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with pytest.raises(DeviceError) as caught:
         headstart.train(tmp_path, task="detect", device=0)
     assert caught.value.problem is DeviceProblem.UNAVAILABLE
-    monkeypatch.setattr("headstart.pipelines.train_detector.check_device", lambda name: None)
+    monkeypatch.setattr("headstart.tasks.detect.prepare.check_device", lambda name: None)
     with pytest.raises(DeviceError) as caught:
         headstart.train(tmp_path, task="detect", device=0)
     assert caught.value.problem is DeviceProblem.UNSUPPORTED

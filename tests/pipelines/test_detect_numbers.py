@@ -14,12 +14,12 @@ from headstart.config.detect import DetectSettings
 from headstart.data.boxes.records import Boxes, Detections, DetectionSamples
 from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
 from headstart.detection.operating_points import ERRORS
-from headstart.pipelines.detector_outputs import write_detections, write_predictions
-from headstart.pipelines.detector_scoring import calibrate, score_held_out
-from headstart.pipelines.detector_state import HeldOut
 from headstart.reports.record import DetectorRecord, read_record
 from headstart.reports.summary import summarize
 from headstart.runs.files import write_csv, write_json
+from headstart.tasks.detect.run_files import write_detections, write_predictions
+from headstart.tasks.detect.scoring import calibrate, score_held_out
+from headstart.tasks.detect.state import HeldOut
 from headstart.types.codes import USER_TEST_SPLIT, FindingKind, NoteKind
 
 NAMES = ("cat", "dog")

@@ -29,8 +29,9 @@ from headstart.events import EpochFinished, EventStream
 from headstart.features.graph_export import OPSET
 from headstart.inference.bundle import read_bundle
 from headstart.inference.decoders import ClassDecoder
-from headstart.pipelines.train_detector import train_detector
+from headstart.pipelines.train import train
 from headstart.runs.folder import own_run_folder
+from headstart.tasks.registry import find_task
 from headstart.types.codes import DecisionReason, NoteKind
 
 SETTINGS: dict[str, Any] = {
@@ -272,7 +273,7 @@ def test_run_is_not_overwritten(run: headstart.Run, squares: Path) -> None:
 
 KILLED = """
 import os, signal, sys
-import headstart.pipelines.detector_training as records
+import headstart.tasks.detect.training_phases as records
 add = records.EpochLog.add
 def killing(self, *arguments):
     add(self, *arguments)
@@ -297,7 +298,7 @@ def test_killed_run_restarts_from_cache(run: headstart.Run, squares: Path, tmp_p
 
 def test_ctrl_c_saves_detector(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     enough = lambda *_: (_ for _ in ()).throw(HeadstartError("far enough"))  # noqa: E731
-    monkeypatch.setattr("headstart.pipelines.train_detector.export_network", enough)
+    monkeypatch.setattr("headstart.features.backbone_graph.export_network", enough)
     steps: list[int] = []
 
     def asking(self: DetectTraining, *arguments: Any) -> Any:
@@ -325,7 +326,7 @@ def budgeted(squares: Path, out: Path, budget: str, **more: Any) -> dict[str, An
     """Train with a budget and return the metrics."""
     settings = {k: v for k, v in SETTINGS.items() if k not in ("epochs", "num_views", "strategy")}
     resolved = resolve({"data": str(squares), "out": str(out), "task": "detect", "budget": budget, **settings})
-    folder = train_detector(resolved, EventStream(), **more)
+    folder = train(resolved, find_task("detect"), EventStream(), **more)
     metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return metrics
 

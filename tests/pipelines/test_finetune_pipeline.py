@@ -18,11 +18,11 @@ from event_text import decisions_of, events_of
 import headstart
 from headstart.api.functions import resume
 from headstart.errors import DataError, InvalidEvaluationError, SettingError, UsageError
-from headstart.pipelines import finetune as finetune_pipeline
-from headstart.pipelines import train as train_pipeline
-from headstart.pipelines.trained_model import FinetuneOutcome
 from headstart.reports.record import read_record
 from headstart.reports.writer import write_report
+from headstart.tasks.classify import finetune as finetune_pipeline
+from headstart.tasks.classify import probe_training
+from headstart.tasks.classify.trained_model import FinetuneOutcome
 from headstart.training.checkpoint import Checkpoints, load_snapshot
 from headstart.training.held_out_trainer import HeldOutTrainer
 from headstart.training.loop import TrainingState
@@ -63,7 +63,7 @@ def test_invalid_descriptions_leave_no_run(
         headstart.train(few, out=tmp_path / "run", strategy="finetune", num_threads=1, **wrong)
         assert started == ["go"]
         return
-    monkeypatch.setattr(train_pipeline, "fit_training_probe", lambda *_: started.append("probe"))
+    monkeypatch.setattr(probe_training, "fit_training_probe", lambda *_: started.append("probe"))
     with pytest.raises(UsageError, match=message):
         headstart.train(few, out=tmp_path / "run", strategy="finetune", num_threads=1, **wrong)
     assert not started  # stages too, which the network list contains

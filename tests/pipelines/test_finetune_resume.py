@@ -30,7 +30,7 @@ from headstart.utils.locks import FolderLock
 
 pytest.importorskip("torch")
 
-from headstart.pipelines import finetune as finetune_pipeline
+from headstart.tasks.classify import finetune as finetune_pipeline
 from headstart.training import log as finetune_log
 from headstart.training.jobs import InterruptHandler
 

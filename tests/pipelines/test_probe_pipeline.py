@@ -356,7 +356,7 @@ class TestBadInput:
         def full(*_: Any, **__: Any) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr("headstart.pipelines.classifier_files.write_oof", full)
+        monkeypatch.setattr("headstart.tasks.classify.run_files.write_oof", full)
         with pytest.raises(HeadstartError, match="No space left"):
             headstart.train(photos, out=tmp_path / "run")
         assert not (tmp_path / "run").exists()

@@ -18,7 +18,6 @@ from headstart.config.settings import resolve
 from headstart.errors import DataError, UsageError
 from headstart.events import EventStream
 from headstart.features.extractor import open_embedder
-from headstart.pipelines import report_sections
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.reports import attribution, learning_curve
 from headstart.reports.attribution import AttributionMaps
@@ -27,6 +26,7 @@ from headstart.reports.record import ClassifierRecord, read_record
 from headstart.reports.slow_sections import SlowSections
 from headstart.reports.writer import ReportOptions, make_report, write_report
 from headstart.runs.context import RunContext
+from headstart.tasks.classify import report_sections
 from headstart.types.report import ReportFinding
 
 EVIL = "<img src=x onerror=alert(1)>"

@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 from headstart.config.keyword_settings import merge_keywords
 from headstart.console import open_stream
 from headstart.data.memory import as_data_path
-from headstart.errors import UsageError
 from headstart.events import CancelToken, Event, EventStream, RunFinished
 from headstart.messages.files import train_command
 
 if TYPE_CHECKING:
-    from headstart.pipelines.check import BoxCheckResult, CheckOptions, ImageCheckResult
-    from headstart.pipelines.show import ShowOptions
     from headstart.results import Embedding
+    from headstart.tasks.dataset_check import DatasetCheck
 
-__all__ = ["check", "convert", "embed", "refuse_box_format", "refuse_image_options", "show"]
+__all__ = ["check", "convert", "embed", "show"]
 
 
 def check(
@@ -34,7 +32,7 @@ def check(
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
     **settings: Any,
-) -> ImageCheckResult | BoxCheckResult:
+) -> DatasetCheck:
     """Check a dataset without changing it: bad files and boxes, duplicates, leaks, hidden groups, shortcuts.
 
     Args:
@@ -43,7 +41,7 @@ def check(
         sheet: Path of a contact sheet of duplicates (and of images with boxes), `.png` or `.jpg`.
         repair: Path of a split without leaks and divided groups, for `train(split=...)`; no image is moved.
         verbose, on_progress, cancel, events: See `train`.
-        settings: Fields of `headstart.pipelines.check.CheckOptions`: `task`, `group_from`, `backbone`,
+        settings: Fields of `headstart.tasks.options.CheckOptions`: `task`, `group_from`, `backbone`,
             `intensity_range`, `max_pixels`, `num_threads`, `box_format`, `use_network`, `offline`, and as in `train`
             `layout`, `label_pattern`, `first_id`, `table`, `image_column`, `label_column`, `split_column`,
             `group_column`, `exclude`, `allow_external_paths`.
@@ -51,15 +49,16 @@ def check(
     Returns:
         The dataset check (`.dataset_report`, `.to_json()`); its text lists the most severe findings first.
     """
-    from headstart.pipelines.check import CheckOptions, check_boxes, check_images
-    from headstart.pipelines.show import sheet_kind
+    from headstart.tasks.options import CheckOptions
+    from headstart.tasks.registry import recognize_task
+    from headstart.tasks.sheets import sheet_kind
 
     started = time.monotonic()
     place, events = as_data_path(data), events or open_stream(verbose, on_progress, cancel)
     if sheet is not None:
         sheet_kind(os.fspath(sheet))  # fail before the scan
     options = CheckOptions(**settings)
-    checked = (check_boxes if _is_boxes(place, options) else check_images)(place, options, events)
+    checked = recognize_task(place, options.task, options).check(place, options, events)
     try:
         checked.write(events, json_file=json_file, sheet=sheet, repair=repair)
     finally:
@@ -154,7 +153,7 @@ def show(
         data: Images, labeled or not.
         out: Output path, `.png` or `.jpg`; None writes no file.
         verbose, events: See `train`.
-        settings: Fields of `headstart.pipelines.show.ShowOptions`: `per_class`, `seed`, `preprocessed`,
+        settings: Fields of `headstart.tasks.options.ShowOptions`: `per_class`, `seed`, `preprocessed`,
             `num_augmented`, `augment`, `backbone`, `image_size`, `resize_mode`, `box_format`, `task`, and those for
             reading as in `check`.
 
@@ -164,56 +163,17 @@ def show(
     Raises:
         UsageError: The sheet cannot be written, or a setting has no effect.
     """
-    from headstart.pipelines.show import ShowOptions, save_sheet, sheet_kind, show_boxes, show_images
+    from headstart.tasks.options import ShowOptions
+    from headstart.tasks.registry import recognize_task
+    from headstart.tasks.sheets import save_sheet, sheet_kind
 
     started = time.monotonic()
     place, events = as_data_path(data, needs_labels=False), events or open_stream(verbose)
     if out is not None:
         sheet_kind(os.fspath(out))
     options = ShowOptions(**settings)
-    sheet = (show_boxes if _is_boxes(place, options) else show_images)(place, options, events)
+    sheet = recognize_task(place, options.task, options).show(place, options, events)
     if out is not None:
         save_sheet(sheet, os.fspath(out), events)
     events.emit(RunFinished(time.monotonic() - started))
     return sheet
-
-
-def _is_boxes(data: str, options: CheckOptions | ShowOptions) -> bool:
-    """Return whether the data have boxes and are not read as labeled images.
-
-    Raises:
-        UsageError: An option has no effect on them.
-    """
-    from headstart.data.boxes.reader import has_boxes
-
-    is_external, exclude = options.allow_external_paths, options.exclude
-    if has_boxes(data, options.task, allow_external_paths=is_external, exclude=exclude):
-        refuse_image_options(**options.of_images())
-        return True
-    refuse_box_format(options.box_format)
-    return False
-
-
-def refuse_image_options(**settings: Any) -> None:
-    """Raise an error if a setting has no effect on images with boxes.
-
-    Raises:
-        UsageError: Such a setting was given.
-    """
-    for name, value in settings.items():
-        if value is not None:
-            shown = name.replace("_", "-")
-            raise UsageError(
-                f"--{shown} has no effect on images with boxes.",
-                hint=f"remove --{shown}, or ignore the boxes with --task classify",
-            )
-
-
-def refuse_box_format(box_format: str | None) -> None:
-    """Raise an error if a box format was given for images without boxes.
-
-    Raises:
-        UsageError: Such a setting was given.
-    """
-    if box_format is not None:
-        raise UsageError("--box-format has no effect on images without boxes.", hint="remove --box-format")

@@ -8,11 +8,10 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.api.data import refuse_box_format, refuse_image_options
 from headstart.config.keyword_settings import merge_keywords
 from headstart.console import open_stream
 from headstart.data.memory import as_data_path
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
     from headstart.api.run import Run
     from headstart.config.settings import MergedSettings
     from headstart.reports.comparison_text import Comparison
-    from headstart.results import DetectionResult, EvaluationResult, Report
+    from headstart.results import ModelEvaluation, Report
 
 __all__ = ["compare", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "train", "train_merged"]
 
@@ -74,7 +73,7 @@ def train(
 
 
 def train_merged(merged: MergedSettings, events: EventStream, *, started: float) -> Run:
-    """Train with merged settings; the task is detection if the data have boxes.
+    """Train with merged settings; the task is the requested one, or that of the data.
 
     Args:
         merged: The settings.
@@ -82,23 +81,18 @@ def train_merged(merged: MergedSettings, events: EventStream, *, started: float)
         started: `time.monotonic()` at the start of the command.
     """
     from headstart.api.run import Run
-    from headstart.data.boxes.reader import has_boxes
+    from headstart.data.options import ReadOptions
+    from headstart.tasks.registry import find_task, recognize_task
 
     values = merged.values
-    if "data" in values and values.get("task", "auto") == "auto":
-        is_external, exclude = bool(values.get("allow_external_paths")), values.get("exclude")
-        has = has_boxes(values["data"], allow_external_paths=is_external, exclude=exclude)
-        task = "detect" if has else "auto"
-        merged = replace(merged, values={**values, "task": task})
+    if "data" in values:
+        given = {f.name: values[f.name] for f in fields(ReadOptions) if f.name in values}
+        task = recognize_task(os.fspath(values["data"]), values.get("task", "auto"), ReadOptions(**given))
+        merged = replace(merged, values={**values, "task": task.name})
     resolved = merged.resolve()
-    if resolved.settings.task == "detect":
-        release_idle_threads()
-        from headstart.pipelines.train_detector import train_detector
+    from headstart.pipelines.train import train
 
-        return Run(train_detector(resolved, events, started=started))
-    from headstart.pipelines.train import train_classifier
-
-    return Run(train_classifier(resolved, events, started=started))
+    return Run(train(resolved, find_task(resolved.settings.task), events, started=started))
 
 
 def resume(
@@ -183,7 +177,7 @@ def evaluate(
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
     **reading: Any,
-) -> EvaluationResult | DetectionResult:
+) -> ModelEvaluation[Any]:
     """Evaluate a saved model on labeled images, or a detector on annotated images.
 
     Training images (matched by content) are scored separately and excluded from the headline. Labels that differ from a
@@ -204,19 +198,12 @@ def evaluate(
         DataError: No readable image has a label or box of a class of the model.
         UsageError: A reader option has no effect.
     """
+    from headstart.tasks.options import EvaluateOptions
+    from headstart.tasks.registry import find_task
+
     runtime, path = load(model, num_threads=num_threads).runtime, as_data_path(data)
     events = events or open_stream(verbose, on_progress, cancel)
-    box_format = reading.pop("box_format", None)
-    if runtime.bundle.task == "detect":
-        from headstart.pipelines.evaluate import evaluate_detector
-
-        of_boxes = {name: reading.pop(name) for name in ("allow_external_paths", "exclude") if name in reading}
-        refuse_image_options(**reading, positive=positive)
-        return evaluate_detector(runtime, path, events, box_format=box_format, **of_boxes)
-    from headstart.pipelines.evaluate import evaluate_model
-
-    refuse_box_format(box_format)
-    return evaluate_model(runtime, path, events, positive=positive, **reading)
+    return find_task(runtime.bundle.task).evaluate(runtime, path, EvaluateOptions(positive=positive, **reading), events)
 
 
 def report(
@@ -275,10 +262,12 @@ def compare(
         DataError: The runs have different images or classes.
         InvalidEvaluationError: All images of `data` are training images of one of the runs.
     """
+    from headstart.data.options import ReadOptions
     from headstart.pipelines.compare import compare_runs
 
     place = as_data_path(data) if data is not None else None
-    return compare_runs(run_a, run_b, data=place, events=events or open_stream(verbose), **reading)
+    events = events or open_stream(verbose)
+    return compare_runs(Path(run_a), Path(run_b), events, data=place, options=ReadOptions(**reading))
 
 
 def imagenet_bundle(name: str, *, offline: bool = False, events: EventStream | None = None) -> Path:

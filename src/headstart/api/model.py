@@ -117,9 +117,10 @@ class Model(_LoadedModel):
     def evaluate(self, data: Any, **options: Any) -> EvaluationResult:
         """Evaluate on labeled images; see `headstart.evaluate`."""
         from headstart.data.memory import as_data_path
-        from headstart.pipelines.evaluate import evaluate_model
+        from headstart.tasks.classify.evaluate import evaluate_classifier
+        from headstart.tasks.options import EvaluateOptions
 
-        return evaluate_model(self.runtime, as_data_path(data), EventStream(), **options)
+        return evaluate_classifier(self.runtime, as_data_path(data), EvaluateOptions(**options), EventStream())
 
 
 class DetectedObjects(ImageResults[ImageDetections]):
@@ -211,6 +212,7 @@ class Detector(_LoadedModel):
 
     def evaluate(self, data: str | os.PathLike[str]) -> DetectionResult:
         """Evaluate on images with boxes; see `headstart.evaluate`."""
-        from headstart.pipelines.evaluate import evaluate_detector
+        from headstart.tasks.detect.evaluate import evaluate_detector
+        from headstart.tasks.options import EvaluateOptions
 
-        return evaluate_detector(self.runtime, os.fspath(data), EventStream())
+        return evaluate_detector(self.runtime, os.fspath(data), EvaluateOptions(), EventStream())

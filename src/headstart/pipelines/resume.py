@@ -9,9 +9,10 @@ from typing import Any
 from headstart.config.settings import ResolvedConfig, TrainSettings
 from headstart.errors import UsageError
 from headstart.events import EventStream
-from headstart.pipelines.resume_state import installed_versions
-from headstart.pipelines.train import train_classifier
+from headstart.pipelines.train import train
 from headstart.runs.folder import is_unfinished
+from headstart.tasks.registry import find_task
+from headstart.tasks.resume_state import installed_versions
 from headstart.training.checkpoint import Checkpoints
 from headstart.utils.locks import FolderLock
 
@@ -28,7 +29,8 @@ def resume_run(folder: Path | None, events: EventStream, *, started: float) -> P
         DataError: The images have changed.
     """
     folder = find_resumable() if folder is None else folder
-    return train_classifier(load_resume_settings(folder), events, started=started, folder=folder)
+    resolved = load_resume_settings(folder)
+    return train(resolved, find_task(resolved.settings.task), events, started=started, folder=folder)
 
 
 def find_resumable(parent: Path | None = None) -> Path:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
@@ -24,7 +24,16 @@ __all__ = ["RunContext"]
 
 @dataclass
 class RunContext:
-    """Context of one run; `resolved` and `duration_s` grow during the run. `started`: clock time of its command."""
+    """Context of one run; `resolved` and `duration_s` grow during the run.
+
+    Attributes:
+        resolved, events, folder: Settings, event stream and folder of the run.
+        duration_s: Seconds by step.
+        clock: Clock in seconds; used for the budget.
+        started: Clock time when the command began.
+        is_resumed: Whether a stopped run continues.
+        journal: Values from `journal.json` of an earlier run, which are not measured again.
+    """
 
     resolved: ResolvedConfig
     events: EventStream
@@ -32,7 +41,8 @@ class RunContext:
     duration_s: dict[str, float] = field(default_factory=dict)
     clock: Clock = time.monotonic
     started: float = field(default_factory=time.monotonic)
-    next_commands: list[tuple[str, str | None]] = field(default_factory=list)
+    is_resumed: bool = False
+    journal: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.events.subscribe(RunRecorder(self.folder), replay=True)

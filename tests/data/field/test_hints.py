@@ -112,16 +112,16 @@ def commands(monkeypatch: pytest.MonkeyPatch) -> None:
     runtime = SimpleNamespace(bundle=SimpleNamespace(task="classify", positive=None, info={}), class_names=("a", "b"))
     for module in (
         "quality.dataset_split",
-        "pipelines.check",
-        "pipelines.show",
+        "tasks.classify.check",
+        "tasks.classify.show",
         "pipelines.embed",
-        "pipelines.evaluate",
+        "tasks.classify.evaluate",
     ):
         monkeypatch.setattr(f"headstart.{module}.read", stop)
     monkeypatch.setattr("headstart.api.functions.load", lambda *_, **__: SimpleNamespace(runtime=runtime))
-    monkeypatch.setattr("headstart.pipelines.compare.is_detector_run", lambda _: False)
-    monkeypatch.setattr("headstart.pipelines.compare._read", lambda _: SimpleNamespace(class_names=("a", "b")))
-    monkeypatch.setattr("headstart.pipelines.compare.Runtime", lambda _: runtime)
+    monkeypatch.setattr("headstart.pipelines.compare.read_metrics", lambda _: {"task": "classify"})
+    monkeypatch.setattr("headstart.tasks.classify.compare._read", lambda _: SimpleNamespace(class_names=("a", "b")))
+    monkeypatch.setattr("headstart.tasks.classify.compare.Runtime", lambda _: runtime)
 
 
 @pytest.mark.usefixtures("commands")

@@ -10,22 +10,18 @@ import numpy as np
 
 from headstart.data.split import write_split
 from headstart.evaluation.metrics import evaluation_to_json
-from headstart.evaluation.score_summary import summarize_classification
-from headstart.events import FileWritten, RunFinished, ScoreMeasured
-from headstart.messages.files import shell_path
 from headstart.messages.reading import reading_to_json
-from headstart.pipelines.report_sections import add_slow_sections
-from headstart.pipelines.trained_model import FinetuneOutcome, ScoredModel
 from headstart.quality.label_corrections import write_label_errors
 from headstart.quality.report_findings import report_to_json
 from headstart.reports.record import ClassifierRecord, read_bundle_info
-from headstart.reports.writer import report_run
 from headstart.runs.context import RunContext
 from headstart.runs.files import write_json, write_oof, write_predictions, write_scores
+from headstart.tasks.classify.report_sections import add_slow_sections
+from headstart.tasks.classify.trained_model import FinetuneOutcome, ScoredModel
 from headstart.training.fitted_probe import FittedProbe
 from headstart.types.records import DatasetReport
 
-__all__ = ["finish_run", "write_run"]
+__all__ = ["write_run"]
 
 
 def write_run(
@@ -122,23 +118,3 @@ def _metrics(
             "test": None if test is None else evaluation_to_json(test),
         }
     return metrics
-
-
-def finish_run(run: RunContext, scored: ScoredModel, record: ClassifierRecord) -> None:
-    """Write the report, emit score, files and next commands, and mark the run as complete."""
-    settings, folder, events = run.resolved.settings, run.folder, run.events
-    num_images = report_run(folder, record, events)
-    evaluation = scored.evaluation
-    events.report(*evaluation.headline.findings)
-    metric = "balanced_accuracy" if evaluation.is_imbalanced else "accuracy"
-    leaky = evaluation.test_including_leaks
-    events.emit(ScoreMeasured(summarize_classification(evaluation.headline, metric, evaluation.baselines, leaky)))
-    if num_images is not None:
-        events.emit(FileWritten("report", str(folder / "report.html"), {"num_images": num_images}))
-    commands: list[tuple[str, str | None]] = [(f"headstart predict {shell_path(folder)} NEW_IMAGES", None)]
-    if scored.model.plan is not None:
-        commands.append((f"headstart predict {shell_path(folder / 'probe')} NEW_IMAGES", "the probe"))
-    elif settings.strategy == "auto" and settings.time_budget is None:
-        commands.append((f"headstart train {shell_path(settings.data)} --budget 5m", "try fine-tuning"))
-    events.emit(RunFinished(time.monotonic() - run.started, str(folder), tuple(commands)))
-    run.end()

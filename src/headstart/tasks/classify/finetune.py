@@ -21,9 +21,9 @@ from headstart.features.backbone_graph import export_network
 from headstart.features.engines import OnnxEngine
 from headstart.features.extraction import embed_files
 from headstart.features.graph_weights import refill_graph
-from headstart.pipelines.resume_state import clear_partial_output, save_resume_state, verify_resume_state
-from headstart.pipelines.trained_model import FinetuneOutcome, TrainedModel
 from headstart.runs.context import RunContext
+from headstart.tasks.classify.trained_model import FinetuneOutcome, TrainedModel
+from headstart.tasks.resume_state import clear_partial_output, save_resume_state, verify_resume_state
 from headstart.training.checkpoint import Checkpoints
 from headstart.training.fitted_probe import FittedProbe
 from headstart.training.held_out_trainer import FinalTraining, HeldOutTrainer, HeldOutTrainings
@@ -63,13 +63,12 @@ def check_finetuning(resolved: ResolvedConfig) -> ResolvedConfig:
     return resolved.with_decisions([Decision("probe.flip_tta", "off", DecisionReason.FLIP_IS_TRAINING_VIEW)])
 
 
-def finetune(run: RunContext, probe: FittedProbe, *, is_new: bool) -> FinetuneOutcome:
+def finetune(run: RunContext, probe: FittedProbe) -> FinetuneOutcome:
     """Fine-tune by gradient descent, or let a measured comparison decide.
 
     Args:
         run: The run; a resumed one repeats the steps in its journal.
         probe: The probe.
-        is_new: False if the run is resumed.
 
     Raises:
         TrainingInterruptedError: Ctrl-C; the run can be resumed.
@@ -78,7 +77,7 @@ def finetune(run: RunContext, probe: FittedProbe, *, is_new: bool) -> FinetuneOu
     settings = run.resolved.settings
     checkpoints = Checkpoints(run.folder / "checkpoints")
     backbone = SharedBackbone(probe.embedder, settings)
-    if is_new:
+    if not run.is_resumed:
         check_stages(settings, backbone, has_val=bool(len(probe.data.split.where("val"))))
         save_resume_state(checkpoints, run.resolved, probe.data)
     else:

@@ -1,10 +1,11 @@
-"""Run the trainings of one detector: optional folds, then the final one.
+"""Plan and run the trainings of one detector: optional folds, then the final one.
 
 Ctrl-C ends a training early; what was trained so far is scored and saved, and marked as stopped early.
 """
 
 from __future__ import annotations
 
+from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,27 +13,38 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.advice.detector_budget import PlannedDetector
+from headstart.advice.detector_budget import BudgetImages, BudgetPlanner, PlannedDetector
+from headstart.advice.detector_pace import TimeBudget
+from headstart.config.settings import TrainSettings
 from headstart.data.boxes.records import Detections
 from headstart.data.boxes.split import rarest_class
+from headstart.detection.backbone import DetectorBackbone
+from headstart.detection.box_sizes import choose_finest
 from headstart.detection.decoding import DecodingSettings, scoring_limit
 from headstart.detection.loop import DetectEpoch, DetectTraining
 from headstart.detection.metrics import evaluate_detections
+from headstart.detection.planning import DetectPlanner
 from headstart.detection.reference import detect_from_pixels
 from headstart.detection.trainer import DetectorTrainer
 from headstart.errors import HeadstartError
 from headstart.events import EpochFinished, EventStream, Stage
-from headstart.pipelines.detector_state import DetectorData, HeldOut, TrainedDetector
 from headstart.runs.context import RunContext
 from headstart.runs.files import write_csv
+from headstart.runs.journal import JOURNAL, Journal
+from headstart.tasks.detect.state import DetectorData, HeldOut, TrainedDetector
 from headstart.training.folds import make_folds
 from headstart.training.jobs import InterruptHandler, TrainingInterruptedError, check_frozen
 from headstart.types.codes import EvaluationProtocol, EvaluationSetup, Evidence, NoteKind
 from headstart.types.records import Split
+from headstart.utils.system import available_cores
 
-__all__ = ["EpochLog", "train_phases"]
+__all__ = ["TEMPORARY", "EpochLog", "num_threads_of", "plan_and_train", "train_phases"]
 
 Ids = NDArray[np.int64]
+TEMPORARY = ".detector.tmp"
+"""Folder of temporary files; removed when the run is complete or resumed."""
+
+_SHOWN_OF_BUDGET = ("epochs", "num_views", "budget.num_images")  # settings
 _NUM_VALIDATIONS = 8  # validations per training
 _COLUMNS = ("epoch", "train_loss", "class_loss", "box_loss", "val_mAP50", "lr", "duration_s", "phase")
 
@@ -58,6 +70,48 @@ class EpochLog:
         self.rows.append({**metrics, "phase": phase})
         self.events.emit(EpochFinished(phase, metrics.pop("epoch"), num_epochs, metrics))
         self.written = write_csv(self.path, _COLUMNS, ([row[name] for name in _COLUMNS] for row in self.rows))
+
+
+def plan_and_train(
+    run: RunContext, data: DetectorData, backbone: DetectorBackbone
+) -> tuple[PlannedDetector, TrainedDetector]:
+    """Plan the training, within the budget if there is one, and train."""
+    settings, train = run.resolved.settings, data.split.where("train")
+    journal = Journal(run.folder / JOURNAL, run.journal)
+    with run.timed("prepare"):
+        trainer = DetectorTrainer(
+            data.samples,
+            data.digests,
+            backbone,
+            run.events,
+            num_threads=num_threads_of(settings),
+            view_folder=None if settings.cache else run.folder / TEMPORARY,
+            clock=run.clock,
+        )
+    with closing(trainer):
+        with run.timed("prepare"):
+            boxes = [data.samples.boxes[i] for i in train]
+            ids = np.concatenate([b.class_ids[~b.is_crowd] for b in boxes])
+            rarest = np.bincount(ids, minlength=backbone.num_classes).min()
+            finest = choose_finest(boxes, data.samples.sizes_hw[train], data.spec)
+            planner = DetectPlanner(run.resolved, backbone, len(train), float(rarest), finest)
+            if settings.time_budget is None:
+                planned = PlannedDetector(*planner.plan(), train)
+            else:
+                budget = TimeBudget(run.started, 60.0 * settings.time_budget, run.clock, (settings.folds or 0) + 1)
+                scored = np.concatenate([data.split.where("val"), data.split.where("test")])
+                images = BudgetImages(train, data.samples.boxes, backbone.num_classes, scored)
+                within = BudgetPlanner(budget, trainer, planner, journal, images, seed=settings.seed)
+                planned = within.plan(is_threads_chosen=not settings.num_threads)
+        shown = {"strategy", "detect.min_stride", *(() if planned.pace is None else _SHOWN_OF_BUDGET)}
+        run.decide([d for d in planned.decisions if d.setting in shown])
+        run.decide([d for d in planned.decisions if d.setting not in shown], is_shown=False)
+        return planned, train_phases(run, data, trainer, planned)
+
+
+def num_threads_of(settings: TrainSettings) -> int:
+    """Return the number of threads: as set, or one per core."""
+    return settings.num_threads or available_cores()
 
 
 def train_phases(

@@ -19,8 +19,8 @@ from headstart.detection.operating_points import best_points
 from headstart.evaluation.score_summary import summarize_detections
 from headstart.inference.decoders import BoxDecoder
 from headstart.inference.runtime import Runtime
-from headstart.pipelines.detector_state import Calibration, DetectorData, HeldOut, ScoredBlock, TrainedDetector
 from headstart.reports.record import BLOCKS
+from headstart.tasks.detect.state import Calibration, DetectorData, HeldOut, ScoredBlock, TrainedDetector
 from headstart.types.codes import USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationSetup
 
 __all__ = ["calibrate", "detect_held_out", "headline", "score_held_out", "score_summary"]

@@ -16,11 +16,11 @@ from headstart.data.split import write_split
 from headstart.detection.metrics import detection_to_json
 from headstart.messages.findings import finding_to_json
 from headstart.messages.reading import reading_to_json
-from headstart.pipelines.detector_scoring import headline
-from headstart.pipelines.detector_state import Calibration, DetectorData, ScoredBlock, TrainedDetector
 from headstart.reports.record import DetectorRecord, read_bundle_info
 from headstart.runs.context import RunContext
 from headstart.runs.files import write_csv, write_json
+from headstart.tasks.detect.scoring import headline
+from headstart.tasks.detect.state import Calibration, DetectorData, ScoredBlock, TrainedDetector
 from headstart.utils.csv_cells import escape_formula
 from headstart.utils.system import atomic_file
 

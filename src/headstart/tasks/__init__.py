@@ -1,0 +1,1 @@
+"""What models predict: each task reads, checks, trains, scores and saves in its own way, behind one contract."""
