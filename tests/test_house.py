@@ -88,6 +88,15 @@ def test_help_imports_nothing_heavy() -> None:
     assert not loaded_by("import headstart.cli.main") & heavy
 
 
+def test_check_of_class_folders_imports_no_modules_of_other_tasks() -> None:
+    code = "import sys, headstart.tasks.classify.check; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    heavy = {"pydantic", "yaml", "xml", "http", "torch", "matplotlib", "scipy", "onnx", "onnxruntime"}
+    own = ("config.settings", "data.boxes.reader", "quality.box_inspection", "detection", "inference.writers")
+    assert not loaded & {*heavy, *(f"headstart.{name}" for name in own)}
+
+
 def test_no_import_cycles() -> None:
     graph = {path: [m for m, _ in imports_of(path) if m.startswith("headstart.")] for path in FILES}
     names = {p: "headstart." + ".".join(p.relative_to(SOURCE).with_suffix("").parts) for p in FILES}

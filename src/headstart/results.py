@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from headstart.errors import MissingExtraError
 from headstart.events import Event, FindingMade
-from headstart.inference.writers import write_rows
 from headstart.messages.numbers import percent, pluralize
 from headstart.messages.objects import story_html, story_lines
 from headstart.messages.protocols import protocol_name
@@ -113,6 +112,8 @@ class Predictions(ImageResults[Prediction]):
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write the CSV of `headstart predict --out FILE.csv`."""
+        from headstart.inference.writers import write_rows
+
         write_rows(path, self._items)
 
     def __repr__(self) -> str:

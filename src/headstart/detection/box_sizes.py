@@ -9,19 +9,21 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import pairwise
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.backbones.cards import find_card
-from headstart.config.settings import TrainSettings
 from headstart.data.boxes.records import Boxes
 from headstart.detection.image_frames import plain_frame
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.types.codes import DecisionReason, Evidence, Finding, FindingKind, Severity
 from headstart.types.records import Decision
 from headstart.utils.limits import MAX_IMAGE_SIZE
+
+if TYPE_CHECKING:
+    from headstart.config.settings import TrainSettings
 
 __all__ = ["BOUNDS", "BoxSizes", "choose_finest", "choose_size", "choose_spec", "measure_sizes"]
 

@@ -7,11 +7,11 @@ is scored as it is, with a finding.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.config.settings import TrainSettings
 from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.split import as_samples
@@ -21,6 +21,9 @@ from headstart.quality.box_inspection import BoxReport, apply_box_report
 from headstart.quality.inspection import AppliedReport
 from headstart.types.codes import Evidence, Finding, FindingKind, Severity, SplitReason
 from headstart.types.records import Decision, Split, SplitName
+
+if TYPE_CHECKING:
+    from headstart.config.settings import TrainSettings
 
 __all__ = ["SplitBoxes", "check_training_boxes", "read_box_samples", "split_box_dataset"]
 

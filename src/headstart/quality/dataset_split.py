@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.config.settings import TrainSettings
 from headstart.data.options import read_options
 from headstart.data.sources import read
 from headstart.data.split import make_split, read_split
@@ -20,6 +20,9 @@ from headstart.events import EventStream
 from headstart.quality.inspection import apply_report
 from headstart.types.codes import Evidence, JsonValue, NoteKind, SplitReason
 from headstart.types.records import DatasetReport, Decision, Features, Samples, Split, SplitName
+
+if TYPE_CHECKING:
+    from headstart.config.settings import TrainSettings
 
 __all__ = [
     "ReadSamples",

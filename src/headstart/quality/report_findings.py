@@ -5,18 +5,20 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from headstart.data.boxes.records import DetectionSamples
 from headstart.data.problem_findings import problem_findings, unreadable_findings
 from headstart.events import DatasetRead, Event, EventStream, FindingMade, Stage, StageStarted
 from headstart.messages.findings import finding_to_json
 from headstart.messages.reading import reading_to_json
 from headstart.messages.shortcuts import shortcut_message
-from headstart.quality.box_inspection import BoxReport, is_dropped
 from headstart.types.codes import Evidence, Finding, FindingKind, GroupStatus, JsonValue, Severity
 from headstart.types.records import DatasetReport, GroupPattern, ImagePair, Problem, Samples, SplitName
 from headstart.utils.serialization import plain
+
+if TYPE_CHECKING:
+    from headstart.data.boxes.records import DetectionSamples
+    from headstart.quality.box_inspection import BoxReport
 
 __all__ = [
     "box_findings",
@@ -141,6 +143,8 @@ def box_findings(report: BoxReport) -> list[Finding]:
 
 def box_problem_findings(problems: Iterable[Problem]) -> list[Finding]:
     """Return one finding for each kind of problem: what is lost first, then the most frequent."""
+    from headstart.quality.box_inspection import is_dropped
+
     by_kind: dict[str, list[Problem]] = defaultdict(list)
     for problem in problems:
         by_kind[problem.kind].append(problem)

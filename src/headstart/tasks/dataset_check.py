@@ -5,16 +5,14 @@ from __future__ import annotations
 import os
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.boxes.records import DetectionSamples
 from headstart.data.split import write_split
 from headstart.errors import UsageError
 from headstart.events import CheckFinished, Event, EventStream, FileWritten, FindingMade
-from headstart.quality.box_inspection import BoxReport
 from headstart.quality.inspection import AppliedReport
 from headstart.quality.report_findings import reading_events
 from headstart.quality.split_repair import repair_split
@@ -22,6 +20,10 @@ from headstart.results import Story
 from headstart.runs.files import write_json
 from headstart.types.codes import USER_TEST_SPLIT, Finding
 from headstart.types.records import DatasetReport, Samples, Split
+
+if TYPE_CHECKING:
+    from headstart.data.boxes.records import DetectionSamples
+    from headstart.quality.box_inspection import BoxReport
 
 __all__ = ["DatasetCheck", "save_repaired_split"]
 
