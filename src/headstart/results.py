@@ -19,6 +19,7 @@ from headstart.messages.numbers import percent, pluralize
 from headstart.messages.objects import story_html, story_lines
 from headstart.messages.protocols import protocol_name
 from headstart.types.codes import EvaluationSetup, Finding, ReadingNote
+from headstart.types.inventory import Inventory
 from headstart.types.records import Prediction
 
 if TYPE_CHECKING:
@@ -177,6 +178,7 @@ class ModelEvaluation(Story, Generic[Scores]):
         num_unreadable: Number of unusable images and rows.
         problems: Files, rows and boxes that are not scored or were fixed, with the reason.
         events: Events of the evaluation.
+        inventory: The files of the data: used, or the reason why not.
     """
 
     evaluation: Scores | None
@@ -185,6 +187,7 @@ class ModelEvaluation(Story, Generic[Scores]):
     num_unreadable: int
     problems: tuple[Problem, ...] = ()
     events: tuple[Event, ...] = ()
+    inventory: Inventory = field(default_factory=Inventory)
 
     @abstractmethod
     def _scores_to_json(self, scores: Scores) -> dict[str, Any]:
@@ -202,7 +205,7 @@ class ModelEvaluation(Story, Generic[Scores]):
             "num_unreadable": self.num_unreadable,
             "problems": [asdict(p) for p in self.problems],
             "findings": [finding_to_json(finding) for finding in self.findings],
-            **reading_to_json(self.notes),
+            **reading_to_json(self.notes, self.inventory),
         }
 
 

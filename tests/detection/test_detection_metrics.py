@@ -19,6 +19,7 @@ from headstart.detection.metrics import (
     average_precision,
     detection_to_json,
     evaluate_detections,
+    limit_findings,
 )
 from headstart.types.codes import USER_TEST_SPLIT, FindingKind
 
@@ -65,7 +66,7 @@ def test_coco_file_with_crowds_and_ignore_flags_matches_reference(tmp_path: Path
             bbox = [x0, y0, x1 - x0, y1 - y0]
             flags = {"iscrowd": int(crowd), "ignore": int(rng.random() < 0.2)}
             base = {"id": len(annotations) + 1, "image_id": image_id, "category_id": ids[k], "bbox": bbox}
-            annotations.append({**base, "area": bbox[2] * bbox[3], **flags})
+            annotations.append({**base, "area": bbox[2] * bbox[3] * rng.uniform(0.2, 1), **flags})  # of an outline
         for xyxy, k, score in zip(found.xyxy.tolist(), found.class_ids.tolist(), found.scores.tolist(), strict=True):
             x0, y0, x1, y1 = xyxy
             bbox = [x0, y0, x1 - x0, y1 - y0]
@@ -82,8 +83,12 @@ def test_coco_file_with_crowds_and_ignore_flags_matches_reference(tmp_path: Path
     ordered = [of_name[name] for name in samples.names]
     ours = evaluate_detections(samples.boxes, ordered, samples.class_names, draws=0, setup=USER_TEST_SPLIT)
     stats = np.asarray(evaluate_coco(content, results)["stats"])
-    assert [ours.map50_95.value, ours.map50.value, ours.map75.value] == pytest.approx(stats[:3], abs=1e-9)
+    means = [ours.map50_95.value, ours.map50.value, ours.map75.value, *ours.by_size.values()]
+    assert [-1.0 if value is None else value for value in means] == pytest.approx(stats[:6], abs=1e-9)
     assert ours.recall == pytest.approx(stats[8], abs=1e-9)
+    by_boxes = [Boxes.of(b.xyxy, b.class_ids, b.is_crowd) for b in samples.boxes]
+    other = evaluate_detections(by_boxes, ordered, samples.class_names, draws=0, setup=USER_TEST_SPLIT)
+    assert other.by_size != ours.by_size  # the area of the outline differs from that of the box
 
 
 @pytest.mark.parametrize("max_detections", [100, 130, 1000])
@@ -222,6 +227,14 @@ def test_confusion_matrix_counts_each_box_once() -> None:
 def test_lengths_must_match() -> None:
     with pytest.raises(ValueError, match="images"):
         evaluate_detections([Boxes.of([])], [], ("a",), setup=USER_TEST_SPLIT)
+
+
+def test_images_at_the_limit_of_scored_detections_are_counted() -> None:
+    few, many = Detections.of([[0, 0, 9, 9]], [0.5], [0]), Detections.of([[0, 0, 9, 9]] * 3, [0.5] * 3, [0] * 3)
+    (finding,) = limit_findings([few, many], ["a.png", "b.png"], 3)
+    assert finding.kind is FindingKind.SCORED_DETECTIONS_LIMITED
+    assert finding.evidence == {"count": 1, "limit": 3, "examples": ["b.png"], "total": 2}
+    assert limit_findings([few, many], ["a.png", "b.png"], 4) == []
 
 
 def test_sizes_and_recalls_match_reference() -> None:

@@ -42,6 +42,7 @@ EXAMPLES: dict[FindingKind, Evidence] = {
     FindingKind.DETECTABLE_DIFFERENCE: {"num_samples": 431, "difference": 0.028},
     FindingKind.DETECTION_LIMIT_REACHED: {"count": 2, "limit": 3000, "examples": ["a.jpg"]},
     FindingKind.FEW_GROUPS: {"num_groups": 4},
+    FindingKind.SCORED_DETECTIONS_LIMITED: {"count": 2, "limit": 300, "examples": ["a.jpg"], "total": 9},
     FindingKind.IMAGES_TRAINED_ON: {"count": 25, "total": 431, "accuracy": 1.0},
     FindingKind.INTERVAL_NOT_MEASURABLE: {"num_units": 4, "minimum": 6, "unit": "group"},
     FindingKind.LOG_LOSS_DIFFERS: {"value": -0.031, "p_value": 0.002},

@@ -250,6 +250,9 @@ def test_evaluate_excludes_training_images(capsys: pytest.CaptureFixture[str], r
     assert value["test"]["num_samples"] == metrics["test"]["num_samples"]
     assert value["test"]["mAP50"]["value"] == metrics["test"]["mAP50"]["value"]
     assert value["trained_on"]["num_samples"] == 13  # the copy in test too
+    checked = headstart.check(leaky).to_json()
+    assert (value["unused"], value["tables"]) == (checked["unused"], checked["tables"])
+    assert value["tables"]
     code, out, err = command(capsys, "evaluate", str(run), str(leaky))
     assert out == ""
     assert "13 training images" in err

@@ -4,7 +4,7 @@ Each image is matched once for all IoU thresholds and object sizes; the result i
 need no new matching.
 
 Source: T.-Y. Lin et al., cocodataset/cocoapi, `PythonAPI/pycocotools/cocoeval.py`, functions `evaluateImg` and
-`accumulate` (rules; no code taken). An object's area is that of its box.
+`accumulate` (rules; no code taken). An object's area is the stated one (COCO's `area`), else that of its box.
 """
 
 from __future__ import annotations
@@ -96,7 +96,7 @@ def _match_class(
         of_class = np.flatnonzero(predicted.class_ids == class_id)
         of_class = of_class[np.argsort(-predicted.scores[of_class], kind="stable")][:max_detections]
         true, crowd = boxes.xyxy[is_class].astype(np.float64), boxes.is_crowd[is_class]
-        area = np.prod(true[:, 2:] - true[:, :2], axis=1)
+        area = boxes.object_areas[is_class]
         is_excluded = np.stack([crowd | (area < low) | (area > high) for low, high in AREAS.values()])  # (A, G)
         num_objects[:, n] = (~is_excluded).sum(axis=1)
         if not len(of_class):

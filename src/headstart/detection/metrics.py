@@ -30,6 +30,7 @@ __all__ = [
     "average_precision",
     "detection_to_json",
     "evaluate_detections",
+    "limit_findings",
 ]
 
 RECALLS = np.linspace(0.0, 1.0, 101)
@@ -38,6 +39,7 @@ RECALLS = np.linspace(0.0, 1.0, 101)
 _MIN_UNITS = 5  # minimum number of images (or groups) for an interval
 _T50, _T75 = 0, 5
 _ALL = 0
+_EXAMPLES = 5
 
 
 @dataclass(frozen=True)
@@ -73,7 +75,7 @@ class DetectionEvaluation:
         setup: The evaluation protocol with its details.
         num_samples, num_boxes, num_groups: Scored images, boxes and groups (None without groups).
         map50, map50_95, map75: Means over occurring classes, with intervals.
-        by_size: mAP50-95 of small, medium and large objects (bounds 32 and 96 pixels squared), or None.
+        by_size: mAP50-95 of small, medium and large objects (`Boxes.object_areas`; bounds 32 and 96 pixels squared).
         recall: Mean recall at IoU 0.50-0.95 (COCO's average recall at `max_detections`).
         per_class: One entry per class, in order of class ids.
         confusion: Confusion matrix at the thresholds.
@@ -171,6 +173,21 @@ def evaluate_detections(
         max_detections=max_detections,
         findings=tuple(findings),
     )
+
+
+def limit_findings(detections: Sequence[Detections], names: Sequence[str], limit: int) -> list[Finding]:
+    """Return the finding on images that reach the maximum number of detections per image, or nothing.
+
+    Args:
+        detections: Detections of each image.
+        names: Name of each image.
+        limit: Maximum number of detections per image when they were made.
+    """
+    reached = [name for name, found in zip(names, detections, strict=True) if len(found) >= limit]
+    if not reached:
+        return []
+    evidence: Evidence = {"count": len(reached), "limit": limit, "examples": reached[:_EXAMPLES], "total": len(names)}
+    return [Finding(FindingKind.SCORED_DETECTIONS_LIMITED, Severity.INFO, evidence)]
 
 
 def average_precision(

@@ -58,6 +58,10 @@ def _detection_limit(e: Mapping[str, Any], has_example: bool = True) -> str:
     return f"{text}, e.g. {quote_path(e['examples'][0], 18)}" if has_example else text
 
 
+def _scored_limit(e: Mapping[str, Any]) -> str:
+    return f"{e['count']:,} of {count(e['total'], 'image')} scored by the {e['limit']:,} most confident detections only"
+
+
 EVALUATION_MESSAGES: dict[FindingKind, Render] = {
     FindingKind.CLASSES_NOT_IN_DATA: _classes_not_in_data,
     FindingKind.CLASSES_NOT_IN_MODEL: _classes_not_in_model,
@@ -90,6 +94,7 @@ EVALUATION_MESSAGES: dict[FindingKind, Render] = {
         f"{percent(e['target'], 0)} prediction sets cover {_fraction(e)} of {count(e['num_samples'], 'label')}, mean "
         f"size {e['mean_size']:.2f}"
     ),
+    FindingKind.SCORED_DETECTIONS_LIMITED: _scored_limit,
     FindingKind.SCORES_OF_TRAINING_IMAGES: lambda e: (
         f"measured on the {pluralize(e['num_samples'], 'training image')}: not valid for new images"
     ),

@@ -12,7 +12,7 @@ import os
 import struct
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -210,7 +210,7 @@ class DetectorRecord(RunRecord):
         for i, (name, boxes) in enumerate(zip(self.samples.names, self.samples.boxes, strict=True)):
             is_known = np.isin(boxes.class_ids, list(id_of))
             ids = [id_of[int(k)] for k in boxes.class_ids[is_known]]
-            kept[name] = i, Boxes.of(boxes.xyxy[is_known], ids, boxes.is_crowd[is_known])
+            kept[name] = i, replace(boxes.take(is_known), class_ids=np.array(ids, dtype=np.int64))
         return kept
 
 

@@ -190,6 +190,7 @@ class FindingKind(StrEnum):
     OOD_RATES = "ood_rates"
     PAGES_NOT_USED = "pages_not_used"
     PREDICTION_SET_COVERAGE = "prediction_set_coverage"
+    SCORED_DETECTIONS_LIMITED = "scored_detections_limited"
     SCORES_OUT_OF_FOLD = "scores_out_of_fold"
     SCORES_OF_TRAINING_IMAGES = "scores_of_training_images"
     SHORTCUT = "shortcut"

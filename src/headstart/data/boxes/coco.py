@@ -7,6 +7,7 @@ internally, classes are numbered from 0 by name.
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -217,10 +218,18 @@ def _annotate(
             continue
         outlines += is_outline
         ignored = ignore_reason(item, label)
-        if is_outline:
-            image.boxes.append(DraftBox(values, _OUTLINE, label, where, ignored, layout_source="outline"))
-        else:
-            image.boxes.append(DraftBox(values, _BBOX, label, where, ignored))
+        area = number(item.get("area"))
+        image.boxes.append(
+            DraftBox(
+                values,
+                _OUTLINE if is_outline else _BBOX,
+                label,
+                where,
+                ignored,
+                "outline" if is_outline else "definition",
+                math.nan if area is None or area < 0 else area,
+            )
+        )
     if outlines:
         draft.notes.append(ReadingNote(ReadingKind.OUTLINES_BOXED, outlines, (), {"file": file.name}))
 

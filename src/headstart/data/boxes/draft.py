@@ -7,6 +7,7 @@ boxes of a file. Labels are kept as typed; `class_label` cleans them.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -70,6 +71,7 @@ class DraftBox:
         ignored: Why the object is neither right nor wrong: `crowd`, `group`, `difficult`, `ignore`; empty if it counts.
         layout_source: Source of the order of the numbers: the `definition` of the file format, `names` of
             columns or tags, or an `outline` whose bounds they are.
+        area: Area of the object's outline as stated, in square pixels of the annotated image, or NaN.
     """
 
     values: Values
@@ -78,6 +80,7 @@ class DraftBox:
     where: str = ""
     ignored: str = ""
     layout_source: LayoutSource = "definition"
+    area: float = math.nan
 
 
 @dataclass(slots=True)

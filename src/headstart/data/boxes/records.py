@@ -37,11 +37,14 @@ class Boxes:
         class_ids: (M,) int64 positions in `class_names`.
         is_crowd: (M,) bool, an object or region that must not count (COCO's `iscrowd`, VOC's `difficult`, `IsGroupOf`,
             ignore regions): neither learned nor scored.
+        stated_areas: (M,) areas of the outlines as annotated (COCO's `area`), square pixels, NaN without one; None if
+            no object has one. Used for mAP by size only.
     """
 
     xyxy: NDArray[np.float32]
     class_ids: NDArray[np.int64]
     is_crowd: NDArray[np.bool_]
+    stated_areas: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.xyxy)
@@ -52,16 +55,29 @@ class Boxes:
         xyxy = self.xyxy.astype(np.float64)
         return (xyxy[:, 2] - xyxy[:, 0]) * (xyxy[:, 3] - xyxy[:, 1])
 
+    @property
+    def object_areas(self) -> NDArray[np.float64]:
+        """Return (M,) stated areas, those of the boxes where none is stated; COCO defines object sizes by them."""
+        if self.stated_areas is None:
+            return self.areas
+        return np.where(np.isnan(self.stated_areas), self.areas, self.stated_areas)
+
     def take(self, which: NDArray[np.bool_] | NDArray[np.int64]) -> Boxes:
         """Return some of the boxes, by mask or positions."""
-        return Boxes(self.xyxy[which], self.class_ids[which], self.is_crowd[which])
+        stated = None if self.stated_areas is None else self.stated_areas[which]
+        return Boxes(self.xyxy[which], self.class_ids[which], self.is_crowd[which], stated)
 
     @staticmethod
-    def of(xyxy: object, class_ids: object = (), is_crowd: object | None = None) -> Boxes:
-        """Create boxes from array-likes; no arguments give no boxes."""
+    def of(
+        xyxy: object, class_ids: object = (), is_crowd: object | None = None, stated_areas: object | None = None
+    ) -> Boxes:
+        """Create boxes from array-likes; no arguments give no boxes, areas that are all NaN are none."""
         corners = np.asarray(xyxy, dtype=np.float32).reshape(-1, 4)
         crowd = np.zeros(len(corners), dtype=bool) if is_crowd is None else np.asarray(is_crowd, dtype=bool)
-        return Boxes(corners, np.asarray(class_ids, dtype=np.int64).reshape(-1), crowd)
+        stated = None if stated_areas is None else np.asarray(stated_areas, dtype=np.float64).reshape(-1)
+        is_stated = stated is not None and bool(np.isfinite(stated).any())
+        ids = np.asarray(class_ids, dtype=np.int64).reshape(-1)
+        return Boxes(corners, ids, crowd, stated if is_stated else None)
 
 
 @dataclass(frozen=True, slots=True)

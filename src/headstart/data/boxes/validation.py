@@ -6,9 +6,10 @@ ambiguous boxes are dropped. Both are reported.
 
 from __future__ import annotations
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -78,13 +79,14 @@ def validate_boxes(
 
 @dataclass(frozen=True, slots=True)
 class _Kept:
-    """A usable image with its boxes: (M, 4) upright corners, labels and reasons to ignore."""
+    """A usable image with its boxes: (M, 4) upright corners, labels, reasons to ignore, stated areas or NaN."""
 
     image: DraftImage
     size: ImageSizes
     xyxy: NDArray[np.float64]
     labels: list[str]
     ignored: list[str]
+    areas: list[float]
 
 
 def _without_lost(kept_images: Sequence[_Kept], problems: list[Problem]) -> list[_Kept]:
@@ -156,7 +158,8 @@ def _samples(
             for class_id in ([ids[label]] if label in ids else range(len(names)))
         ]
         which, class_ids = [i for i, _ in rows], [k for _, k in rows]
-        boxes.append(Boxes.of(kept.xyxy[which], class_ids, [bool(kept.ignored[i]) for i in which]))
+        is_ignored, areas = [bool(kept.ignored[i]) for i in which], [kept.areas[i] for i in which]
+        boxes.append(Boxes.of(kept.xyxy[which], class_ids, is_ignored, areas))
     return DetectionSamples(
         names=tuple(kept.image.file.name for kept in kept_images),
         paths=tuple(Path(kept.image.file.path) for kept in kept_images),
@@ -261,15 +264,19 @@ def _to_upright(
             detail = f"{box.where} has values outside [0, {used.scale:g}]; expected {used.description}"
             problems.append(Problem(image.annotation, "not-a-share", detail))
             continue
-        boxes.append(box)
+        boxes.append(replace(box, area=math.nan) if used.is_relative and not math.isnan(box.area) else box)
         rows.append(used.to_corners(values, width_height))
         in_pixels.append(not used.is_relative)
     corners = np.concatenate(rows) if rows else np.zeros((0, 4))
     is_pixel = np.array(in_pixels, dtype=bool)
-    if is_pixel.any() and image.stated_hw not in (None, frame_hw):
+    stated = image.stated_hw
+    if is_pixel.any() and stated is not None and stated != frame_hw:
         scaled = _to_image_size(image, frame_hw, corners[is_pixel], problems)
         if scaled is None:
             return boxes, None
+        if not np.array_equal(scaled, corners[is_pixel]):
+            factor = frame_hw[0] * frame_hw[1] / (stated[0] * stated[1])
+            boxes = [replace(box, area=box.area * factor) for box in boxes]
         corners[is_pixel] = scaled
     if size.orientation > 1 and is_stored and boxes:
         corners = turn_boxes(
@@ -304,13 +311,14 @@ def _check_boxes(
     size_hw: tuple[int, int],
     xyxy: NDArray[np.float64],
     problems: list[Problem],
-) -> tuple[NDArray[np.float64], list[str], list[str]]:
-    """Return the usable boxes with labels and reasons to ignore them, clipped to the image, without repetitions."""
+) -> tuple[NDArray[np.float64], list[str], list[str], list[float]]:
+    """Return the usable boxes as in `_Kept`, clipped to the image, without repetitions."""
     height, width = size_hw
     name = image.file.name
     rows: list[NDArray[np.float64]] = []
     labels: list[str] = []
     ignored: list[str] = []
+    areas: list[float] = []
     labels_of: dict[tuple[float, ...], set[str]] = {}
     for box, corners in zip(boxes, xyxy, strict=True):
         label = class_label(box.label)
@@ -353,7 +361,8 @@ def _check_boxes(
         rows.append(np.array(cut))
         labels.append(label)
         ignored.append(box.ignored)
-    return np.array(rows).reshape(-1, 4), labels, ignored
+        areas.append(box.area)
+    return np.array(rows).reshape(-1, 4), labels, ignored, areas
 
 
 def _numbers(*values: float) -> str:

@@ -57,6 +57,7 @@ class ImageBoxes:
         scores: (M,) in [0, 1], or None for ground-truth boxes.
         is_crowd: (M,) bool, objects that must not count, or None.
         split: `train`, `val`, `test` or empty.
+        areas: (M,) areas of the objects, square pixels; None: those of the boxes.
     """
 
     name: str
@@ -66,6 +67,7 @@ class ImageBoxes:
     scores: NDArray[np.float32] | None = None
     is_crowd: NDArray[np.bool_] | None = None
     split: str = ""
+    areas: NDArray[np.float64] | None = None
 
 
 def voc_text(image: ImageBoxes, class_names: Sequence[str]) -> str:
@@ -128,7 +130,7 @@ def coco_value(images: Iterable[ImageBoxes], classes: ClassTable) -> dict[str, A
                 "image_id": len(entries),
                 "category_id": ids[classes.names[image.class_ids[i]]],
                 "bbox": [round(v, 4) for v in (x0, y0, x1 - x0, y1 - y0)],
-                "area": round((x1 - x0) * (y1 - y0), 4),
+                "area": round((x1 - x0) * (y1 - y0) if image.areas is None else float(image.areas[i]), 4),
                 "iscrowd": 0 if image.is_crowd is None else int(image.is_crowd[i]),
                 "segmentation": [],
             }
@@ -187,7 +189,7 @@ def label_place(name: str, folder: str, ending: str) -> str:
 def image_boxes(samples: DetectionSamples) -> list[ImageBoxes]:
     """Return the boxes of each image of a dataset."""
     return [
-        ImageBoxes(name, (int(h), int(w)), boxes.xyxy, boxes.class_ids, None, boxes.is_crowd, split)
+        ImageBoxes(name, (int(h), int(w)), boxes.xyxy, boxes.class_ids, None, boxes.is_crowd, split, boxes.object_areas)
         for name, (h, w), boxes, split in zip(
             samples.names, samples.sizes_hw, samples.boxes, samples.split, strict=True
         )
@@ -210,7 +212,8 @@ def with_regions(samples: DetectionSamples) -> DetectionSamples:
         kept = boxes.take(~is_region)
         xyxy = np.concatenate([kept.xyxy, np.array(regions, np.float32).reshape(-1, 4)])
         flags = [*kept.is_crowd.tolist(), *[True] * len(regions)]
-        collapsed.append(Boxes.of(xyxy, [*kept.class_ids.tolist(), *[count] * len(regions)], flags))
+        areas = None if kept.stated_areas is None else [*kept.stated_areas, *[np.nan] * len(regions)]
+        collapsed.append(Boxes.of(xyxy, [*kept.class_ids.tolist(), *[count] * len(regions)], flags, areas))
     if not any((boxes.class_ids == count).any() for boxes in collapsed):
         return samples
     return replace(samples, boxes=tuple(collapsed), class_names=(*samples.class_names, IGNORED))

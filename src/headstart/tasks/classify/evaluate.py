@@ -122,6 +122,7 @@ def evaluate_classifier(
         ),
         ood=ood,
         events=events.history[num_earlier:],
+        inventory=samples.inventory,
     )
 
 

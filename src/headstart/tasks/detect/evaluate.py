@@ -14,7 +14,7 @@ from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.data.grouping import number_groups
 from headstart.detection.decoding import scoring_limit
-from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
+from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections, limit_findings
 from headstart.evaluation.score_summary import summarize_detections
 from headstart.events import EventStream, RunFinished, ScoreMeasured, Stage
 from headstart.inference.decoders import BoxDecoder, ImageDetections
@@ -71,15 +71,18 @@ def evaluate_detector(
     groups = number_groups(list(samples.group)) if any(samples.group) else None
 
     def score(index: NDArray[np.int64], setup: EvaluationSetup) -> DetectionEvaluation:
-        return evaluate_detections(
+        scored = [detections[i].detections for i in index]
+        evaluation = evaluate_detections(
             [ground_truth[i] for i in index],
-            [detections[i].detections for i in index],
+            scored,
             names,
             groups=None if groups is None else groups[index],
             setup=setup,
             thresholds=[float(t) for t in runtime.bundle.class_thresholds],
             max_detections=num_kept,
         )
+        limits = limit_findings(scored, [samples.names[i] for i in index], most)
+        return replace(evaluation, findings=(*evaluation.findings, *limits))
 
     evaluation, known = score_parts(score, is_read, is_training_image(paths, runtime.bundle.trained_on()), events)
     missing = tuple(n for n in names if n not in set(samples.class_names))
@@ -98,6 +101,7 @@ def evaluate_detector(
         detections=tuple(detections),
         problems=samples.problems,
         events=events.history[num_earlier:],
+        inventory=samples.inventory,
     )
 
 

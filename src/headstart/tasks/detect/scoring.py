@@ -14,7 +14,7 @@ from headstart.config.settings import TrainSettings
 from headstart.data.boxes.records import Detections
 from headstart.detection.calibration import fit_calibration, recalibrate
 from headstart.detection.matching import match_all
-from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections
+from headstart.detection.metrics import DetectionEvaluation, detection_to_json, evaluate_detections, limit_findings
 from headstart.detection.operating_points import best_points
 from headstart.evaluation.score_summary import summarize_detections
 from headstart.inference.decoders import BoxDecoder
@@ -40,7 +40,8 @@ def detect_held_out(bundle: Path, data: DetectorData, trained: TrainedDetector, 
             is_leaky = name in data.leaky_splits
             setup = (split.setup or USER_TEST_SPLIT) if name == "test" else USER_VALIDATION_SPLIT
             setup = replace(setup, includes_leaks=is_leaky)
-            blocks[name] = HeldOut(index, [a.detections for a in answers], is_clean, setup, is_leaky)
+            detections, num_kept = [a.detections for a in answers], runtime.bundle.decoding.num_kept
+            blocks[name] = HeldOut(index, detections, is_clean, setup, is_leaky, num_kept)
     return blocks
 
 
@@ -78,9 +79,10 @@ def score_held_out(
         block: HeldOut, detections: list[Detections], which: NDArray[np.bool_], setup: EvaluationSetup
     ) -> DetectionEvaluation:
         index = block.samples[which]
-        return evaluate_detections(
+        scored = [f for f, is_in in zip(detections, which, strict=True) if is_in]
+        evaluation = evaluate_detections(
             [samples.boxes[i] for i in index],
-            [f for f, is_in in zip(detections, which, strict=True) if is_in],
+            scored,
             names,
             groups=data.split.groups_of(index),
             seed=settings.seed,
@@ -88,6 +90,8 @@ def score_held_out(
             thresholds=[calibration.thresholds["per_class"][name] for name in names],
             max_detections=settings.detect.max_detections,
         )
+        limits = limit_findings(scored, [samples.names[i] for i in index], block.num_kept)
+        return replace(evaluation, findings=(*evaluation.findings, *limits))
 
     scored = {}
     for name, block in blocks.items():

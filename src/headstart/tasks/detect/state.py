@@ -17,6 +17,7 @@ from headstart.preprocessing.image_spec import ImageSpec
 from headstart.quality.box_inspection import BoxReport
 from headstart.types.codes import EvaluationSetup, Finding, FindingKind
 from headstart.types.records import Split
+from headstart.utils.limits import MAX_DETECTIONS
 
 if TYPE_CHECKING:
     from headstart.detection.loop import DetectNetwork
@@ -67,6 +68,7 @@ class HeldOut:
         is_clean: (N,) False for images with a near-duplicate in training; they are not scored.
         setup: The evaluation setup.
         is_leaky: Whether every image has a near-duplicate in training; all are scored then.
+        num_kept: Maximum number of detections per image.
     """
 
     samples: Ids
@@ -74,6 +76,7 @@ class HeldOut:
     is_clean: NDArray[np.bool_]
     setup: EvaluationSetup
     is_leaky: bool = False
+    num_kept: int = MAX_DETECTIONS
 
 
 @dataclass(frozen=True)

@@ -197,7 +197,9 @@ class _Phases:
             detections += detect_from_pixels(detector, self.trainer.samples, held, backbone.spec, self.decoding)
             order.append(held)
         setup = EvaluationSetup(EvaluationProtocol.K_FOLD, num_folds=num_made)
-        return HeldOut(np.concatenate(order), detections, np.ones(len(train), dtype=bool), setup)
+        return HeldOut(
+            np.concatenate(order), detections, np.ones(len(train), dtype=bool), setup, False, self.decoding.num_kept
+        )
 
     def train(self, phase: str, train: Ids, held: Ids) -> TrainedDetector:
         """Train once, with validations on the held-out images.
