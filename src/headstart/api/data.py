@@ -122,7 +122,7 @@ def convert(
         copy_images: Whether to copy the images next to the annotations; otherwise these refer to paths below `data`.
         like: COCO JSON, `data.yaml` or file of names whose class ids are written.
         verbose, events: See `train`.
-        reading: `box_format`, `exclude`, `allow_external_paths`: as in `train`.
+        reading: `box_format`, `exclude`, `name_encoding`, `allow_external_paths`: as in `train`.
 
     Returns:
         The folder.

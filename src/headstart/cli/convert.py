@@ -20,6 +20,9 @@ def convert(
     exclude: list[str] = typer.Option(
         None, "--exclude", metavar="PATTERN", help="Files or folders that are not read (repeatable)."
     ),
+    name_encoding: str = typer.Option(
+        None, "--name-encoding", help="Encoding of file names in a zip or tar, e.g. gbk or cp866."
+    ),
     allow_external_paths: bool = typer.Option(
         False, "--allow-external-paths", help="Allow annotations of images outside the folder."
     ),
@@ -42,6 +45,7 @@ def convert(
         like=like,
         box_format=box_format,
         exclude=exclude or None,
+        name_encoding=name_encoding,
         allow_external_paths=allow_external_paths,
         events=open_console(verbose=verbose, quiet=quiet, details="-v"),
     )

@@ -25,7 +25,7 @@ _WITHOUT_EFFECT = {
 
 _CLASSIFY_ONLY = {
     *("select", "unfreeze", "patience", "label_pattern", "layout", "first_id", "label_corrections", "exclude_classes"),
-    *("table", "image_column", "label_column", "split_column", "group_column", "name_encoding", "pages"),
+    *("table", "image_column", "label_column", "split_column", "group_column", "pages"),
     *("positive", "ood_fpr", "coverage"),
 }
 """Settings of classification only, besides the groups `probe` and `finetune`."""

@@ -96,6 +96,7 @@ def unpack(
     archives: Sequence[LocatedFile],
     others: Iterable[LocatedFile] = (),
     *,
+    linked: Sequence[LocatedFile] = (),
     max_bytes: int = MAX_BYTES,
     name_encoding: str | None = None,
     shown: str = "",
@@ -106,6 +107,7 @@ def unpack(
         archives: Zip and tar files. A single one is unpacked into the folder itself if there are no `others`, each of
             several into a folder with its name.
         others: Files that are copied to the same places.
+        linked: Images that are linked (or copied where that fails), known by size and time of change.
         max_bytes: Limit on the total size of the unpacked files.
         name_encoding: Encoding of names that are not UTF-8; None guesses it.
         shown: Name of the archives in messages.
@@ -115,7 +117,7 @@ def unpack(
         CacheError: The cache folder is full or not writable.
     """
     kept = list(others)
-    is_single = len(archives) == 1 and not kept
+    is_single = len(archives) == 1 and not kept and not linked
     key, total, notes = hashlib.sha256(repr((is_single, name_encoding)).encode()), 0, []
     for archive in archives:
         name = printable(archive.file)
@@ -130,6 +132,9 @@ def unpack(
             notes += _encoding_notes(name, encoding, members)
     for file in kept:
         key.update(f"{file.name}\0{file_digest(file.path)}".encode("utf-8", "surrogatepass"))
+    for file in linked:
+        stat = os.stat(file.path)
+        key.update(f"{file.path}\0{stat.st_size}\0{stat.st_mtime_ns}".encode("utf-8", "surrogatepass"))
     cache = private_folder(cache_root() / UNPACKED)
     target = cache / key.hexdigest()[:32]
     if not (target / "problems.json").is_file():
@@ -137,6 +142,7 @@ def unpack(
         try:
             with atomic_folder(target) as temporary:
                 _unpack_all(archives, kept, temporary, _Limits(max_bytes, name_encoding, is_single))
+                _link_all(linked, temporary / "files")
         except OSError as error:
             raise DataError(
                 f"cannot unpack `{shown}` ({error}).", hint="free some disk space, or unpack it yourself"
@@ -305,6 +311,19 @@ def _unpack_all(archives: Sequence[LocatedFile], others: Sequence[LocatedFile], 
         else:
             shutil.copyfile(file.path, destination)
     (folder / "problems.json").write_text(json.dumps(problems), encoding="utf-8")
+
+
+def _link_all(images: Sequence[LocatedFile], folder: Path) -> None:
+    """Link images to the same places below a folder; copy those that cannot be linked, as on another disk."""
+    for file in images:
+        destination = folder.joinpath(*file.folders, file.file)
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        if destination.exists():
+            continue
+        try:
+            os.link(os.path.realpath(file.path), destination)
+        except OSError:
+            shutil.copyfile(file.path, destination)
 
 
 def _unpack_member(member: _Member, name: str, files: Path, max_bytes: int, problems: list[Any]) -> int:

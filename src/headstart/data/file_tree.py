@@ -10,6 +10,7 @@ import os
 import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
 from functools import lru_cache
 
 from headstart.data.formats import IGNORED, IMAGES, PLAIN, TABLES, UNFINISHED, container_kind, export_step
@@ -18,7 +19,16 @@ from headstart.preprocessing.extra_formats import is_dicom
 from headstart.types.codes import UnusedReason
 from headstart.types.records import Problem
 
-__all__ = ["FileTree", "LocatedFile", "clean_label", "looks_like_image", "printable", "resolve_path", "walk_files"]
+__all__ = [
+    "FileTree",
+    "LocatedFile",
+    "clean_label",
+    "looks_like_image",
+    "matches_pattern",
+    "printable",
+    "resolve_path",
+    "walk_files",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,6 +265,17 @@ def _head(path: str) -> bytes:
 
 
 @lru_cache(maxsize=65_536)
+def matches_pattern(file: LocatedFile, pattern: str) -> bool:
+    """Return whether a file matches a pattern of `--exclude`.
+
+    A pattern without `/` matches the name of a file or of a folder above it; otherwise it matches the path.
+    """
+    plain = pattern.strip("/")
+    if "/" not in plain:
+        return any(fnmatchcase(part, plain) for part in (*file.folders, file.file))
+    return fnmatchcase(file.name, plain) or fnmatchcase(file.name, f"{plain}/*")
+
+
 def clean_label(name: str) -> str:
     """Normalize a label from a folder or table: Unicode NFC, single spaces, encodable as UTF-8."""
     return " ".join(printable(unicodedata.normalize("NFC", name)).split())

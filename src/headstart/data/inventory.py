@@ -6,9 +6,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from fnmatch import fnmatchcase
 
-from headstart.data.file_tree import FileTree, LocatedFile
+from headstart.data.file_tree import FileTree, LocatedFile, matches_pattern
 from headstart.data.name_matching import fold_name
 from headstart.data.reading import Reading, Row
 from headstart.data.reading_notes import images_note, merge_notes, similar_name_notes
@@ -33,22 +32,13 @@ def natural_order(name: str) -> tuple[str, str]:
 def exclude_files(tree: FileTree, patterns: Sequence[str]) -> list[LocatedFile]:
     """Remove files that match a pattern from a tree, and return them.
 
-    A pattern without `/` matches the name of a file or of a folder above it; otherwise it matches the path.
-
     Raises:
         UsageError: A pattern matches no file.
     """
     removed: list[LocatedFile] = []
     for pattern in patterns:
-        plain = pattern.strip("/")
-
-        def matches(file: LocatedFile, plain: str = plain) -> bool:
-            if "/" not in plain:
-                return any(fnmatchcase(part, plain) for part in (*file.folders, file.file))
-            return fnmatchcase(file.name, plain) or fnmatchcase(file.name, f"{plain}/*")
-
-        found = [f for f in (*tree.images, *tree.tables, *tree.other_files) if matches(f)]
-        if not found and not any(matches(f) for f in removed):
+        found = [f for f in (*tree.images, *tree.tables, *tree.other_files) if matches_pattern(f, pattern)]
+        if not found and not any(matches_pattern(f, pattern) for f in removed):
             raise UsageError(
                 f"--exclude '{pattern}' matches no file.", hint="to exclude a class, use --exclude-classes NAME"
             )

@@ -47,7 +47,7 @@ class ReadOptions:
 
     def of_images(self) -> dict[str, Any]:
         """Return the options that have no effect on images with boxes, by name."""
-        both = ("allow_external_paths", "exclude")
+        both = ("allow_external_paths", "exclude", "name_encoding")
         return {f.name: getattr(self, f.name) for f in fields(ReadOptions) if f.name not in both}
 
 

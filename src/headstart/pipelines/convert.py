@@ -34,7 +34,7 @@ class ConvertOptions:
         out: The folder to write, new or empty.
         copy_images: Whether to copy the images too.
         like: COCO JSON, data.yaml or file of names whose class ids are written, or None.
-        box_format, exclude, allow_external_paths: As in `read_boxes`.
+        box_format, exclude, name_encoding, allow_external_paths: As in `read_boxes`.
     """
 
     to: str
@@ -43,6 +43,7 @@ class ConvertOptions:
     like: str | None = None
     box_format: str | None = None
     exclude: Sequence[str] | None = None
+    name_encoding: str | None = None
     allow_external_paths: bool = False
 
 
@@ -64,6 +65,7 @@ def convert_boxes(data: str, options: ConvertOptions, events: EventStream) -> Pa
         allow_external_paths=options.allow_external_paths,
         box_format=options.box_format,
         exclude=options.exclude,
+        name_encoding=options.name_encoding,
     )
     report_reading(samples, events)
     _refuse_guesses(samples)

@@ -61,6 +61,7 @@ def read_box_samples(settings: TrainSettings) -> tuple[DetectionSamples, Split |
         max_pixels=settings.max_pixels,
         box_format=settings.detect.box_format,
         exclude=settings.exclude,
+        name_encoding=settings.name_encoding,
     )
     if settings.split is None:
         return samples, None

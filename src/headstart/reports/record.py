@@ -410,6 +410,7 @@ def _read_boxes(
             allow_external_paths=bool((settings.get("allow_external_paths") or {}).get("value")),
             box_format=row.get("value") if row.get("reason") is None else None,
             exclude=(settings.get("exclude") or {}).get("value"),
+            name_encoding=(settings.get("name_encoding") or {}).get("value"),
         )
     except HeadstartError:
         if data is not None:

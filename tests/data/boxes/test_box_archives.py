@@ -14,7 +14,7 @@ from typer.testing import CliRunner
 from headstart.cli.main import app
 from headstart.data.boxes.reader import has_boxes, read_boxes
 from headstart.data.sources import read
-from headstart.errors import DataError
+from headstart.errors import DataError, UsageError
 from headstart.types.codes import ReadingKind
 
 BOX = ("cat", (10, 20, 50, 60))
@@ -64,6 +64,36 @@ def test_archived_images_beside_annotations(tmp_path: Path) -> None:
     shutil.copy(tmp_path / "plain" / "annotations" / "instances.json", packed)
     assert has_boxes(packed)
     assert len(read_boxes(packed)) == 3
+
+
+@pytest.mark.parametrize("kind", ["voc", "yolo", "coco"])
+def test_archived_annotations_beside_images(tmp_path: Path, kind: str) -> None:
+    write(tmp_path / "plain", kind)
+    expected = read_boxes(tmp_path / "plain")
+    (inner,) = [f for f in (tmp_path / "plain").iterdir() if f.name != "images"]
+    shutil.make_archive(str(inner), "zip", inner)
+    shutil.rmtree(inner)
+    put_text(tmp_path / "plain" / "README.txt", "Photos of cats.")
+    assert has_boxes(tmp_path / "plain")
+    samples = read_boxes(tmp_path / "plain")
+    assert samples.names == expected.names
+    assert [b.xyxy.tolist() for b in samples.boxes] == [b.xyxy.tolist() for b in expected.boxes]
+    assert [n.count for n in samples.notes if n.kind is ReadingKind.ARCHIVES_UNPACKED] == [1]
+
+
+def test_names_in_archives_follow_the_given_encoding(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "data.zip", "w") as archive:
+        image = put_image(tmp_path / "a.png").read_bytes()
+        for ending, content in ((".png", image), (".xml", voc_xml([BOX]).encode())):
+            info = zipfile.ZipInfo("xxxx" + ending)
+            archive.writestr(info, content)
+    raw = (tmp_path / "data.zip").read_bytes().replace(b"xxxx", "\u87ba\u6813".encode("gbk"))
+    (tmp_path / "data.zip").write_bytes(raw)
+    samples = read_boxes(tmp_path / "data.zip", name_encoding="gbk")
+    assert samples.names == ("\u87ba\u6813.png",)
+    assert read_boxes(tmp_path / "data.zip", name_encoding="cp866").names != samples.names
+    with pytest.raises(UsageError):
+        read_boxes(tmp_path / "data.zip", name_encoding="klingon")
 
 
 def test_archives_of_labeled_images_have_no_boxes(tmp_path: Path) -> None:

@@ -352,3 +352,18 @@ def test_unknown_orientation_is_a_warning_with_an_option(tmp_path: Path) -> None
         expected = turn_boxes(np.array([VALUES], dtype=np.float64), orientation, (80, 100))
         assert found[f"{name}.jpg"] == [("0", expected[0].tolist())]
     assert boxes_of(read_boxes(tmp_path, box_format="upright")) == boxes_of(samples)
+
+
+def test_excluding_nothing_is_an_error(tmp_path: Path) -> None:
+    put_yolo(tmp_path, "0 " + LINE, "0 " + LINE)
+    assert len(read_boxes(tmp_path, exclude=["1.*"])) == 1
+    with pytest.raises(UsageError, match=r"\*\.xml"):
+        read_boxes(tmp_path, exclude=["1.*", "*.xml"])
+
+
+def test_numbers_without_names_are_noted(tmp_path: Path) -> None:
+    put_yolo(tmp_path, "0 " + LINE, "3 " + LINE)
+    samples = read_boxes(tmp_path)
+    assert [(n.count, n.examples) for n in samples.notes if n.kind is ReadingKind.CLASSES_NUMBERED] == [(2, ("0", "3"))]
+    put_text(tmp_path / "classes.txt", "a\nb\nc\nd\n")
+    assert ReadingKind.CLASSES_NUMBERED not in kinds_of(read_boxes(tmp_path))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
 from collections.abc import Sequence
@@ -11,26 +10,22 @@ from functools import cached_property
 from headstart.data.boxes.coco import has_scores
 from headstart.data.boxes.draft import Draft
 from headstart.data.boxes.files import ImageIndex, ImageLookup, list_files
+from headstart.data.boxes.packed import ENDINGS
 from headstart.data.boxes.table import BoxTable, open_box_table
 from headstart.data.boxes.yolo_dataset import is_name_file
-from headstart.data.file_tree import FileTree, LocatedFile, walk_files
+from headstart.data.file_tree import FileTree, LocatedFile, matches_pattern, walk_files
 from headstart.data.paths import PathFinder
 from headstart.data.text import head_lines
-from headstart.errors import DataError
+from headstart.errors import DataError, UsageError
 from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.types.records import Problem
 
-__all__ = ["ENDINGS", "Listing", "refuse_predictions", "refuse_unknown"]
+__all__ = ["Listing", "refuse_predictions", "refuse_unknown"]
 
 _PROBED = 25  # files of each kind that are opened for detection
 _MAX_FOLDERS = 3
 _UNREAD = (".tfrecord", ".ndjson", ".mdb")
 _NUMBER = re.compile(r"(?<![\w.])-?\d+(?:[.,]\d+)?(?![\w.])")
-ENDINGS = (
-    *(".xml", ".json", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".names", ".labels", ".data", ".manifest"),
-    *(".jsonl", ".odgt", ".tfrecord", ".ndjson", ".mdb"),
-)
-"""Extensions of files that may hold annotations."""
 
 
 class Listing:
@@ -51,8 +46,23 @@ class Listing:
         self.excluded: list[LocatedFile] = []
 
     def _is_excluded(self, file: LocatedFile) -> bool:
-        names = (file.name, *file.folders, file.file)
-        return any(fnmatch.fnmatch(name, pattern.strip("/")) for name in names for pattern in self.exclude)
+        return any(matches_pattern(file, pattern) for pattern in self.exclude)
+
+    def check_exclude(self) -> None:
+        """Raise an error if a pattern of `exclude` matches no file, as for labeled images.
+
+        Raises:
+            UsageError: It matches none.
+        """
+        if not self.exclude:
+            return
+        tree = walk_files(self.root, allow_external_paths=self.allow_external_paths)
+        files = [*tree.images, *tree.tables, *tree.other_files, *tree.containers]
+        for pattern in self.exclude:
+            if not any(matches_pattern(file, pattern) for file in files):
+                raise UsageError(
+                    f"--exclude '{pattern}' matches no file.", hint="patterns are names or paths, e.g. '*.xml' or old/"
+                )
 
     @cached_property
     def files(self) -> list[LocatedFile]:

@@ -3,57 +3,100 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Sequence
 
+from headstart.data.archive_names import check_encoding
 from headstart.data.archives import Unpacked, member_names, unpack
 from headstart.data.boxes.files import has_images
 from headstart.data.containers.webdataset import is_webdataset
 from headstart.data.file_tree import LocatedFile, printable, walk_files
-from headstart.data.formats import container_kind
+from headstart.data.formats import IMAGES, container_kind
+from headstart.errors import HeadstartError
 
-__all__ = ["may_hold_boxes", "unpack_boxes"]
+__all__ = ["ENDINGS", "may_hold_boxes", "unpack_boxes"]
+
+ENDINGS = (
+    *(".xml", ".json", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".names", ".labels", ".data", ".manifest"),
+    *(".jsonl", ".odgt", ".tfrecord", ".ndjson", ".mdb"),
+)
+"""Extensions of files that may hold annotations."""
 
 _MAX_NESTING = 2
+_NOTES = ("README", "LICENSE", "LICENCE", "COPYING", "CHANGELOG")
 
 
-def may_hold_boxes(path: str, endings: tuple[str, ...]) -> bool:
+def may_hold_boxes(path: str) -> bool:
     """Return whether data are no archives, or a file beside or in them may be an annotation by its extension.
 
     Raises:
         DataError: An archive cannot be opened.
     """
-    archives, others = _archives(path)
+    archives, others, _ = _archives(path)
     names = [*(f.file for f in others), *(name for archive in archives for name in member_names(archive))]
-    return not archives or any(container_kind(name) or name.lower().endswith(endings) for name in names)
+    return not archives or any(container_kind(name) or name.lower().endswith(ENDINGS) for name in names)
 
 
-def unpack_boxes(path: str) -> Unpacked:
+def unpack_boxes(path: str, name_encoding: str | None = None) -> Unpacked:
     """Return data as they are, or unpacked in the cache if they are archives; archives in archives are unpacked too.
+
+    Args:
+        path: The data.
+        name_encoding: As in `ReadOptions`.
 
     Raises:
         DataError: An archive is damaged, encrypted or too large.
         CacheError: The cache folder is full or not writable.
+        UsageError: The encoding is unknown.
     """
+    if name_encoding:
+        check_encoding(name_encoding)
     place = Unpacked(path)
     for depth in range(_MAX_NESTING + 1):
-        archives, others = _archives(place.folder)
+        archives, others, images = _archives(place.folder)
         if not archives:
             break
-        new = unpack(archives, others, shown=printable(path))
+        new = unpack(archives, others, linked=images, name_encoding=name_encoding, shown=printable(path))
         place = Unpacked(new.folder, new.shown, place.problems + new.problems, place.notes + new.notes, depth + 1)
     return place
 
 
-def _archives(path: str) -> tuple[list[LocatedFile], list[LocatedFile]]:
-    """Return the archives that are the data, and the files beside them; none where there are images or containers."""
+def _archives(path: str) -> tuple[list[LocatedFile], list[LocatedFile], list[LocatedFile]]:
+    """Return the archives that are the data, the files and the images beside them; none with other containers.
+
+    Beside images, archives are data only if all annotations are in them.
+    """
     if os.path.isfile(path):
         file = LocatedFile(os.path.abspath(path), (), os.path.basename(path))
-        return ([file] if _is_archive(file) else []), []
-    if not os.path.isdir(path) or has_images(path):
-        return [], []
+        return ([file] if _is_archive(file) else []), [], []
+    if not os.path.isdir(path) or (has_images(path) and not _has_archives(path)):
+        return [], [], []
     tree = walk_files(path)
-    if tree.images or not all(map(_is_archive, tree.containers)):
-        return [], []
-    return tree.containers, [*tree.tables, *tree.other_files]
+    others = [*tree.tables, *tree.other_files]
+    if not all(map(_is_archive, tree.containers)):
+        return [], [], []
+    if tree.images and (_may_be_annotations(f.file for f in others) or not _hold_annotations_only(tree.containers)):
+        return [], [], []
+    return tree.containers, others, tree.images
+
+
+def _has_archives(path: str) -> bool:
+    """Return whether a file below a folder is an archive by its name."""
+    return any(container_kind(f) in ("zip", "tar") for _, _, files in os.walk(path) for f in files)
+
+
+def _may_be_annotations(names: Iterable[str]) -> bool:
+    """Return whether a file may hold boxes, by its name; notes such as README.txt hold none."""
+    return any(name.lower().endswith(ENDINGS) and not name.upper().startswith(_NOTES) for name in names)
+
+
+def _hold_annotations_only(archives: Sequence[LocatedFile]) -> bool:
+    """Return whether archives hold annotations and no images, so that they belong to the images beside them."""
+    try:
+        names = [name for archive in archives for name in member_names(archive)]
+    except HeadstartError:  # a damaged archive; it is named as unused
+        return False
+    has_picture = any(os.path.splitext(name)[1].lower() in IMAGES for name in names)
+    return not has_picture and _may_be_annotations(name.rpartition("/")[2] for name in names)
 
 
 def _is_archive(file: LocatedFile) -> bool:

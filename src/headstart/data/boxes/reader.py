@@ -26,7 +26,7 @@ from headstart.data.boxes.files import ImageIndex, has_images, split_of_folders,
 from headstart.data.boxes.formats import parse_requested
 from headstart.data.boxes.inventory import box_inventory
 from headstart.data.boxes.json_tools import JSON_TOOLS
-from headstart.data.boxes.listing import ENDINGS, Listing, refuse_predictions, refuse_unknown
+from headstart.data.boxes.listing import Listing, refuse_predictions, refuse_unknown
 from headstart.data.boxes.packed import may_hold_boxes, unpack_boxes
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.table import BoxTable, name_open_images, open_box_table, read_box_tables
@@ -63,7 +63,11 @@ class _DetectedFormat:
 
 
 def find_format(
-    data: str | os.PathLike[str], *, allow_external_paths: bool = False, exclude: Sequence[str] = ()
+    data: str | os.PathLike[str],
+    *,
+    allow_external_paths: bool = False,
+    exclude: Sequence[str] = (),
+    name_encoding: str | None = None,
 ) -> str | None:
     """Return the box format of a folder or file, a key of `FORMATS` (the first of several), or None without boxes.
 
@@ -72,11 +76,11 @@ def find_format(
     """
     path = os.fspath(data)
     try:
-        if not os.path.exists(path) or not may_hold_boxes(path, ENDINGS):
+        if not os.path.exists(path) or not may_hold_boxes(path):
             return None
     except HeadstartError:  # an archive that cannot be read; the reader of labels says why
         return None
-    _, detected = _find(unpack_boxes(path), allow_external_paths, exclude)
+    _, detected = _find(unpack_boxes(path, name_encoding), allow_external_paths, exclude)
     return detected[0].kind if detected else None
 
 
@@ -86,6 +90,7 @@ def has_boxes(
     *,
     allow_external_paths: bool = False,
     exclude: Sequence[str] | None = None,
+    name_encoding: str | None = None,
 ) -> bool:
     """Return whether the task is detection, as set by the user or detected from the data.
 
@@ -97,7 +102,12 @@ def has_boxes(
     if task != "auto":
         return task == "detect"
     try:
-        return find_format(data, allow_external_paths=allow_external_paths, exclude=exclude or ()) is not None
+        return (
+            find_format(
+                data, allow_external_paths=allow_external_paths, exclude=exclude or (), name_encoding=name_encoding
+            )
+            is not None
+        )
     except HeadstartError:  # boxes that cannot be read; the reader says why
         return True
 
@@ -109,6 +119,7 @@ def read_boxes(
     max_pixels: int = MAX_PIXELS,
     box_format: str | None = None,
     exclude: Sequence[str] | None = None,
+    name_encoding: str | None = None,
 ) -> DetectionSamples:
     """Read images with boxes.
 
@@ -119,6 +130,7 @@ def read_boxes(
         box_format: Meaning of the four numbers of every box, see `formats.parse_requested`; None uses the stated
             format of each file if it fits its values.
         exclude: Patterns of annotation files and folders that are not read, e.g. `*.xml` or `old/*`.
+        name_encoding: Encoding of file names in archives that do not state it; None guesses it.
 
     Returns:
         All usable images; `problems` lists unusual or dropped boxes and files.
@@ -126,14 +138,16 @@ def read_boxes(
     Raises:
         BoxFormatError: The boxes of a file do not fit its stated format, and no other one is certain.
         DataError: There is nothing to learn from.
-        UsageError: Two formats fit, a file names images outside the folder, or `box_format` is unknown.
+        UsageError: Two formats fit, a file names images outside the folder, a pattern of `exclude` matches no file, or
+            `box_format` or `name_encoding` is unknown.
     """
     requested = parse_requested(box_format)
     path, shown = resolve_path(data, "a folder of images with boxes")
     if is_unsupported_archive(path):
         raise UsageError(f"`{shown}` is an unsupported archive.", hint="unpack it, and pass the folder")
-    place = unpack_boxes(path)
+    place = unpack_boxes(path, name_encoding)
     listed, detected = _find(place, allow_external_paths, exclude or ())
+    listed.check_exclude()
     if not detected:
         raise DataError(
             f"`{shown}` has no boxes; expected VOC XML, COCO JSON, YOLO text files, a CSV with xmin,ymin,xmax,ymax, or "

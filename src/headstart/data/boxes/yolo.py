@@ -22,6 +22,7 @@ from headstart.data.boxes.yolo_dataset import (
     is_absolute,
     is_name_file,
     names_note,
+    numbered_note,
     read_dataset,
 )
 from headstart.data.file_tree import LocatedFile, clean_label, printable
@@ -122,6 +123,8 @@ def read_yolo(
             lines[image.path].add_boxes(draft, drafted, names, counts, is_prediction)
         draft.images.append(drafted)
     draft.classes = {class_label(name): k for k, name in sorted((names or {k: str(k) for k in ids}).items())}
+    if ids and not names:
+        draft.notes.append(numbered_note([str(k) for k in ids]))
     _note_use(draft, index, images, labels, texts, counts)
     if splits:
         unsplit = [p for p in index.images if p.path not in splits]

@@ -29,6 +29,7 @@ __all__ = [
     "is_name_file",
     "name_numbers",
     "names_note",
+    "numbered_note",
     "read_dataset",
 ]
 
@@ -140,6 +141,11 @@ def names_note(used: NameList, names: dict[int, str], first_id: int) -> ReadingN
     return ReadingNote(ReadingKind.NAMES_FROM_FILE, len(names), (), evidence)
 
 
+def numbered_note(numbers: Sequence[str]) -> ReadingNote:
+    """Return the note that classes are called by their numbers, since there are no names."""
+    return ReadingNote(ReadingKind.CLASSES_NUMBERED, len(numbers), tuple(numbers[:5]))
+
+
 def name_numbers(draft: Draft, lists: Sequence[NameList]) -> None:
     """Replace classes that are all numbers by the names of a file, or note that there are no names.
 
@@ -150,8 +156,7 @@ def name_numbers(draft: Draft, lists: Sequence[NameList]) -> None:
     if not labels or not all(label.isdecimal() for label in labels):
         return
     if not lists:
-        names = sorted(labels, key=lambda label: (int(label), label))
-        draft.notes.append(ReadingNote(ReadingKind.CLASSES_NUMBERED, len(names), tuple(names[:5])))
+        draft.notes.append(numbered_note(sorted(labels, key=lambda label: (int(label), label))))
         return
     used, by_id, first_id = choose_names(lists, sorted(map(int, labels)))
     for image in draft.images:

@@ -78,6 +78,7 @@ def check_boxes(data: str, options: CheckOptions, events: EventStream) -> BoxChe
         max_pixels=options.max_pixels,
         box_format=options.box_format,
         exclude=options.exclude,
+        name_encoding=options.name_encoding,
     )
     report_reading(samples, events, is_checked=True)
     report = inspect_box_dataset(

@@ -55,6 +55,7 @@ def evaluate_detector(
         allow_external_paths=options.allow_external_paths,
         box_format=options.box_format,
         exclude=options.exclude,
+        name_encoding=options.name_encoding,
     )
     samples = _match_classes(annotated, names)
     started, num_earlier = time.monotonic(), len(events.history)

@@ -76,7 +76,12 @@ class DetectTask:
         """See `Task`; boxes that cannot be read count too, since the reader says why."""
         from headstart.data.boxes.reader import has_boxes
 
-        return has_boxes(data, allow_external_paths=options.allow_external_paths, exclude=options.exclude)
+        return has_boxes(
+            data,
+            allow_external_paths=options.allow_external_paths,
+            exclude=options.exclude,
+            name_encoding=options.name_encoding,
+        )
 
     def check(self, data: str, options: CheckOptions, events: EventStream) -> BoxCheckResult:
         """See `Task`."""
@@ -97,6 +102,7 @@ class DetectTask:
             allow_external_paths=options.allow_external_paths,
             box_format=options.box_format,
             exclude=options.exclude,
+            name_encoding=options.name_encoding,
         )
         report_reading(samples, events)
         return draw_box_sheet(samples, per_class=options.per_class, seed=options.seed)
