@@ -316,7 +316,7 @@ def test_parquet_with_boxes_is_refused(tmp_path: Path, is_listed: bool) -> None:
     pytest.importorskip("pyarrow.parquet").write_table(table, tmp_path / "train.parquet")
     with pytest.raises(DataError, match="objects") as caught:
         read(tmp_path / "train.parquet")
-    assert "metadata.jsonl" in caught.value.hint
+    assert "--task detect" in caught.value.hint
 
 
 def test_parquet_of_hugging_face(tmp_path: Path) -> None:

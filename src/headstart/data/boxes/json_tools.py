@@ -350,8 +350,9 @@ def _hugging_face(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry
             (objects[k] for k in ("categories", "category", "label", "labels") if k in objects), []
         )
         entry = Entry((str(row.get("file_name")),))
-        for box, label in zip(boxes, labels, strict=False):
-            entry.add(draft, label, box, _XYWH)
+        flags = {k: v for k, v in objects.items() if isinstance(v, list) and len(v) == len(boxes)}
+        for i, (box, label) in enumerate(zip(boxes, labels, strict=False)):
+            entry.add(draft, label, box, _XYWH, attributes={k: v[i] for k, v in flags.items()})
         yield entry
 
 

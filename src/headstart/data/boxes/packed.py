@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterable, Sequence
+from dataclasses import astuple
 
 from headstart.data.archive_names import check_encoding
 from headstart.data.archives import Unpacked, member_names, unpack
 from headstart.data.boxes.files import has_images
+from headstart.data.containers.columnar import export_boxes, has_box_column
+from headstart.data.containers.store import UNPACKED, content_key
 from headstart.data.containers.webdataset import is_webdataset
 from headstart.data.file_tree import LocatedFile, printable, walk_files
 from headstart.data.formats import IMAGES, container_kind
 from headstart.errors import HeadstartError
+from headstart.types.records import Problem
+from headstart.utils.system import atomic_folder, cache_root, private_folder
 
 __all__ = ["ENDINGS", "may_hold_boxes", "unpack_boxes"]
 
@@ -57,7 +63,33 @@ def unpack_boxes(path: str, name_encoding: str | None = None) -> Unpacked:
             break
         new = unpack(archives, others, linked=images, name_encoding=name_encoding, shown=printable(path))
         place = Unpacked(new.folder, new.shown, place.problems + new.problems, place.notes + new.notes, depth + 1)
-    return place
+    tables = _box_tables(place.folder)
+    return _export(tables, place) if tables else place
+
+
+def _box_tables(path: str) -> list[LocatedFile]:
+    """Return the parquet and arrow files with boxes that are the data; none beside images and other containers."""
+    if os.path.isfile(path):
+        files = [LocatedFile(os.path.abspath(path), (), os.path.basename(path))]
+    elif os.path.isdir(path) and not has_images(path):
+        files = walk_files(path).containers
+    else:
+        return []
+    is_table = all(container_kind(file.file) == "parquet" and has_box_column(file.path) for file in files)
+    return files if is_table else []
+
+
+def _export(tables: Sequence[LocatedFile], place: Unpacked) -> Unpacked:
+    """Return tables with boxes as a folder of images in the cache."""
+    named = [(file.name, file.path) for file in tables]
+    target = private_folder(cache_root() / UNPACKED) / content_key("boxes", named)
+    if not (target / "problems.json").is_file():
+        with atomic_folder(target) as temporary:
+            problems = export_boxes(named, temporary / "files")
+            (temporary / "problems.json").write_text(json.dumps([astuple(p) for p in problems]), encoding="utf-8")
+    os.utime(target)
+    problems = [Problem(*p) for p in json.loads((target / "problems.json").read_text(encoding="utf-8"))]
+    return Unpacked(str(target / "files"), place.shown, place.problems + problems, place.notes, place.depth + 1)
 
 
 def _archives(path: str) -> tuple[list[LocatedFile], list[LocatedFile], list[LocatedFile]]:

@@ -10,6 +10,7 @@ import contextlib
 import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from headstart.data.containers.store import TableWriter
@@ -21,7 +22,16 @@ from headstart.errors import DataError, MissingExtraError, UsageError
 from headstart.types.codes import UnusedReason
 from headstart.types.records import Problem
 
-__all__ = ["add_encoded", "cell_text", "class_labels", "encoded_image", "image_suffix", "write_columnar"]
+__all__ = [
+    "add_encoded",
+    "cell_text",
+    "class_labels",
+    "encoded_image",
+    "export_boxes",
+    "has_box_column",
+    "image_suffix",
+    "write_columnar",
+]
 
 _BATCH = 128
 _SUFFIXES = (
@@ -138,16 +148,99 @@ def _refuse_boxes(schema: Any, name: str) -> None:
     Raises:
         DataError: It does.
     """
+    column = _box_column(schema)
+    if column is not None:
+        raise DataError(
+            f"`{printable(name)}` has boxes in the column `{column}`, not labels of whole images.",
+            hint="use --task detect (or auto), or --label-column for labels of whole images",
+        )
+
+
+def _box_column(schema: Any) -> str | None:
+    """Return the column of objects with boxes, or None."""
     for column in schema.names:
         kind = schema.field(column).type
         kind = getattr(kind, "value_type", kind)  # of lists
         if "bbox" in [kind.field(i).name for i in range(kind.num_fields)]:
+            return str(column)
+    return None
+
+
+def has_box_column(path: str) -> bool:
+    """Return whether a parquet or arrow file has a column of objects with boxes; False if it cannot be read."""
+    try:
+        import pyarrow
+        import pyarrow.parquet
+    except ImportError:
+        return False
+    try:
+        with _opened(path) as (schema, _):
+            return _box_column(schema) is not None
+    except (pyarrow.ArrowException, OSError):
+        return False
+
+
+def export_boxes(files: Sequence[tuple[str, str]], folder: Path) -> list[Problem]:
+    """Write the images of parquet or arrow files with boxes as files, with a `metadata.jsonl` for each file.
+
+    The names of numbered classes are written to `classes.txt`, if all files have the same.
+
+    Args:
+        files: (name, path) of each file.
+        folder: Folder to write to.
+
+    Returns:
+        Rows without an image.
+
+    Raises:
+        DataError: A file is damaged or has no images.
+        UsageError: Several columns could be the images.
+    """
+    import pyarrow
+
+    problems: list[Problem] = []
+    classes: set[tuple[str, ...]] = set()
+    for name, path in files:
+        place = folder / (_split_of(name) or "images") / os.path.splitext(os.path.basename(name))[0]
+        place.mkdir(parents=True, exist_ok=True)
+        try:
+            with _opened(path) as (schema, batches), open(place / "metadata.jsonl", "w", encoding="utf-8") as rows:
+                features = _features(schema)
+                image, boxes = _image_column(schema, features, ReadOptions(), name), str(_box_column(schema))
+                classes.add(tuple(_object_classes(features.get(boxes))))
+                for i, row in enumerate(row for batch in batches for row in batch.to_pylist()):
+                    found = encoded_image(row[image], os.path.dirname(path))
+                    if isinstance(found, Problem):
+                        problems.append(Problem(f"{name}#{i}", found.kind, found.detail))
+                        continue
+                    file = f"{i:06d}{image_suffix(found)}"
+                    (place / file).write_bytes(found)
+                    rows.write(json.dumps({"file_name": file, "objects": _by_key(row[boxes])}, default=str) + "\n")
+        except (pyarrow.ArrowException, OSError) as error:
             raise DataError(
-                f"`{printable(name)}` has boxes in the column `{column}`, which are read from image files only.",
-                hint="write each image to a file, and into `metadata.jsonl` beside them one line per image: "
-                '{"file_name": "1.jpg", "objects": {"bbox": [[x, y, width, height]], "categories": ["name"]}}; '
-                "--label-column reads labels of whole images instead",
-            )
+                f"cannot read `{printable(name)}` ({str(error).splitlines()[0]}).", hint="download or export it again"
+            ) from error
+    if len(classes) == 1 and (names := classes.pop()):
+        (folder / "classes.txt").write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+    return problems
+
+
+def _object_classes(feature: Any) -> list[str]:
+    """Return the class names in the feature of a column of objects, at any depth."""
+    if isinstance(feature, list):
+        return next((names for item in feature if (names := _object_classes(item))), [])
+    if not isinstance(feature, Mapping):
+        return []
+    names = class_labels({"": feature}).get("", [])
+    return names or next((names for value in feature.values() if (names := _object_classes(value))), [])
+
+
+def _by_key(objects: Any) -> dict[str, Any]:
+    """Return the objects of an image as one list for each key."""
+    if isinstance(objects, list):
+        keys = dict.fromkeys(key for item in objects if isinstance(item, dict) for key in item)
+        return {key: [item.get(key) for item in objects if isinstance(item, dict)] for key in keys}
+    return objects if isinstance(objects, dict) else {}
 
 
 def add_encoded(writer: TableWriter, name: str, source: str, value: object, folder: str, cells: dict[str, str]) -> None:

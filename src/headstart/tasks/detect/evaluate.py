@@ -50,14 +50,7 @@ def evaluate_detector(
         DataError: The data have no boxes of the detector's classes, or no readable image.
     """
     names = runtime.class_names
-    annotated = read_boxes(
-        data,
-        allow_external_paths=options.allow_external_paths,
-        box_format=options.box_format,
-        exclude=options.exclude,
-        name_encoding=options.name_encoding,
-    )
-    samples = _match_classes(annotated, names)
+    samples = _match_classes(_read(data, options), names)
     started, num_earlier = time.monotonic(), len(events.history)
     report_reading(samples, events)
     check_classes(samples.class_names, names)
@@ -103,6 +96,16 @@ def evaluate_detector(
         problems=samples.problems,
         events=events.history[num_earlier:],
         inventory=samples.inventory,
+    )
+
+
+def _read(data: str, options: EvaluateOptions) -> DetectionSamples:
+    return read_boxes(
+        data,
+        allow_external_paths=options.allow_external_paths,
+        box_format=options.box_format,
+        exclude=options.exclude,
+        name_encoding=options.name_encoding,
     )
 
 
