@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from benchmarks._common import Figures, bench_data
 from headstart.evaluation.softmax import softmax
 from headstart.events import EventStream
-from headstart.export.bundle_writer import BundleGraph, write_bundle
+from headstart.export.bundle_writer import BundleGraph
 from headstart.export.parity import check_parity
 from headstart.features.extractor import open_graph
 from headstart.inference.bundle import read_bundle
@@ -31,6 +31,7 @@ from headstart.inference.session import open_session
 from headstart.preprocessing.image_spec import read_image
 from headstart.probe.linear import LinearHead
 from headstart.probe.normalize import fit_normalizer
+from headstart.tasks.classify.bundle import write_classifier_bundle
 from headstart.utils.system import available_cores
 
 CORES = available_cores()
@@ -78,7 +79,9 @@ def make_bundle(figures: Figures, root: Path) -> Path:
     times, names = [], [f"class {i}" for i in range(10)]
     for i in range(3):
         started = time.perf_counter()
-        path = write_bundle(root / f"bundle{i}", BundleGraph(graph.path, graph.spec, graph.card), names, head)
+        path = write_classifier_bundle(
+            root / f"bundle{i}", BundleGraph(graph.path, graph.spec, graph.card), names, head
+        )
         times.append(time.perf_counter() - started)
     figures.add("writing a bundle, s", statistics.median(times))
     with zipfile.ZipFile(root / "bundle.zip", "w", zipfile.ZIP_DEFLATED) as archive:

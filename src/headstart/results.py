@@ -172,6 +172,7 @@ class ModelEvaluation(Story, Generic[Scores]):
     """Evaluation of a saved model on a user's images.
 
     Attributes:
+        task: Name of the task.
         evaluation: Scores on new images; None without any.
         known: Scores on training images; None without any.
         missing_classes: Classes of the model without an image or a box in the data.
@@ -181,6 +182,7 @@ class ModelEvaluation(Story, Generic[Scores]):
         inventory: The files of the data: used, or the reason why not.
     """
 
+    task: str
     evaluation: Scores | None
     known: Scores | None
     missing_classes: tuple[str, ...]
@@ -199,6 +201,7 @@ class ModelEvaluation(Story, Generic[Scores]):
         from headstart.messages.reading import reading_to_json
 
         return {
+            "task": self.task,
             "test": None if self.evaluation is None else self._scores_to_json(self.evaluation),
             "trained_on": None if self.known is None else self._scores_to_json(self.known),
             "missing_classes": list(self.missing_classes),
@@ -256,7 +259,7 @@ class DetectionResult(ModelEvaluation["DetectionEvaluation"]):
 
     def to_json(self) -> dict[str, Any]:
         """See `ModelEvaluation`."""
-        return {"task": "detect", **super().to_json(), "new_classes": self.new_classes}
+        return {**super().to_json(), "new_classes": self.new_classes}
 
     def _scores_to_json(self, scores: DetectionEvaluation) -> dict[str, Any]:
         from headstart.detection.metrics import detection_to_json

@@ -24,13 +24,15 @@ from headstart.detection.box_sizes import BoxSizes
 from headstart.detection.decoding import DecodingSettings
 from headstart.evaluation.conformal import fit_prediction_sets
 from headstart.evaluation.ood import fit_ood_model
-from headstart.export.bundle_writer import BundleGraph, write_bundle, write_detector_bundle
+from headstart.export.bundle_writer import BundleGraph
 from headstart.export.parity import DetectorParity
 from headstart.inference.bundle import read_bundle
 from headstart.inference.runtime import Runtime
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.probe.linear import LinearHead
 from headstart.probe.normalize import fit_normalizer
+from headstart.tasks.classify.bundle import write_classifier_bundle
+from headstart.tasks.detect.bundle import write_detector_bundle
 
 PAGE = (Path(__file__).parents[2] / "docs" / "bundle.md").read_text(encoding="utf-8")
 PROGRAM, DETECTOR_PROGRAM = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
@@ -110,7 +112,7 @@ def bundle_path(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPat
     rows = norm({"embedding": rng.normal(size=(60, width)).astype(np.float32)})
     probabilities, ids = rng.dirichlet(np.ones(5), 60), rng.integers(0, 5, 60)
     has_uncertainty = request.param != "no-draft"
-    return write_bundle(
+    return write_classifier_bundle(
         folder,
         BundleGraph(graph_path, SPECS[request.param], has_flip=request.param == "cover"),
         ["a", "b", "c", "d", "é"],

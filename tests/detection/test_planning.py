@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from headstart.config.effects import validate_detector_combination
 from headstart.config.settings import resolve
 from headstart.detection.plan import DetectPlan
 from headstart.detection.planning import DetectPlanner, default_epochs
@@ -26,7 +27,7 @@ class FakeBackbone:
 
 
 def planner_of(boxes: float = 100.0, row_bytes: int = 1000, **given: Any) -> DetectPlanner:
-    resolved = resolve({"data": "x", "task": "detect", **given}, source="python")
+    resolved = resolve({"data": "x", **given}, source="python", validate=validate_detector_combination)
     backbone: Any = FakeBackbone(row_bytes)
     return DetectPlanner(resolved, backbone, 160, boxes, (16, {}))
 

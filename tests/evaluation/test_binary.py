@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from headstart.config.effects import validate_detector_combination
 from headstart.config.settings import resolve
 from headstart.errors import SettingError
 from headstart.evaluation.binary import binary_scores, choose_positive, rarer_class, roc_auc
@@ -175,4 +176,4 @@ def test_unknown_positive_class_is_refused() -> None:
 def test_positive_setting_and_aliases() -> None:
     assert resolve({"data": "x", "pos_label": "a"}).settings.positive == "a"
     with pytest.raises(SettingError, match="no effect on a detector"):
-        resolve({"data": "x", "positive": "a", "task": "detect"})
+        resolve({"data": "x", "positive": "a"}, validate=validate_detector_combination)

@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 from tiny_models import CLASSES, SPEC, image, make_graph, make_head
 
-from headstart.export.bundle_writer import BundleGraph, write_bundle
+from headstart.export.bundle_writer import BundleGraph
+from headstart.tasks.classify.bundle import write_classifier_bundle
 
 
 @pytest.fixture(scope="session")
@@ -17,7 +18,7 @@ def graph_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def bundle_path(tmp_path_factory: pytest.TempPathFactory, graph_path: Path) -> Path:
-    return write_bundle(
+    return write_classifier_bundle(
         tmp_path_factory.mktemp("run") / "bundle",
         BundleGraph(graph_path, SPEC, {"name": "tiny", "license": "CC0"}),
         CLASSES,

@@ -16,10 +16,11 @@ from tiny_models import CLASSES, SPEC, make_graph, make_head
 
 from headstart.errors import BundleError, HeadstartError, UsageError
 from headstart.export import bundle_writer
-from headstart.export.bundle_writer import BundleGraph, amend_bundle, write_bundle
+from headstart.export.bundle_writer import BundleGraph, amend_bundle
 from headstart.inference import bundle_members
 from headstart.inference.bundle import read_bundle
 from headstart.inference.bundle_members import SCHEMA
+from headstart.tasks.classify.bundle import write_classifier_bundle
 
 FILES = ["bundle.json", "model.onnx", "model.safetensors", "trained_on.txt"]
 
@@ -166,7 +167,6 @@ def test_newer_schema_raises_with_fix(copy: Path) -> None:
         {"schema": "1"},
         {"schema": True},
         {"schema": "gone"},
-        {"class_names": []},
         {"class_names": ["a", "a", "b", "c"]},
         {"class_names": "abcd"},
         {"class_names": ["a", "b", "c", 4]},
@@ -188,7 +188,7 @@ def test_newer_schema_raises_with_fix(copy: Path) -> None:
         {"files": []},
         {"files": {"model.onnx": 4}},
         {"files": "gone"},
-        {"task": "segment"},
+        {"task": 7},
     ],
 )
 def test_invalid_values_raise(copy: Path, changes: dict[str, object]) -> None:
@@ -218,7 +218,7 @@ def test_non_bundle_raises(tmp_path: Path) -> None:
 def test_existing_folder_is_not_overwritten(bundle_path: Path, graph_path: Path) -> None:
     before = {p.name: p.read_bytes() for p in bundle_path.iterdir()}
     with pytest.raises(UsageError, match="not overwritten"):
-        write_bundle(bundle_path, BundleGraph(graph_path, SPEC), CLASSES, make_head())
+        write_classifier_bundle(bundle_path, BundleGraph(graph_path, SPEC), CLASSES, make_head())
     assert {p.name: p.read_bytes() for p in bundle_path.iterdir()} == before
 
 
@@ -235,7 +235,7 @@ def test_inconsistent_bundle_is_not_written(
     tmp_path: Path, graph_path: Path, names: tuple[str, ...], hw: tuple[int, int], words: str
 ) -> None:
     with pytest.raises(BundleError, match=words):
-        write_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC.with_(size_hw=hw)), names, make_head())
+        write_classifier_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC.with_(size_hw=hw)), names, make_head())
     assert not list(tmp_path.iterdir())
 
 
@@ -248,7 +248,7 @@ def test_full_disk_leaves_no_files(tmp_path: Path, graph_path: Path, monkeypatch
     original = Path.write_bytes
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(BundleError, match="No space left"):
-        write_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC), CLASSES, make_head())
+        write_classifier_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC), CLASSES, make_head())
     assert not list(tmp_path.iterdir())
 
 
@@ -256,7 +256,7 @@ def test_leftovers_of_a_killed_writer_are_cleared(tmp_path: Path, graph_path: Pa
     left = tmp_path / ".b.0123abcd.tmp"
     left.mkdir()
     (left / "model.onnx").write_bytes(b"half")
-    write_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC), CLASSES, make_head())
+    write_classifier_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC), CLASSES, make_head())
     assert [p.name for p in tmp_path.iterdir()] == ["b"]
 
 
@@ -266,10 +266,11 @@ from pathlib import Path
 sys.path.insert(0, sys.argv[3])
 from tiny_models import CLASSES, SPEC, make_head
 from headstart.export import bundle_writer
+from headstart.tasks.classify.bundle import write_classifier_bundle
 bundle_writer.measure_latency = lambda *a: None  # so that most kills fall into the writing
 for i in range(100000):
     folder = Path(sys.argv[2]) / str(i)
-    bundle_writer.write_bundle(folder, bundle_writer.BundleGraph(sys.argv[1], SPEC), CLASSES, make_head())
+    write_classifier_bundle(folder, bundle_writer.BundleGraph(sys.argv[1], SPEC), CLASSES, make_head())
     print(i, flush=True)
 """
 
@@ -293,7 +294,7 @@ def test_killed_writer_leaves_complete_or_no_bundle(tmp_path: Path, graph_path: 
         for bundle in written:
             assert read_bundle(bundle).weights()
         again = folder / str(len(written))
-        write_bundle(again, BundleGraph(graph_path, SPEC), CLASSES, make_head())
+        write_classifier_bundle(again, BundleGraph(graph_path, SPEC), CLASSES, make_head())
         assert read_bundle(again).class_names == CLASSES
         assert not list(folder.glob(f".{again.name}.*"))
 
@@ -312,7 +313,7 @@ def test_amend_keeps_other_keys(copy: Path) -> None:
 
 def test_direct_bundle(tmp_path: Path) -> None:
     graph = make_graph(tmp_path / "g.onnx", {"embedding": 8, "logits": 3})
-    folder = write_bundle(tmp_path / "b", BundleGraph(graph, SPEC, {"license": "MIT"}), ["x", "y", "z"])
+    folder = write_classifier_bundle(tmp_path / "b", BundleGraph(graph, SPEC, {"license": "MIT"}), ["x", "y", "z"])
     bundle = read_bundle(folder)
     assert (bundle.temperature, bundle.info["head"], bundle.info["weights_license"]) == (1.0, None, "MIT")
     assert not any(name.startswith("head.") for name in bundle.weights())
@@ -320,5 +321,5 @@ def test_direct_bundle(tmp_path: Path) -> None:
 
 def test_reserved_keys_raise(tmp_path: Path, graph_path: Path) -> None:
     with pytest.raises(ValueError, match="schema"):
-        write_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC), CLASSES, make_head(), meta={"schema": 9})
+        write_classifier_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC), CLASSES, make_head(), meta={"schema": 9})
     assert bundle_writer.SCHEMA == 2

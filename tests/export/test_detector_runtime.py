@@ -94,7 +94,7 @@ class Session:
 
 def test_non_detector_raises() -> None:
     good = [Value("logits", ["B", 20, 3]), Value("boxes", ["B", 20, 4])]
-    check_session(Session(good), (64, 64), 3, "detect")
+    check_session(Session(good), (64, 64), 3, has_boxes=True)
     for outputs, size, classes in (
         (good[:1], 64, 3),
         (good, 96, 3),
@@ -102,4 +102,4 @@ def test_non_detector_raises() -> None:
         ([good[0], Value("boxes", ["B", 21, 4])], 64, 3),
     ):
         with pytest.raises(BundleError):
-            check_session(Session(outputs), (size, size), classes, "detect")
+            check_session(Session(outputs), (size, size), classes, has_boxes=True)

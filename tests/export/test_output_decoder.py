@@ -15,11 +15,12 @@ from headstart.errors import BundleError, UsageError
 from headstart.evaluation.conformal import fit_prediction_sets
 from headstart.evaluation.ood import OodModel, fit_ood_model
 from headstart.evaluation.softmax import softmax
-from headstart.export.bundle_writer import BundleGraph, write_bundle
+from headstart.export.bundle_writer import BundleGraph
 from headstart.export.parity import check_parity
 from headstart.inference.bundle import read_bundle
 from headstart.inference.decoders import ClassDecoder
 from headstart.inference.runtime import Runtime
+from headstart.tasks.classify.bundle import write_classifier_bundle
 
 
 @pytest.fixture(scope="module", params=[False, True], ids=["all", "some"])
@@ -39,7 +40,7 @@ def calibrated_bundle(
     rng = np.random.default_rng(6)
     graph = make_graph(tmp_path_factory.mktemp("graph") / "graph.onnx")
     sets = fit_prediction_sets(rng.dirichlet(np.full(4, 0.5), 80), rng.integers(0, 4, 80))
-    return write_bundle(
+    return write_classifier_bundle(
         tmp_path_factory.mktemp("run") / "bundle", BundleGraph(graph, SPEC, has_flip=request.param), CLASSES,
         make_head(),
         ood=ood_model, prediction_sets=sets.rule,

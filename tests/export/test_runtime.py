@@ -17,11 +17,12 @@ from tiny_models import CLASSES, SPEC, image, make_graph, make_head
 from headstart.api.model import Model, open_model
 from headstart.errors import BundleError, HeadstartError, UsageError
 from headstart.evaluation.softmax import softmax
-from headstart.export.bundle_writer import BundleGraph, write_bundle
+from headstart.export.bundle_writer import BundleGraph
 from headstart.inference.bundle import read_bundle
 from headstart.inference.decoders import ClassDecoder
 from headstart.inference.runtime import Runtime
 from headstart.preprocessing.image_spec import normalize, read_image
+from headstart.tasks.classify.bundle import write_classifier_bundle
 from headstart.types.records import Problem
 
 
@@ -275,7 +276,7 @@ def test_model_contradicting_bundle_raises(tmp_path: Path, graph_path: Path) -> 
     """A broken bundle with valid digests raises a headstart error, not one of ONNX Runtime."""
     from dataclasses import replace
 
-    bundle = read_bundle(write_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC), CLASSES, make_head()))
+    bundle = read_bundle(write_classifier_bundle(tmp_path / "b", BundleGraph(graph_path, SPEC), CLASSES, make_head()))
     with pytest.raises(BundleError, match="of 5 classes"):
         Model(Runtime(replace(bundle, class_names=(*CLASSES, "x")))).predict(image(0))
     with pytest.raises(BundleError, match="`pixels`"):
@@ -297,7 +298,7 @@ def test_failing_model_raises(tmp_path: Path) -> None:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bundle_writer, "measure_latency", lambda *a: None)
-        folder = write_bundle(tmp_path / "b", BundleGraph(tmp_path / "g.onnx", SPEC), ["a", "b"])
+        folder = write_classifier_bundle(tmp_path / "b", BundleGraph(tmp_path / "g.onnx", SPEC), ["a", "b"])
     with pytest.raises(HeadstartError, match="failed"):
         open_model(folder).predict(image(0))
 
@@ -305,7 +306,7 @@ def test_failing_model_raises(tmp_path: Path) -> None:
 def test_embedding(runtime: Model, images: list[Path], tmp_path: Path) -> None:
     assert runtime.embed(images).shape == (9, 11)
     graph = make_graph(tmp_path / "g.onnx", {"logits": 2})
-    only = write_bundle(tmp_path / "b", BundleGraph(graph, SPEC), ["a", "b"])
+    only = write_classifier_bundle(tmp_path / "b", BundleGraph(graph, SPEC), ["a", "b"])
     with pytest.raises(UsageError, match="no output `embedding`"):
         Model(Runtime(only)).embed(images)
 

@@ -108,7 +108,7 @@ SCORE = {
 }  # fmt: skip
 ROWS = [{"name": n, "precision": 0.5, "recall": 0.5, "f1": 0.5, "support": 5} for n in CLASSES]
 DETECTION = {
-    "task": "detect", "metric": "map50", "value": 0.713, "low": 0.66, "high": 0.76, "protocol": "test_split",
+    "metric": "map50", "value": 0.713, "low": 0.66, "high": 0.76, "protocol": "test_split",
     "is_users_split": True, "map50_95": 0.442, "num_images": 425, "num_boxes": 9120,
     "by_size": {"small": 0.2, "medium": 0.45, "large": 0.61}, "hardest_class": {"name": CLASSES[7], "ap50": 0.21},
 }  # fmt: skip

@@ -7,7 +7,6 @@ import re
 from headstart.messages.scores import binary_message, score_lines, score_message
 
 PLAIN = {
-    "task": "classify",
     "metric": "accuracy",
     "value": 0.9261,
     "low": 0.912,
@@ -82,12 +81,17 @@ def test_every_line_fits_the_screen() -> None:
 
 
 def test_fully_leaking_split_is_reported() -> None:
-    boxes = {"task": "detect", "metric": "map50", "value": 0.7, "protocol": "test_split", "num_images": 5}
+    boxes = {"metric": "map50", "value": 0.7, "protocol": "test_split", "num_images": 5, "num_boxes": 9}
     assert len(score_lines(boxes)) == 1
     assert len(score_lines({**boxes, "is_leaky": True})) == 2
 
 
 def test_detector_score_including_leaks_is_shown() -> None:
-    boxes = {"task": "detect", "metric": "map50", "value": 0.5, "low": 0.4, "high": 0.6, "protocol": "test_split",
+    boxes = {"metric": "map50", "value": 0.5, "low": 0.4, "high": 0.6, "protocol": "test_split", "num_boxes": 9,
              "num_images": 40, "leaky": {"value": 0.7, "low": None, "high": None, "num_leaks": 3}}  # fmt: skip
     assert numbers(score_lines(boxes)[-1][1]) == ["70.0", "3"]
+
+
+def test_score_of_another_task_keeps_its_unit() -> None:
+    score = {"metric": "mae", "value": 3.21, "low": 2.9, "high": 3.5, "protocol": "leave_one_out", "num_images": 40}
+    assert score_lines(score) == [("Score", "mae 3.21 (95 % CI 2.9 to 3.5), leave-one-out: 40 images")]

@@ -164,7 +164,7 @@ OF_CLASSES = {
     "leaky": {**SHARE, "num_leaks": 12},
 }  # fmt: skip
 OF_BOXES = {
-    "task": "detect", "metric": "map50", **SHARE, "protocol": "test_split", "is_users_split": True, "map50_95": 0.5,
+    "metric": "map50", **SHARE, "protocol": "test_split", "is_users_split": True, "map50_95": 0.5,
     "num_images": 400, "num_boxes": 900, "by_size": {"small": 0.1, "medium": 0.3, "large": 0.8}, "per_class": [],
     "hardest_class": {"name": LONG, "ap50": 0.1},
 }  # fmt: skip

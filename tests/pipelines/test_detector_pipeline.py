@@ -22,6 +22,7 @@ from PIL import Image
 
 import headstart
 from headstart.api.model import Detector, open_model
+from headstart.config.effects import validate_detector_combination
 from headstart.config.settings import resolve
 from headstart.detection.loop import DetectTraining
 from headstart.errors import BudgetError, BundleError, DataError, HeadstartError, SettingError, UsageError
@@ -158,7 +159,7 @@ def test_epoch_events_match_table(run: headstart.Run) -> None:
 
 def test_score_and_run_end_events(run: headstart.Run) -> None:
     (score,) = events_of(run.folder, "score")
-    assert score["score"]["task"] == "detect"
+    assert score["score"]["metric"] == "map50"
     assert score["score"]["value"] == pytest.approx(run.metrics["headline"]["value"])
     (finished,) = events_of(run.folder, "finished")
     assert finished["folder"] == str(run.folder)
@@ -325,7 +326,10 @@ def scaled(factor: float) -> Callable[[], float]:
 def budgeted(squares: Path, out: Path, budget: str, **more: Any) -> dict[str, Any]:
     """Train with a budget and return the metrics."""
     settings = {k: v for k, v in SETTINGS.items() if k not in ("epochs", "num_views", "strategy")}
-    resolved = resolve({"data": str(squares), "out": str(out), "task": "detect", "budget": budget, **settings})
+    resolved = resolve(
+        {"data": str(squares), "out": str(out), "task": "detect", "budget": budget, **settings},
+        validate=validate_detector_combination,
+    )
     folder = train(resolved, find_task("detect"), EventStream(), **more)
     metrics: dict[str, Any] = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
     return metrics

@@ -12,6 +12,7 @@ import pytest
 from event_text import notes_of
 from PIL import Image
 
+from headstart.config.effects import validate_detector_combination
 from headstart.config.settings import resolve
 from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.detection.backbone import DetectorBackbone
@@ -74,7 +75,7 @@ def train(images: list[str], events: EventStream, **settings: Any) -> dict[str, 
         root=Path(images[0]).parent,
     )
     digests = [hashlib.sha256(Path(p).read_bytes()).hexdigest() for p in images]
-    resolved = resolve(given, source="python").settings
+    resolved = resolve(given, source="python", validate=validate_detector_combination).settings
     backbone = DetectorBackbone(resolved, ImageSpec(size_hw=(64, 64), resize_mode="squash"), 1, events)
     folder = None if resolved.cache else samples.root / "private"
     trainer = DetectorTrainer(samples, digests, backbone, events, num_threads=1, view_folder=folder)

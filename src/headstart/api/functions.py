@@ -88,8 +88,9 @@ def train_merged(merged: MergedSettings, events: EventStream, *, started: float)
     if "data" in values:
         given = {f.name: values[f.name] for f in fields(ReadOptions) if f.name in values}
         task = recognize_task(os.fspath(values["data"]), values.get("task", "auto"), ReadOptions(**given))
-        merged = replace(merged, values={**values, "task": task.name})
-    resolved = merged.resolve()
+        resolved = replace(merged, values={**values, "task": task.name}).resolve(task.validate)
+    else:
+        resolved = merged.resolve()
     from headstart.pipelines.train import train
 
     return Run(train(resolved, find_task(resolved.settings.task), events, started=started))

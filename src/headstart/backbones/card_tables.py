@@ -63,7 +63,6 @@ _SORTS = {
     "top1": lambda r: -(r["top1"] or 0),
     "size": lambda r: r["size"],
 }
-_TASKS = ("classify", "detect")
 _LIST = ("name", "title", "year", "parameters", "macs", "top1", "size", "license", "weights")
 
 
@@ -105,19 +104,17 @@ def card_rows(cards: Sequence[Card], measured: Mapping[str, Mapping[str, Any]] |
     return rows
 
 
-def list_rows(*, task: str = "classify", sort: str | None = None) -> list[dict[str, Any]]:
+def list_rows(*, has_pyramid: bool = False, sort: str | None = None) -> list[dict[str, Any]]:
     """Return the rows of `headstart models`.
 
     Args:
-        task: `classify`, or `detect`: networks with at least three stages of feature maps for a pyramid.
+        has_pyramid: Only networks with at least three stages of feature maps, as detectors need.
         sort: A key of the columns name, year, parameters, macs, top1 or size; None keeps the order of the list.
 
     Raises:
-        UsageError: An unknown task or sort key.
+        UsageError: An unknown sort key.
     """
-    if task not in _TASKS:
-        raise UsageError(f"unknown task `{task}`.", hint=f"tasks: {', '.join(_TASKS)}")
-    cards = [c for c in list_cards() if task == "classify" or _has_pyramid(c)]
+    cards = [c for c in list_cards() if not has_pyramid or _has_pyramid(c)]
     rows = [{k: r[k] for k in _LIST} for r in card_rows(cards)]
     if sort is None:
         return rows

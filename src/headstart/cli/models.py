@@ -47,7 +47,7 @@ def _list(
     """List the networks."""
     from headstart.backbones.card_tables import LIST_LEGEND, list_rows, render_rows
 
-    typer.echo(render_rows(list_rows(task=task, sort=sort), to))
+    typer.echo(render_rows(list_rows(has_pyramid=_needs_pyramid(task), sort=sort), to))
     typer.echo(LIST_LEGEND, err=True)
 
 
@@ -185,3 +185,14 @@ def summary(
     typer.echo(shown.text)
     if shown.diagram:
         typer.echo(f"diagram: {shown.diagram}", err=True)
+
+
+def _needs_pyramid(task: str) -> bool:
+    """Return whether networks for a task need feature maps of several stages.
+
+    Raises:
+        UsageError: An unknown task.
+    """
+    from headstart.tasks.registry import find_task
+
+    return find_task(task).needs_pyramid

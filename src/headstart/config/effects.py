@@ -8,7 +8,13 @@ from typing import Any
 from headstart.config.aliases import shown
 from headstart.errors import SettingError
 
-__all__ = ["GRADIENT_STRATEGIES", "has_effect", "validate_combination", "validate_detector_combination"]
+__all__ = [
+    "GRADIENT_STRATEGIES",
+    "has_detector_effect",
+    "has_effect",
+    "validate_combination",
+    "validate_detector_combination",
+]
 
 _CLOSED_FORM = "the probe's head is computed in closed form, not trained by gradient descent"
 _WITHOUT_EFFECT = {
@@ -48,17 +54,19 @@ _BECAUSE = {
 _ONECYCLE_RISE = 0.3  # fraction of the steps; see `training.optim.factor_at`
 
 
-def has_effect(name: str, *, task: str, strategy: str) -> bool:
-    """Return whether a setting affects a run.
+def has_detector_effect(name: str) -> bool:
+    """Return whether a setting, by its dotted name, affects the run of a detector."""
+    return name not in _CLASSIFY_ONLY and name.partition(".")[0] not in ("probe", "finetune")
+
+
+def has_effect(name: str, strategy: str) -> bool:
+    """Return whether a setting affects the run of a classifier.
 
     Args:
         name: Dotted name.
-        task: `classify` or `detect`.
         strategy: Strategy of the model; `probe` without gradient training.
     """
     group = name.partition(".")[0]
-    if task == "detect":
-        return name not in _CLASSIFY_ONLY and group not in ("probe", "finetune")
     return group != "detect" and (strategy != "probe" or (name not in _WITHOUT_EFFECT and group != "finetune"))
 
 

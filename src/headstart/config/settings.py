@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -19,7 +19,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from headstart.config.aliases import ALIASES, UNSUPPORTED, shown
 from headstart.config.detect import DetectSettings
-from headstart.config.effects import GRADIENT_STRATEGIES, validate_combination, validate_detector_combination
+from headstart.config.effects import GRADIENT_STRATEGIES, validate_combination
 from headstart.errors import SettingError
 from headstart.messages.decisions import reason_message
 from headstart.messages.settings import expected_value
@@ -45,7 +45,7 @@ __all__ = [
     "takes_no_value",
 ]
 
-
+Validator = Callable[[Mapping[str, Any]], None]
 _ROW = frozenset(("value", "source", "reason"))
 _ROW_DETAILS = frozenset(("evidence", "text", "requested"))
 
@@ -130,9 +130,7 @@ class TrainSettings(_Settings):
     """All settings of `headstart train`."""
 
     data: str = Field(description="Folder, CSV/TSV table, metadata file, list or zip of images.")
-    task: Literal["auto", "classify", "detect"] = Field(
-        "auto", description="`classify`, `detect` or `auto` (from the data)."
-    )
+    task: str = Field("auto", description="What the model predicts; `auto`: from the data.")
     out: str | None = Field(None, description="Run folder; default: the next free `runs/trainN`.")
     strategy: Literal["auto", "probe", "head", "finetune", "full", "scratch"] = Field(
         "auto",
@@ -293,8 +291,8 @@ class MergedSettings:
     values: dict[str, Any]
     sources: dict[str, str]
 
-    def resolve(self) -> ResolvedConfig:
-        """Validate the values and add the defaults.
+    def resolve(self, validate: Validator = validate_combination) -> ResolvedConfig:
+        """Validate the values, by default as those of a classifier, and add the defaults.
 
         Raises:
             SettingError: There are no data, a value is invalid, or a setting has no effect.
@@ -303,7 +301,7 @@ class MergedSettings:
         if "data" not in values:
             validate_combination(values)
             raise SettingError("no data given.", hint="e.g. headstart train photos/")
-        (validate_detector_combination if values.get("task") == "detect" else validate_combination)(values)
+        validate(values)
         nested: dict[str, Any] = {}
         for name, value in values.items():
             target = nested
@@ -357,9 +355,9 @@ def merge_settings(
     return MergedSettings(values | explicit[0], sources | explicit[1])
 
 
-def resolve(given: Mapping[str, Any], *, overrides: Iterable[str] = (), source: str = "cli") -> ResolvedConfig:
+def resolve(given: Mapping[str, Any], *, validate: Validator = validate_combination, **merging: Any) -> ResolvedConfig:
     """Merge and validate settings; see `merge_settings` and `MergedSettings.resolve`."""
-    return merge_settings(given, overrides=overrides, source=source).resolve()
+    return merge_settings(given, **merging).resolve(validate)
 
 
 def parse_override(text: str) -> tuple[str, Any]:

@@ -225,7 +225,6 @@ def detection_to_json(evaluation: DetectionEvaluation) -> dict[str, Any]:
         for c in evaluation.per_class
     ]
     return {
-        "task": "detect",
         **evaluation.setup.to_json(),
         "num_samples": evaluation.num_samples,
         "num_boxes": evaluation.num_boxes,

@@ -32,7 +32,6 @@ def summarize_classification(
     """
     setup, correct = evaluation.setup, int(np.trace(evaluation.confusion))
     score: dict[str, Any] = {
-        "task": "classify",
         "metric": metric,
         **_estimate(getattr(evaluation, metric)),
         "protocol": setup.protocol.value,
@@ -91,7 +90,6 @@ def summarize_detections(block: Mapping[str, Any]) -> dict[str, Any]:
     measured = [row for row in rows if row["ap50"] is not None and row["num_boxes"] >= _FEW]
     hardest = min(measured, key=lambda row: float(row["ap50"])) if len(measured) > 2 else None
     return {
-        "task": "detect",
         "metric": "map50",
         **{key: block["mAP50"].get(key) for key in ("value", "low", "high")},
         "protocol": block["protocol"],

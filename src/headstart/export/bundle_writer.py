@@ -14,18 +14,14 @@ from headstart._version import __version__
 from headstart.errors import BundleError, MissingExtraError, UsageError
 from headstart.inference.bundle_members import DIGEST_LENGTH, INFO, MODEL, SCHEMA, TRAINED_ON, WEIGHTS
 from headstart.inference.session import check_session, measure_latency, open_session
-from headstart.messages.numbers import pluralize
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.utils.dependencies import import_onnxruntime
 from headstart.utils.system import atomic_file, atomic_folder, available_cores
 
 if TYPE_CHECKING:
-    from headstart.detection.decoding import DecodingSettings
-    from headstart.evaluation.decision_rules import PredictionSetRule
-    from headstart.evaluation.ood import OodModel
     from headstart.probe.linear import LinearHead
 
-__all__ = ["BundleGraph", "amend_bundle", "write_bundle", "write_detector_bundle"]
+__all__ = ["BundleContent", "BundleGraph", "amend_bundle", "check_bundle_folder", "write_bundle"]
 
 _RESERVED = {"schema", "class_names", "pixels", "temperature", "files", "created_by", "input", "outputs", "head",
              "ood", "prediction_sets"}  # fmt: skip
@@ -49,127 +45,82 @@ class BundleGraph:
     has_flip: bool = False
 
 
-def write_bundle(
-    folder: str | Path,
-    graph: BundleGraph,
-    class_names: Sequence[str],
-    head: LinearHead | None = None,
-    *,
-    meta: Mapping[str, Any] | None = None,
-    trained_on: Sequence[str] = (),
-    ood: OodModel | None = None,
-    prediction_sets: PredictionSetRule | None = None,
-) -> Path:
-    """Write the bundle of a classifier.
+@dataclass(frozen=True, slots=True)
+class BundleContent:
+    """What every bundle holds.
 
-    Args:
-        folder: The bundle folder; must be empty or not exist.
-        graph: The network; frozen (see `assemble`), or with its own classifier and optionally an output `embedding`.
-        class_names: Names in the order of the logits.
-        head: The head, or None if the graph has its own classifier.
-        meta: Additional values of `bundle.json`, JSON-able: `thresholds`, `score`, `strategy`, `weights_license` ...
+    Attributes:
+        task: Name of the task.
+        graph: The network.
+        class_names: Names in the order of the logits; empty for a task without classes.
+        fields: Values of `bundle.json` that the decoder of the task needs, JSON-able.
+        meta: Further values, JSON-able: `score`, `strategy`, `weights_license` ...
         trained_on: sha256 of each training image, hex.
-        ood: The OOD model; adds the output `residual_norm` if needed.
-        prediction_sets: Thresholds of prediction sets.
+        head: The linear head, whose weights are kept for further training; None if it is in the graph.
+    """
 
-    Returns:
-        The folder.
+    task: str
+    graph: BundleGraph
+    class_names: Sequence[str] = ()
+    fields: Mapping[str, Any] = field(default_factory=dict)
+    meta: Mapping[str, Any] = field(default_factory=dict)
+    trained_on: Sequence[str] = ()
+    head: LinearHead | None = None
+
+
+def check_bundle_folder(folder: str | Path, meta: Mapping[str, Any] | None = None) -> None:
+    """Check folder and additional values before anything is computed; bundles are never overwritten.
 
     Raises:
-        BundleError: Graph, head, image size and class names do not match, or the disk is full.
-        UsageError: The folder is not empty.
-        MissingExtraError: The training dependencies are not installed.
-    """
-    from headstart.export.assemble import assemble_direct, assemble_model
-
-    _check_names(folder, class_names, meta)
-    if head is not None and head.num_classes != len(class_names):
-        raise BundleError(
-            f"the head has {pluralize(head.num_classes, 'class', 'classes')}, but there are "
-            f"{pluralize(len(class_names), 'name')}."
-        )
-    space = None
-    if ood is not None and ood.mean is not None and ood.directions is not None:
-        space = ood.mean, ood.directions, ood.columns
-    if head is None and space is not None:
-        raise ValueError("a network with its own classifier has no normalized rows for an OOD score")
-    if head is None:
-        model = assemble_direct(graph.path)
-    else:
-        model = assemble_model(graph.path, head, has_flip=graph.has_flip, space=space)
-    fields = {
-        "temperature": 1.0 if head is None else float(head.temperature),
-        "head": None if head is None else head.normalizer.to_json(),
-        "has_flip": graph.has_flip,
-        "thresholds": {},
-        "ood": None if ood is None else ood.rule.to_json(),
-        "prediction_sets": None if prediction_sets is None else prediction_sets.to_json(),
-    }
-    info = _bundle_info("classify", graph, class_names, model, fields)
-    weights = _weights_file(graph.path, head)
-    return _write_files(Path(folder), {**info, **(meta or {})}, model=model, weights=weights, trained_on=trained_on)
-
-
-def write_detector_bundle(
-    folder: str | Path,
-    graph: BundleGraph,
-    class_names: Sequence[str],
-    decoding: DecodingSettings,
-    *,
-    thresholds: Mapping[str, Any],
-    meta: Mapping[str, Any] | None = None,
-    trained_on: Sequence[str] = (),
-) -> Path:
-    """Write the bundle of a detector; scores in the graph are raw, and the decoding settings calibrate them.
-
-    Args:
-        folder, graph, class_names, meta, trained_on: As in `write_bundle`.
-        decoding: Decoding and NMS settings.
-        thresholds: `per_class`: threshold of the best F1 by class; `chosen_on`: `val`, `cv` or `test`, and its
-            protocol.
-
-    Raises:
-        BundleError: Graph, image size and class names do not match, or the disk is full.
         UsageError: The folder is not empty.
     """
-    from headstart.export.assemble import assemble_detector
-
-    _check_names(folder, class_names, meta)
-    model = assemble_detector(graph.path)
-    fields = {"temperature": 1.0, "decoding": decoding.to_json(), "thresholds": dict(thresholds)}
-    info = _bundle_info("detect", graph, class_names, model, fields)
-    weights = _weights_file(graph.path, None)
-    return _write_files(Path(folder), {**info, **(meta or {})}, model=model, weights=weights, trained_on=trained_on)
-
-
-def _check_names(folder: str | Path, class_names: Sequence[str], meta: Mapping[str, Any] | None) -> None:
-    """Check folder, class names and additional values before anything is computed; bundles are never overwritten."""
     if _RESERVED & set(meta or {}):
         raise ValueError(f"meta must not contain {sorted(_RESERVED & set(meta or {}))}")
     folder = Path(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UsageError(f"`{folder}` already exists and is not overwritten.", hint="use another folder")
-    if not class_names or len(set(class_names)) != len(class_names):
-        raise BundleError("there are no class names, or one of them is duplicated.")
 
 
-def _bundle_info(
-    task: str, graph: BundleGraph, class_names: Sequence[str], model: bytes, fields: Mapping[str, Any]
-) -> dict[str, Any]:
-    """Check the model and return `bundle.json` without the list of files; `fields` are those of the task."""
-    spec = graph.spec
+def write_bundle(folder: str | Path, content: BundleContent, model: bytes) -> Path:
+    """Check a model and write its bundle.
+
+    Args:
+        folder: The bundle folder; must be empty or not exist.
+        content: What `bundle.json` holds.
+        model: ONNX bytes: `pixels` (B, 3, H, W) float32 to the outputs that the decoder of the task needs.
+
+    Returns:
+        The folder.
+
+    Raises:
+        BundleError: Model, image size and class names do not match, or the disk is full.
+        UsageError: The folder is not empty.
+        MissingExtraError: The training dependencies are not installed.
+    """
+    check_bundle_folder(folder, content.meta)
+    if len(set(content.class_names)) != len(content.class_names):
+        raise BundleError("a class name is duplicated.")
+    info = {**_bundle_info(content, model), **content.meta}
+    weights = _weights_file(content.graph.path, content.head)
+    return _write_files(Path(folder), info, model=model, weights=weights, trained_on=content.trained_on)
+
+
+def _bundle_info(content: BundleContent, model: bytes) -> dict[str, Any]:
+    """Check the model and return `bundle.json` without the list of files."""
+    graph, spec = content.graph, content.graph.spec
     session = open_session(model, available_cores())
-    check_session(session, spec.size_hw, len(class_names), task)
+    check_session(session, spec.size_hw, len(content.class_names), has_boxes="decoding" in content.fields)
     return {
         "schema": SCHEMA,
         "created_by": f"headstart {__version__}",
         "made_with": _versions(),
-        "task": task,
-        "class_names": list(class_names),
+        "task": content.task,
+        "class_names": list(content.class_names),
         "pixels": spec.to_json(),
         "input": {"name": "pixels", "type": "float32", "shape": ["B", 3, *spec.size_hw]},
         "outputs": {output.name: ["B", *output.shape[1:]] for output in session.get_outputs()},
-        **fields,
+        "temperature": 1.0,
+        **content.fields,
         "score": None,
         "backbone": dict(graph.card),
         "weights_license": graph.card.get("license"),

@@ -48,7 +48,7 @@ class Bundle:
 
     Attributes:
         path: Path the bundle was read from.
-        class_names: Class names in the order of the logits, spelled as in the training data.
+        class_names: Class names in the order of the logits, spelled as in the training data; empty without classes.
         spec: Image spec: preprocessing from file to tensor.
         temperature: Calibration temperature; `model.onnx` already applies it.
         thresholds: Operating points by name; may be empty.
@@ -71,6 +71,11 @@ class Bundle:
     @property
     def task(self) -> str:
         return str(self.info["task"])
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether the model detects objects."""
+        return "decoding" in self.info
 
     @property
     def positive(self) -> str | None:
@@ -147,7 +152,7 @@ def read_bundle(path: str | os.PathLike[str]) -> Bundle:
         names = _read_names(info["class_names"])
         temperature = float(info["temperature"])
         thresholds = dict(info.get("thresholds") or {})
-        if info["task"] == "detect":
+        if "decoding" in info:
             read_decoding(info.get("decoding"))
             _check_class_thresholds(thresholds)
         ood = None if info.get("ood") is None else OodRule.from_json(info["ood"])
@@ -184,8 +189,8 @@ def _read_info(members: BundleMembers) -> dict[str, Any]:
     missing = _REQUIRED - set(info)
     if missing:
         raise damaged(path, f"`{INFO}` lacks {', '.join(sorted(missing))}")
-    if info["task"] not in ("classify", "detect"):
-        raise BundleError(f"`{path}` is a `{info['task']}` model; this version supports `classify` and `detect`.")
+    if not isinstance(info["task"], str):
+        raise damaged(path, f"`{INFO}` has no name of a task")
     if not isinstance(info["files"], dict) or MODEL not in info["files"]:
         raise damaged(path, f"`{INFO}` does not list `{MODEL}`")
     return info
@@ -238,7 +243,7 @@ def _check_class_thresholds(thresholds: Mapping[str, Any]) -> None:
 
 
 def _read_names(value: Any) -> tuple[str, ...]:
-    if not isinstance(value, list) or not value or not all(isinstance(name, str) for name in value):
+    if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
         raise ValueError("`class_names` must be a list of strings")
     if len(set(value)) != len(value):
         raise ValueError("a class name is duplicated in `class_names`")

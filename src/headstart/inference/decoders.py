@@ -97,7 +97,7 @@ class ClassDecoder:
     def __init__(
         self, bundle: Bundle, top: int = 1, *, ood_fpr: float | None = None, coverage: float | None = None
     ) -> None:
-        _check_task(bundle, "classify", "a classifier")
+        _check_kind(bundle, bool(bundle.class_names) and not bundle.has_boxes, "a classifier")
         if top < 1:
             raise UsageError(f"top must be at least 1, got {top}.")
         if ood_fpr is not None and bundle.ood is None:
@@ -210,7 +210,7 @@ class BoxDecoder:
         nms_iou: float | None = None,
         class_agnostic_nms: bool | None = None,
     ) -> None:
-        _check_task(bundle, "detect", "a detector")
+        _check_kind(bundle, bool(bundle.class_names) and bundle.has_boxes, "a detector")
         if min_score is not None and not 0.0 <= min_score <= 1.0:
             raise UsageError(f"min_score must be between 0 and 1, got {min_score:g}.")
         if max_detections is not None and not 1 <= max_detections <= MAX_BUNDLE_DETECTIONS:
@@ -243,8 +243,8 @@ class BoxDecoder:
         return ImageDetections(name, (0, 0), Detections.of(()), str(error), problem=error.kind)
 
 
-def _check_task(bundle: Bundle, task: str, what: str) -> None:
-    if bundle.task != task:
+def _check_kind(bundle: Bundle, is_kind: bool, what: str) -> None:
+    if not is_kind:
         raise BundleError(
             f"`{bundle.path}` is a `{bundle.task}` model, not {what}.",
             hint="use headstart.load, which opens models of all tasks",

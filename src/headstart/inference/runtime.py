@@ -191,7 +191,8 @@ class Runtime:
         with self._lock:
             if num_threads not in self._sessions:
                 session = open_session(self.bundle.model, num_threads)
-                check_session(session, self.bundle.spec.size_hw, len(self.class_names), self.bundle.task)
+                size_hw, has_boxes = self.bundle.spec.size_hw, self.bundle.has_boxes
+                check_session(session, size_hw, len(self.class_names), has_boxes=has_boxes)
                 self._sessions[num_threads] = session
             session = self._sessions[num_threads]
         missing = set(outputs) - {value.name for value in session.get_outputs()}

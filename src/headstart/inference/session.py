@@ -58,8 +58,14 @@ def measure_latency(session: Any, size_hw: tuple[int, int], num_threads: int) ->
     return {"batch": 1, **rounded, "num_threads": num_threads, "runs": len(times) - 3}
 
 
-def check_session(session: Any, size_hw: tuple[int, int], num_classes: int, task: str = "classify") -> None:
+def check_session(session: Any, size_hw: tuple[int, int], num_classes: int, *, has_boxes: bool = False) -> None:
     """Check the inputs and outputs of the ONNX model against the bundle.
+
+    Args:
+        session: Session of the model.
+        size_hw: Input height and width in pixels.
+        num_classes: Number of class names; 0 for a task without classes.
+        has_boxes: Whether the model detects objects.
 
     Raises:
         BundleError: They do not match.
@@ -70,11 +76,11 @@ def check_session(session: Any, size_hw: tuple[int, int], num_classes: int, task
     if list(inputs) != ["pixels"] or inputs["pixels"][0] != "tensor(float)" or inputs["pixels"][1][1:] != expected:
         raise BundleError(f"the model has inputs {inputs}; expected one float32 input `pixels` of (B, {expected}).")
     logits, boxes = outputs.get("logits", []), outputs.get("boxes", [])
-    if task == "classify" and logits[1:] != [num_classes]:
+    if num_classes and not has_boxes and logits[1:] != [num_classes]:
         raise BundleError(
             f"the model has outputs {outputs}; expected `logits` of {pluralize(num_classes, 'class', 'classes')}."
         )
-    if task == "detect" and (len(logits) != 3 or logits[2] != num_classes or boxes[1:] != [logits[1], 4]):
+    if has_boxes and (len(logits) != 3 or logits[2] != num_classes or boxes[1:] != [logits[1], 4]):
         raise BundleError(
             f"the model has outputs {outputs}; expected `logits` (B, P, {num_classes}) and `boxes` (B, P, 4)."
         )

@@ -2,12 +2,13 @@
 
 A score is a mapping with these keys (fractions in [0, 1]; intervals as `low`, `high`, None if not measurable):
 
-- `task`, `metric`, `value`, `low`, `high`, `protocol` (an `EvaluationProtocol` value), `num_folds`, `is_users_split`
+- `metric`, `value`, `low`, `high`, `protocol` (an `EvaluationProtocol` value), `num_folds`, `is_users_split`
 - classification: `correct`, `total`, `accuracy`, `balanced_accuracy` (each `value, low, high`), `majority`,
   `nearest_neighbor`, `hardest_class` (`name`, `recall`), `leaky` (the score with leaking images, or None)
 - two classes: `positive` (name), `roc_auc`, `sensitivity`, `specificity` (each `value, low, high`)
 - detection: `map50_95`, `num_images`, `num_boxes`, `hardest_class` (`name`, `ap50`), `by_size` (mAP50-95),
   `is_leaky` (whether every scored image leaks from training)
+- other tasks: a metric with a unit of its own, and `num_images`
 - `per_class`, for a verbose screen only: a mapping for each class
 """
 
@@ -56,8 +57,10 @@ def score_message(score: Mapping[str, Any]) -> str:
     """Return the headline score on one line, without the baselines."""
     if score.get("value") is None:
         return f"{metric_name(score['metric'])} cannot be measured on these images"
-    if score.get("task") == "detect":
+    if "num_boxes" in score:
         return _detection(score)
+    if "correct" not in score:
+        return _value(score)
     first = f"{metric_name(score['metric'])} {percent(score['value'])} ({_interval(score)}"
     if score["metric"] == "accuracy":
         return f"{first}; {_ratio(score)}), {protocol_message(score)}"
@@ -71,10 +74,12 @@ def score_lines(score: Mapping[str, Any]) -> list[tuple[str, str]]:
     lines = [(label, score_message(score))]
     if score.get("value") is None:
         return lines
-    if score.get("task") == "detect":
+    if "num_boxes" in score:
         lines += [(label, more) for more in _detection_details(score)]
         leaks = "measured on the split as given; every image has a near-duplicate in training"
         return [*lines, (label, leaks)] if score.get("is_leaky") else [*lines, *_with_leaks(score, label)]
+    if "correct" not in score:
+        return lines
     if score.get("positive") is not None:
         area, *rates = _binary_parts(score)
         lines.append((label, f"{area}; positive class {quote(str(score['positive']), 24)}"))
@@ -129,6 +134,14 @@ def _binary_parts(score: Mapping[str, Any]) -> list[str]:
         ends = "" if rate["low"] is None else f" ({100 * rate['low']:.0f}-{100 * rate['high']:.0f})"
         parts.append(f"{name} {'not defined' if rate['value'] is None else percent(rate['value']) + ends}")
     return parts
+
+
+def _value(score: Mapping[str, Any]) -> str:
+    """Return a metric of another task, in its own unit."""
+    text = f"{metric_name(score['metric'])} {score['value']:.4g}"
+    if score.get("low") is not None and score.get("high") is not None:
+        text += f" (95 % CI {score['low']:.4g} to {score['high']:.4g})"
+    return f"{text}, {protocol_message(score)}: {count(score['num_images'], 'image')}"
 
 
 def _detection(score: Mapping[str, Any]) -> str:

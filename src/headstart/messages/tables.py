@@ -23,7 +23,7 @@ def event_table(event: Event) -> list[str]:
         return _aligned([("", *event.comparison["runs"], "difference"), *comparison_table(event.comparison)])
     if isinstance(event, ScoreMeasured):
         rows: Sequence[Mapping[str, Any]] = event.score.get("per_class") or ()
-        keys = _DETECT if event.score.get("task") == "detect" else _CLASSIFY
+        keys = _DETECT if "num_boxes" in event.score else _CLASSIFY
         head = ("class", *(_HEADS.get(key, key) for key in keys))
         return _aligned([head, *((row["name"], *(_cell(row[key]) for key in keys)) for row in rows)]) if rows else []
     if isinstance(event, CheckFinished):

@@ -33,12 +33,13 @@ def direct_bundle(name: str, events: EventStream, *, offline: bool = False, root
         raise WeightsError(
             f"{card.name} has {graph.blocks['logits']} outputs, but only {len(names)} class names are known."
         )
-    from headstart.export.bundle_writer import BundleGraph, write_bundle
+    from headstart.export.bundle_writer import BundleGraph
+    from headstart.tasks.classify.bundle import write_classifier_bundle
 
     private_folder(folder.parent)
     with atomic_folder(folder) as temporary:
         source = BundleGraph(graph.path, graph.spec, graph.card)
-        write_bundle(temporary / "bundle", source, names, meta={"strategy": "as pretrained"})
+        write_classifier_bundle(temporary / "bundle", source, names, meta={"strategy": "as pretrained"})
     return folder
 
 

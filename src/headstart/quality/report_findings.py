@@ -169,7 +169,6 @@ def box_report_to_json(report: BoxReport) -> dict[str, Any]:
     """Return the report as a JSON-able value."""
     return {
         "schema": 1,
-        "task": "detect",
         "layout": report.layout,
         "num_images": report.num_images,
         "num_boxes": report.num_boxes,

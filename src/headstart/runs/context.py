@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from operator import attrgetter
 from pathlib import Path
 from typing import Any
 
-from headstart.config.effects import has_effect
 from headstart.config.settings import ResolvedConfig, known_names
 from headstart.events import EventStream, RunRecorder
 from headstart.runs.files import environment, write_json
@@ -68,11 +67,15 @@ class RunContext:
         settings = self.resolved.settings
         self.decide([d for d in decisions if attrgetter(d.setting)(settings) in (None, "auto")], is_shown=False)
 
-    def write_settings(self) -> dict[str, Any]:
-        """Write `config.resolved.yaml` and return its rows by setting."""
+    def write_settings(self, has_effect: Callable[[str, str], bool]) -> dict[str, Any]:
+        """Write `config.resolved.yaml` and return its rows by setting.
+
+        Args:
+            has_effect: Tells whether a setting, by its dotted name, affects a model of a strategy; see `Task`.
+        """
         chosen = {d.setting: d.value for d in self.resolved.decisions}
         model = {name: chosen.get(name, getattr(self.resolved.settings, name)) for name in ("task", "strategy")}
-        unused = [n for n in known_names() if n not in chosen and not has_effect(n, **model)]
+        unused = [n for n in known_names() if n not in chosen and not has_effect(n, model["strategy"])]
         self.decide_used(*(Decision(n, None, DecisionReason.NO_EFFECT, "default", model) for n in unused))
         (self.folder / "config.resolved.yaml").write_text(self.resolved.to_yaml(), encoding="utf-8")
         return self.resolved.rows()

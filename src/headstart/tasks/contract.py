@@ -5,30 +5,29 @@ A task outside this package implements `Task` and calls `tasks.registry.register
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
 
-from headstart.config.settings import ResolvedConfig, TrainSettings
-from headstart.data.options import ReadOptions
-from headstart.events import EventStream
-from headstart.reports.comparison_text import Comparison
-from headstart.reports.record import ClassifierRecord, DetectorRecord
-from headstart.results import ModelEvaluation
-from headstart.runs.context import RunContext
-from headstart.tasks.options import CheckOptions, EvaluateOptions, ShowOptions
-from headstart.types.codes import Evidence, Finding
-
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from headstart.config.settings import ResolvedConfig, TrainSettings
+    from headstart.data.options import ReadOptions
+    from headstart.events import EventStream
     from headstart.inference.runtime import Runtime
+    from headstart.reports.comparison_text import Comparison
+    from headstart.reports.record import ClassifierRecord, DetectorRecord
+    from headstart.results import ModelEvaluation
+    from headstart.runs.context import RunContext
     from headstart.tasks.dataset_check import DatasetCheck
+    from headstart.tasks.options import CheckOptions, EvaluateOptions, ShowOptions
+    from headstart.types.codes import Evidence, Finding
 
 __all__ = ["Outcome", "Task"]
 
-Record: TypeAlias = ClassifierRecord | DetectorRecord
+Record: TypeAlias = "ClassifierRecord | DetectorRecord"
 Source = TypeVar("Source")
 Data = TypeVar("Data")
 Model = TypeVar("Model")
@@ -53,8 +52,8 @@ class Outcome:
 class Task(Protocol[Source, Data, Model, Scored]):
     """What a model predicts for an image, and how it is trained, scored and saved.
 
-    `train` calls `check_settings`, `read`, `prepare`, `fit`, `score`, `verify`, `write` and `outcome`, in this order;
-    values pass from one to the next. A resumed run calls the same methods, with `run.is_resumed` set.
+    `train` calls `validate`, `check_settings`, `read`, `prepare`, `fit`, `score`, `verify`, `write` and `outcome`, in
+    this order; values pass from one to the next. A resumed run calls the same methods, with `run.is_resumed` set.
 
     Type parameters:
         Source: What `read` returns.
@@ -64,9 +63,11 @@ class Task(Protocol[Source, Data, Model, Scored]):
 
     Attributes:
         name: Name in `--task`, `metrics.json` and `bundle.json`.
+        needs_pyramid: Whether a network needs feature maps of several stages.
     """
 
     name: str
+    needs_pyramid: bool
 
     def recognizes(self, data: str, options: ReadOptions) -> bool:
         """Return whether a dataset is annotated for this task."""
@@ -78,6 +79,18 @@ class Task(Protocol[Source, Data, Model, Scored]):
 
     def show(self, data: str, options: ShowOptions, events: EventStream) -> Image:
         """Draw random images with their annotations on one contact sheet."""
+        ...
+
+    def validate(self, values: Mapping[str, Any]) -> None:
+        """Check given settings, by dotted name, before the defaults are added.
+
+        Raises:
+            SettingError: A setting has no effect on this task, or with the others.
+        """
+        ...
+
+    def has_effect(self, name: str, strategy: str) -> bool:
+        """Return whether a setting, by its dotted name, affects a model of a strategy."""
         ...
 
     def check_settings(self, resolved: ResolvedConfig) -> ResolvedConfig:

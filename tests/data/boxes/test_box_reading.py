@@ -260,11 +260,8 @@ def test_data_without_boxes_is_not_detection(tmp_path: Path) -> None:
     put_text(tmp_path / "sheet.xml", "<project/>")
     assert find_format(tmp_path) is None
     assert not has_boxes(tmp_path)
-    assert has_boxes(tmp_path, "detect")
     with pytest.raises(DataError, match="has no boxes"):
         read_boxes(tmp_path)
-    with pytest.raises(UsageError, match="task"):
-        has_boxes(tmp_path, "segment")
 
 
 def test_folder_is_not_searched_for_file_without_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,21 +86,12 @@ def find_format(
 
 def has_boxes(
     data: str | os.PathLike[str],
-    task: str = "auto",
     *,
     allow_external_paths: bool = False,
     exclude: Sequence[str] | None = None,
     name_encoding: str | None = None,
 ) -> bool:
-    """Return whether the task is detection, as set by the user or detected from the data.
-
-    Raises:
-        UsageError: Unknown task.
-    """
-    if task not in ("auto", "classify", "detect"):
-        raise UsageError(f"unknown task `{task}`.", hint="use --task classify, --task detect or --task auto")
-    if task != "auto":
-        return task == "detect"
+    """Return whether a dataset has boxes, readable or not."""
     try:
         return (
             find_format(

@@ -111,6 +111,7 @@ def evaluate_classifier(
         events.emit(ScoreMeasured(summarize_evaluation(evaluation)))
     events.emit(RunFinished(time.monotonic() - started))
     return EvaluationResult(
+        task=runtime.bundle.task,
         evaluation=evaluation,
         known=known,
         new_classes=images.new_classes,

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from headstart.config.effects import has_effect
 from headstart.data.split import write_split
 from headstart.evaluation.metrics import evaluation_to_json
 from headstart.messages.reading import reading_to_json
@@ -16,6 +17,7 @@ from headstart.quality.report_findings import report_to_json
 from headstart.reports.record import ClassifierRecord, read_bundle_info
 from headstart.runs.context import RunContext
 from headstart.runs.files import write_json, write_oof, write_predictions, write_scores
+from headstart.tasks.classify import NAME
 from headstart.tasks.classify.report_sections import add_slow_sections
 from headstart.tasks.classify.trained_model import FinetuneOutcome, ScoredModel
 from headstart.training.fitted_probe import FittedProbe
@@ -71,7 +73,7 @@ def write_run(
         label_errors=label_errors,
     )
     sections = add_slow_sections(run, record, probe)
-    settings, environment = run.write_settings(), run.write_environment()
+    settings, environment = run.write_settings(has_effect), run.write_environment()
     run.duration_s["total"] = time.monotonic() - run.started
     metrics["duration_s"] = {name: round(value, 3) for name, value in run.duration_s.items()}
     return replace(
@@ -94,7 +96,7 @@ def _metrics(
     evaluation, samples, split = scored.evaluation, probe.data.samples, probe.data.split
     metrics: dict[str, Any] = {
         "schema": 1,
-        "task": "classify",
+        "task": NAME,
         "strategy": scored.model.strategy,
         "backbone": probe.embedder.graph.backbone,
         "num_samples": len(samples),

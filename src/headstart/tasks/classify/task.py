@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.config.settings import ResolvedConfig, TrainSettings
+from headstart.config.effects import has_effect, validate_combination
 from headstart.data.options import ReadOptions, read_options
 from headstart.events import CheckFinished, EventStream, Stage, StageFinished
 from headstart.messages.files import shell_path
-from headstart.runs.context import RunContext
+from headstart.tasks.classify import NAME
 from headstart.tasks.contract import Outcome
 from headstart.tasks.options import CheckOptions, EvaluateOptions, ShowOptions, refuse_box_format
 from headstart.types.codes import DecisionReason
@@ -21,11 +21,13 @@ from headstart.utils.system import release_idle_threads
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from headstart.config.settings import ResolvedConfig, TrainSettings
     from headstart.inference.runtime import Runtime
     from headstart.quality.dataset_split import ReadSamples, SplitDataset
     from headstart.reports.comparison_text import Comparison
     from headstart.reports.record import ClassifierRecord
     from headstart.results import EvaluationResult
+    from headstart.runs.context import RunContext
     from headstart.tasks.classify.check import ImageCheckResult
     from headstart.tasks.classify.trained_model import FinetuneOutcome, ScoredModel, TrainedModel
     from headstart.tasks.features import OpenedBackbone
@@ -79,7 +81,8 @@ class ScoredClassifier:
 class ClassifyTask:
     """See `Task`. The probe is always fitted; networks are fine-tuned by request, or within a budget."""
 
-    name = "classify"
+    name = NAME
+    needs_pyramid = False
 
     def recognizes(self, data: str, options: ReadOptions) -> bool:
         """See `Task`; the reader says what it lacks."""
@@ -98,6 +101,14 @@ class ClassifyTask:
 
         refuse_box_format(options.box_format)
         return show_images(data, options, events)
+
+    def validate(self, values: Mapping[str, Any]) -> None:
+        """See `Task`."""
+        validate_combination(values)
+
+    def has_effect(self, name: str, strategy: str) -> bool:
+        """See `Task`."""
+        return has_effect(name, strategy)
 
     def check_settings(self, resolved: ResolvedConfig) -> ResolvedConfig:
         """See `Task`."""

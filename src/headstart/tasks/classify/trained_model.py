@@ -19,12 +19,13 @@ from headstart.evaluation.uncertainty import (
     fit_probe_uncertainty,
 )
 from headstart.events import EventStream
-from headstart.export.bundle_writer import BundleGraph, amend_bundle, write_bundle
+from headstart.export.bundle_writer import BundleGraph, amend_bundle
 from headstart.export.parity import check_parity
 from headstart.features.extractor import averaged_blocks
 from headstart.inference.bundle import read_bundle
 from headstart.inference.runtime import Runtime
 from headstart.probe.linear import LinearHead
+from headstart.tasks.classify.bundle import write_classifier_bundle
 from headstart.training.fitted_probe import FittedProbe
 from headstart.training.plan import FinetunePlan
 from headstart.training.probe_comparison import ProbeComparison
@@ -176,7 +177,7 @@ def save_bundle(folder: Path, scored: ScoredModel, probe: FittedProbe, reading: 
     """Write the bundle of a model into a folder, with the options by which its images were read."""
     model, evaluation, uncertainty = scored.model, scored.evaluation, scored.uncertainty
     embedder, has_flip = probe.embedder, model.plan is None and probe.has_flip_tta
-    write_bundle(
+    write_classifier_bundle(
         folder,
         BundleGraph(model.graph_path, embedder.spec, embedder.graph.card, has_flip),
         probe.data.samples.class_names,

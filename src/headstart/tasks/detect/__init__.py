@@ -1,1 +1,3 @@
 """Object detection: boxes with a class and a score."""
+
+NAME = "detect"

@@ -20,6 +20,7 @@ from headstart.quality.box_inspection import BoxReport, apply_box_report, inspec
 from headstart.quality.report_findings import box_findings, box_report_to_json, report_reading
 from headstart.results import import_pandas
 from headstart.tasks.dataset_check import DatasetCheck, save_repaired_split
+from headstart.tasks.detect import NAME
 from headstart.tasks.options import CheckOptions
 from headstart.tasks.sheets import save_sheet
 from headstart.types.codes import Finding
@@ -48,7 +49,7 @@ class BoxCheckResult(DatasetCheck):
 
     def to_json(self) -> dict[str, Any]:
         """See `DatasetCheck`."""
-        return box_report_to_json(self.dataset_report) | {"sizes": self.sizes.to_json()}
+        return {"task": NAME} | box_report_to_json(self.dataset_report) | {"sizes": self.sizes.to_json()}
 
     def to_pandas(self) -> Any:
         """Return the annotations that were fixed or dropped, as a DataFrame."""

@@ -87,6 +87,7 @@ def evaluate_detector(
         events.emit(ScoreMeasured(summarize_detections(detection_to_json(evaluation))))
     events.emit(RunFinished(time.monotonic() - started))
     return DetectionResult(
+        task=runtime.bundle.task,
         evaluation=evaluation,
         known=known,
         new_classes=dict(new_classes),

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from headstart.advice.detector_budget import PlannedDetector
+from headstart.config.effects import has_detector_effect
 from headstart.data.boxes.records import Detections, DetectionSamples
 from headstart.data.boxes.split import as_samples
 from headstart.data.split import write_split
@@ -19,6 +20,7 @@ from headstart.messages.reading import reading_to_json
 from headstart.reports.record import DetectorRecord, read_bundle_info
 from headstart.runs.context import RunContext
 from headstart.runs.files import write_csv, write_json
+from headstart.tasks.detect import NAME
 from headstart.tasks.detect.scoring import headline
 from headstart.tasks.detect.state import Calibration, DetectorData, ScoredBlock, TrainedDetector
 from headstart.utils.csv_cells import escape_formula
@@ -41,7 +43,7 @@ def write_detector_files(
     write_split(folder / "split.csv", as_samples(samples), data.split)
     write_predictions(folder, samples, scored)
     write_detections(folder, samples, scored)
-    settings, environment = run.write_settings(), run.write_environment()
+    settings, environment = run.write_settings(lambda name, _: has_detector_effect(name)), run.write_environment()
     metrics = _metrics(run, data, planned, trained, scored, calibration, parity)
     bundle, tensors = read_bundle_info(folder)
     return DetectorRecord(
@@ -84,7 +86,7 @@ def _metrics(
     groups = data.split.groups
     return {
         "schema": 1,
-        "task": "detect",
+        "task": NAME,
         "strategy": planned.plan.strategy,
         "backbone": run.resolved.settings.backbone,
         "num_samples": len(samples),

@@ -126,7 +126,7 @@ def score_summary(scored: Mapping[str, ScoredBlock]) -> dict[str, Any]:
     """Return the headline score for the screen; its value is None without held-out images."""
     head = headline(scored)
     if head is None:
-        return {"task": "detect", "metric": "map50", "value": None, "low": None, "high": None}
+        return {"metric": "map50", "value": None, "low": None, "high": None}
     one = scored[head["block"]]
     score = {**summarize_detections(detection_to_json(one.evaluation)), "is_leaky": one.is_leaky, "leaky": None}
     if one.including_leaks is not None:

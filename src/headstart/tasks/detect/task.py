@@ -11,13 +11,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from headstart.config.settings import ResolvedConfig, TrainSettings
+from headstart.config.effects import has_detector_effect, validate_detector_combination
 from headstart.data.options import ReadOptions
 from headstart.errors import UsageError
 from headstart.events import EventStream, Stage
 from headstart.messages.files import shell_path
-from headstart.runs.context import RunContext
 from headstart.tasks.contract import Outcome
+from headstart.tasks.detect import NAME
 from headstart.tasks.options import CheckOptions, EvaluateOptions, ShowOptions, refuse_image_options
 from headstart.utils.system import release_idle_threads
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
     from headstart.advice.detector_budget import PlannedDetector
+    from headstart.config.settings import ResolvedConfig, TrainSettings
     from headstart.data.boxes.records import DetectionSamples
     from headstart.detection.backbone import DetectorBackbone
     from headstart.detection.decoding import DecodingSettings
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from headstart.reports.comparison_text import Comparison
     from headstart.reports.record import DetectorRecord
     from headstart.results import DetectionResult
+    from headstart.runs.context import RunContext
     from headstart.tasks.detect.check import BoxCheckResult
     from headstart.tasks.detect.state import Calibration, DetectorData, ScoredBlock, TrainedDetector
     from headstart.types.records import Split
@@ -70,7 +72,8 @@ class ScoredDetector:
 class DetectTask:
     """See `Task`."""
 
-    name = "detect"
+    name = NAME
+    needs_pyramid = True
 
     def recognizes(self, data: str, options: ReadOptions) -> bool:
         """See `Task`; boxes that cannot be read count too, since the reader says why."""
@@ -106,6 +109,14 @@ class DetectTask:
         )
         report_reading(samples, events)
         return draw_box_sheet(samples, per_class=options.per_class, seed=options.seed)
+
+    def validate(self, values: Mapping[str, Any]) -> None:
+        """See `Task`."""
+        validate_detector_combination(values)
+
+    def has_effect(self, name: str, strategy: str) -> bool:
+        """See `Task`."""
+        return has_detector_effect(name)
 
     def check_settings(self, resolved: ResolvedConfig) -> ResolvedConfig:
         """See `Task`."""
@@ -144,7 +155,7 @@ class DetectTask:
         """See `Task`; held-out images are scored from their files with the saved bundle."""
         from headstart.export.bundle_writer import amend_bundle
         from headstart.features.backbone_graph import export_network
-        from headstart.tasks.detect.bundle import write_bundle
+        from headstart.tasks.detect.bundle import write_run_bundle
         from headstart.tasks.detect.scoring import calibrate, detect_held_out, headline, score_held_out
         from headstart.tasks.detect.training_phases import TEMPORARY, num_threads_of
 
@@ -155,7 +166,7 @@ class DetectTask:
             graph.parent.mkdir(parents=True, exist_ok=True)
             export_network(network, ("logits", "boxes"), data.spec.size_hw, graph)
         with run.timed("score"):
-            write_bundle(bundle, graph, model.backbone.card, data, planned, trained)
+            write_run_bundle(bundle, graph, model.backbone.card, data, planned, trained)
             held_out = detect_held_out(bundle, data, trained, num_threads_of(settings))
             calibration = calibrate(data, held_out, settings.detect.max_detections)
             blocks = score_held_out(data, held_out, calibration, settings)
