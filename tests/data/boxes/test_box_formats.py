@@ -247,6 +247,39 @@ def test_outlines_keep_their_layout_and_follow_the_unit(tmp_path: Path) -> None:
     assert corners_of(read_boxes(tmp_path, box_format="cxcywh")).tolist() == [[40, 30, 80, 90]]
 
 
+@pytest.mark.parametrize(("digits", "is_read"), [(4, True), (3, True), (2, False), (1, False)])
+def test_coarsely_rounded_fractions_are_refused(tmp_path: Path, digits: int, is_read: bool) -> None:
+    corners = true_boxes()
+    write_yolo(tmp_path, written(corners, "rel_cxcywh").round(digits))  # 1.5 * 0.5 * 0.01 * 160 = 1.2 pixels
+    if is_read:
+        assert np.abs(corners_of(read_boxes(tmp_path)) - corners).max() <= 1
+        return
+    with pytest.raises(BoxFormatError) as caught:
+        read_boxes(tmp_path)
+    assert caught.value.fitting == ("rel_cxcywh",)
+    assert len(read_boxes(tmp_path, box_format="rel_cxcywh")) == NUM_IMAGES
+
+
+def test_corners_swapped_in_most_but_not_all_boxes_are_refused() -> None:
+    rng = np.random.default_rng(3)
+    low = rng.uniform(0, 500, (24, 2))
+    values = np.concatenate([low, rng.uniform(100, 500, low.shape)], axis=1)  # widths and heights in columns of corners
+    sizes = np.full((24, 2), [1000.0, 1000.0])
+    is_swapped = (values[:, :2] > values[:, 2:]).any(axis=1)
+    assert 0.5 < is_swapped.mean() < 0.98
+    with pytest.raises(BoxFormatError):
+        choose_format(values, sizes, BoxFormat("xyxy"), source="a.csv", is_layout_certain=True)
+
+
+def test_whole_thousandths_of_larger_images_are_refused() -> None:
+    rng = np.random.default_rng(0)
+    low = rng.integers(0, 800, (24, 2)).astype(float)
+    low[:2] = [[790, 799], [799, 780]]
+    values, sizes = np.concatenate([low, low + 200], axis=1), np.full((24, 2), [1920.0, 1080.0])
+    with pytest.raises(BoxFormatError):
+        choose_format(values, sizes, BoxFormat("xyxy"), source="a.csv", is_layout_certain=True)
+
+
 def test_unknown_format_lists_known_ones(tmp_path: Path) -> None:
     write_voc(tmp_path, true_boxes())
     with pytest.raises(UsageError, match="rel_xyxy"):

@@ -43,11 +43,14 @@ _MIN_RIVAL_FAILING = 0.1  # minimum fraction of failing boxes of all other forma
 _MAX_STATED_FAILING = 0.5  # fraction of failing boxes above which the stated format is replaced
 _OVER_SLACK = 0.1  # more boxes than that may reach over the edge by the stricter tolerance
 _MIN_BOXES = 8  # with fewer boxes the layout is not replaced, only the unit if columns or tags define the layout
-_MIN_BOXES_SCALED = 10  # with fewer boxes percent and thousandths are not tested
+_MIN_BOXES_SCALED = 6  # with fewer boxes percent and thousandths are not tested
 _CORNER = 0.5  # percent and thousandths are tested if all boxes are within this fraction of the image
 _FILLED = 0.6  # ... and the largest value reaches this fraction of 100 or 1000
 _NEARLY_FILLED = 0.85  # ... or this fraction, with decimals, where pixels would be this unlikely to stay below 100
 _UNLIKELY = 1e-3
+_ALL_FILLED = 0.95  # ... or this fraction without decimals
+_MAX_ROUNDING = 1.0  # pixels; fractions that are rounded more coarsely than that are refused
+_MAX_DIGITS = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,14 +184,47 @@ def choose_format(
         The stated format if it fits, else the only other format that fits.
 
     Raises:
-        BoxFormatError: The stated format does not fit, and either none or several of the other formats do.
+        BoxFormatError: The stated format does not fit, and either none or several of the other formats do; or relative
+            values are rounded to more than a pixel.
     """
     is_tested = np.isfinite(values).all(axis=1) & (values[:, 2:] != 0).any(axis=1)
     values, sizes = values[is_tested], sizes_wh[is_tested]
     frames = sizes[:, :, None] if other_sizes_wh is None else np.dstack([sizes, other_sizes_wh[is_tested]])
-    count = len(values)
-    if not count:
+    if not len(values):
         return FormatChoice(stated, stated, 0, 0)
+    choice = _choose(values, frames, stated, source, is_layout_certain)
+    error = _rounding_error(values, sizes, choice.format)
+    if error > _MAX_ROUNDING:
+        name = choice.format.name
+        raise BoxFormatError(
+            f"`{source}`: {pluralize(len(values), 'box', 'boxes')} in {_UNITS[choice.format.scale]} are rounded: "
+            f"edges are up to {error:.1f} pixels off.",
+            f"export the annotations with more decimals; --box-format {name} uses them as they are",
+            source,
+            stated.name,
+            (name,),
+        )
+    return choice
+
+
+def _choose(
+    values: NDArray[np.float64],
+    frames: NDArray[np.float64],
+    stated: BoxFormat,
+    source: str,
+    is_layout_certain: bool,
+) -> FormatChoice:
+    """Return the stated format if it fits, else the only other format that fits.
+
+    Args:
+        values: (N, 4) finite numbers as in the file, N > 0.
+        frames: (N, 2, S) possible image sizes, pixels; that of the image first.
+        stated, source, is_layout_certain: As in `choose_format`.
+
+    Raises:
+        BoxFormatError: No single format fits.
+    """
+    count = len(values)
     failures = _failures(values, frames, stated, _FAR)
     # A few swapped corners are fixed by the reader.
     is_swapped_often = count >= _MIN_BOXES or failures.is_swapped.mean() > _MAX_STATED_FAILING
@@ -205,7 +241,9 @@ def choose_format(
     fitting = [f for f in fitting if not (f.layout in _UNSWAPPED and _unswapped(f) in fitting)]
     if is_layout_certain and any(f.layout == stated.layout for f in fitting):
         fitting = [f for f in fitting if f.layout == stated.layout]
-    if not fitting and max(failures.is_misplaced.mean(), is_over.mean() - _OVER_SLACK) <= _MAX_STATED_FAILING:
+    is_mixed = count >= _MIN_BOXES and _MAX_STATED_FAILING < failures.is_swapped.mean() < 1 - _MAX_FAILING
+    is_usable = max(failures.is_misplaced.mean(), is_over.mean() - _OVER_SLACK) <= _MAX_STATED_FAILING
+    if not fitting and is_usable and not is_mixed:
         return result
     if fraction > _MAX_STATED_FAILING and len(fitting) == 1:
         chosen = fitting[0]
@@ -291,7 +329,17 @@ def _is_bounded(values: NDArray[np.float64], frames: NDArray[np.float64], layout
         return True
     has_decimals = (values != np.round(values)).mean() > _CORNER
     log_probability = float(np.log(np.minimum(scale / frames[:, :, 0], 1)).sum())  # of pixels spread over the images
-    return bool(has_decimals and reach.min() >= _NEARLY_FILLED * scale and log_probability < np.log(_UNLIKELY))
+    filled = _NEARLY_FILLED if has_decimals else _ALL_FILLED
+    return bool(reach.min() >= filled * scale and log_probability < np.log(_UNLIKELY))
+
+
+def _rounding_error(values: NDArray[np.float64], sizes_wh: NDArray[np.float64], used: BoxFormat) -> float:
+    """Return the largest error of an edge, in pixels, from the rounding of relative values; 0 with too few boxes."""
+    if not used.is_relative or len(np.unique(values, axis=0)) < _MIN_BOXES:
+        return 0.0
+    digits = next((d for d in range(_MAX_DIGITS) if np.allclose(values, np.round(values, d), 0, 1e-9)), _MAX_DIGITS)
+    parts = 1.5 if used.layout == "cxcywh" else 2.0 if used.layout in ("xywh", "yxhw") else 1.0  # rounded summands
+    return float(0.5 * parts * 10.0**-digits * sizes_wh.max() / used.scale)
 
 
 def _refusal(source: str, stated: BoxFormat, failures: _Failures, fitting: list[BoxFormat]) -> BoxFormatError:
