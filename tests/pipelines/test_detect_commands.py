@@ -21,9 +21,10 @@ from headstart.data.boxes.reader import read_boxes
 from headstart.data.options import ReadOptions
 from headstart.detection.decoding import iou_matrix
 from headstart.errors import DataError, SettingError, UsageError
+from headstart.pipelines.report import report as remake
 from headstart.reports.record import DetectorRecord, read_record
 from headstart.reports.summary import summarize, without_images
-from headstart.reports.writer import ReportOptions, make_report, write_report
+from headstart.reports.writer import ReportOptions, write_report
 from headstart.types.codes import FindingKind, ReadingKind
 
 SETTINGS: dict[str, Any] = {
@@ -417,7 +418,7 @@ def test_min_score_filters_detections(run: Path, squares: Path) -> None:
 
 def test_report_shows_detections(run: Path, leaky: Path, tmp_path: Path) -> None:
     assert (run / "report.html").is_file()  # written at the end of the training
-    made = make_report(run, ReportOptions(out=tmp_path / "report"))
+    made = remake(run, ReportOptions(out=tmp_path / "report"))
     assert made.data["task"] == "detect"
     assert made.data["headline"]["sentence"].startswith("mAP50 ")
     assert made.data["headline"]["including_leaks"]["value"] is not None
@@ -436,7 +437,7 @@ def test_report_shows_detections(run: Path, leaky: Path, tmp_path: Path) -> None
     figures = sorted(p.stem for p in (tmp_path / "report" / "figures").iterdir())
     assert {"boxes", "confusion", "curves", "per_class", "samples"} <= set(figures) | {"samples"}
     json.dumps(made.data, allow_nan=False)
-    bare = make_report(run, ReportOptions(out=tmp_path / "bare", images=False, figures=False))
+    bare = remake(run, ReportOptions(out=tmp_path / "bare", images=False, figures=False))
     for file in ("report.html", "report.json", "detection_report.csv"):
         text = (tmp_path / "bare" / file).read_text(encoding="utf-8")
         assert ".png" not in text

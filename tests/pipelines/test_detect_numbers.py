@@ -52,7 +52,12 @@ def finished(root: Path, truth: list[Boxes], detections: list[Detections], is_cl
     scored = score_held_out(data, blocks, calibration, settings)
     write_predictions(root, samples, scored)
     write_detections(root, samples, scored)
-    metrics = {"task": "detect", "class_names": NAMES, "test": detection_to_json(scored["test"].evaluation)}
+    metrics = {
+        "task": "detect",
+        "num_boxes": 9,
+        "class_names": NAMES,
+        "test": detection_to_json(scored["test"].evaluation),
+    }
     write_json(root / "metrics.json", metrics)
     write_json(root / "dataset_report.json", {"leaking": [f"{i}.png" for i, clean in enumerate(is_clean) if not clean]})
     (root / "config.resolved.yaml").write_text("{}")

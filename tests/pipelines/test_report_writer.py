@@ -18,13 +18,14 @@ from headstart.config.settings import resolve
 from headstart.errors import DataError, UsageError
 from headstart.events import EventStream
 from headstart.features.extractor import open_embedder
+from headstart.pipelines.report import report as remake
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.reports import attribution, learning_curve
 from headstart.reports.attribution import AttributionMaps
 from headstart.reports.learning_curve import _measure
 from headstart.reports.record import ClassifierRecord, read_record
 from headstart.reports.slow_sections import SlowSections
-from headstart.reports.writer import ReportOptions, make_report, write_report
+from headstart.reports.writer import ReportOptions, write_report
 from headstart.runs.context import RunContext
 from headstart.tasks.classify import report_sections
 from headstart.types.report import ReportFinding
@@ -132,13 +133,13 @@ def test_sections_take_a_tenth_of_the_run_within_its_budget(
 
 def test_maps_that_fail_control_are_omitted(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(attribution, "mean_similarity", lambda a, b: 0.9)
-    report = make_report(run.folder, ReportOptions(out=tmp_path, figures=False, attributions=True))
+    report = remake(run.folder, ReportOptions(out=tmp_path, figures=False, attributions=True))
     assert "0.90" in report.data["attribution"]["missing"]
     assert 'alt="Attribution map' not in report.path.read_text(encoding="utf-8")
 
 
 def test_report_without_images_names_no_file(run: Run, tmp_path: Path) -> None:
-    make_report(run.folder, ReportOptions(out=tmp_path / "bare", images=False))
+    remake(run.folder, ReportOptions(out=tmp_path / "bare", images=False))
     for path in (tmp_path / "bare").rglob("*"):
         if path.suffix in (".html", ".json", ".txt", ".csv", ".md"):
             text = path.read_text(encoding="utf-8")
@@ -152,16 +153,16 @@ def test_moved_images_are_found_with_data_option(run: Run, data: Path, tmp_path:
     shutil.copytree(run.folder, copy)
     config = (copy / "config.resolved.yaml").read_text(encoding="utf-8")
     (copy / "config.resolved.yaml").write_text(config.replace(str(data), str(tmp_path / "gone")), encoding="utf-8")
-    report = make_report(copy, ReportOptions(figures=False, attributions=True, curve=True))
+    report = remake(copy, ReportOptions(figures=False, attributions=True, curve=True))
     assert "data_moved" in {p["kind"] for p in report.data["problems"]}
     assert "missing" in report.data["attribution"]
     assert "missing" in report.data["learning"]["curve"]
     assert "The data are not at the path of the run" in report.path.read_text(encoding="utf-8")
     shutil.copytree(data, tmp_path / "new")
-    remade = make_report(copy, ReportOptions(data=tmp_path / "new", figures=False, curve=False, attributions=False))
+    remade = remake(copy, ReportOptions(data=tmp_path / "new", figures=False, curve=False, attributions=False))
     assert remade.data["problems"] == []
     with pytest.raises(DataError):
-        make_report(copy, ReportOptions(data=tmp_path / "nowhere"))
+        remake(copy, ReportOptions(data=tmp_path / "nowhere"))
 
 
 def test_report_of_damaged_run(run: Run, tmp_path: Path) -> None:
@@ -170,7 +171,7 @@ def test_report_of_damaged_run(run: Run, tmp_path: Path) -> None:
     for name in ("scores.npz", "dataset_report.json", "environment.json", "label_errors.csv", "split.csv"):
         (copy / name).unlink()
     shutil.rmtree(copy / "bundle")
-    report = make_report(copy, ReportOptions(attributions=True, curve=True, figures=False)).data
+    report = remake(copy, ReportOptions(attributions=True, curve=True, figures=False)).data
     assert "missing" in report["calibration"]
     assert "missing" in report["label_errors"]
     assert "missing" in report["attribution"]

@@ -131,13 +131,13 @@ def test_page_escapes_names_without_images() -> None:
 
 def test_figures_are_drawn_from_data_or_omitted() -> None:
     report = summarize(facts())
-    drawn = {name for name in FIGURES["detect"] if draw_figure(name, report) is not None}
+    drawn = {name for name in FIGURES["detection"] if draw_figure(name, report) is not None}
     assert drawn == {"boxes", "precision_recall", "curves", "per_class", "confusion"}
     assert figure_png(draw_figure("precision_recall", report)).startswith(b"\x89PNG")
     empty = summarize(
         facts(metrics={"task": "detect", "class_names": NAMES}, epochs=(), training=(), ground_truth=(), detections=())
     )
-    assert not [name for name in FIGURES["detect"] if draw_figure(name, empty) is not None]
+    assert not [name for name in FIGURES["detection"] if draw_figure(name, empty) is not None]
 
 
 def test_many_classes_are_drawn_as_image() -> None:

@@ -39,7 +39,7 @@ def test_resumed_run_reports_data_once(tmp_path: Path) -> None:
 
 
 def test_story_without_events(tmp_path: Path) -> None:
-    assert read_story(tmp_path, {"task": "detect", "duration_s": {"total": 3.0}}) == (RunFinished(3.0, str(tmp_path)),)
+    assert read_story(tmp_path, {"num_boxes": 4, "duration_s": {"total": 3.0}}) == (RunFinished(3.0, str(tmp_path)),)
 
 
 def test_folder_without_run_has_repr_and_error(tmp_path: Path) -> None:

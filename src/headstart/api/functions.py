@@ -229,14 +229,13 @@ def report(
         UsageError: The folder is not a finished run, or a setting has no effect on a detector.
         DataError: There are no images in `data`.
     """
-    from headstart.reports.writer import ReportOptions, emit_report, make_report
+    from headstart.pipelines.report import report as write_report
+    from headstart.reports.writer import ReportOptions
 
     started, events = time.monotonic(), events or open_stream(verbose)
     if options.get("data") is not None:
         options["data"] = as_data_path(options["data"])
-    made = make_report(Path(run), ReportOptions(**options))
-    emit_report(made, Path(run), events, started)
-    return made
+    return write_report(Path(run), ReportOptions(**options), events, started=started)
 
 
 def compare(

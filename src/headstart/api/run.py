@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from headstart.api.model import open_model
 from headstart.errors import UsageError
 from headstart.events import Event
-from headstart.reports.record import read_metrics
+from headstart.reports.record import has_boxes, read_metrics
 from headstart.results import Report, Story
 
 __all__ = ["Run"]
@@ -81,10 +81,10 @@ class Run(Story):
 
     @cached_property
     def _summary(self) -> dict[str, Any]:
-        from headstart.reports.record import read_record
+        from headstart.pipelines.report import read_run
         from headstart.reports.summary import summarize
 
-        return summarize(read_record(self.folder, has_paths=False))
+        return summarize(read_run(self.folder, has_paths=False))
 
     def summary(self) -> str:
         """Return the network as a text table: layers, parameters, frozen or trained."""
@@ -92,20 +92,16 @@ class Run(Story):
 
     def classification_report(self) -> str:
         """Return precision, recall and F1 per class in scikit-learn's layout; for detectors also AP50."""
-        return self._text("detection_report.txt" if self._is_detector else "classification_report.txt")
+        return self._text("detection_report.txt" if has_boxes(self.metrics) else "classification_report.txt")
 
     def comment(self) -> str:
         """Return the comment as Markdown."""
         return self._text("comment.md")
 
-    @property
-    def _is_detector(self) -> bool:
-        return self.metrics.get("task") == "detect"
-
     def _text(self, name: str) -> str:
         from headstart.reports.writer import TEXTS
 
-        return TEXTS[self._summary["task"]][name](self._summary)
+        return TEXTS[self._summary["page"]][name](self._summary)
 
     def plot_curves(self) -> Any:
         """Plot loss and accuracy over epochs with matplotlib; None without gradient training."""
@@ -122,19 +118,23 @@ class Run(Story):
     def _figure(self, name: str) -> Any:
         from headstart.reports.figures import FIGURES, draw_figure
 
-        if name not in FIGURES[self._summary["task"]]:
-            raise UsageError(f"detectors have no figure `{name}`.", hint="run.report() writes all figures")
+        if name not in FIGURES[self._summary["page"]]:
+            raise UsageError(
+                f"runs of the task `{self.metrics['task']}` have no figure `{name}`.",
+                hint="run.report() writes all figures",
+            )
         return draw_figure(name, self._summary)
 
     def report(self, **options: Any) -> Report:
         """Rewrite the report and return it; see `headstart.report`."""
-        from headstart.reports.writer import ReportOptions, make_report
+        from headstart.pipelines.report import report
+        from headstart.reports.writer import ReportOptions
 
-        return make_report(self.folder, ReportOptions(**options))
+        return report(self.folder, ReportOptions(**options))
 
     def _class_rows(self) -> list[dict[str, Any]]:
         block = self.metrics["test"] or self.metrics["cv"] or self.metrics.get("val") or {"per_class": []}
-        if self.metrics.get("task") == "detect":
+        if has_boxes(self.metrics):
             return [
                 {
                     "class": c["name"],

@@ -176,9 +176,9 @@ def summary(
     """Show the network of a run with its new head: layers, parameters, trainable and frozen stages."""
     from headstart.api.run import Run
     from headstart.backbones.network_view import show_run
-    from headstart.reports.record import is_detector_run
+    from headstart.reports.record import has_boxes, read_json
 
-    if is_detector_run(run):
+    if has_boxes(read_json(run / "metrics.json")):
         typer.echo(Run(run).summary(), nl=False)
         return
     shown = show_run(run, depth=depth, diagram=diagram)

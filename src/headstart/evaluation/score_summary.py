@@ -105,12 +105,15 @@ def summarize_detections(block: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def summarize_run(metrics: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the score of a finished run of any task; None without a score.
+    """Return the score of a finished run; None without a score.
 
     Args:
         metrics: `metrics.json`.
     """
-    if metrics.get("task") != "detect":
+    if "score" in metrics:
+        score: dict[str, Any] | None = metrics["score"]
+        return score
+    if "num_boxes" not in metrics:
         headline = evaluation_from_json(metrics.get("test") or metrics["cv"])
         leaky = metrics.get("test_including_leaks")
         including_leaks = evaluation_from_json(leaky) if leaky else None

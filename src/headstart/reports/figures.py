@@ -51,7 +51,7 @@ def draw_figure(name: str, report: Report, thumbs: Thumbs | None = None) -> Any:
     """Return one figure by name, or None if the report lacks its data.
 
     Args:
-        name: One of `FIGURES` of the task.
+        name: One of `FIGURES` of the page.
         report: From `summarize`.
         thumbs: JPEG bytes by position, for `samples` and `errors`.
 
@@ -60,7 +60,7 @@ def draw_figure(name: str, report: Report, thumbs: Thumbs | None = None) -> Any:
     """
     numbers = numbered_names(report["class_names"])
     shown = _rename(report, numbers) if numbers else report
-    panels = FIGURES[report["task"]][name](shown, thumbs or {})
+    panels = FIGURES[report["page"]][name](shown, thumbs or {})
     if not panels:
         return None
     with using_matplotlib({"font.family": font_families(report["class_names"])[0]}):
@@ -82,7 +82,7 @@ def draw_svgs(name: str, report: Report) -> list[tuple[str, bytes]]:
 
     The user's matplotlib settings do not apply, and the browser selects the fonts.
     """
-    panels = FIGURES[report["task"]][name](report, {})
+    panels = FIGURES[report["page"]][name](report, {})
     if not panels:
         return []
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
@@ -308,7 +308,7 @@ def _with_boxes(name: str) -> Callable[[Report, Thumbs], list[Panel]]:
 
 
 FIGURES: dict[str, dict[str, Callable[[Report, Thumbs], list[Panel]]]] = {
-    "classify": {
+    "classification": {
         "samples": _sampled,
         "curves": _curves,
         "learning_curve": _learning_curve,
@@ -319,7 +319,7 @@ FIGURES: dict[str, dict[str, Callable[[Report, Thumbs], list[Panel]]]] = {
         "ood": _ood,
         "diagram": _diagram,
     },
-    "detect": {
+    "detection": {
         "boxes": _boxes,
         "precision_recall": _precision_recall,
         "curves": _curves,
@@ -328,5 +328,6 @@ FIGURES: dict[str, dict[str, Callable[[Report, Thumbs], list[Panel]]]] = {
         "samples": _with_boxes("samples"),
         "errors": _with_boxes("errors"),
     },
+    "sections": {},
 }
-"""Figures by task and name; each becomes `figures/<name>.png`."""
+"""Figures by page and name; each becomes `figures/<name>.png`."""

@@ -47,7 +47,7 @@ def render(
     Raises:
         MissingExtraError: jinja2 is not installed.
     """
-    page = _environment().get_template("detection.html" if report["task"] == "detect" else "report.html")
+    page = _environment().get_template(f"{report['page']}.html")
     from markupsafe import Markup
 
     style, script = _read("report.css"), _read("report.js")

@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -28,6 +28,7 @@ from headstart.preprocessing.image_spec import ImageSpec
 from headstart.reports.slow_sections import SlowSections, read_sections
 from headstart.runs.scores import ScoredImages, read_scores, stored_name
 from headstart.types.codes import NoteKind, Severity
+from headstart.types.report import ReportSection
 from headstart.utils.csv_cells import unescape_formula
 
 __all__ = [
@@ -36,10 +37,12 @@ __all__ = [
     "DetectorRecord",
     "RunRecord",
     "ScoredBoxes",
+    "SectionsRecord",
+    "has_boxes",
     "headline_block",
-    "is_detector_run",
     "parse_number",
     "read_bundle_info",
+    "read_common",
     "read_json",
     "read_metrics",
     "read_record",
@@ -51,7 +54,7 @@ BLOCKS = {"test": "test images", "cv": "cross-validation", "val": "validation im
 
 @dataclass(frozen=True, kw_only=True)
 class RunRecord:
-    """What classifiers and detectors have in common.
+    """What the runs of all tasks have in common.
 
     Attributes:
         run: Name of the run folder.
@@ -64,6 +67,9 @@ class RunRecord:
         epochs: Rows of `results.csv`, empty without gradient training.
         problems: Notes about unreadable parts.
     """
+
+    page: ClassVar[str] = "sections"
+    """Layout of the report: `classification`, `detection`, or `sections` for a plain list of sections."""
 
     run: str
     metrics: Mapping[str, Any]
@@ -78,6 +84,10 @@ class RunRecord:
     @property
     def class_names(self) -> tuple[str, ...]:
         return tuple(str(name) for name in self.metrics["class_names"])
+
+    def path(self, i: int) -> str | None:
+        """Return the path of image `i`; None if unknown."""
+        return None
 
     @property
     def image_spec(self) -> ImageSpec:
@@ -109,6 +119,8 @@ class ClassifierRecord(RunRecord):
         sections: Learning curve and attribution maps.
     """
 
+    page: ClassVar[str] = "classification"
+
     scored: ScoredImages
     paths: Mapping[str, str] = field(default_factory=dict)
     label_errors: Sequence[Mapping[str, str]] | None = None
@@ -136,6 +148,26 @@ class ClassifierRecord(RunRecord):
     def headline_block(self) -> Mapping[str, Any]:
         """Block of `metrics.json` of the headline."""
         return dict(self.metrics.get("test") or self.metrics.get("cv") or {})
+
+
+@dataclass(frozen=True, kw_only=True)
+class SectionsRecord(RunRecord):
+    """A run of a task whose report is a plain list of sections.
+
+    Attributes:
+        sentence: The result in one sentence.
+        sections: Sections of the report.
+        names, paths: Name and path of each image by position; paths of images that have moved are None.
+    """
+
+    sentence: str
+    sections: Sequence[ReportSection] = ()
+    names: Sequence[str] = ()
+    paths: Sequence[str | None] = ()
+
+    def path(self, i: int) -> str | None:
+        """Return the path of image `i`; None if unknown."""
+        return self.paths[i]
 
 
 @dataclass(frozen=True)
@@ -166,6 +198,8 @@ class DetectorRecord(RunRecord):
         detections: Calibrated detections by (split, name) of the scored images.
         samples: Images and true boxes of the data; None if the data are missing.
     """
+
+    page: ClassVar[str] = "detection"
 
     splits: Mapping[str, str] = field(default_factory=dict)
     detections: Mapping[tuple[str, str], Detections] = field(default_factory=dict)
@@ -220,10 +254,34 @@ def headline_block(metrics: Mapping[str, Any]) -> tuple[str, Mapping[str, Any]] 
     return min(blocks, key=lambda b: bool(b[1].get("is_leaky")), default=None)
 
 
+def read_common(folder: Path, problems: list[Note]) -> dict[str, Any]:
+    """Read what the records of all tasks have in common, as arguments of `RunRecord`.
+
+    Args:
+        folder: A finished run.
+        problems: Receives notes about unreadable parts.
+
+    Raises:
+        UsageError: The folder is not a finished run.
+    """
+    metrics = read_metrics(folder)
+    bundle, tensors = read_bundle_info(folder)
+    return {
+        "run": folder.resolve().name,
+        "metrics": metrics,
+        "settings": _read_settings(folder / "config.resolved.yaml", problems),
+        "environment": read_json(folder / "environment.json"),
+        "dataset_report": read_json(folder / "dataset_report.json"),
+        "bundle": bundle,
+        "tensors": tensors,
+        "epochs": tuple(_read_rows(folder / "results.csv") or ()),
+    }
+
+
 def read_record(
     folder: Path, *, data: str | os.PathLike[str] | None = None, has_paths: bool = True
 ) -> ClassifierRecord | DetectorRecord:
-    """Read a run folder.
+    """Read the run folder of a classifier or detector.
 
     Args:
         folder: A finished run.
@@ -234,22 +292,11 @@ def read_record(
         UsageError: The folder is not a finished run.
         DataError: `data` has no images of the run's kind.
     """
-    metrics = read_metrics(folder)
     problems: list[Note] = []
-    settings = _read_settings(folder / "config.resolved.yaml", problems)
-    bundle, tensors = read_bundle_info(folder)
-    common: dict[str, Any] = {
-        "run": folder.resolve().name,
-        "metrics": metrics,
-        "settings": settings,
-        "environment": read_json(folder / "environment.json"),
-        "dataset_report": read_json(folder / "dataset_report.json"),
-        "bundle": bundle,
-        "tensors": tensors,
-        "epochs": tuple(_read_rows(folder / "results.csv") or ()),
-    }
+    common = read_common(folder, problems)
+    metrics, settings = common["metrics"], common["settings"]
     rows, num_classes = _read_rows(folder / "split.csv") or [], len(metrics["class_names"])
-    if metrics.get("task") == "detect":
+    if has_boxes(metrics):
         splits = {row["image"]: row.get("split", "") for row in rows if "image" in row}
         detections = _read_detections(folder / "scores.npz", {stored_name(n): n for n in splits}, num_classes, problems)
         samples = _read_boxes(settings, data, problems)
@@ -273,9 +320,9 @@ def read_record(
     )
 
 
-def is_detector_run(folder: Path) -> bool:
-    """Return whether a run folder holds a detector."""
-    return read_json(folder / "metrics.json").get("task") == "detect"
+def has_boxes(metrics: Mapping[str, Any]) -> bool:
+    """Return whether `metrics.json` is that of a detector."""
+    return "num_boxes" in metrics
 
 
 def parse_number(text: Any) -> float | None:

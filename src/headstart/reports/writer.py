@@ -14,14 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import HeadstartError, SettingError
-from headstart.evaluation.score_summary import summarize_run
 from headstart.events import EventStream, FileWritten, Note, RunFinished, ScoreMeasured
 from headstart.messages.notes import note_to_json
 from headstart.reports.attribution import AttributionMaps, explain_images, paint_maps
 from headstart.reports.classifier_report import shown_errors
 from headstart.reports.html import render, render_text
 from headstart.reports.learning_curve import measure_curve
-from headstart.reports.record import ClassifierRecord, DetectorRecord, read_metrics, read_record
+from headstart.reports.record import ClassifierRecord, DetectorRecord, RunRecord
 from headstart.reports.slow_sections import SlowSections
 from headstart.reports.summary import summarize, without_images
 from headstart.reports.tables import (
@@ -33,7 +32,7 @@ from headstart.reports.tables import (
 from headstart.reports.thumbs import make_thumbs
 from headstart.results import Report
 from headstart.runs.files import write_json
-from headstart.types.codes import NoteKind, Severity
+from headstart.types.codes import Evidence, NoteKind, Severity
 from headstart.utils.system import atomic_file
 
 __all__ = [
@@ -47,21 +46,22 @@ __all__ = [
     "write_report",
 ]
 
-TEXTS: dict[str, dict[str, Callable[[Mapping[str, Any]], str]]] = {
-    "classify": {
+Text = Callable[[Mapping[str, Any]], str]
+_COMMON: dict[str, Text] = {name: partial(render_text, name) for name in ("summary.txt", "comment.md")}
+TEXTS: dict[str, dict[str, Text]] = {
+    "classification": {
         "classification_report.txt": classification_text,
         "classification_report.csv": classification_csv,
-        "summary.txt": partial(render_text, "summary.txt"),
-        "comment.md": partial(render_text, "comment.md"),
+        **_COMMON,
     },
-    "detect": {
+    "detection": {
         "detection_report.txt": detection_class_text,
         "detection_report.csv": detection_csv,
-        "summary.txt": partial(render_text, "summary.txt"),
-        "comment.md": partial(render_text, "comment.md"),
+        **_COMMON,
     },
+    "sections": _COMMON,
 }
-"""Text files to hand in, by task."""
+"""Text files to hand in, by page."""
 
 Thumbs = Mapping[int, bytes | None]
 
@@ -87,7 +87,7 @@ class ReportOptions:
     curve: bool | None = None
 
 
-def report_run(folder: Path, record: ClassifierRecord | DetectorRecord, events: EventStream) -> int | None:
+def report_run(folder: Path, record: RunRecord, events: EventStream) -> int | None:
     """Write the page at the end of a training; a failure is a warning, not an error.
 
     Returns:
@@ -101,13 +101,16 @@ def report_run(folder: Path, record: ClassifierRecord | DetectorRecord, events: 
     return len(report["images"])
 
 
-def make_report(folder: Path, options: ReportOptions) -> Report:
-    """Write the report of a finished run with the files to hand in; see `api.report`."""
-    if read_metrics(folder).get("task") == "detect":
+def make_report(folder: Path, record: RunRecord, options: ReportOptions) -> Report:
+    """Write the report of a finished run with the files to hand in; see `api.report`.
+
+    Raises:
+        SettingError: An option has no effect on the page.
+    """
+    if not isinstance(record, ClassifierRecord):
         for name in ("attributions", "curve"):
             if getattr(options, name) is not None:
-                raise SettingError(f"`{name}` has no effect on the report of a detector.", hint=f"leave `{name}` out")
-    record = read_record(folder, data=options.data)
+                raise SettingError(f"`{name}` has an effect on classifiers only.", hint=f"leave `{name}` out")
     has_images = record.has_images if options.images is None else options.images
     if isinstance(record, ClassifierRecord):
         kept, wanted = record.sections, measure_sections(
@@ -121,7 +124,7 @@ def make_report(folder: Path, options: ReportOptions) -> Report:
         record = replace(record, sections=SlowSections(curve, maps))
     target = folder if options.out is None else Path(options.out)
     report, thumbs = write_report(folder, record, out=target, has_images=has_images)
-    for name, text in TEXTS[report["task"]].items():
+    for name, text in TEXTS[report["page"]].items():
         _write_text(target / name, text(report))
     if options.figures:
         write_figures(target / "figures", report, thumbs)
@@ -152,16 +155,15 @@ def measure_sections(
     return SlowSections(curve, maps)
 
 
-def emit_report(report: Report, run: Path, events: EventStream, started: float) -> None:
+def emit_report(report: Report, score: Evidence | None, events: EventStream, started: float) -> None:
     """Emit the score of the run, the problems of the report, and the files written.
 
     Args:
         report: The report.
-        run: The run folder.
+        score: The headline score; None without one.
         events: The event stream.
         started: `time.monotonic()` when the command began.
     """
-    score = summarize_run(read_metrics(run))
     if score is not None:
         events.emit(ScoreMeasured(score))
     for row in report.data["problems"]:
@@ -172,7 +174,7 @@ def emit_report(report: Report, run: Path, events: EventStream, started: float) 
 
 
 def write_report(
-    folder: Path, record: ClassifierRecord | DetectorRecord, *, out: Path | None = None, has_images: bool = True
+    folder: Path, record: RunRecord, *, out: Path | None = None, has_images: bool = True
 ) -> tuple[dict[str, Any], Thumbs]:
     """Write `report.html` and `report.json`, and the model card of a classifier's bundle.
 
@@ -216,7 +218,7 @@ def write_figures(folder: Path, report: Mapping[str, Any], thumbs: Thumbs) -> No
     from headstart.reports.figures import FIGURES, draw_figure, figure_png
 
     folder.mkdir(parents=True, exist_ok=True)
-    for name in FIGURES[report["task"]]:
+    for name in FIGURES[report["page"]]:
         path, figure = folder / f"{name}.png", draw_figure(name, report, thumbs)
         if figure is None:
             path.unlink(missing_ok=True)

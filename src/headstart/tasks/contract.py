@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from headstart.events import EventStream
     from headstart.inference.runtime import Runtime
     from headstart.reports.comparison_text import Comparison
-    from headstart.reports.record import ClassifierRecord, DetectorRecord
+    from headstart.reports.record import RunRecord
     from headstart.results import ModelEvaluation
     from headstart.runs.context import RunContext
     from headstart.tasks.dataset_check import DatasetCheck
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Outcome", "Task"]
 
-Record: TypeAlias = "ClassifierRecord | DetectorRecord"
 Source = TypeVar("Source")
 Data = TypeVar("Data")
 Model = TypeVar("Model")
@@ -133,9 +132,7 @@ class Task(Protocol[Source, Data, Model, Scored]):
         """Compare the bundle with the trained model on images from their files; return the differences."""
         ...
 
-    def write(
-        self, run: RunContext, data: Data, scored: Scored, parity: dict[str, Any]
-    ) -> ClassifierRecord | DetectorRecord:
+    def write(self, run: RunContext, data: Data, scored: Scored, parity: dict[str, Any]) -> RunRecord:
         """Write metrics, predictions and settings; return the same as a record for the report."""
         ...
 
@@ -150,6 +147,16 @@ class Task(Protocol[Source, Data, Model, Scored]):
 
         Raises:
             DataError: No image has an annotation of the model's classes, or none can be read.
+        """
+        ...
+
+    def read_record(self, folder: Path, *, data: str | None, has_paths: bool) -> RunRecord:
+        """Read a finished run for its report; the same values as `write` returned.
+
+        Args:
+            folder: The run folder.
+            data: Current path of the data, if they were moved.
+            has_paths: Whether to look for the images.
         """
         ...
 

@@ -10,7 +10,7 @@ from enum import StrEnum
 
 from headstart.types.codes import Evidence, Severity
 
-__all__ = ["ReportFinding", "ReportKind"]
+__all__ = ["ReportFinding", "ReportKind", "ReportSection"]
 
 
 class ReportKind(StrEnum):
@@ -95,3 +95,22 @@ class ReportFinding:
     def is_problem(self) -> bool:
         """Whether it is a problem."""
         return self.severity is not Severity.INFO
+
+
+@dataclass(frozen=True)
+class ReportSection:
+    """A section of a report whose page has no layout of its own.
+
+    Attributes:
+        title: Heading.
+        text: Paragraph below it; empty for none.
+        columns: Heads of a table; a head that starts with `#` is a column of numbers.
+        rows: Cells of the table.
+        images: Positions of images to show.
+    """
+
+    title: str
+    text: str = ""
+    columns: tuple[str, ...] = ()
+    rows: tuple[tuple[str | float | int | None, ...], ...] = ()
+    images: tuple[int, ...] = ()

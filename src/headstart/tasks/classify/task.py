@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from headstart.inference.runtime import Runtime
     from headstart.quality.dataset_split import ReadSamples, SplitDataset
     from headstart.reports.comparison_text import Comparison
-    from headstart.reports.record import ClassifierRecord
+    from headstart.reports.record import ClassifierRecord, RunRecord
     from headstart.results import EvaluationResult
     from headstart.runs.context import RunContext
     from headstart.tasks.classify.check import ImageCheckResult
@@ -244,6 +244,12 @@ class ClassifyTask:
 
         refuse_box_format(options.box_format)
         return evaluate_classifier(runtime, data, options, events)
+
+    def read_record(self, folder: Path, *, data: str | None, has_paths: bool) -> RunRecord:
+        """See `Task`."""
+        from headstart.reports.record import read_record
+
+        return read_record(folder, data=data, has_paths=has_paths)
 
     def compare(self, runs: Sequence[Path], data: str | None, options: ReadOptions, events: EventStream) -> Comparison:
         """See `Task`."""

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from headstart.detection.decoding import DecodingSettings
     from headstart.inference.runtime import Runtime
     from headstart.reports.comparison_text import Comparison
-    from headstart.reports.record import DetectorRecord
+    from headstart.reports.record import DetectorRecord, RunRecord
     from headstart.results import DetectionResult
     from headstart.runs.context import RunContext
     from headstart.tasks.detect.check import BoxCheckResult
@@ -210,6 +210,12 @@ class DetectTask:
 
         refuse_image_options(options)
         return evaluate_detector(runtime, data, options, events)
+
+    def read_record(self, folder: Path, *, data: str | None, has_paths: bool) -> RunRecord:
+        """See `Task`."""
+        from headstart.reports.record import read_record
+
+        return read_record(folder, data=data, has_paths=has_paths)
 
     def compare(self, runs: Sequence[Path], data: str | None, options: ReadOptions, events: EventStream) -> Comparison:
         """See `Task`; not supported."""
