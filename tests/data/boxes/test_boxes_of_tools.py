@@ -482,3 +482,41 @@ def test_numbered_classes_of_hugging_face(tmp_path: Path) -> None:
         ("metadata.jsonl", "labels"),
         ("classes.txt", "names"),
     ]
+
+
+def _flagged_labelme(root: Path) -> None:
+    labelme(root)
+    _edit(root / "a.json", lambda value: value["shapes"][1].update(flags={"difficult": True, "other": True}))
+
+
+def _flagged_coco(root: Path) -> None:
+    boxes = [{"id": 1, "bbox": [10, 20, 40, 40]}, {"id": 2, "bbox": [60, 5, 30, 25], "attributes": {"difficult": True}}]
+    value = {
+        "images": [{"id": 1, "file_name": "a.png"}],
+        "annotations": [{**box, "image_id": 1, "category_id": 1} for box in boxes],
+        "categories": [{"id": 1, "name": "nut"}],
+    }
+    put_text(root / "c.json", json.dumps(value))
+
+
+def _flagged_supervisely(root: Path) -> None:
+    supervisely(root)
+    _edit(next(root.rglob("a.png.json")), lambda value: value["objects"][1].update(tags=[{"name": "difficult"}]))
+
+
+def _edit(path: Path, change: Callable[[Any], None]) -> None:
+    value = json.loads(path.read_text(encoding="utf-8"))
+    change(value)
+    path.write_text(json.dumps(value), encoding="utf-8")
+
+
+@pytest.mark.parametrize("write", [_flagged_labelme, _flagged_coco, _flagged_supervisely])
+def test_flags_in_attributes_mark_objects_that_do_not_count(tmp_path: Path, write: Callable[[Path], None]) -> None:
+    for i, name in enumerate(BOXES):
+        put_image(tmp_path / name, SIZE, seed=i)
+    write(tmp_path)
+    samples = read_boxes(tmp_path)
+    boxes = samples.boxes[samples.names.index("a.png")]
+    assert boxes.xyxy[~boxes.is_crowd].tolist() == [[10, 20, 50, 60]]
+    (note,) = [n for n in samples.notes if n.kind is ReadingKind.OBJECTS_IGNORED]
+    assert (note.count, note.evidence["reasons"]) == (1, {"difficult": 1})

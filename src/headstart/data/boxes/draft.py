@@ -50,6 +50,7 @@ _IGNORE_KEYS = {
     "ignored": "ignore",
     "is_ignored": "ignore",
 }
+_NESTED = ("attributes", "flags")
 IGNORED = "ignore"
 """Class name that is written for ignored regions of all classes."""
 
@@ -161,10 +162,11 @@ def ignore_reason(attributes: Mapping[Any, Any], label: str = "") -> str:
     """Return the reason for which an object must not be counted, or an empty string.
 
     Args:
-        attributes: Values by name: `difficult`, `iscrowd`, `IsGroupOf`, `ignore`.
+        attributes: Values by name: `difficult`, `iscrowd`, `IsGroupOf`, `ignore`, also inside `attributes` or `flags`.
         label: Its class; `DontCare` and `ignored regions` are regions rather than classes.
     """
-    for key, value in attributes.items():
+    nested = [inner for key in _NESTED if isinstance(inner := attributes.get(key), Mapping)]
+    for key, value in (pair for group in (attributes, *nested) for pair in group.items()):
         reason = _IGNORE_KEYS.get(str(key).strip().lower().replace("-", "_"), "")
         if reason and str(value).strip().lower() in ("1", "1.0", "true", "yes"):
             return reason

@@ -262,7 +262,8 @@ def _supervisely(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry]
             corners = _bitmap_bounds(item["bitmap"])
         if kind in ("point", "line"):
             corners = None
-        entry.add(draft, item.get("classTitle"), corners, _XYXY, is_outline=kind != "rectangle")
+        tags = {tag.get("name"): tag.get("value") or "true" for tag in _dicts(item.get("tags"))}
+        entry.add(draft, item.get("classTitle"), corners, _XYXY, is_outline=kind != "rectangle", attributes=tags)
     yield entry
 
 
@@ -313,7 +314,14 @@ def _datumaro(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry]:
             if kind == "bbox":
                 entry.add(draft, label, found.get("bbox"), _XYWH, attributes=found.get("attributes"))
             elif kind == "polygon":
-                entry.add(draft, label, bounds(found.get("points")), _XYXY, is_outline=True)
+                entry.add(
+                    draft,
+                    label,
+                    bounds(found.get("points")),
+                    _XYXY,
+                    is_outline=True,
+                    attributes=found.get("attributes"),
+                )
         yield entry
 
 
