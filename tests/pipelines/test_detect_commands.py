@@ -502,3 +502,29 @@ def test_report_options_of_classifiers_are_refused(name: str, value: bool, run: 
     for report in (lambda **options: headstart.report(run, **options), headstart.Run(run).report):
         with pytest.raises(SettingError, match=f"`{name}`"):
             report(**{name: value})
+
+
+def test_archive_of_the_data_is_scored_as_its_folder(tmp_path: Path, run: Path, leaky: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "data"), "zip", leaky)
+    plain, packed = headstart.evaluate(run, leaky), headstart.evaluate(run, archive)
+    assert plain.evaluation is not None
+    assert packed.evaluation is not None
+    assert packed.known is not None
+    assert packed.evaluation.map50 == plain.evaluation.map50
+    assert packed.known.num_samples == 13
+    record = read_record(run, data=archive)
+    assert isinstance(record, DetectorRecord)
+    assert record.samples is not None
+    assert record.samples.names == read_boxes(leaky).names
+
+
+@pytest.mark.long
+def test_detector_trained_from_an_archive_is_scored_and_reported(tmp_path: Path, leaky: Path) -> None:
+    archive = shutil.make_archive(str(tmp_path / "data"), "zip", leaky)
+    run = headstart.train(archive, out=tmp_path / "run", **SETTINGS)
+    result = headstart.evaluate(run.folder, archive)
+    assert result.evaluation is not None
+    assert run.metrics["test"]["mAP50"]["value"] == result.evaluation.map50.value
+    (tmp_path / "run" / "report.html").unlink()
+    headstart.report(run.folder)
+    assert (tmp_path / "run" / "report.html").is_file()
