@@ -12,17 +12,19 @@
     ├── WeightsError               exit 1   weights missing, damaged or of another network
     │   └── OfflineError           exit 1   download needed in offline mode
     ├── BundleError                exit 1   saved model unreadable or inconsistent
-    └── CacheError                 exit 1   cache folder unusable
+    ├── CacheError                 exit 1   cache folder unusable
+    └── CancelledError             exit 130 stopped by `cancel`
 
-Each error states the cause, what was expected and the fix. The command line catches only `HeadstartError`; any
-other traceback is a bug.
+The stable `code` of a class identifies its errors, in Python and in `{"error": {"code", "message", "hint"}}`, which
+commands print with `--json`. Each error states the cause, what was expected and the fix. The command line catches only
+`HeadstartError`; any other traceback is a bug.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
+from typing import Any, ClassVar
 
 __all__ = [
     "BoxFormatError",
@@ -51,7 +53,8 @@ class HeadstartError(Exception):
         hint: Fix, if possible a command.
     """
 
-    exit_code = 1
+    code: ClassVar[str] = "failure"
+    exit_code: ClassVar[int] = 1
 
     def __init__(self, message: str, hint: str | None = None) -> None:
         super().__init__(message)
@@ -64,15 +67,22 @@ class HeadstartError(Exception):
     def __reduce__(self) -> tuple[type, tuple[str, str | None]]:
         return type(self), (self.message, self.hint)
 
+    def to_json(self) -> dict[str, dict[str, str | None]]:
+        """Return `{"error": {"code", "message", "hint"}}`."""
+        return {"error": {"code": self.code, "message": self.message, "hint": self.hint}}
+
 
 class UsageError(HeadstartError):
     """The command or a setting is invalid."""
 
+    code = "usage"
     exit_code = 2
 
 
 class SettingError(UsageError):
     """A setting is unknown or its value is invalid."""
+
+    code = "setting"
 
 
 class DeviceProblem(StrEnum):
@@ -95,6 +105,8 @@ class DeviceError(SettingError):
         hint: See `HeadstartError`.
         device: Requested devices.
     """
+
+    code = "device"
 
     def __init__(
         self, problem: DeviceProblem, message: str, hint: str | None = None, *, device: tuple[str, ...]
@@ -120,6 +132,8 @@ class BudgetError(SettingError):
         measured: Seconds before (`spent_s`), in (`training_s`) and after (`ending_s`) the shortest training.
     """
 
+    code = "budget"
+
     def __init__(
         self,
         message: str,
@@ -138,6 +152,7 @@ class BudgetError(SettingError):
 class DataError(HeadstartError):
     """The images or labels are unsuitable."""
 
+    code = "data"
     exit_code = 3
 
 
@@ -151,6 +166,8 @@ class BoxFormatError(DataError):
         fitting: Names of the formats that fit its values.
     """
 
+    code = "box_format"
+
     def __init__(self, message: str, hint: str | None, source: str, stated: str, fitting: tuple[str, ...]) -> None:
         super().__init__(message, hint)
         self.source, self.stated, self.fitting = source, stated, fitting
@@ -162,9 +179,13 @@ class BoxFormatError(DataError):
 class InvalidEvaluationError(DataError):
     """A score could be computed but would be misleading."""
 
+    code = "invalid_evaluation"
+
 
 class MissingExtraError(HeadstartError):
     """An optional dependency is not installed."""
+
+    code = "missing_extra"
 
     def __init__(self, feature: str, extra: str) -> None:
         super().__init__(
@@ -181,20 +202,29 @@ class MissingExtraError(HeadstartError):
 class WeightsError(HeadstartError):
     """Pretrained weights are missing, damaged or of another network."""
 
+    code = "weights"
+
 
 class OfflineError(WeightsError):
     """A download is needed in offline mode."""
+
+    code = "offline"
 
 
 class BundleError(HeadstartError):
     """A saved model is unreadable or differs from the trained one."""
 
+    code = "bundle"
+
 
 class CacheError(HeadstartError):
     """The cache folder cannot be used (full, no permission)."""
+
+    code = "cache"
 
 
 class CancelledError(HeadstartError):
     """The pipeline was canceled; computed results are kept."""
 
+    code = "cancelled"
     exit_code = 130

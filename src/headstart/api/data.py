@@ -6,8 +6,9 @@ import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
+from headstart.api.keywords import CheckKeywords, ConvertKeywords, EmbedKeywords, ShowKeywords, refuse_unknown
 from headstart.config.keyword_settings import merge_keywords
 from headstart.console import open_stream
 from headstart.data.memory import as_data_path
@@ -31,7 +32,7 @@ def check(
     on_progress: Callable[[Event], None] | None = None,
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
-    **settings: Any,
+    **settings: Unpack[CheckKeywords],
 ) -> DatasetCheck:
     """Check a dataset without changing it: bad files and boxes, duplicates, leaks, hidden groups, shortcuts.
 
@@ -41,14 +42,12 @@ def check(
         sheet: Path of a contact sheet of duplicates (and of images with boxes), `.png` or `.jpg`.
         repair: Path of a split without leaks and divided groups, for `train(split=...)`; no image is moved.
         verbose, on_progress, cancel, events: See `train`.
-        settings: Fields of `headstart.tasks.options.CheckOptions`: `task`, `group_from`, `backbone`,
-            `intensity_range`, `max_pixels`, `num_threads`, `box_format`, `use_network`, `offline`, and as in `train`
-            `layout`, `label_pattern`, `first_id`, `table`, `image_column`, `label_column`, `split_column`,
-            `group_column`, `exclude`, `allow_external_paths`.
+        settings: Fields of `headstart.tasks.options.CheckOptions`; see `CheckKeywords`.
 
     Returns:
         The dataset check (`.dataset_report`, `.to_json()`); its text lists the most severe findings first.
     """
+    refuse_unknown("check", settings, CheckKeywords.__annotations__)
     from headstart.tasks.options import CheckOptions
     from headstart.tasks.registry import recognize_task
     from headstart.tasks.sheets import sheet_kind
@@ -72,24 +71,20 @@ def check(
 def embed(
     data: Any,
     *,
-    backbone: str = "efficientnet_lite0",
     out: str | os.PathLike[str] | None = None,
     verbose: bool | None = None,
     on_progress: Callable[[Event], None] | None = None,
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
-    **settings: Any,
+    **settings: Unpack[EmbedKeywords],
 ) -> Embedding:
     """Extract features with a pretrained network.
 
     Args:
         data: Images, labeled or not.
-        backbone: The network.
         out: Path of an `.npz` file (`features`, `paths`, `labels`, and one array per block).
         verbose, on_progress, cancel, events: See `train`.
-        settings: `image_size`, `resize_mode`, `intensity_range`, `max_pixels`, `weights`, `layout`, `label_pattern`,
-            `first_id`, `table`, `image_column`, `label_column`, `split_column`, `group_column`, `exclude`, `device`,
-            `num_threads`, `offline`, `cache`, `allow_external_paths`.
+        settings: Options for reading and features; see `EmbedKeywords`.
 
     Raises:
         DataError: No image is readable.
@@ -98,7 +93,7 @@ def embed(
     from headstart.pipelines.embed import extract
 
     place = as_data_path(data, needs_labels=False)
-    resolved = merge_keywords(place, None, {"backbone": backbone, **settings}).resolve()
+    resolved = merge_keywords(place, None, settings).resolve()
     return extract(resolved, events or open_stream(verbose, on_progress, cancel), out)
 
 
@@ -111,7 +106,7 @@ def convert(
     like: str | os.PathLike[str] | None = None,
     verbose: bool | None = None,
     events: EventStream | None = None,
-    **reading: Any,
+    **reading: Unpack[ConvertKeywords],
 ) -> Path:
     """Write images with boxes in the format of another tool, with the user's class names and ids.
 
@@ -131,6 +126,7 @@ def convert(
         DataError: Boxes or names are not certain; nothing is written.
         UsageError: The format is unknown, or the folder is not empty.
     """
+    refuse_unknown("convert", reading, ConvertKeywords.__annotations__)
     from headstart.pipelines.convert import ConvertOptions, convert_boxes
 
     options = ConvertOptions(
@@ -145,7 +141,7 @@ def show(
     out: str | os.PathLike[str] | None = None,
     verbose: bool | None = None,
     events: EventStream | None = None,
-    **settings: Any,
+    **settings: Unpack[ShowKeywords],
 ) -> Any:
     """Draw random images of each class on one contact sheet, with boxes if available.
 
@@ -153,9 +149,7 @@ def show(
         data: Images, labeled or not.
         out: Output path, `.png` or `.jpg`; None writes no file.
         verbose, events: See `train`.
-        settings: Fields of `headstart.tasks.options.ShowOptions`: `per_class`, `seed`, `preprocessed`,
-            `num_augmented`, `augment`, `backbone`, `image_size`, `resize_mode`, `box_format`, `task`, and those for
-            reading as in `check`.
+        settings: Fields of `headstart.tasks.options.ShowOptions`; see `ShowKeywords`.
 
     Returns:
         The sheet, a PIL image, which a notebook shows.
@@ -163,6 +157,7 @@ def show(
     Raises:
         UsageError: The sheet cannot be written, or a setting has no effect.
     """
+    refuse_unknown("show", settings, ShowKeywords.__annotations__)
     from headstart.tasks.options import ShowOptions
     from headstart.tasks.registry import recognize_task
     from headstart.tasks.sheets import save_sheet, sheet_kind

@@ -10,11 +10,13 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Unpack
 
+from headstart.api.keywords import CompareKeywords, EvaluateKeywords, ReportKeywords, TrainKeywords, refuse_unknown
 from headstart.config.keyword_settings import merge_keywords
 from headstart.console import open_stream
 from headstart.data.memory import as_data_path
+from headstart.errors import SettingError
 from headstart.events import CancelToken, Event, EventStream
 from headstart.utils.system import release_idle_threads
 
@@ -36,7 +38,7 @@ def train(
     on_progress: Callable[[Event], None] | None = None,
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
-    **settings: Any,
+    **settings: Unpack[TrainKeywords],
 ) -> Run:
     """Train a model on labeled images and write a run folder.
 
@@ -51,8 +53,8 @@ def train(
         on_progress: Called with every event (`headstart.events`).
         cancel: Token whose `cancel()` stops the run from another thread; the run can be resumed.
         events: Event stream that replaces the three arguments above.
-        settings: Settings of `headstart train`, in any accepted spelling, e.g. `backbone="lite1"`,
-            `budget="5m"`, `test_size=0.2`.
+        settings: Settings of `headstart train` (`TrainKeywords`), e.g. `backbone="lite1"`, `budget="5m"`,
+            `test_size=0.2`; names of other tools are accepted too.
 
     Returns:
         The run: score, folder and model.
@@ -172,12 +174,11 @@ def evaluate(
     data: Any,
     *,
     num_threads: int | None = None,
-    positive: str | None = None,
     verbose: bool | None = None,
     on_progress: Callable[[Event], None] | None = None,
     cancel: CancelToken | None = None,
     events: EventStream | None = None,
-    **reading: Any,
+    **reading: Unpack[EvaluateKeywords],
 ) -> ModelEvaluation[Any]:
     """Evaluate a saved model on labeled images, or a detector on annotated images.
 
@@ -188,23 +189,22 @@ def evaluate(
         model: See `load`.
         data: Labeled images as in `train`, or annotated images for a detector.
         num_threads: Number of CPU threads.
-        positive: Positive class of a binary classifier; by default as in training.
         verbose, on_progress, cancel, events: See `train`.
-        reading: `allow_external_paths`, `layout`, `label_pattern`, `first_id`, `table`, `image_column`,
-            `label_column`, `split_column`, `group_column`, `exclude`: as in `train`; `box_format`: as
-            `detect.box_format`.
+        reading: `positive` (of a binary classifier; by default as in training), and options for reading as in `train`;
+            see `EvaluateKeywords`.
 
     Raises:
         SettingError: `positive` is not one of exactly two classes.
         DataError: No readable image has a label or box of a class of the model.
         UsageError: A reader option has no effect.
     """
+    refuse_unknown("evaluate", reading, EvaluateKeywords.__annotations__)
     from headstart.tasks.options import EvaluateOptions
     from headstart.tasks.registry import find_task
 
     runtime, path = load(model, num_threads=num_threads).runtime, as_data_path(data)
     events = events or open_stream(verbose, on_progress, cancel)
-    return find_task(runtime.bundle.task).evaluate(runtime, path, EvaluateOptions(positive=positive, **reading), events)
+    return find_task(runtime.bundle.task).evaluate(runtime, path, EvaluateOptions(**reading), events)
 
 
 def report(
@@ -212,7 +212,7 @@ def report(
     *,
     verbose: bool | None = None,
     events: EventStream | None = None,
-    **options: Any,
+    **options: Unpack[ReportKeywords],
 ) -> Report:
     """Rewrite the report of a finished run: `report.html`, figures and text files.
 
@@ -229,12 +229,13 @@ def report(
         UsageError: The folder is not a finished run, or a setting has no effect on a detector.
         DataError: There are no images in `data`.
     """
+    refuse_unknown("report", options, ReportKeywords.__annotations__)
     from headstart.pipelines.report import report as write_report
     from headstart.reports.writer import ReportOptions
 
     started, events = time.monotonic(), events or open_stream(verbose)
-    if options.get("data") is not None:
-        options["data"] = as_data_path(options["data"])
+    if (data := options.get("data")) is not None:
+        options["data"] = as_data_path(data)
     return write_report(Path(run), ReportOptions(**options), events, started=started)
 
 
@@ -245,7 +246,7 @@ def compare(
     data: Any = None,
     verbose: bool | None = None,
     events: EventStream | None = None,
-    **reading: Any,
+    **reading: Unpack[CompareKeywords],
 ) -> Comparison:
     """Compare run B with run A by a paired test on the same images.
 
@@ -260,8 +261,12 @@ def compare(
 
     Raises:
         DataError: The runs have different images or classes.
+        SettingError: An option is unknown or has no effect.
         InvalidEvaluationError: All images of `data` are training images of one of the runs.
     """
+    refuse_unknown("compare", reading, CompareKeywords.__annotations__)
+    if data is None and (given := [name for name, value in reading.items() if value]):
+        raise SettingError(f"`{given[0]}` has no effect without `data`.", hint=f"give `data`, or remove `{given[0]}`")
     from headstart.data.options import ReadOptions
     from headstart.pipelines.compare import compare_runs
 

@@ -7,6 +7,7 @@ import heavy packages lazily, so `--help` is fast.
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import signal
 import sys
@@ -92,6 +93,8 @@ def main(arguments: list[str] | None = None) -> int:
         code = stop.code if isinstance(stop.code, int) else 0 if stop.code is None else 1
         _exit(code)
     except HeadstartError as error:
+        if _prints_json(sys.argv[1:] if arguments is None else arguments):
+            print(json.dumps(error.to_json()))
         _print_error(f"error: {error.message}")
         if error.hint:
             _print_error(f"hint: {error.hint}")
@@ -110,6 +113,15 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _exit(0)
     return 0
+
+
+def _prints_json(arguments: list[str]) -> bool:
+    """Return whether the command prints JSON on stdout: `--json`, or `--json -` where it takes a file."""
+    if "--json=-" in arguments:
+        return True
+    if "--json" not in arguments:
+        return False
+    return arguments[0] != "check" or arguments[arguments.index("--json") + 1 :][:1] == ["-"]
 
 
 def _exit(code: int) -> None:
