@@ -83,7 +83,9 @@ def test_masks_next_to_yolo_images_are_excluded_with_note(tmp_path: Path, mask: 
     assert ReadingKind.AUXILIARY_IMAGES.value in [n["kind"] for n in box_report_to_json(report)["unused_data"]]
 
 
-@pytest.mark.parametrize("preview", ["labels_vis/{}.jpg", "images/{}_overlay.jpg", "runs/{}.png"])
+@pytest.mark.parametrize(
+    "preview", ["labels_vis/{}.jpg", "images/{}_overlay.jpg", "runs/{}.png", "runs/detect/predict2/{}.jpg"]
+)
 def test_previews_with_drawn_boxes_are_excluded_with_note(tmp_path: Path, preview: str) -> None:
     for image in put_yolo(tmp_path):
         put_preview(tmp_path / preview.format(image.stem), image)

@@ -520,3 +520,16 @@ def test_flags_in_attributes_mark_objects_that_do_not_count(tmp_path: Path, writ
     assert boxes.xyxy[~boxes.is_crowd].tolist() == [[10, 20, 50, 60]]
     (note,) = [n for n in samples.notes if n.kind is ReadingKind.OBJECTS_IGNORED]
     assert (note.count, note.evidence["reasons"]) == (1, {"difficult": 1})
+
+
+@pytest.mark.parametrize(("second", "splits"), [("validation", {"train", "val"}), ("more", {"train", ""})])
+def test_splits_come_from_the_names_of_files_of_several_images(tmp_path: Path, second: str, splits: set[str]) -> None:
+    ground_truth(tmp_path)
+    lines = (tmp_path / "output.manifest").read_text(encoding="utf-8").splitlines()
+    (tmp_path / "output.manifest").unlink()
+    for stem, start in (("train", 0), (second, 2)):
+        text = lines[0].replace("a.png", f"{start}.png") + "\n" + lines[1].replace("b.png", f"{start + 1}.png")
+        put_text(tmp_path / f"{stem}.manifest", text)
+        for i in (start, start + 1):
+            put_image(tmp_path / f"{i}.png", SIZE, seed=i)
+    assert set(read_boxes(tmp_path).split) == splits

@@ -39,6 +39,7 @@ _PREVIEW_WORDS = frozenset(
         *("pred", "preds", "predicted", "prediction", "predictions"),
     )
 )
+_RUN_WORDS = frozenset(("predict", "detect"))  # folders that detectors write drawn images to
 _FLAT_COLORS = 64  # a mask has fewer distinct colors than any photograph
 _LEVELS, _TOP, _FLAT_FRACTION = 16, 4, 0.95  # a compressed mask: this fraction has one of the top 4 of 16 gray levels
 _SIDE = 32  # of the thumbnails that previews are compared by
@@ -164,6 +165,8 @@ def _words(image: LocatedFile) -> frozenset[str]:
     parts = {part for text in texts for part in re.split(r"[^a-z]+", text)}
     if image.folders and re.match(r"segmentation|mask|.*masks?$", image.folders[-1].casefold()):
         parts.add("mask")  # SegmentationClass, PedMasks
+    if {part for folder in image.folders[-2:] for part in re.split(r"[^a-z]+", folder.casefold())} & _RUN_WORDS:
+        parts.add("predicted")  # runs/detect/exp2
     return frozenset(parts & (_MASK_WORDS | _PREVIEW_WORDS))
 
 
@@ -173,6 +176,8 @@ def _are_related(image: LocatedFile, other: LocatedFile) -> bool:
     if len(splits) > 1:
         return False
     a, b = image.folders, other.folders
+    if _words(image) & _PREVIEW_WORDS:
+        return True  # results lie anywhere, and are compared by their pixels
     if len(a) == len(b):
         return sum(x != y for x, y in zip(a, b, strict=True)) <= 1
     longer, shorter = (a, b) if len(a) > len(b) else (b, a)

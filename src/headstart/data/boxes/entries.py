@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from headstart.data.boxes.draft import Draft, DraftBox, DraftImage, LayoutSource, ignore_reason, is_prediction, number
-from headstart.data.boxes.files import ImageLookup, split_of_folders
+from headstart.data.boxes.files import ImageLookup, split_of_folders, split_of_name
 from headstart.data.boxes.formats import BoxFormat
 from headstart.data.file_tree import LocatedFile
 from headstart.types.codes import ReadingKind, ReadingNote
@@ -110,13 +110,15 @@ def read_entries(draft: Draft, files: Iterable[tuple[LocatedFile, Iterable[Entry
     """
     by_image: dict[tuple[str, str], DraftImage] = {}
     contested: set[tuple[str, str]] = set()
-    for file, entries in files:
-        listed = list(entries)
+    every = [(file, list(entries)) for file, entries in files]
+    has_splits = len(every) > 1 and all(len(listed) > 1 for _, listed in every)  # not one file for each image
+    for file, listed in every:
+        named = split_of_name(file.file) if has_splits else ""
         for entry, image in zip(listed, _find_images(file, listed, lookup), strict=True):
             if image is None:
                 draft.refuse(f"{file.name}: {entry.images[-1]}", "no-image", "no such image")
                 continue
-            split = entry.split or split_of_folders(image.folders) or split_of_folders(file.folders)
+            split = entry.split or split_of_folders(image.folders) or split_of_folders(file.folders) or named
             new = DraftImage(
                 image, file.name, split, entry.stated_hw, entry.boxes, draft.layout, num_lost=entry.num_lost
             )
