@@ -72,7 +72,7 @@ def _copies(figures: Figures, place: Path) -> None:
         files, names = images_of(name)
         folder = place / f"planted_{name}"
         planted = plant(files, names, folder, min(PER_KIND, len(files) // len(KINDS)), seed=1)
-        samples = read(folder, task="images")
+        samples = read(folder, needs_labels=False)
         scan = scan_images(samples)
         clean = _clean_pairs(samples, scan, planted)
         for with_network in (False, True):

@@ -157,7 +157,7 @@ def opened(tmp_path: Path) -> tuple[Samples, ScanResult, ScanCache, ImageScanner
     _, files = photos()
     for i, data in enumerate(files):
         (tmp_path / "photos" / f"{i}.jpg").write_bytes(data)
-    samples = read(tmp_path / "photos", task="images")
+    samples = read(tmp_path / "photos", needs_labels=False)
     fresh = scanned(samples, files, None)
     open_cache(tmp_path).save(fresh)
     spoil_rows(tmp_path, fresh.thumbnails[3].tobytes()[:64])

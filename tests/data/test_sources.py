@@ -57,7 +57,7 @@ def test_images_directly_in_test_split_are_excluded_with_note(tmp_path: Path) ->
     (note,) = samples.notes
     assert (note.kind, note.count) == (ReadingKind.UNLABELED_IMAGES, 2)
     assert note.evidence == {"folders": {"test/": 2}}
-    unlabeled = {s.name: s.split for s in read(tmp_path, task="images") if s.label is None}
+    unlabeled = {s.name: s.split for s in read(tmp_path, needs_labels=False) if s.label is None}
     assert unlabeled == {"test/3.png": "test", "test/4.png": "test"}
 
 
@@ -143,7 +143,7 @@ def test_images_without_labels_for_other_tasks(tmp_path: Path) -> None:
     put(tmp_path, "1.png", "2.png")
     with pytest.raises(DataError, match="no class folders"):
         read(tmp_path)
-    samples = read(tmp_path, task="images")
+    samples = read(tmp_path, needs_labels=False)
     assert [s.label for s in samples] == [None, None]
     assert samples.class_names == ()
 

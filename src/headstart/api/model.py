@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
 
 
-def open_model(path: str | os.PathLike[str], num_threads: int | None = None) -> Model | Detector:
+def open_model(path: str | os.PathLike[str], num_threads: int | None = None) -> Any:
     """Open a run folder, a bundle folder or its zip.
 
     Raises:
@@ -42,7 +42,13 @@ def open_model(path: str | os.PathLike[str], num_threads: int | None = None) -> 
         BundleError: The bundle is damaged, has another schema, or has an unsafe model.
     """
     runtime = Runtime(os.fspath(path), num_threads)
-    return Detector(runtime) if runtime.bundle.task == "detect" else Model(runtime)
+    from headstart.tasks.registry import find_task
+
+    open_own = getattr(find_task(runtime.bundle.task), "open", None)
+    if open_own is not None:
+        model: Any = open_own(runtime)
+        return model
+    return Detector(runtime) if runtime.bundle.has_boxes else Model(runtime)
 
 
 class _LoadedModel:

@@ -53,7 +53,7 @@ def finish_reading(
     reading: Reading,
     root: str,
     notes: list[ReadingNote],
-    task: str,
+    needs_labels: bool,
     tree: FileTree | None = None,
     excluded: Sequence[LocatedFile] = (),
 ) -> Samples:
@@ -63,7 +63,7 @@ def finish_reading(
         reading: The chosen reading.
         root: Folder of the relative names.
         notes: Notes about the files below it.
-        task: As in `sources.read`.
+        needs_labels: As in `sources.read`.
         tree: All files; None for a single table.
         excluded: Files that match `--exclude`.
 
@@ -78,7 +78,7 @@ def finish_reading(
         (r.file, r.label or None, r.split, r.group) for r in reading.rows
     ]
     columns = reading.columns
-    if task == "images":
+    if not needs_labels:
         problems = [p for p in problems if p.kind != "no-label"]  # such images are used, too
         has_splits = any(split for _, _, split, _ in rows)
         for file in reading.unlabeled:
@@ -92,7 +92,7 @@ def finish_reading(
         order.sort(key=lambda i: rows[i][0].name)
     items = tuple(Sample(rows[i][0].path, rows[i][0].name, *rows[i][1:]) for i in order)  # type: ignore[arg-type]
     class_names = tuple(sorted({s.label for s in items if s.label}, key=natural_order))
-    unlabeled = [] if is_tabled or task == "images" else reading.unlabeled
+    unlabeled = [] if is_tabled or not needs_labels else reading.unlabeled
     notes = [
         *reading.notes,
         *images_note(ReadingKind.UNLABELED_IMAGES, unlabeled),

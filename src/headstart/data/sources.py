@@ -53,14 +53,14 @@ __all__ = ["read"]
 _SPREADSHEETS = (".xlsx", ".xls", ".ods", ".numbers")
 
 
-def read(data: str | Path, options: ReadOptions | None = None, *, task: str = "classify", **given: Any) -> Samples:
+def read(data: str | Path, options: ReadOptions | None = None, *, needs_labels: bool = True, **given: Any) -> Samples:
     """Read a dataset: its images and their labels.
 
     Args:
         data: A folder, a table (.csv, .tsv, .jsonl, .json), a list (.txt, `path label`) or a container (.zip, .tar,
             .npz, .npy, .parquet, .arrow).
         options: How it is read.
-        task: `classify` needs labels; `images` takes every image, labeled or not.
+        needs_labels: Whether images without a label are left out.
         given: Single fields of `options`.
 
     Returns:
@@ -72,13 +72,11 @@ def read(data: str | Path, options: ReadOptions | None = None, *, task: str = "c
         UsageError: Two layouts fit, or an option does not fit the data.
     """
     options = replace(options or ReadOptions(), **given)
-    samples = _read(data, options, task)
+    samples = _read(data, options, needs_labels)
     return samples if options.pages is None else with_pages(samples, options.pages)
 
 
-def _read(data: str | Path, options: ReadOptions, task: str) -> Samples:
-    if task not in ("classify", "images"):
-        raise UsageError(f"read() expects the task `classify` or `images`, not `{task}`.")
+def _read(data: str | Path, options: ReadOptions, needs_labels: bool) -> Samples:
     if options.first_id not in (None, *FIRST_IDS):
         raise UsageError(f"--first-id expects 0, 1 or none, not `{options.first_id}`.")
     if IN_MEMORY in Path(data).parts and not os.path.exists(data):
@@ -91,15 +89,15 @@ def _read(data: str | Path, options: ReadOptions, task: str) -> Samples:
     if os.path.isdir(place):
         stored = open_stored(place)
         if stored is not None:
-            return read_stored(stored, options, task, stored.layout)
-        return _read_folder(Unpacked(place), options, task)
+            return read_stored(stored, options, needs_labels, stored.layout)
+        return _read_folder(Unpacked(place), options, needs_labels)
     if extension in _SPREADSHEETS:
         raise UsageError(
             f"`{shown}` is a spreadsheet, which is not supported.", hint="save as CSV (File > Save As > CSV UTF-8)"
         )
     if container_kind(place) or is_pixel_table(place):
         file = LocatedFile(os.path.abspath(place), (), os.path.basename(place))
-        return read_containers(FileTree("", containers=[file], shown=shown), options, task, _read_folder)
+        return read_containers(FileTree("", containers=[file], shown=shown), options, needs_labels, _read_folder)
     if is_unsupported_archive(place):
         raise UsageError(f"`{shown}` is an unsupported archive.", hint="unpack it, and pass the folder")
     if step := export_step(place):
@@ -121,23 +119,23 @@ def _read(data: str | Path, options: ReadOptions, task: str) -> Samples:
     if options.first_id is not None and not is_named:
         raise without_names()
     label_pattern = options.label_pattern
-    if table.label is None and label_pattern is None and task == "images":
+    if table.label is None and label_pattern is None and not needs_labels:
         label_pattern = UNLABELED
     reading = table_reading(table, finder, label_template=label_pattern)
     reading.tables.append(describe_use(os.path.basename(place), table, reading))
     if extension in (".txt", ".lst"):
         reading.layout = "list"
-    return finish_reading(reading, root, [], task)
+    return finish_reading(reading, root, [], needs_labels)
 
 
-def _read_folder(place: Unpacked, options: ReadOptions, task: str) -> Samples:
+def _read_folder(place: Unpacked, options: ReadOptions, needs_labels: bool) -> Samples:
     tree = walk_files(place.folder, allow_external_paths=options.allow_external_paths, shown=place.shown)
     tree.problems.extend(place.problems)
     if not tree.images and not tree.containers:
         tree.containers = [file for file in tree.tables if is_pixel_table(file.path)]
         tree.tables = [file for file in tree.tables if file not in tree.containers]
     if tree.containers and not tree.images:
-        return read_containers(tree, options, task, _read_folder, depth=place.depth)
+        return read_containers(tree, options, needs_labels, _read_folder, depth=place.depth)
     matlab = [file for file in tree.containers if file.file.lower().endswith(".mat")]  # tables about the images
     tree.tables += matlab
     tree.containers = [file for file in tree.containers if file not in matlab]
@@ -153,12 +151,12 @@ def _read_folder(place: Unpacked, options: ReadOptions, task: str) -> Samples:
         if not reading.has_splits:
             apply_split_lists(reading, tree, PathFinder(tree.root, images=tree.images))
     else:
-        reading = _choose(tree, options, task, {file.path for file in excluded})
+        reading = _choose(tree, options, needs_labels, {file.path for file in excluded})
     reading.problems = [*tree.problems, *reading.problems]
-    return finish_reading(reading, tree.root, tree_notes(tree), task, tree, excluded)
+    return finish_reading(reading, tree.root, tree_notes(tree), needs_labels, tree, excluded)
 
 
-def _choose(tree: FileTree, options: ReadOptions, task: str, excluded: Collection[str]) -> Reading:
+def _choose(tree: FileTree, options: ReadOptions, needs_labels: bool, excluded: Collection[str]) -> Reading:
     """Return the reading of a folder by its tables, lists and class folders.
 
     Raises:
@@ -183,7 +181,7 @@ def _choose(tree: FileTree, options: ReadOptions, task: str, excluded: Collectio
     if sheets := [f.name for f in tree.tables if f.file.lower().endswith(_SPREADSHEETS)]:
         hint = "save as CSV (File > Save As > CSV UTF-8)"
         errors = [DataError(f"`{sheets[0]}` is a spreadsheet, which is not supported.", hint=hint), *errors]
-    if task == "images" and not folders and not proposals.readings:
+    if not needs_labels and not folders and not proposals.readings:
         reading = Reading("images", "**")
         reading.unlabeled = list(tree.images)
         return reading

@@ -144,7 +144,7 @@ def _rows(table: str, notes: list[ReadingNote], allow_external_paths: bool) -> l
 
 def _contained(path: str, notes: list[ReadingNote]) -> list[str | Problem]:
     """Return the images of a container, named by their places in it."""
-    samples = read(path, task="images")
+    samples = read(path, needs_labels=False)
     notes += samples.notes
     folder, file = os.path.split(path)
 

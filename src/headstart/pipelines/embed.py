@@ -70,7 +70,7 @@ def extract(resolved: ResolvedConfig, events: EventStream, out: str | os.PathLik
     samples = read(
         settings.data,
         read_options(settings),
-        task="images",
+        needs_labels=False,
     )
     report_reading(samples, events)
     options = ExtractorOptions.of(settings, resize_mode=settings.resize_mode, intensity_range=settings.intensity_range)

@@ -54,6 +54,8 @@ class Task(Protocol[Source, Data, Model, Scored]):
     `train` calls `validate`, `check_settings`, `read`, `prepare`, `fit`, `score`, `verify`, `write` and `outcome`, in
     this order; values pass from one to the next. A resumed run calls the same methods, with `run.is_resumed` set.
 
+    A task with results of its own also has `open(runtime)`, which returns the object that `headstart.load` gives.
+
     Type parameters:
         Source: What `read` returns.
         Data: The checked dataset with its split.

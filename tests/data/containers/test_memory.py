@@ -190,8 +190,8 @@ def test_other_objects_are_refused(data: Any) -> None:
 
 
 def test_images_without_labels_can_be_embedded(files: list[str]) -> None:
-    assert len(read(as_data_path(files, needs_labels=False), task="images")) == 6
-    assert len(read(as_data_path(X, needs_labels=False), task="images")) == 6
+    assert len(read(as_data_path(files, needs_labels=False), needs_labels=False)) == 6
+    assert len(read(as_data_path(X, needs_labels=False), needs_labels=False)) == 6
 
 
 def test_deleted_copies_are_explained(cache: Path) -> None:

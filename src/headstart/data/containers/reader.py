@@ -42,8 +42,8 @@ _SHARD = re.compile(r"^(.*?)(\d{5})-of-(\d{5})(\.\w+)$")
 def read_containers(
     tree: FileTree,
     options: ReadOptions,
-    task: str,
-    read_folder: Callable[[Unpacked, ReadOptions, str], Samples],
+    needs_labels: bool,
+    read_folder: Callable[[Unpacked, ReadOptions, bool], Samples],
     depth: int = 0,
 ) -> Samples:
     """Read the containers of a tree without images; archives are unpacked and read as folders.
@@ -51,7 +51,7 @@ def read_containers(
     Args:
         tree: The containers and the files beside them.
         options: How they are read.
-        task: As in `sources.read`.
+        needs_labels: As in `sources.read`.
         read_folder: Reads unpacked archives.
         depth: Number of archives around the tree.
 
@@ -66,14 +66,14 @@ def read_containers(
     if stored is not None:
         stored.unused += [(file.name, str(UnusedReason.TABLE_NOT_UNDERSTOOD)) for file in others]
         stored.problems += tree.problems
-        return read_stored(stored, options, task, shown)
+        return read_stored(stored, options, needs_labels, shown)
     if depth > _MAX_NESTING:
         raise DataError(f"`{shown}` has archives in archives in archives.", hint="unpack them, and pass the folder")
     unpacked = unpack(tree.containers, others, name_encoding=options.name_encoding, shown=shown)
     unpacked.problems += tree.problems
     unpacked.depth = depth + 1
     try:
-        samples = read_folder(unpacked, replace(options, allow_external_paths=False), task)
+        samples = read_folder(unpacked, replace(options, allow_external_paths=False), needs_labels)
     except HeadstartError as error:
         if tree.root:
             error.message += f" Unpacked: {', '.join(f'`{file.name}`' for file in tree.containers[:4])}."
@@ -139,13 +139,13 @@ def _missing_shards(names: Sequence[str]) -> list[ReadingNote]:
     return [ReadingNote(ReadingKind.SHARDS_MISSING, len(names), tuple(names[:_EXAMPLES]))] if names else []
 
 
-def read_stored(stored: StoredTable, options: ReadOptions, task: str, shown: str) -> Samples:
+def read_stored(stored: StoredTable, options: ReadOptions, needs_labels: bool, shown: str) -> Samples:
     """Read labels, splits and groups of stored images.
 
     Args:
         stored: Images and rows.
         options: How they are read.
-        task: As in `sources.read`.
+        needs_labels: As in `sources.read`.
         shown: Name of the data in messages.
 
     Raises:
@@ -169,7 +169,7 @@ def read_stored(stored: StoredTable, options: ReadOptions, task: str, shown: str
     pattern = options.label_pattern
     if len(table.label_columns) > 1 and options.label_column is None and pattern is None:
         raise ask(readings_by_column(table, finder))
-    if table.label is None and pattern is None and task == "images":
+    if table.label is None and pattern is None and not needs_labels:
         pattern = UNLABELED
     elif table.label is None and pattern is None:
         listed = ", ".join(f"`{name}`" for name in header if name != column) or "none"
@@ -183,7 +183,7 @@ def read_stored(stored: StoredTable, options: ReadOptions, task: str, shown: str
     reading.notes += stored.notes
     reading.notes += _unused_note(stored)
     reading.tables += _table_uses(stored, {row.file.name for row in reading.rows})
-    samples = finish_reading(reading, stored.root, [], task)
+    samples = finish_reading(reading, stored.root, [], needs_labels)
     unused = tuple(UnusedFile(name, reason) for name, reason in stored.unused)
     inventory = replace(samples.inventory, unused=(*samples.inventory.unused, *unused))
     return replace(samples, root=shown, layout=stored.layout, inventory=inventory)

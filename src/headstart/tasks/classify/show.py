@@ -27,7 +27,7 @@ def show_images(data: str, options: ShowOptions, events: EventStream) -> Image:
     Raises:
         DataError: There are no images.
     """
-    samples = read(data, options, task="images")
+    samples = read(data, options, needs_labels=False)
     report_reading(samples, events)
     if not len(samples):
         raise DataError("there are no images to show.")
