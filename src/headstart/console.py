@@ -7,7 +7,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from headstart.errors import UsageError
-from headstart.events import CancelToken, Event, EventStream, JsonLines, Listener
+from headstart.events import Cancel, Event, EventStream, JsonLines, Listener
 from headstart.messages.log import log_event
 from headstart.messages.screen import Screen, Verbosity
 
@@ -41,7 +41,7 @@ def open_console(
 def open_stream(
     verbose: bool | None = None,
     on_progress: Callable[[Event], None] | None = None,
-    cancel: CancelToken | None = None,
+    cancel: Cancel | None = None,
 ) -> EventStream:
     """Return the event stream of a Python function.
 
@@ -49,7 +49,7 @@ def open_stream(
         verbose: Whether to show the screen; by default in notebooks and interactive interpreters, otherwise events
             go to the logger `headstart`.
         on_progress: Called with every event.
-        cancel: Stops the function when its `cancel()` is called.
+        cancel: Stops the function when it is set.
     """
     listeners: list[Listener] = []
     if verbose or (verbose is None and is_interactive()):

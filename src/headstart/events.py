@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, Protocol, TextIO
 
 from headstart.errors import CancelledError
 from headstart.messages.log import event_lines
@@ -39,6 +39,7 @@ from headstart.types.records import Decision
 from headstart.utils.serialization import plain
 
 __all__ = [
+    "Cancel",
     "CancelToken",
     "CheckFinished",
     "DatasetRead",
@@ -77,10 +78,16 @@ class CancelToken:
         """Cancel the pipeline at its next progress event or stage; a saved run can be resumed."""
         self._event.set()
 
-    @property
-    def is_cancelled(self) -> bool:
-        """Whether `cancel` was called."""
+    def is_set(self) -> bool:
+        """Return whether `cancel` was called."""
         return self._event.is_set()
+
+
+class Cancel(Protocol):
+    """What cancels a pipeline: a `CancelToken`, or an event such as `threading.Event`."""
+
+    def is_set(self) -> bool:
+        """Return whether the pipeline is to stop."""
 
 
 class EventStream:
@@ -88,14 +95,14 @@ class EventStream:
 
     Args:
         listeners: Functions called with each event.
-        cancel: Token that is checked at every stage and progress event.
+        cancel: Token or event that is checked at every stage, progress event and training step.
     """
 
-    def __init__(self, listeners: Iterable[Listener] = (), *, cancel: CancelToken | None = None) -> None:
+    def __init__(self, listeners: Iterable[Listener] = (), *, cancel: Cancel | None = None) -> None:
         self._listeners = list(listeners)
         self._history: list[Event] = []
         self._lock = threading.RLock()
-        self.cancel = cancel or CancelToken()
+        self.cancel: Cancel = CancelToken() if cancel is None else cancel
 
     @property
     def history(self) -> tuple[Event, ...]:
@@ -171,7 +178,7 @@ class EventStream:
 
     def raise_if_cancelled(self) -> None:
         """Raise `CancelledError` if the pipeline was canceled."""
-        if self.cancel.is_cancelled:
+        if self.cancel.is_set():
             raise CancelledError("canceled; computed results are kept.", hint="headstart resume")
 
 

@@ -37,6 +37,11 @@ _RENAMED = {
     "evaluate": {},
     "embed": {"no_cache": "cache"},
     "convert": {},
+    # Files of predictions are written by `to_csv`; links and downloads are options of `check` and `load`.
+    "predict": {
+        "iou": "nms_iou",
+        **dict.fromkeys(("out", "to", "like", "draw", "allow_external_paths", "offline")),
+    },
 }
 
 
@@ -95,3 +100,9 @@ def test_unknown_options_name_the_closest(
 def test_reading_options_of_compare_need_data() -> None:
     with pytest.raises(SettingError, match="layout"):
         headstart.compare("a", "b", layout="{label}/*")
+
+
+def test_options_without_effect_on_the_model(photos: Path, tmp_path: Path) -> None:
+    run = headstart.train(photos, out=tmp_path / "run", num_threads=1)
+    with pytest.raises(SettingError, match="min_score"):
+        headstart.predict(run.folder, photos, min_score=0.5)

@@ -12,7 +12,7 @@ from headstart.api.keywords import CheckKeywords, ConvertKeywords, EmbedKeywords
 from headstart.config.keyword_settings import merge_keywords
 from headstart.console import open_stream
 from headstart.data.memory import as_data_path
-from headstart.events import CancelToken, Event, EventStream, RunFinished
+from headstart.events import Cancel, Event, EventStream, RunFinished
 from headstart.messages.files import train_command
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ def check(
     repair: str | os.PathLike[str] | None = None,
     verbose: bool | None = None,
     on_progress: Callable[[Event], None] | None = None,
-    cancel: CancelToken | None = None,
+    cancel: Cancel | None = None,
     events: EventStream | None = None,
     **settings: Unpack[CheckKeywords],
 ) -> DatasetCheck:
@@ -74,7 +74,7 @@ def embed(
     out: str | os.PathLike[str] | None = None,
     verbose: bool | None = None,
     on_progress: Callable[[Event], None] | None = None,
-    cancel: CancelToken | None = None,
+    cancel: Cancel | None = None,
     events: EventStream | None = None,
     **settings: Unpack[EmbedKeywords],
 ) -> Embedding:

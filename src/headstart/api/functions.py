@@ -5,6 +5,7 @@ Heavy imports are local, so that prediction requires neither torch nor the extra
 
 from __future__ import annotations
 
+import inspect
 import os
 import time
 from collections.abc import Callable, Mapping
@@ -12,19 +13,27 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
-from headstart.api.keywords import CompareKeywords, EvaluateKeywords, ReportKeywords, TrainKeywords, refuse_unknown
+from headstart.api.keywords import (
+    CompareKeywords,
+    EvaluateKeywords,
+    PredictKeywords,
+    ReportKeywords,
+    TrainKeywords,
+    refuse_unknown,
+)
 from headstart.config.keyword_settings import merge_keywords
 from headstart.console import open_stream
 from headstart.data.memory import as_data_path
 from headstart.errors import SettingError
-from headstart.events import CancelToken, Event, EventStream
+from headstart.events import Cancel, Event, EventStream
 from headstart.utils.system import release_idle_threads
 
 if TYPE_CHECKING:
+    from headstart.api.model import DetectedObjects, Detector, Model
     from headstart.api.run import Run
     from headstart.config.settings import MergedSettings
     from headstart.reports.comparison_text import Comparison
-    from headstart.results import ModelEvaluation, Report
+    from headstart.results import ModelEvaluation, Predictions, Report
 
 __all__ = ["compare", "evaluate", "imagenet_bundle", "load", "predict", "report", "resume", "train", "train_merged"]
 
@@ -36,7 +45,7 @@ def train(
     config: Mapping[str, Any] | str | os.PathLike[str] | None = None,
     verbose: bool | None = None,
     on_progress: Callable[[Event], None] | None = None,
-    cancel: CancelToken | None = None,
+    cancel: Cancel | None = None,
     events: EventStream | None = None,
     **settings: Unpack[TrainKeywords],
 ) -> Run:
@@ -51,7 +60,7 @@ def train(
         verbose: Whether to print progress; by default in notebooks and interactive interpreters, otherwise events go to
             the logger `headstart`.
         on_progress: Called with every event (`headstart.events`).
-        cancel: Token whose `cancel()` stops the run from another thread; the run can be resumed.
+        cancel: `CancelToken` or `threading.Event` that stops the run with `CancelledError`; it can be resumed.
         events: Event stream that replaces the three arguments above.
         settings: Settings of `headstart train` (`TrainKeywords`), e.g. `backbone="lite1"`, `budget="5m"`,
             `test_size=0.2`; names of other tools are accepted too.
@@ -103,7 +112,7 @@ def resume(
     *,
     verbose: bool | None = None,
     on_progress: Callable[[Event], None] | None = None,
-    cancel: CancelToken | None = None,
+    cancel: Cancel | None = None,
     events: EventStream | None = None,
 ) -> Run:
     """Resume an interrupted run; the result is the same as without the interruption.
@@ -125,7 +134,7 @@ def resume(
     return Run(resume_run(None if run is None else Path(run), events, started=started))
 
 
-def load(model: str | os.PathLike[str], *, num_threads: int | None = None) -> Any:
+def load(model: str | os.PathLike[str], *, num_threads: int | None = None) -> Model | Detector:
     """Load a run, a bundle folder or zip, or `imagenet:NAME` for prediction.
 
     Returns:
@@ -145,28 +154,38 @@ def load(model: str | os.PathLike[str], *, num_threads: int | None = None) -> An
 
 def predict(
     model: str | os.PathLike[str],
-    images: Any,
+    images: object,
     *,
-    top: int = 1,
     num_threads: int | None = None,
-    ood_fpr: float | None = None,
-    coverage: float | None = None,
-) -> Any:
+    on_progress: Callable[[Event], None] | None = None,
+    cancel: Cancel | None = None,
+    **options: Unpack[PredictKeywords],
+) -> Predictions | DetectedObjects:
     """Predict images with a saved model.
 
     Args:
         model: See `load`.
         images: One or many: paths, folders, tables, containers, bytes, open files, PIL images, (H, W, 3) or (H, W)
             uint8 arrays; a DataFrame or Dataset with a column of images.
-        top: Number of most probable classes per image.
         num_threads: Number of CPU threads.
-        ood_fpr: Target false-positive rate of OOD detection, e.g. 0.05; by default as in training.
-        coverage: Target coverage of prediction sets, e.g. 0.9; by default as in training.
+        on_progress, cancel: See `train`.
+        options: Options of `Model.predict` or `Detector.predict`; see `PredictKeywords`.
 
     Returns:
-        `Predictions`: a list with `.to_pandas()` and `.to_csv()`; unreadable images have `error` set.
+        `Predictions`, or `DetectedObjects` of a detector: a list with `.to_pandas()` and `.to_csv()`; unreadable images
+        have `error` set.
+
+    Raises:
+        SettingError: An option is unknown, or has no effect with this model.
     """
-    return load(model, num_threads=num_threads).predict(images, top=top, ood_fpr=ood_fpr, coverage=coverage)
+    refuse_unknown("predict", options, PredictKeywords.__annotations__)
+    loaded = load(model, num_threads=num_threads)
+    call: Callable[..., Predictions | DetectedObjects] = loaded.predict
+    used = inspect.signature(call).parameters
+    for name in options:
+        if name not in used:
+            raise SettingError(f"`{name}` has no effect with this {loaded.kind}.", hint=f"remove `{name}`")
+    return call(images, on_progress=on_progress, cancel=cancel, **options)
 
 
 def evaluate(
@@ -176,7 +195,7 @@ def evaluate(
     num_threads: int | None = None,
     verbose: bool | None = None,
     on_progress: Callable[[Event], None] | None = None,
-    cancel: CancelToken | None = None,
+    cancel: Cancel | None = None,
     events: EventStream | None = None,
     **reading: Unpack[EvaluateKeywords],
 ) -> ModelEvaluation[Any]:

@@ -15,6 +15,7 @@ __all__ = [
     "ConvertKeywords",
     "EmbedKeywords",
     "EvaluateKeywords",
+    "PredictKeywords",
     "ReadKeywords",
     "ReportKeywords",
     "ShowKeywords",
@@ -90,6 +91,19 @@ class ConvertKeywords(TypedDict, total=False):
     exclude: Sequence[str] | None
     name_encoding: str | None
     allow_external_paths: bool
+
+
+class PredictKeywords(TypedDict, total=False):
+    """Options of `predict`; each has an effect with classifiers or detectors only, except `channel_order`."""
+
+    channel_order: Literal["rgb", "bgr"]
+    top: int
+    ood_fpr: float | None
+    coverage: float | None
+    min_score: float | None
+    max_detections: int | None
+    nms_iou: float | None
+    class_agnostic_nms: bool | None
 
 
 class ReportKeywords(TypedDict, total=False):

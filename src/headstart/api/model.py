@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sized
 from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.evaluation.softmax import softmax
-from headstart.events import EventStream
+from headstart.events import Cancel, Event, EventStream, Stage
 from headstart.inference.decoders import BoxDecoder, ClassDecoder, Decoder, ImageDetections
 from headstart.inference.image_inputs import is_stream
 from headstart.inference.inputs import expand_sources
-from headstart.inference.runtime import Runtime
+from headstart.inference.runtime import ChannelOrder, Runtime
 from headstart.inference.writers import open_output, write_boxes
 from headstart.messages.numbers import pluralize
 from headstart.results import (
@@ -58,7 +58,7 @@ class _LoadedModel:
         runtime: Inference runtime.
     """
 
-    _kind: ClassVar[str]
+    kind: ClassVar[str]
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
@@ -67,17 +67,38 @@ class _LoadedModel:
     def class_names(self) -> tuple[str, ...]:
         return self.runtime.class_names
 
-    def _results(self, images: Any, decoder: Decoder[Result], channel_order: Any) -> Iterable[Result]:
+    def _results(
+        self, images: object, decoder: Decoder[Result], channel_order: ChannelOrder, events: EventStream
+    ) -> Iterable[Result]:
         """Return the results of all images, or an iterator over them for an iterator of images."""
-        results = self.runtime.predict(expand_sources(images), decoder, channel_order=channel_order)
-        return results if is_stream(images) else list(results)
+        sources = expand_sources(images)
+        results = self.runtime.predict(sources, decoder, channel_order=channel_order)
+        if is_stream(images):
+            return _until_cancelled(results, events)
+        total = len(sources) if isinstance(sources, Sized) and not isinstance(sources, (str, bytes)) else 1
+        with events.stage(Stage.PREDICT, num_images=total):
+            progress, kept = events.progress(Stage.PREDICT), []
+            for result in results:
+                kept.append(result)
+                progress(len(kept), total)
+        return kept
 
     def __repr__(self) -> str:
         score = self.runtime.bundle.info.get("score") or {}
         classes = pluralize(len(self.class_names), "class", "classes")
-        text = f"headstart {self._kind} of {classes}: {', '.join(self.class_names[:8])}"
+        text = f"headstart {self.kind} of {classes}: {', '.join(self.class_names[:8])}"
         text += " ..." if len(self.class_names) > 8 else ""
         return text if score.get("value") is None else f"{text}\n{score_text(score)}"
+
+
+def _until_cancelled(results: Iterable[Result], events: EventStream) -> Iterator[Result]:
+    for result in results:
+        events.raise_if_cancelled()
+        yield result
+
+
+def _listen(on_progress: Callable[[Event], None] | None, cancel: Cancel | None) -> EventStream:
+    return EventStream([] if on_progress is None else [on_progress], cancel=cancel)
 
 
 class Model(_LoadedModel):
@@ -87,16 +108,18 @@ class Model(_LoadedModel):
         runtime: Inference runtime.
     """
 
-    _kind = "model"
+    kind = "model"
 
     def predict(
         self,
-        images: Any,
+        images: object,
         *,
         top: int = 1,
-        channel_order: Any = "rgb",
+        channel_order: ChannelOrder = "rgb",
         ood_fpr: float | None = None,
         coverage: float | None = None,
+        on_progress: Callable[[Event], None] | None = None,
+        cancel: Cancel | None = None,
     ) -> Predictions:
         """Predict one or many: paths, folders, globs, containers, PIL images, arrays; see `headstart.predict`.
 
@@ -108,15 +131,20 @@ class Model(_LoadedModel):
             channel_order: Channel order of arrays: `rgb`, or `bgr` as in OpenCV.
             ood_fpr: Target false-positive rate of OOD detection; None: as in training.
             coverage: Target coverage of prediction sets; None: as in training.
+            on_progress: Called with every event.
+            cancel: `CancelToken` or `threading.Event` that stops the prediction.
+
+        Raises:
+            CancelledError: `cancel` was set.
         """
         decoder = ClassDecoder(self.runtime.bundle, top, ood_fpr=ood_fpr, coverage=coverage)
-        return Predictions(self._results(images, decoder, channel_order))
+        return Predictions(self._results(images, decoder, channel_order, _listen(on_progress, cancel)))
 
-    def predict_proba(self, images: Any, *, channel_order: Any = "rgb") -> NDArray[np.float64]:
+    def predict_proba(self, images: object, *, channel_order: ChannelOrder = "rgb") -> NDArray[np.float64]:
         """Return (N, K) probabilities in the order of `class_names`; NaN rows for unreadable images."""
         return softmax(self.runtime.tables(expand_sources(images), ("logits",), channel_order=channel_order)[0])
 
-    def embed(self, images: Any, *, channel_order: Any = "rgb") -> NDArray[np.float32]:
+    def embed(self, images: object, *, channel_order: ChannelOrder = "rgb") -> NDArray[np.float32]:
         """Return (N, D) pooled features of the network; NaN rows for unreadable images."""
         return self.runtime.tables(expand_sources(images), ("embedding",), channel_order=channel_order)[0]
 
@@ -176,7 +204,7 @@ class Detector(_LoadedModel):
         runtime: Inference runtime.
     """
 
-    _kind = "detector"
+    kind = "detector"
 
     @property
     def thresholds(self) -> dict[str, float]:
@@ -186,13 +214,15 @@ class Detector(_LoadedModel):
 
     def predict(
         self,
-        images: Any,
+        images: object,
         *,
         min_score: float | None = None,
         max_detections: int | None = None,
         nms_iou: float | None = None,
         class_agnostic_nms: bool | None = None,
-        channel_order: Any = "rgb",
+        channel_order: ChannelOrder = "rgb",
+        on_progress: Callable[[Event], None] | None = None,
+        cancel: Cancel | None = None,
     ) -> DetectedObjects:
         """Detect objects in one or many images: paths, folders, globs, PIL images, (H, W, 3) uint8 arrays.
 
@@ -206,6 +236,7 @@ class Detector(_LoadedModel):
             nms_iou: IoU threshold of non-maximum suppression, in (0, 1]; None: that of the bundle.
             class_agnostic_nms: Whether boxes of different classes suppress each other; None: as the bundle says.
             channel_order: Channel order of arrays: `rgb`, or `bgr` as in OpenCV.
+            on_progress, cancel: See `Model.predict`.
         """
         decoder = BoxDecoder(
             self.runtime.bundle,
@@ -214,7 +245,8 @@ class Detector(_LoadedModel):
             nms_iou=nms_iou,
             class_agnostic_nms=class_agnostic_nms,
         )
-        return DetectedObjects(self._results(images, decoder, channel_order), self.class_names)
+        events = _listen(on_progress, cancel)
+        return DetectedObjects(self._results(images, decoder, channel_order, events), self.class_names)
 
     def evaluate(self, data: str | os.PathLike[str]) -> DetectionResult:
         """Evaluate on images with boxes; see `headstart.evaluate`."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 from typing import Any, Literal, TypeVar
@@ -105,13 +105,18 @@ class Runtime:
         *,
         batch: int | None = None,
         channel_order: ChannelOrder = "rgb",
+        progress: Callable[[int, int], None] | None = None,
     ) -> list[NDArray[np.float32]]:
         """Return an (N, D) array per output, e.g. of `logits` and `embedding`; rows of unreadable images are NaN.
 
-        The arguments and errors are those of `predict`.
+        The arguments and errors are those of `predict`; `progress` is called with (done, total) after each image.
         """
         decoder = RowDecoder(outputs)
-        rows = [row for _, row in self.predict(sources, decoder, batch=batch, channel_order=channel_order)]
+        rows = []
+        for _, row in self.predict(sources, decoder, batch=batch, channel_order=channel_order):
+            rows.append(row)
+            if progress is not None:
+                progress(len(rows), len(sources))
         good = next((row for row in rows if row is not None), None)
         tables = []
         for k, name in enumerate(outputs):

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.errors import HeadstartError
+from headstart.errors import CancelledError, HeadstartError
 from headstart.events import EventStream
 from headstart.training.loop import EpochRecord, TrainingState
 from headstart.types.codes import NoteKind
@@ -28,10 +28,8 @@ __all__ = [
 ]
 
 
-class TrainingInterruptedError(HeadstartError):
-    """Training was stopped by Ctrl-C; its state is saved and can be resumed."""
-
-    exit_code = 130
+class TrainingInterruptedError(CancelledError):
+    """Training was stopped by Ctrl-C or `cancel`; its state is saved and can be resumed."""
 
 
 @dataclass(frozen=True)
@@ -63,12 +61,17 @@ class InterruptHandler:
     """Handles Ctrl-C: the first sets a flag that is checked between steps, the second interrupts immediately.
 
     Args:
-        events: Receives a note on the first Ctrl-C.
+        events: Receives a note on the first Ctrl-C; its `cancel` sets the flag too.
     """
 
     def __init__(self, events: EventStream) -> None:
         self.events = events
-        self.is_requested = False
+        self._is_pressed = False
+
+    @property
+    def is_requested(self) -> bool:
+        """Whether Ctrl-C was pressed or the pipeline was canceled."""
+        return self._is_pressed or self.events.cancel.is_set()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -79,7 +82,7 @@ class InterruptHandler:
         before = signal.getsignal(signal.SIGINT)
 
         def ask(number: int, frame: FrameType | None) -> None:
-            self.is_requested = True
+            self._is_pressed = True
             signal.signal(signal.SIGINT, before)
             # In a thread of its own, since the interrupted one may hold the lock of the output.
             threading.Thread(target=self.events.warn, args=(NoteKind.STOP_REQUESTED,), name="stopping").start()

@@ -20,7 +20,7 @@ from headstart.evaluation.intervals import effective_sample_size, estimate_propo
 from headstart.evaluation.metrics import evaluate
 from headstart.evaluation.score_summary import summarize_evaluation
 from headstart.evaluation.softmax import softmax
-from headstart.events import EventStream, RunFinished, ScoreMeasured
+from headstart.events import EventStream, RunFinished, ScoreMeasured, Stage
 from headstart.inference.decoders import ClassDecoder
 from headstart.inference.image_inputs import to_pixels
 from headstart.inference.runtime import Runtime
@@ -87,7 +87,7 @@ def evaluate_classifier(
     images = match_images(samples, names, events)
     paths, class_ids = images.scored.paths, images.scored.class_ids
     decoder = ClassDecoder(runtime.bundle)
-    outputs = runtime.tables([*paths, *images.others.paths], decoder.outputs)
+    outputs = runtime.tables([*paths, *images.others.paths], decoder.outputs, progress=events.progress(Stage.EVALUATE))
     probabilities = softmax(outputs[0])
     ood_score = decoder.ood_scores(probabilities, outputs)
     probabilities, new_class_scores = probabilities[: len(paths)], ood_score[len(paths) :]

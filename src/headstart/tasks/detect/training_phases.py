@@ -218,7 +218,7 @@ class _Phases:
         schedule = None if pace is None else pace.make_schedule(phase, len(held))
         training = self.trainer.training(plan, train, schedule)
         frozen, num_steps = training.net.frozen_digest(), 0
-        for record in training.run(stop=lambda: self.interrupt_handler.is_requested):
+        for record in training.run(stop=self._is_stopping):
             num_epochs = -(-training.schedule.num_steps // training.steps_per_epoch)
             is_validated = bool(every) and (record.epoch % every == 0 or record.epoch == num_epochs)
             map50 = self._validate(training, held) if is_validated and not self.interrupt_handler.is_requested else None
@@ -236,6 +236,15 @@ class _Phases:
                 "training diverged in the first epoch: the loss is not finite.", hint="use a smaller --lr"
             )
         return TrainedDetector(training.net, self.decoding, num_epochs, num_steps, self.interrupt_handler.is_requested)
+
+    def _is_stopping(self) -> bool:
+        """Return whether Ctrl-C was pressed, which saves the detector; a canceled run has none.
+
+        Raises:
+            CancelledError: The pipeline was canceled.
+        """
+        self.log.events.raise_if_cancelled()
+        return self.interrupt_handler.is_requested
 
     def _validate(self, training: DetectTraining, held: Ids) -> float | None:
         """Return the mAP50 of the averaged weights on held-out images."""
