@@ -47,7 +47,7 @@ def test_canceled_training_is_resumed_to_the_same_weights(make_images: Callable[
     whole = headstart.train(few, out=tmp_path / "whole", epochs=2, **TINY, **HEAD)
     stopper = Stopper(Stage.TRAIN)
     with pytest.raises(CancelledError) as caught:
-        headstart.train(few, out=tmp_path / "run", epochs=2, on_progress=stopper, cancel=stopper.event, **HEAD)
+        headstart.train(few, out=tmp_path / "run", epochs=2, on_progress=stopper, cancel=stopper.event, **TINY, **HEAD)
     stopper.check()
     assert caught.value.code == "cancelled"
     resumed = headstart.resume(tmp_path / "run")
