@@ -14,7 +14,8 @@ import pytest
 
 import headstart
 from headstart.errors import CancelledError
-from headstart.events import CancelToken, Event, EventStream, Progress, StageStarted
+from headstart.events import CancelToken, EpochFinished, Event, EventStream, Progress
+from headstart.pipelines.resume import find_resumable
 from headstart.types.events import Stage
 
 HEAD: dict[str, Any] = {"strategy": "head", "num_views": 1, "num_threads": 1, "batch_size": 1000}
@@ -26,33 +27,48 @@ def run(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> headstart.Run
     return headstart.train(photos, out=tmp_path_factory.mktemp("runs") / "probe", num_threads=1)
 
 
-class Stopper:
-    """Sets an event when a stage starts, and measures how long the function then takes."""
+class CancelAfterEpoch:
+    """Sets an event when an epoch ends, and measures how long the function then takes."""
 
-    def __init__(self, stage: Stage) -> None:
-        self.stage, self.event, self.at = stage, threading.Event(), 0.0
+    def __init__(self) -> None:
+        self.event, self.at = threading.Event(), 0.0
 
     def __call__(self, event: Event) -> None:
-        if isinstance(event, StageStarted) and event.stage is self.stage:
+        if isinstance(event, EpochFinished) and not self.event.is_set():
             self.event.set()
             self.at = time.monotonic()
 
     def check(self) -> None:
-        """Fail if the stage was not reached, or the function did not stop in a second."""
-        assert 0 < time.monotonic() - self.at < 1.0
+        """Fail if no epoch ended, or the function did not stop in a second."""
+        assert self.event.is_set()
+        assert time.monotonic() - self.at < 1.0
 
 
+@pytest.mark.long
 def test_canceled_training_is_resumed_to_the_same_weights(make_images: Callable[..., Path], tmp_path: Path) -> None:
     few = make_images(tmp_path / "few", {"stripes": 8, "discs": 8})
     whole = headstart.train(few, out=tmp_path / "whole", epochs=2, **TINY, **HEAD)
-    stopper = Stopper(Stage.TRAIN)
+    canceler = CancelAfterEpoch()
     with pytest.raises(CancelledError) as caught:
-        headstart.train(few, out=tmp_path / "run", epochs=2, on_progress=stopper, cancel=stopper.event, **TINY, **HEAD)
-    stopper.check()
+        headstart.train(
+            few, out=tmp_path / "run", epochs=2, on_progress=canceler, cancel=canceler.event, **TINY, **HEAD
+        )
+    canceler.check()
     assert caught.value.code == "cancelled"
     resumed = headstart.resume(tmp_path / "run")
     weights = [(r.folder / "bundle" / "model.safetensors").read_bytes() for r in (whole, resumed)]
     assert weights[0] == weights[1]
+
+
+def test_canceled_training_is_saved(make_images: Callable[..., Path], tmp_path: Path) -> None:
+    few = make_images(tmp_path / "few", {"stripes": 8, "discs": 8})
+    canceler = CancelAfterEpoch()
+    with pytest.raises(CancelledError):
+        headstart.train(
+            few, out=tmp_path / "run", epochs=2, on_progress=canceler, cancel=canceler.event, **TINY, **HEAD
+        )
+    canceler.check()
+    assert find_resumable(tmp_path) == tmp_path / "run"
 
 
 def test_functions_stop(photos: Path, run: headstart.Run) -> None:

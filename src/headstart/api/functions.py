@@ -149,7 +149,8 @@ def load(model: str | os.PathLike[str], *, num_threads: int | None = None) -> Mo
     path = os.fspath(model)
     if path.startswith("imagenet:"):
         path = str(imagenet_bundle(path.removeprefix("imagenet:")))
-    return open_model(path, num_threads)
+    opened: Model | Detector = open_model(path, num_threads)
+    return opened
 
 
 def predict(

@@ -6,16 +6,19 @@ import json
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.api.model import open_model
-from headstart.errors import UsageError
+from headstart.errors import MissingExtraError, UsageError
 from headstart.events import Event
 from headstart.reports.record import has_boxes, read_metrics
 from headstart.results import Report, Story
+
+if TYPE_CHECKING:
+    from torch import nn
 
 __all__ = ["Run"]
 
@@ -65,6 +68,22 @@ class Run(Story):
     def model(self) -> Any:
         """The `Model`, or the `Detector` for object detection."""
         return open_model(self.folder)
+
+    def to_torch(self) -> nn.Module:
+        """Return the trained network as a torch module, in eval mode, for probes, fine-tuning and detectors.
+
+        It takes normalized pixels (B, 3, H, W) float32 and returns the outputs of the bundle (`output_names`), for
+        classifiers `logits` (B, K) first, with the temperature applied. Batch norm is folded into the convolutions.
+
+        Raises:
+            MissingExtraError: torch is not installed.
+            BundleError: The network has an operator that cannot be rebuilt.
+        """
+        try:
+            from headstart.export.torch_module import BundleModule
+        except ImportError as error:
+            raise MissingExtraError("run.to_torch()", "train") from error
+        return BundleModule(bytes(self.model.runtime.bundle.model))
 
     def predict(self, images: Any, **options: Any) -> Any:
         """See `Model.predict` and `Detector.predict`."""
