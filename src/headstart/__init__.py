@@ -32,12 +32,17 @@ _HOME = {
     "show": "headstart.api.data",
     "ImageClassifier": "headstart.api.classifier",
     "Detector": "headstart.api.model",
+    "Backbone": "headstart.backbones.loading",
+    "load_backbone": "headstart.backbones.loading",
+    "CancelToken": "headstart.events",
     "HeadstartError": "headstart.errors",
     "Run": "headstart.api.run",
     "Model": "headstart.api.model",
 }
 
 __all__ = [
+    "Backbone",
+    "CancelToken",
     "Detector",
     "HeadstartError",
     "ImageClassifier",
@@ -50,6 +55,7 @@ __all__ = [
     "embed",
     "evaluate",
     "load",
+    "load_backbone",
     "predict",
     "report",
     "resume",
@@ -63,7 +69,9 @@ if TYPE_CHECKING:
     from headstart.api.functions import compare, evaluate, load, predict, report, resume, train
     from headstart.api.model import Detector, Model
     from headstart.api.run import Run
+    from headstart.backbones.loading import Backbone, load_backbone
     from headstart.errors import HeadstartError
+    from headstart.events import CancelToken
 
 
 def __getattr__(name: str) -> Any:

@@ -106,3 +106,8 @@ def test_options_without_effect_on_the_model(photos: Path, tmp_path: Path) -> No
     run = headstart.train(photos, out=tmp_path / "run", num_threads=1)
     with pytest.raises(SettingError, match="min_score"):
         headstart.predict(run.folder, photos, min_score=0.5)
+
+
+def test_every_public_name_is_found() -> None:
+    assert all(getattr(headstart, name) is not None for name in headstart.__all__)
+    assert headstart.load_backbone("timm:resnet10t", weights="none").freeze(below="stage2")[0] == "stem"
