@@ -262,7 +262,8 @@ def _supervisely(draft: Draft, file: LocatedFile, value: Any) -> Iterator[Entry]
             corners = _bitmap_bounds(item["bitmap"])
         if kind in ("point", "line"):
             corners = None
-        tags = {tag.get("name"): tag.get("value") or "true" for tag in _dicts(item.get("tags"))}
+        named = [tag for tag in _dicts(item.get("tags")) if isinstance(tag.get("name"), str)]
+        tags: dict[str, Any] = {tag["name"]: tag.get("value") or "true" for tag in named}
         entry.add(draft, item.get("classTitle"), corners, _XYXY, is_outline=kind != "rectangle", attributes=tags)
     yield entry
 
