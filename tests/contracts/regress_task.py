@@ -186,15 +186,20 @@ class RegressTask:
         return Data(report, opened, split)
 
     def fit(self, run: RunContext, data: Data) -> Fitted:
-        from headstart.tasks.resume_state import clear_partial_output, save_resume_state, verify_resume_state
+        from headstart.tasks.resume_state import (
+            clear_partial_output,
+            dataset_fingerprint,
+            save_resume_state,
+            verify_resume_state,
+        )
         from headstart.training.checkpoint import Checkpoints
 
         checkpoints = Checkpoints(run.folder / "checkpoints")
         if run.is_resumed:
-            verify_resume_state(checkpoints, data.split)
+            verify_resume_state(checkpoints, dataset_fingerprint(data.split))
             clear_partial_output(run.folder)
         else:
-            save_resume_state(checkpoints, run.resolved, data.split)
+            save_resume_state(checkpoints, run.resolved, dataset_fingerprint(data.split))
         run.decide_used(Decision("strategy", "probe", DecisionReason.NO_BUDGET, "default"))
         rows = data.split.features.blocks["embedding"].astype(np.float64)
         targets, folds = data.targets, np.arange(len(rows)) % 4

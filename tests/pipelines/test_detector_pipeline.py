@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -273,28 +274,50 @@ def test_run_is_not_overwritten(run: headstart.Run, squares: Path) -> None:
 
 
 KILLED = """
-import os, signal, sys
-import headstart.tasks.detect.training_phases as records
-add = records.EpochLog.add
+import json, os, signal, sys
+from headstart.training.checkpoint import Checkpoints
+save, count = Checkpoints.save, [0]
 def killing(self, *arguments):
-    add(self, *arguments)
-    os.kill(os.getpid(), signal.SIGKILL)
-records.EpochLog.add = killing
-import json
+    save(self, *arguments)
+    count[0] += 1
+    if count[0] == int(sys.argv[4]):
+        os.kill(os.getpid(), signal.SIGKILL)
+Checkpoints.save, Checkpoints.is_due = killing, lambda self: True
 import headstart
 headstart.train(sys.argv[1], out=sys.argv[2], **json.loads(sys.argv[3]))
 """
 
 
 @pytest.mark.skipif(os.name != "posix", reason="SIGKILL is POSIX")
-def test_killed_run_restarts_from_cache(run: headstart.Run, squares: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("num_saved", [1, 2, 3])
+def test_killed_run_resumes_with_the_same_weights(
+    num_saved: int, run: headstart.Run, squares: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "run"
-    done = subprocess.run([sys.executable, "-c", KILLED, squares, out, json.dumps(SETTINGS)], check=False)
-    assert done.returncode == -signal.SIGKILL
-    assert (out / "results.csv").exists()
+    arguments = [str(squares), str(out), json.dumps(SETTINGS), str(num_saved)]
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, capture_output=True)
+    assert done.returncode == -signal.SIGKILL, done.stderr
     assert not (out / "metrics.json").exists()
-    with own_run_folder(str(out)) as again:
-        assert {p.name for p in again.iterdir()} == {"lock", "unfinished.json"}
+    with pytest.raises(UsageError, match="can be resumed"), own_run_folder(str(out)):
+        pass
+    headstart.resume(out)
+    weights = [(folder / "bundle" / "model.safetensors").read_bytes() for folder in (out, run.folder)]
+    assert weights[0] == weights[1]
+    assert len((out / "results.csv").read_text().splitlines()) == 1 + int(SETTINGS["epochs"])  # type: ignore[call-overload]
+    assert not list((out / "checkpoints").glob("*.safetensors"))
+
+
+def test_resumed_run_needs_the_same_boxes(squares: Path, tmp_path: Path) -> None:
+    data, out = tmp_path / "data", tmp_path / "run"
+    shutil.copytree(squares, data)
+    arguments = [str(data), str(out), json.dumps(SETTINGS), "1"]
+    subprocess.run([sys.executable, "-c", KILLED, *arguments], check=False, capture_output=True)
+    table = data / "boxes.csv"
+    first = next(line for line in table.read_text().splitlines()[1:] if not line.endswith(",,,,"))
+    name, label, *edges = first.split(",")
+    table.write_text(table.read_text().replace(first, ",".join([name, label, "1", *edges[1:]])))
+    with pytest.raises(DataError, match="have changed"):
+        headstart.resume(out)
 
 
 def test_ctrl_c_saves_detector(squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

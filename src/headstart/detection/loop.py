@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -24,7 +24,8 @@ from headstart.detection.plan import DetectPlan
 from headstart.detection.schedule import StepSchedule
 from headstart.detection.targets import assign, detection_loss
 from headstart.training.batch_sources import epoch_order, view_of
-from headstart.training.optim import OPTIMIZERS, factor_at
+from headstart.training.loop import TrainingState
+from headstart.training.optim import OPTIMIZERS, factor_at, load_optimizer, optimizer_tensors
 from headstart.utils.system import Clock
 
 __all__ = ["DetectEpoch", "DetectNetwork", "DetectSource", "DetectTraining"]
@@ -143,6 +144,8 @@ class DetectTraining:
         self.step = 0
         self.records: list[DetectEpoch] = []
         self.is_diverged = False
+        self._sums = np.zeros(3)  # losses of the epoch so far
+        self._seconds = 0.0
         decayed = [p for p in net.head.parameters() if p.dim() > 1]
         others = [p for p in net.head.parameters() if p.dim() <= 1]
         self._groups: list[dict[str, Any]] = [
@@ -161,43 +164,79 @@ class DetectTraining:
     def run(self, *, stop: Callable[[], bool] | None = None) -> Iterator[DetectEpoch]:
         """Train and yield a record after each epoch; at the end the network holds the averaged weights.
 
+        A restored training continues at its step.
+
         Args:
-            stop: Called after each step; True ends the training.
+            stop: Called after each step; True ends the training. It may take a `snapshot`.
         """
         is_stopped = False
-        epoch = -1
         self.schedule.start()
-        while not self.schedule.is_done(self.step):
-            epoch += 1
+        while not self.schedule.is_done(self.step) and not is_stopped:
+            epoch, at = divmod(self.step, self.steps_per_epoch)
             order = epoch_order(self.train, epoch, self.plan.seed)
             view = view_of(epoch, self.plan.num_views)
             self._announce(order, epoch)
-            started, sums = self._clock(), np.zeros(3)
-            for i in range(self.steps_per_epoch):
+            started, earlier_s = self._clock(), self._seconds
+            for i in range(at, self.steps_per_epoch):
                 samples = order[i * self.plan.batch_size : (i + 1) * self.plan.batch_size]
                 losses = self.take_step(samples, np.full(len(samples), view))
                 if losses is None:
                     self.is_diverged = True
                     break
-                sums += losses
+                self._sums += losses
+                self._seconds = earlier_s + self._clock() - started
                 self.schedule.after_step(self.step)
-                if stop is not None and stop():
-                    is_stopped = True
+                is_stopped = stop is not None and i + 1 < self.steps_per_epoch and stop()
                 if is_stopped or self.schedule.is_done(self.step):
                     break
             if self.is_diverged:
                 break
-            loss, class_loss, box_loss = (float(s) / (i + 1) for s in sums)
+            loss, class_loss, box_loss = (float(s) / (i + 1) for s in self._sums)
             rate = float(self.optimizer.param_groups[0]["lr"])
-            record = DetectEpoch(epoch + 1, loss, class_loss, box_loss, rate, self._clock() - started)
+            record = DetectEpoch(epoch + 1, loss, class_loss, box_loss, rate, self._seconds)
             self.records.append(record)
+            self._sums, self._seconds = np.zeros(3), 0.0
             if self.schedule.is_done(self.step):
                 self.schedule.finish(self.step)
             yield record
-            if is_stopped:
-                break
+            is_stopped = is_stopped or (stop is not None and stop())
         if self.plan.ema_decay:
             self.net.load_trained(self._average)
+
+    def snapshot(self) -> TrainingState:
+        """Return the state needed to resume after the current step."""
+        tensors = {f"now/{n}": t for n, t in self.net.trained().items()}
+        tensors |= {f"average/{n}": t for n, t in self._average.items()}
+        tensors |= {f"optimizer/{n}": t for n, t in optimizer_tensors(self.optimizer).items()}
+        values = {
+            "step": self.step,
+            "plan": self.plan.to_json(),
+            "sums": self._sums.tolist(),
+            "seconds": self._seconds,
+            "schedule": self.schedule.state(),
+            "records": [asdict(record) for record in self.records],
+        }
+        return TrainingState({n: t.detach().contiguous().clone() for n, t in tensors.items()}, values)
+
+    def restore(self, snapshot: TrainingState) -> None:
+        """Restore a snapshot of the same training.
+
+        Raises:
+            ValueError: The snapshot belongs to another plan.
+        """
+        values = snapshot.values
+        if values["plan"] != self.plan.to_json():
+            raise ValueError("the checkpoint belongs to another plan")
+
+        def part(name: str) -> dict[str, Any]:
+            return {n[len(name) + 1 :]: t for n, t in snapshot.tensors.items() if n.startswith(f"{name}/")}
+
+        self.net.load_trained(part("now"))
+        self._average = {n: t.clone() for n, t in part("average").items()}
+        load_optimizer(self.optimizer, part("optimizer"))
+        self.step, self._sums, self._seconds = values["step"], np.array(values["sums"]), values["seconds"]
+        self.schedule.restore(values["schedule"], self.step)
+        self.records = [DetectEpoch(**record) for record in values["records"]]
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 
@@ -136,6 +137,17 @@ class StepSchedule:
             change = ScheduleChange(step, num_steps)
             self._record(change)
             self._apply(change)
+
+    def state(self) -> dict[str, Any]:
+        """Return the values needed to resume."""
+        return {"num_steps": self.num_steps, "num_replans": self.num_replans, "origin": list(self._origin)}
+
+    def restore(self, state: dict[str, Any], step: int) -> None:
+        """Restore the schedule after `step` steps; later changes in the journal are repeated."""
+        at, progress = state["origin"]
+        self.num_steps, self.num_replans = state["num_steps"], state["num_replans"]
+        self._origin, self._next_check = (at, progress), step + _FIRST_CHECK
+        self._replay = [change for change in self._changes if change.step > step]
 
     def finish(self, step: int) -> None:
         """Record the end of the training after `step` steps, so that a replay ends there too."""

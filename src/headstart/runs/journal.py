@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 from headstart.runs.files import write_json
 
-__all__ = ["JOURNAL", "Journal"]
+__all__ = ["JOURNAL", "Journal", "read_journal"]
 
 JOURNAL = "journal.json"
 """File name in the run folder."""
@@ -48,3 +48,12 @@ class Journal:
         """Store values by name, atomically; they are on disk on return."""
         self._values |= json.loads(json.dumps(dict(values)))  # the same values as after reading them back
         write_json(self._path, self._values)
+
+
+def read_journal(path: Path) -> dict[str, Any]:
+    """Read the values of an earlier run; empty without a readable file."""
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return values if isinstance(values, dict) else {}

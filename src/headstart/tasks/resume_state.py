@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from headstart.config.settings import ResolvedConfig
 from headstart.errors import DataError, HeadstartError
@@ -15,11 +15,23 @@ from headstart.training.checkpoint import Checkpoints
 if TYPE_CHECKING:
     from headstart.quality.dataset_split import SplitDataset
 
-__all__ = ["clear_partial_output", "installed_versions", "save_resume_state", "verify_resume_state"]
+__all__ = [
+    "Fingerprint",
+    "clear_partial_output",
+    "dataset_fingerprint",
+    "fingerprint",
+    "installed_versions",
+    "save_resume_state",
+    "verify_resume_state",
+]
 
 
-def save_resume_state(checkpoints: Checkpoints, resolved: ResolvedConfig, data: SplitDataset) -> None:
-    """Write the settings and the digests of all images into the journal, atomically."""
+Fingerprint: TypeAlias = Mapping[str, tuple[str, str | None, str]]
+"""Digest of the file, label (or digest of the annotations) and split of each image by name."""
+
+
+def save_resume_state(checkpoints: Checkpoints, resolved: ResolvedConfig, images: Fingerprint) -> None:
+    """Write the settings and the fingerprint of the dataset into the journal, atomically."""
     settings = resolved.settings.model_dump(mode="json")
     checkpoints.write_all(
         {
@@ -27,7 +39,7 @@ def save_resume_state(checkpoints: Checkpoints, resolved: ResolvedConfig, data: 
             "sources": resolved.sources,
             "versions": installed_versions(),
             "place": str(Path.cwd()),
-            "images": _images(data),
+            "images": images,
         }
     )
 
@@ -55,14 +67,14 @@ def clear_partial_output(folder: Path) -> None:
         ) from error
 
 
-def verify_resume_state(checkpoints: Checkpoints, data: SplitDataset) -> None:
+def verify_resume_state(checkpoints: Checkpoints, images: Fingerprint) -> None:
     """Check that images, labels and split are the same as before.
 
     Raises:
         DataError: They differ; the message lists the first ten differences.
     """
     before: Mapping[str, Any] = checkpoints.read("images")
-    now = json.loads(json.dumps(_images(data)))
+    now = json.loads(json.dumps(images))
     lines = [f"  {n}: missing" for n in before if n not in now]
     lines += [f"  {n}: new" for n in now if n not in before]
     for name, (digest, label, part) in now.items():
@@ -83,12 +95,21 @@ def verify_resume_state(checkpoints: Checkpoints, data: SplitDataset) -> None:
         )
 
 
-def _images(data: SplitDataset) -> dict[str, tuple[str, str | None, str]]:
-    rows = zip(data.samples, data.features.digests, data.split.assignment, strict=True)
+def fingerprint(
+    names: Iterable[str], digests: Iterable[str], labels: Iterable[str | None], assignment: Iterable[str]
+) -> Fingerprint:
+    """Return the fingerprint of a dataset, each argument one value per image."""
+    rows = zip(names, digests, labels, assignment, strict=True)
     return {
-        s.name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"): (d[:32], s.label, str(a))
-        for s, d, a in rows
+        name.encode("utf-8", "surrogateescape").decode("utf-8", "replace"): (digest[:32], label, str(split))
+        for name, digest, label, split in rows
     }
+
+
+def dataset_fingerprint(data: SplitDataset) -> Fingerprint:
+    """Return the fingerprint of images with features."""
+    samples = data.samples
+    return fingerprint(samples.names, data.features.digests, (s.label for s in samples), data.split.assignment)
 
 
 def installed_versions() -> dict[str, str]:

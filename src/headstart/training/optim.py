@@ -17,7 +17,7 @@ from headstart.training.network import FinetunedNetwork
 from headstart.training.plan import FinetunePlan
 from headstart.training.unfreezing import start_of
 
-__all__ = ["OPTIMIZERS", "SCHEDULES", "Stepper", "factor_at"]
+__all__ = ["OPTIMIZERS", "SCHEDULES", "Stepper", "factor_at", "load_optimizer", "optimizer_tensors"]
 
 OPTIMIZERS: dict[str, Callable[[Sequence[Any]], Any]] = {
     "adamw": lambda groups: torch.optim.AdamW(groups, weight_decay=0.0),
@@ -137,18 +137,28 @@ class Stepper:
 
     def tensors(self) -> dict[str, Any]:
         """Return the optimizer's state as named tensors."""
-        state = self.optimizer.state_dict()["state"]
-        return {f"{i}.{k}": v for i, row in state.items() for k, v in row.items() if torch.is_tensor(v)}
+        return optimizer_tensors(self.optimizer)
 
     def load_tensors(self, tensors: Mapping[str, Any]) -> None:
         """Load the optimizer's state."""
-        state_dict = self.optimizer.state_dict()
-        state: dict[int, dict[str, Any]] = {}
-        for name, tensor in tensors.items():
-            i, _, key = name.partition(".")
-            state.setdefault(int(i), {})[key] = tensor.clone()
-        state_dict["state"] = state
-        self.optimizer.load_state_dict(state_dict)
+        load_optimizer(self.optimizer, tensors)
+
+
+def optimizer_tensors(optimizer: Any) -> dict[str, Any]:
+    """Return the state of an optimizer as named tensors."""
+    state = optimizer.state_dict()["state"]
+    return {f"{i}.{k}": v for i, row in state.items() for k, v in row.items() if torch.is_tensor(v)}
+
+
+def load_optimizer(optimizer: Any, tensors: Mapping[str, Any]) -> None:
+    """Load the state of an optimizer from named tensors."""
+    state_dict = optimizer.state_dict()
+    state: dict[int, dict[str, Any]] = {}
+    for name, tensor in tensors.items():
+        i, _, key = name.partition(".")
+        state.setdefault(int(i), {})[key] = tensor.clone()
+    state_dict["state"] = state
+    optimizer.load_state_dict(state_dict)
 
 
 def _decay_target(parameter: Any, start: Any, is_from_zero: bool) -> Any:

@@ -23,7 +23,12 @@ from headstart.features.extraction import embed_files
 from headstart.features.graph_weights import refill_graph
 from headstart.runs.context import RunContext
 from headstart.tasks.classify.trained_model import FinetuneOutcome, TrainedModel
-from headstart.tasks.resume_state import clear_partial_output, save_resume_state, verify_resume_state
+from headstart.tasks.resume_state import (
+    clear_partial_output,
+    dataset_fingerprint,
+    save_resume_state,
+    verify_resume_state,
+)
 from headstart.training.checkpoint import Checkpoints
 from headstart.training.fitted_probe import FittedProbe
 from headstart.training.held_out_trainer import FinalTraining, HeldOutTrainer, HeldOutTrainings
@@ -79,9 +84,9 @@ def finetune(run: RunContext, probe: FittedProbe) -> FinetuneOutcome:
     backbone = SharedBackbone(probe.embedder, settings)
     if not run.is_resumed:
         check_stages(settings, backbone, has_val=bool(len(probe.data.split.where("val"))))
-        save_resume_state(checkpoints, run.resolved, probe.data)
+        save_resume_state(checkpoints, run.resolved, dataset_fingerprint(probe.data))
     else:
-        verify_resume_state(checkpoints, probe.data)
+        verify_resume_state(checkpoints, dataset_fingerprint(probe.data))
         clear_partial_output(run.folder)
     trainer = _open_trainer(run, probe, backbone, checkpoints)
     log = EpochLog(run.folder, run.events, has_events=settings.finetune.tensorboard)

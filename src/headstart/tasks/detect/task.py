@@ -195,6 +195,8 @@ class DetectTask:
         run.duration_s["total"] = run.clock() - run.started
         planned, trained = scored.fitted.planned, scored.fitted.trained
         shutil.rmtree(run.folder / TEMPORARY, ignore_errors=True)
+        for checkpoint in (run.folder / "checkpoints").glob("*.safetensors"):
+            checkpoint.unlink(missing_ok=True)
         return write_detector_files(run, data, planned, trained, scored.blocks, scored.calibration, parity)
 
     def outcome(self, run: RunContext, scored: ScoredDetector) -> Outcome:

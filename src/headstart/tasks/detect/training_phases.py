@@ -5,6 +5,7 @@ Ctrl-C ends a training early; what was trained so far is scored and saved, and m
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import closing
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -26,12 +27,20 @@ from headstart.detection.metrics import evaluate_detections
 from headstart.detection.planning import DetectPlanner
 from headstart.detection.reference import detect_from_pixels
 from headstart.detection.trainer import DetectorTrainer
-from headstart.errors import HeadstartError
+from headstart.errors import CancelledError, HeadstartError
 from headstart.events import EpochFinished, EventStream, Stage
 from headstart.runs.context import RunContext
 from headstart.runs.files import write_csv
-from headstart.runs.journal import JOURNAL, Journal
+from headstart.runs.journal import JOURNAL, Journal, read_journal
 from headstart.tasks.detect.state import DetectorData, HeldOut, TrainedDetector
+from headstart.tasks.resume_state import (
+    Fingerprint,
+    clear_partial_output,
+    fingerprint,
+    save_resume_state,
+    verify_resume_state,
+)
+from headstart.training.checkpoint import Checkpoints
 from headstart.training.folds import make_folds
 from headstart.training.jobs import InterruptHandler, TrainingInterruptedError, check_frozen
 from headstart.types.codes import EvaluationProtocol, EvaluationSetup, Evidence, NoteKind
@@ -77,7 +86,11 @@ def plan_and_train(
 ) -> tuple[PlannedDetector, TrainedDetector]:
     """Plan the training, within the budget if there is one, and train."""
     settings, train = run.resolved.settings, data.split.where("train")
-    journal = Journal(run.folder / JOURNAL, run.journal)
+    checkpoints, found = Checkpoints(run.folder / "checkpoints"), _fingerprint(data)
+    if run.is_resumed:
+        verify_resume_state(checkpoints, found)
+        clear_partial_output(run.folder)
+    journal = Journal(run.folder / JOURNAL, run.journal or read_journal(run.folder / JOURNAL))
     with run.timed("prepare"):
         trainer = DetectorTrainer(
             data.samples,
@@ -106,7 +119,9 @@ def plan_and_train(
         shown = {"strategy", "detect.min_stride", *(() if planned.pace is None else _SHOWN_OF_BUDGET)}
         run.decide([d for d in planned.decisions if d.setting in shown])
         run.decide([d for d in planned.decisions if d.setting not in shown], is_shown=False)
-        return planned, train_phases(run, data, trainer, planned)
+        if not run.is_resumed:
+            save_resume_state(checkpoints, run.resolved, found)
+        return planned, train_phases(run, data, trainer, planned, checkpoints)
 
 
 def num_threads_of(settings: TrainSettings) -> int:
@@ -114,8 +129,21 @@ def num_threads_of(settings: TrainSettings) -> int:
     return settings.num_threads or available_cores()
 
 
+def _fingerprint(data: DetectorData) -> Fingerprint:
+    """Return what a resumed run must find again: files, boxes and split."""
+    annotations = (
+        hashlib.sha256(b.xyxy.tobytes() + b.class_ids.tobytes() + b.is_crowd.tobytes()).hexdigest()[:16]
+        for b in data.samples.boxes
+    )
+    return fingerprint(data.samples.names, data.digests, annotations, data.split.assignment)
+
+
 def train_phases(
-    run: RunContext, data: DetectorData, trainer: DetectorTrainer, planned: PlannedDetector
+    run: RunContext,
+    data: DetectorData,
+    trainer: DetectorTrainer,
+    planned: PlannedDetector,
+    checkpoints: Checkpoints,
 ) -> TrainedDetector:
     """Cross-validate if the settings ask for folds, then train on all training images.
 
@@ -129,7 +157,8 @@ def train_phases(
     decoding = DecodingSettings(nms_iou=own.nms_iou, is_class_agnostic=own.class_agnostic_nms)
     decoding = decoding.limited(min(own.max_detections, most))
     interrupt_handler = InterruptHandler(run.events)
-    phases = _Phases(trainer, planned, decoding, EpochLog(run.folder / "results.csv", run.events), interrupt_handler)
+    log = EpochLog(run.folder / "results.csv", run.events)
+    phases = _Phases(trainer, planned, decoding, log, interrupt_handler, checkpoints)
     row_bytes = trainer.backbone.row_bytes(plan.train_from, plan.min_stride) if plan.is_cached else 0
     stage = run.events.stage(
         Stage.TRAIN,
@@ -161,6 +190,7 @@ class _Phases:
         decoding: How candidates become detections, with limits for scoring.
         log: Records the epochs.
         interrupt_handler: Says whether Ctrl-C was pressed.
+        checkpoints: Stores the trainings, so that a killed run continues.
     """
 
     trainer: DetectorTrainer
@@ -168,6 +198,7 @@ class _Phases:
     decoding: DecodingSettings
     log: EpochLog
     interrupt_handler: InterruptHandler
+    checkpoints: Checkpoints
 
     def cross_validate(self, num_folds: int, split: Split) -> HeldOut:
         """Train without each fold in turn and detect objects in it, from files as the bundle does.
@@ -217,13 +248,15 @@ class _Phases:
         every = max(1, plan.epochs // num_validations) if num_validations and len(held) else 0
         schedule = None if pace is None else pace.make_schedule(phase, len(held))
         training = self.trainer.training(plan, train, schedule)
-        frozen, num_steps = training.net.frozen_digest(), 0
-        for record in training.run(stop=self._is_stopping):
+        frozen, scores = training.net.frozen_digest(), self._restore(phase, training)
+        for record in training.run(stop=lambda: self._after_step(phase, training, scores)):
             num_epochs = -(-training.schedule.num_steps // training.steps_per_epoch)
             is_validated = bool(every) and (record.epoch % every == 0 or record.epoch == num_epochs)
             map50 = self._validate(training, held) if is_validated and not self.interrupt_handler.is_requested else None
             self.log.add(phase, num_epochs, record, map50)
-            num_steps = training.step
+            scores.append(map50)
+        if not training.is_diverged and not self.interrupt_handler.is_requested:
+            self._save(phase, training, scores)
         num_epochs = len(training.records)
         if training.is_diverged:
             evidence: Evidence = {"epoch": num_epochs + 1, "setting": "lr", "lr": plan.lr / 3}
@@ -235,16 +268,40 @@ class _Phases:
             raise HeadstartError(
                 "training diverged in the first epoch: the loss is not finite.", hint="use a smaller --lr"
             )
-        return TrainedDetector(training.net, self.decoding, num_epochs, num_steps, self.interrupt_handler.is_requested)
+        is_stopped = self.interrupt_handler.is_requested
+        return TrainedDetector(training.net, self.decoding, num_epochs, training.step, is_stopped)
 
-    def _is_stopping(self) -> bool:
-        """Return whether Ctrl-C was pressed, which saves the detector; a canceled run has none.
+    def _restore(self, phase: str, training: DetectTraining) -> list[float | None]:
+        """Continue a training from its last checkpoint; return the mAP50 of its finished epochs."""
+        snapshot = self.checkpoints.load(phase)
+        if snapshot is None:
+            return []
+        training.restore(snapshot)
+        scores: list[float | None] = snapshot.values["map50"]
+        num_epochs = -(-training.schedule.num_steps // training.steps_per_epoch)
+        for record, map50 in zip(training.records, scores, strict=True):
+            self.log.add(phase, num_epochs, record, map50)
+        return scores
+
+    def _after_step(self, phase: str, training: DetectTraining, scores: list[float | None]) -> bool:
+        """Save a checkpoint if one is due; return whether Ctrl-C was pressed, which saves the detector.
 
         Raises:
-            CancelledError: The pipeline was canceled.
+            CancelledError: The pipeline was canceled; the run can be resumed.
         """
-        self.log.events.raise_if_cancelled()
+        try:
+            self.log.events.raise_if_cancelled()
+        except CancelledError:
+            self._save(phase, training, scores)
+            raise
+        if self.checkpoints.is_due():
+            self._save(phase, training, scores)
         return self.interrupt_handler.is_requested
+
+    def _save(self, phase: str, training: DetectTraining, scores: list[float | None]) -> None:
+        snapshot = training.snapshot()
+        snapshot.values["map50"] = scores
+        self.checkpoints.save(phase, snapshot)
 
     def _validate(self, training: DetectTraining, held: Ids) -> float | None:
         """Return the mAP50 of the averaged weights on held-out images."""
