@@ -28,6 +28,7 @@ EVIDENCE: dict[ReadingKind, dict[str, Any]] = {
         "pattern_if_separate": "^([^/]*)/([^/]*)/",
     },
     ReadingKind.LABELS_BY_POSITION: {"file": "imagelabels.mat"},
+    ReadingKind.GROUPS_UNKNOWN: {"column": "patient"},
     ReadingKind.LABELS_BY_MAJORITY: {"num_rows": 6, "num_images": 2, "num_tied": 1},
     ReadingKind.SPLITS_FROM_LISTS: {"splits": {"train": 3, "test": 1}},
     ReadingKind.ENCODING_GUESSED: {"file": "t.csv", "encoding": "Windows-1252"},

@@ -17,7 +17,7 @@ from headstart.data.paths import PathFinder
 from headstart.data.reading import LabelEvidence
 from headstart.data.split_words import cell_split, split_name
 from headstart.data.tables import GROUP_NAMES, IMAGE_NAMES, LABEL_NAMES, SPLIT_NAMES, Table, plain_name
-from headstart.data.unit_names import UNITS
+from headstart.data.unit_names import UNITS, is_placeholder
 from headstart.errors import DataError, UsageError
 from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.types.records import SplitName
@@ -39,6 +39,13 @@ _SEPARATORS = ("|", ";", ",", "+", "&", "/", " ")
 _LABEL_WORDS = frozenset(["label", "labels", "class", "classes", "category", "target", "classname"])
 _WITH_BOX = re.compile(r"(\S+)( -?\d+(\.\d+)?){4}")
 _TRUE, _FALSE = frozenset({"1", "1.0", "true", "yes", "t"}), frozenset({"0", "0.0", "-1", "false", "no", "f", ""})
+_ANNOTATOR = re.compile(
+    r"(?P<who>rater|annotator|labeler|labeller|reader|grader|observer|reviewer|expert|worker|coder|radiologist|"
+    r"pathologist|doctor|physician)_?(\d+|[a-z])(_(label|class|grade|diagnosis|rating|score|vote))?"
+    r"|(?P<label>label|class|grade|diagnosis|rating|vote|annotation)_?((rater|annotator|reader|grader|expert)_?)?"
+    r"(\d+|[a-h])"
+)
+_MIN_AGREEING = 0.5  # of the rows of columns such as `label_a`, which may also be labels of several kinds
 _PROBE = 50
 _EXTRA_SPLITS = ("fold", "folds", "kfold", "cv_fold", "phase", "usage")
 
@@ -70,7 +77,7 @@ def assign_columns(table: Table, finder: PathFinder, options: ReadOptions) -> Ta
     if options.split_column != "none":
         table.split = _option(table, options.split_column, "--split-column") or _split_column(table, free, shown)
     chosen = _option(table, options.label_column, "--label-column")
-    table.label_columns, table.evidence = [], LabelEvidence.NAMED
+    table.label_columns, table.annotators, table.evidence = [], [], LabelEvidence.NAMED
     if chosen is not None:
         table.label_columns = [chosen]
     else:
@@ -218,6 +225,11 @@ def _find_label_columns(table: Table, free: Sequence[str], shown: str) -> None:
     Raises:
         DataError: A row has several labels.
     """
+    exact = [c for c in free if plain_name(c) in LABEL_NAMES]
+    annotators = [] if exact else _annotators(table, free)
+    if annotators:
+        table.label_columns, table.annotators = annotators[:1], annotators
+        return
     numbered = [c for c in free if re.fullmatch(r"(label|class|tag)_?\d+", plain_name(c))]
     if len(numbered) > 1:
         raise DataError(
@@ -225,7 +237,7 @@ def _find_label_columns(table: Table, free: Sequence[str], shown: str) -> None:
             "are not supported; expected one label per image.",
             hint=f"choose one column: --label-column '{numbered[0]}'",
         )
-    named = sorted((c for c in free if plain_name(c) in LABEL_NAMES), key=lambda c: LABEL_NAMES.index(plain_name(c)))
+    named = sorted(exact, key=lambda c: LABEL_NAMES.index(plain_name(c)))
     named = named or [c for c in free if _LABEL_WORDS & set(plain_name(c).split("_"))]
     if named:
         table.label_columns = _distinct(table, named)
@@ -254,6 +266,28 @@ def _find_label_columns(table: Table, free: Sequence[str], shown: str) -> None:
     elif not _name_by_files(table, numbers):
         is_measured = len(measured) == 1 and set(numbers) <= {*flags, *measured}
         table.label_columns = measured if is_measured else numbers
+
+
+def _annotators(table: Table, free: Sequence[str]) -> list[str]:
+    """Return the columns with labels of several annotators in each row: `rater1`, `rater2` or `label_a`, `label_b`.
+
+    They share a vocabulary; columns that are named as labels also agree in most rows, unlike several labels.
+    """
+    for kind in ("who", "label"):
+        found = {c: m for c in free if (m := _ANNOTATOR.fullmatch(plain_name(c))) is not None and m[kind]}
+        columns = [c for c in found if found[c][kind] == next(iter(found.values()))[kind]]
+        votes = [[cell.casefold() for cell in _cells(table, c)] for c in columns]
+        words = [{vote for vote in own if not is_placeholder(vote)} for own in votes]
+        shared = Counter(word for own in words for word in own)
+        is_shared = len(words) > 1 and all(words) and 2 * sum(n > 1 for n in shared.values()) >= len(shared)
+        if not is_shared or not 1 < len(shared) <= max(2, len(table.lines) // 2):
+            continue
+        rows = [[v for v in row if not is_placeholder(v)] for row in zip(*votes, strict=True)]
+        several = [row for row in rows if len(row) > 1]
+        num_agreeing = sum(2 * Counter(row).most_common(1)[0][1] > len(row) for row in several)
+        if kind == "who" or num_agreeing >= _MIN_AGREEING * max(1, len(several)):
+            return columns
+    return []
 
 
 def _name_by_files(table: Table, columns: Sequence[str]) -> bool:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from headstart.data.capture_groups import TIMES, keys_by_time
 from headstart.data.layouts import Template
+from headstart.data.unit_names import is_placeholder
 from headstart.errors import UsageError
 from headstart.types.codes import DecisionReason, Evidence
 from headstart.types.records import Decision, Samples
@@ -49,7 +50,7 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
         given: Evidence = {"num_groups": len({k for k in keys if k}), "layout": samples.layout}
         return number_groups(keys), Decision("group_from", "given", DecisionReason.GROUPS_GIVEN_BY_DATA, source, given)
     if group_from in samples.columns:
-        keys = [v or None for v in samples.columns[group_from]]
+        keys = [None if is_placeholder(v) else v.strip() for v in samples.columns[group_from]]
         what = "column"
     elif group_from == "group" and any(s.group for s in samples):
         keys, what = [s.group for s in samples], "column"

@@ -24,13 +24,15 @@ from headstart.data.options import ReadOptions
 from headstart.data.paths import Claim, PathFinder, PathMatch
 from headstart.data.positional import positional_rows
 from headstart.data.reading import Reading
+from headstart.data.reading_notes import group_notes
 from headstart.data.split_lists import NUMBERED_SPLITS
 from headstart.data.split_words import cell_split, is_train_and_val, split_words
 from headstart.data.table_rows import table_reading
 from headstart.data.tables import Table, load_table
+from headstart.data.unit_names import is_placeholder
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.messages.files import shell_path
-from headstart.types.codes import ReadingKind, ReadingNote
+from headstart.types.codes import ReadingKind, ReadingNote, UnusedReason
 from headstart.types.inventory import TableUse
 from headstart.types.records import Problem, SplitName
 
@@ -128,7 +130,9 @@ def add_columns(reading: Reading, file: LocatedFile, table: Table, finder: PathF
     for column in (*table.others, *([table.group] if table.group else [])):
         reading.columns[column] = [cells_of.get(row.file.path, {}).get(column, "") for row in reading.rows]
     if table.group and not any(row.group for row in reading.rows):
-        groups = [clean_label(cell) or None for cell in reading.columns[table.group]]
+        own = reading.columns[table.group]
+        groups = [None if is_placeholder(cell) else clean_label(cell) for cell in own]
+        reading.notes += group_notes(table.group, groups, [row.file.name for row in reading.rows])
         reading.rows = [replace(row, group=group) for row, group in zip(reading.rows, groups, strict=True)]
         reading.roles["group"] = table.group
     rest = len(table.lines) - num_known
@@ -139,6 +143,8 @@ def add_columns(reading: Reading, file: LocatedFile, table: Table, finder: PathF
 def describe_use(name: str, table: Table, reading: Reading) -> TableUse:
     """Return how many rows of a table were used, and why the others were not."""
     reasons = Counter(p.kind for p in reading.problems)
+    if len(table.votes) > 1:
+        reasons["tied"] = len(reading.unused.get(UnusedReason.TIED_LABELS, []))
     reasons["repeated"] = max(0, len(table.lines) - len(reading.rows) - sum(reasons.values()))
     return TableUse(name, "labels", len(table.lines), len(reading.rows), {k: n for k, n in reasons.items() if n})
 

@@ -144,9 +144,10 @@ def name_numbers(
     """
     tables = [table for table in tables if table.label is not None]
     lines = [
-        {"image": cells.get(table.image, ""), "label": cells.get(table.label or "", "").strip()}
+        {"image": cells.get(table.image, ""), "label": cells.get(column, "").strip()}
         for table in tables
         for _, cells in table.lines
+        for column in table.votes
     ]
     numbered = [cells for cells in lines if _NUMBER.fullmatch(cells["label"])]
     if not numbered or any(finder.exists(cells["image"]) for cells in _others(lines)):
@@ -172,9 +173,10 @@ def name_numbers(
     naming = name_classes(files, rows, shown, first_id=first_id)
     for table in tables:
         for _, cells in table.lines:
-            number = cells.get(table.label or "", "").strip()
-            if table.label is not None and _NUMBER.fullmatch(number):
-                cells[table.label] = naming.names.get(int(number), number)
+            for column in table.votes:
+                number = cells.get(column, "").strip()
+                if _NUMBER.fullmatch(number):
+                    cells[column] = naming.names.get(int(number), number)
     tables[0].notes += naming.notes
     return True
 

@@ -10,7 +10,7 @@ from headstart.data.file_tree import FileTree, LocatedFile
 from headstart.data.name_matching import find_alike
 from headstart.types.codes import ReadingKind, ReadingNote
 
-__all__ = ["images_note", "merge_notes", "similar_name_notes", "tree_notes"]
+__all__ = ["group_notes", "images_note", "merge_notes", "similar_name_notes", "tree_notes"]
 
 _EXAMPLES = 5
 
@@ -22,6 +22,14 @@ def images_note(kind: ReadingKind, images: Sequence[LocatedFile]) -> list[Readin
     folders = Counter(f"{image.folders[0]}/" if image.folders else "./" for image in images)
     names = tuple(image.name for image in images[:_EXAMPLES])
     return [ReadingNote(kind, len(images), names, {"folders": dict(folders.most_common())})]
+
+
+def group_notes(column: str, groups: Sequence[str | None], names: Sequence[str]) -> list[ReadingNote]:
+    """Return a note about images without a group in a column that gives groups to others."""
+    alone = [name for name, group in zip(names, groups, strict=True) if not group]
+    if not alone or len(alone) == len(groups):
+        return []
+    return [ReadingNote(ReadingKind.GROUPS_UNKNOWN, len(alone), tuple(alone[:_EXAMPLES]), {"column": column})]
 
 
 def tree_notes(tree: FileTree) -> list[ReadingNote]:

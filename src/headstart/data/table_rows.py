@@ -13,11 +13,13 @@ from headstart.data.layouts import label_matcher
 from headstart.data.name_matching import fold_name
 from headstart.data.paths import Claim, PathFinder, PathMatch, contested
 from headstart.data.reading import Reading, Row, listed
+from headstart.data.reading_notes import group_notes
 from headstart.data.split_words import cell_split, split_name, split_words
 from headstart.data.tables import Table
+from headstart.data.unit_names import is_placeholder
 from headstart.errors import DataError
 from headstart.messages.numbers import pluralize
-from headstart.types.codes import ReadingKind, ReadingNote, UnusedReason
+from headstart.types.codes import Evidence, ReadingKind, ReadingNote, UnusedReason
 from headstart.types.records import Problem
 
 __all__ = ["UNLABELED", "table_reading"]
@@ -53,9 +55,12 @@ def table_reading(
         )
     template = label_matcher(label_template) if label_template else None
     if table.label is not None and template is None:
-        _refuse_other_tasks([cells.get(table.label, "").strip() for _, cells in table.lines], table.label, shown)
+        votes = [cells.get(column, "").strip() for column in table.votes for _, cells in table.lines]
+        _refuse_other_tasks(votes, table.label, shown)
     reading = Reading("table", table.path, evidence=table.evidence)
-    roles = {"image": table.image, "label": table.label, "split": table.split, "group": table.group}
+    annotators = table.votes if len(table.votes) > 1 and template is None else []
+    label_role = ", ".join(annotators) or table.label
+    roles = {"image": table.image, "label": label_role, "split": table.split, "group": table.group}
     reading.roles = {role: column for role, column in roles.items() if column}
     problems = reading.problems
     others = table.others
@@ -67,9 +72,10 @@ def table_reading(
         if file is None:
             continue
         where = f"line {line} of {shown}"
-        text = template(file.name) if template else cells.get(table.label or "", "")
-        label = clean_label(text or "")
-        if label.casefold() in _NO_LABEL:
+        texts = [template(file.name)] if template else [cells.get(column, "") for column in table.votes or [""]]
+        labels = [clean_label(text or "") for text in texts]
+        labels = [n for n in labels if not (is_placeholder(n) if annotators else n.casefold() in _NO_LABEL)]
+        if not labels:
             problems.append(Problem(file.name, "no-label", f"{where} has no label"))
             reading.unlabeled.append(file)
             continue
@@ -81,16 +87,20 @@ def table_reading(
                 hint="correct it, or use --split-column none to ignore the column",
             )
         group = cells.get(table.group, "").strip() if table.group else ""
-        reading.rows.append(Row(file, label, named, clean_label(group) or None))
-        for column in others:
-            columns[column].append(cells.get(column, ""))
+        group = "" if is_placeholder(group) else clean_label(group)
+        for label in labels:
+            reading.rows.append(Row(file, label, named, group or None))
+            for column in others:
+                columns[column].append(cells.get(column, ""))
     finder.refuse_outside(shown)
     if not reading.rows and not (label_template == UNLABELED and reading.unlabeled):
         raise DataError(
             _none_usable(table, shown, problems), hint="paths in a table are relative to the table's folder"
         )
-    _take_majority(reading)
+    _take_majority(reading, annotators)
     reading.notes += [*table.notes, *finder.notes()]
+    if table.group:
+        reading.notes += group_notes(table.group, [r.group for r in reading.rows], [r.file.name for r in reading.rows])
     if table.split is None and split is None:
         _splits_from_folders(reading)
     return reading
@@ -128,8 +138,8 @@ def _refuse_other_tasks(cells: Sequence[str], column: str, shown: str) -> None:
         )
 
 
-def _take_majority(reading: Reading) -> None:
-    """Keep one row per image: the most frequent label of its rows; images with a tie are not used."""
+def _take_majority(reading: Reading, annotators: Sequence[str]) -> None:
+    """Keep one row per image: the most frequent label of its rows or annotators; images with a tie are not used."""
     columns = reading.columns
     by_image: dict[str, list[int]] = defaultdict(list)
     for i, row in enumerate(reading.rows):
@@ -160,9 +170,10 @@ def _take_majority(reading: Reading) -> None:
             del columns[name]  # a property of the row, such as the rater
         else:
             columns[name] = [columns[name][i] for i in chosen]
-    if num_disagreeing:
+    if num_disagreeing or annotators:
         examples = tuple(f.name for f in tied[:5])
-        evidence = {"num_rows": len(reading.rows), "num_images": len(by_image), "num_tied": len(tied)}
+        evidence: Evidence = {"num_rows": len(reading.rows), "num_images": len(by_image), "num_tied": len(tied)}
+        evidence = {**evidence, "columns": list(annotators)} if annotators else evidence
         reading.notes.append(ReadingNote(ReadingKind.LABELS_BY_MAJORITY, num_disagreeing, examples, evidence))
     elif num_repeated:
         reading.notes.append(ReadingNote(ReadingKind.REPEATED_ROWS, num_repeated, tuple(repeated[:5])))

@@ -14,7 +14,7 @@ from headstart.data.json_tables import parse_json, parse_json_lines
 from headstart.data.matlab import matlab_rows
 from headstart.data.reading import LabelEvidence
 from headstart.data.text import decode
-from headstart.errors import DataError, UsageError
+from headstart.errors import DataError
 from headstart.types.codes import ReadingKind, ReadingNote
 
 __all__ = [
@@ -26,7 +26,6 @@ __all__ = [
     "decode_text",
     "load_table",
     "plain_name",
-    "read_table",
 ]
 
 IMAGE_NAMES = (
@@ -53,6 +52,7 @@ class Table:
         header: All columns.
         heading: A comment line above the rows, which may name the columns.
         label_columns: All columns that may be the label, likeliest first.
+        annotators: Columns with the labels of several annotators, whose majority is the label; the first is `label`.
         evidence: Why `label` is the label.
     """
 
@@ -66,39 +66,19 @@ class Table:
     header: list[str] = field(default_factory=list)
     heading: str = ""
     label_columns: list[str] = field(default_factory=list)
+    annotators: list[str] = field(default_factory=list)
     evidence: LabelEvidence = LabelEvidence.NAMED
+
+    @property
+    def votes(self) -> list[str]:
+        """Return the columns that hold labels: one, or that of each annotator."""
+        return self.annotators if self.label in self.annotators else [self.label] if self.label else []
 
     @property
     def others(self) -> list[str]:
         """Return the columns without a role."""
-        roles = {self.image, self.label, self.split, self.group}
+        roles = {self.image, self.label, self.split, self.group, *self.votes}
         return [c for c in (self.lines[0][1] if self.lines else {}) if c not in roles]
-
-
-def read_table(path: str) -> Table:
-    """Read a CSV, TSV or JSON-lines table and identify its columns.
-
-    Raises:
-        DataError: The table is unreadable or empty, or has no image column.
-        UsageError: Two columns could be the label.
-    """
-    shown = printable(os.path.basename(path))
-    loaded = load_table(path)
-    header, lines, notes = loaded.header, loaded.lines, loaded.notes
-    if not lines:
-        raise DataError(
-            f"the table `{shown}` has no rows.", hint="expected a header and one row per image: image,label"
-        )
-    image = _first(header, IMAGE_NAMES)
-    if image is None:
-        raise DataError(
-            f"the table `{shown}` has no image column; its columns are {_listed(header)}.",
-            hint="name the columns image,label (and optionally split,group)",
-        )
-    label_columns = [c for c in header if plain_name(c) in LABEL_NAMES and c != image]
-    table = Table(path, lines, image, None, _first(header, SPLIT_NAMES), _first(header, GROUP_NAMES), notes, header)
-    table.label = _one_label(table, label_columns, shown)
-    return table
 
 
 def load_table(path: str) -> Table:
@@ -173,23 +153,6 @@ def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[
     return header, lines
 
 
-def _one_label(table: Table, label_columns: list[str], shown: str) -> str | None:
-    """Return the label column; two columns count as one if they map one-to-one."""
-    if len(label_columns) < 2:
-        return label_columns[0] if label_columns else None
-    first, *rest = sorted(label_columns, key=lambda c: LABEL_NAMES.index(plain_name(c)))
-    for other in rest:
-        pairs = {(cells.get(first, ""), cells.get(other, "")) for _, cells in table.lines}
-        if len(pairs) != len({a for a, _ in pairs}) or len(pairs) != len({b for _, b in pairs}):
-            raise UsageError(
-                f"two columns of `{shown}` could be the label: `{first}` and `{other}`, and they disagree.",
-                hint="rename the one that is not the label",
-            )
-        if all(a.strip().lstrip("-").isdigit() for a, _ in pairs):
-            first = other  # prefer names to numbers
-    return first
-
-
 def _first(header: Iterable[str], wanted: Sequence[str]) -> str | None:
     plain = {plain_name(c): c for c in reversed(list(header))}
     return next((plain[w] for w in wanted if w in plain), None)
@@ -197,8 +160,3 @@ def _first(header: Iterable[str], wanted: Sequence[str]) -> str | None:
 
 def plain_name(column: str) -> str:
     return re.sub(r"[\s\-]+", "_", column.strip().lower())
-
-
-def _listed(names: Iterable[str]) -> str:
-    shown = [f"`{n}`" for n in names]
-    return ", ".join(shown[:10]) + (f" ... ({len(shown)})" if len(shown) > 10 else "")

@@ -6,7 +6,7 @@ import re
 import unicodedata
 from functools import lru_cache
 
-__all__ = ["UNITS", "names_unit"]
+__all__ = ["UNITS", "is_placeholder", "names_unit"]
 
 _UNITS = (
     "patient subject person participant individual volunteer donor lesion slide specimen biopsy case video clip "
@@ -24,8 +24,36 @@ UNITS = frozenset(_UNITS.split())
 Others state a unit only with an identifier: `animal` may be the label, `animal_id` is a subject.
 """
 
+_PLACEHOLDERS = frozenset(
+    {
+        *(
+            "",
+            "unknown",
+            "unk",
+            "na",
+            "n/a",
+            "n.a.",
+            "#n/a",
+            "<na>",
+            "nan",
+            "none",
+            "null",
+            "nil",
+            "undefined",
+            "missing",
+        ),
+        *("unspecified", "not available", "not known", "-", "--", "—", "–", ".", "?", "unbekannt", "inconnu"),
+        *("desconocido", "desconhecido", "sconosciuto", "未知", "不明", "неизвестно"),
+    }
+)
+
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")
 _COMPOUND = re.compile(r"(\w+?)(uid|id|nr|no|nummer|number|编号|番号|번호|号)")
+
+
+def is_placeholder(cell: str) -> bool:
+    """Return whether a cell states that a value is not known: `unknown`, `NA`, `-` or nothing."""
+    return cell.strip().casefold() in _PLACEHOLDERS
 
 
 @lru_cache(maxsize=1024)

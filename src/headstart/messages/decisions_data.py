@@ -22,9 +22,14 @@ def _capture_time(e: Mapping[str, Any]) -> str:
     return f"images of one camera at most {e['seconds']:g} seconds apart (EXIF)" if "seconds" in e else "capture time"
 
 
+def _column(e: Mapping[str, Any]) -> str:
+    alone = f" ({pluralize(e['num_alone'], 'image')} without a value)" if e.get("num_alone") else ""
+    return f"column {quote(e['name'])}{alone}"
+
+
 _GROUPINGS: Mapping[str, Callable[[Mapping[str, Any]], str]] = {
     "capture_time": _capture_time,
-    "column": lambda e: f"column {quote(e['name'])}",
+    "column": _column,
     "expression": lambda e: f"expression {quote(e['name'])}",
     "folder": lambda e: "folder of each image",
     "layout": lambda e: f"groups of the {e['name'] or 'data'}",

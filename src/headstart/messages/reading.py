@@ -160,6 +160,8 @@ def _labels_by_majority(note: ReadingNote) -> str:
     e = note.evidence
     tied = f"; {pluralize_is(e['num_tied'], 'image')} tied and not used{_example(note)}" if e["num_tied"] else ""
     rows = pluralize(e["num_rows"], "row labels", "rows label")
+    if "columns" in e:
+        rows = f"{len(e['columns'])} annotators ({_listed(e['columns'])}) label"
     images = pluralize(e["num_images"], "image")
     agreeing = pluralize(note.count, "image")
     return f"{rows} {images}: the most frequent label is used; labels of {agreeing} differ{tied}"
@@ -208,6 +210,10 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
         f"{_images(n.count)} in a copy of the other folders and not used: {_listed(n.evidence['folders'])}"
     ),
     ReadingKind.FILES_EXCLUDED: lambda n: f"{pluralize(n.count, 'file')} excluded as requested{_example(n)}",
+    ReadingKind.GROUPS_UNKNOWN: lambda n: (
+        f"{pluralize(n.count, 'image has', 'images have')} no group in column `{n.evidence['column']}` (empty, "
+        f"`unknown` or alike): each is its own group{_example(n)}"
+    ),
     ReadingKind.GROUPS_SHARED: lambda n: (
         f"{_listed(n.examples)}: folders of one name in several classes are one group "
         f"({pluralize(n.evidence['num_groups'], 'group')}); --group-from "

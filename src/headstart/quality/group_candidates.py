@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from headstart.data.capture_groups import TIMES, keys_by_time
 from headstart.data.image_scan import ScanResult
-from headstart.data.unit_names import names_unit
+from headstart.data.unit_names import is_placeholder, names_unit
 from headstart.types.codes import Evidence, GroupSource
 from headstart.types.records import Samples
 
@@ -131,11 +131,13 @@ def _given_groups(samples: Samples) -> list[GroupCandidate]:
 def _columns(samples: Samples) -> list[GroupCandidate]:
     candidates = []
     for column, cells in samples.columns.items():
-        keys = tuple(c.strip() or None for c in cells)
+        keys = tuple(None if is_placeholder(c) else c.strip() for c in cells)
         # Decimal fractions are measurements, not identifiers.
         if any(k and re.fullmatch(r"[+-]?\d+\.\d+(e[+-]?\d+)?", k, re.IGNORECASE) for k in keys):
             continue
         grouping: Evidence = {"grouped_by": "column", "name": column}
+        if None in keys:
+            grouping = {**grouping, "num_alone": keys.count(None)}
         if names_unit(column):
             candidates.append(GroupCandidate(column, {**grouping, "evidence": "column_name"}, keys, "named"))
         else:

@@ -280,6 +280,7 @@ class ReadingKind(StrEnum):
     CLASSES_FROM_LIST = "classes_from_list"
     CLASSES_MERGED = "classes_merged"
     GROUPS_SHARED = "groups_shared"
+    GROUPS_UNKNOWN = "groups_unknown"
     LABELS_BY_MAJORITY = "labels_by_majority"
     LABELS_BY_POSITION = "labels_by_position"
     SPLITS_FROM_LISTS = "splits_from_lists"

@@ -19,8 +19,10 @@ from headstart.data.boxes.files import ImageLookup, split_of_folders, split_of_n
 from headstart.data.boxes.formats import BoxFormat, Layout
 from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.formats import IMAGES
-from headstart.data.tables import Table, read_table
+from headstart.data.reading_notes import group_notes
+from headstart.data.tables import Table, load_table
 from headstart.data.text import read_text, text_lines
+from headstart.data.unit_names import is_placeholder
 from headstart.errors import DataError, HeadstartError
 from headstart.types.codes import JsonValue, ReadingKind, ReadingNote
 from headstart.utils.csv_cells import unescape_formula
@@ -113,14 +115,11 @@ class BoxTable:
 
 def open_box_table(file: LocatedFile) -> BoxTable | None:
     """Return the table, or None if it has no box columns."""
-    table: Table | None
     headless = _headless(file)
     try:
-        table = headless or _records(file) or read_table(file.path)
+        table = headless or _records(file) or load_table(file.path)
     except HeadstartError:
-        table = None if file.file.lower().endswith((".json", ".jsonl")) else _renamed(file)
-        if table is None:
-            return None
+        return None
     lines = [(line, {_plain(k): v for k, v in cells.items()}) for line, cells in table.lines]
     header = list(lines[0][1]) if lines else []
     image = next((c for c in _IMAGE if c in header), None)
@@ -167,7 +166,10 @@ def read_box_tables(root: str, tables: Sequence[BoxTable], lookup: ImageLookup) 
                 + ".",
                 hint="rename the column of the class to `label`",
             )
-        draft.images += _read_rows(draft, table, lookup, _split_of(table) if len(tables) > 1 else "")
+        images = _read_rows(draft, table, lookup, _split_of(table) if len(tables) > 1 else "")
+        draft.images += images
+        if table.group:
+            draft.notes += group_notes(table.group, [i.group for i in images], [i.file.name for i in images])
     draft.notes += lookup.notes()
     return draft
 
@@ -212,7 +214,8 @@ def _read_rows(draft: Draft, table: BoxTable, lookup: ImageLookup, split_of_file
         split = _split(table, cells, where) or split_of_file or split_of_folders(file.folders)
         image = images.get(file.path)
         if image is None:
-            group = clean_label(cells.get(table.group, "")) or None if table.group else None
+            cell = cells.get(table.group, "") if table.group else ""
+            group = None if is_placeholder(cell) else clean_label(cell)
             image = DraftImage(file, table.file.name, split, _size(table, cells), source=table.file.name, group=group)
             images[file.path] = image
         elif split != image.split and (file.path, split) not in reported:
@@ -317,24 +320,6 @@ def _has_form(row: list[str], form: Sequence[str]) -> bool:
     numbers = [cells[k] for k in form if k in ("x", "y", "w", "h", "x1", "y1", "x2", "y2", "width", "height")]
     is_image = os.path.splitext(cells["image"])[1].lower() in IMAGES or any(numbers)
     return is_image and all(n == "" or number(n) is not None for n in numbers)
-
-
-def _renamed(file: LocatedFile) -> Table | None:
-    """Return a table whose image column has a name that only tables of boxes use (`ImageID`, `id`)."""
-    try:
-        separator = "\t" if file.file.lower().endswith(".tsv") else ","
-        lines = read_text(file.path)[0].splitlines()
-        if lines and separator not in lines[0] and ";" in lines[0]:
-            separator = ";"
-        rows = [row for row in csv.reader(lines, delimiter=separator) if any(c.strip() for c in row)]
-    except (OSError, csv.Error):
-        return None
-    if len(rows) < 2 or not {_plain(c) for c in rows[0]} & set(_IMAGE):
-        return None
-    header = [c.strip() for c in rows[0]]
-    return Table(
-        file.path, [(i, dict(zip(header, row, strict=False))) for i, row in enumerate(rows[1:], 2)], header[0], None
-    )
 
 
 def _plain(column: str) -> str:

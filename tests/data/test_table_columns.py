@@ -1,0 +1,114 @@
+"""Test the roles of columns: several annotators, groups that are not known, metadata of class folders."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from reading import info, notes_of, put
+from typer.testing import CliRunner
+
+from headstart.cli.main import app
+from headstart.data.grouping import group_ids
+from headstart.data.sources import read
+from headstart.errors import DataError, UsageError
+from headstart.quality.group_candidates import propose_groups
+from headstart.types.codes import ReadingKind, UnusedReason
+
+
+def check(data: Path, *options: str) -> dict[str, Any]:
+    result = CliRunner().invoke(
+        app, ["check", str(data), "--pixels-only", "--json", "-", *options], standalone_mode=False
+    )
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    value: dict[str, Any] = json.loads(result.stdout)
+    return value
+
+
+VOTES = [
+    ("cat", "cat", "dog"),
+    ("dog", "dog", "dog"),
+    ("cat", "dog", ""),
+    ("dog", "cat", "dog"),
+    ("cat", "cat", "unknown"),
+    ("dog", "dog", ""),
+]
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [
+        ("rater1", "rater2", "rater3"),
+        ("annotator_1", "annotator_2", "annotator_3"),
+        ("Reader A", "Reader B", "Reader C"),
+        ("label_a", "label_b", "label_c"),
+        ("label1", "label2", "label3"),
+        ("rater1_label", "rater2_label", "rater3_label"),
+    ],
+)
+def test_columns_of_annotators_give_the_majority_label(tmp_path: Path, columns: tuple[str, ...]) -> None:
+    put(tmp_path, *(f"{i}.png" for i in range(6)))
+    rows = [",".join([f"{i}.png", f"p{i}", *votes]) for i, votes in enumerate(VOTES)]
+    (tmp_path / "t.csv").write_text("\n".join([",".join(["image", "patient", *columns]), *rows]))
+    samples = read(tmp_path)
+    assert [s.label for s in samples] == ["cat", "dog", "dog", "cat", "dog"]
+    assert samples.columns == {"patient": ("p0", "p1", "p3", "p4", "p5")}
+    note = notes_of(samples)[ReadingKind.LABELS_BY_MAJORITY]
+    assert (note.count, note.examples) == (3, ("2.png",))
+    assert note.evidence == {"num_rows": 15, "num_images": 6, "num_tied": 1, "columns": list(columns)}
+    value = check(tmp_path)
+    assert value["unused"] == [{"path": "2.png", "reason": UnusedReason.TIED_LABELS}]
+    assert value["tables"][0]["unused_rows"] == {"tied": 1}
+    assert value["classes"] == {"cat": {"none": 2}, "dog": {"none": 3}}
+
+
+def test_annotators_of_one_mind_are_stated(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{i}.png" for i in range(4)))
+    (tmp_path / "t.csv").write_text("image,rater1,rater2\n" + "".join(f"{i}.png,{i % 2},{i % 2}\n" for i in range(4)))
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    samples = read(tmp_path)
+    assert [s.label for s in samples] == ["cat", "dog", "cat", "dog"]
+    assert notes_of(samples)[ReadingKind.LABELS_BY_MAJORITY].count == 0
+    assert samples.used_columns["label_column"] == "rater1, rater2"
+    assert read(tmp_path, label_column="rater2").used_columns["label_column"] == "rater2"
+
+
+def test_several_labels_of_an_image_are_no_annotators(tmp_path: Path) -> None:
+    put(tmp_path, *(f"{i}.png" for i in range(4)))
+    rows = "0.png,cat,dog\n1.png,dog,cat\n2.png,cat,dog\n3.png,dog,cat\n"
+    (tmp_path / "t.csv").write_text("image,label_1,label_2\n" + rows)
+    with pytest.raises(DataError, match="several labels"):
+        read(tmp_path)
+    (tmp_path / "t.csv").write_text(
+        "image,label_a,label_b\n0.png,cat,dog\n1.png,dog,fox\n2.png,cat,fox\n3.png,fox,cat\n"
+    )
+    with pytest.raises(UsageError):
+        read(tmp_path / "t.csv")
+
+
+@pytest.mark.parametrize("word", ["unknown", "NA", "", "none", "-", "N/A", "nan"])
+def test_cells_that_name_no_group_are_groups_of_their_own(tmp_path: Path, word: str) -> None:
+    put(tmp_path, *(f"{i}.png" for i in range(8)))
+    groups = ["g1", "g1", "g2", "g2", word, word, word, word]
+    rows = [f"{i}.png,{'ab'[i % 2]},{group}" for i, group in enumerate(groups)]
+    (tmp_path / "t.csv").write_text("\n".join(["image,label,group", *rows]))
+    samples = read(tmp_path)
+    ids, _ = group_ids(samples, None)
+    assert ids is not None
+    assert sorted(Counter(ids.tolist()).values()) == [1, 1, 1, 1, 2, 2]
+    note = notes_of(samples)[ReadingKind.GROUPS_UNKNOWN]
+    assert (note.count, note.evidence["column"], note.examples[0]) == (4, "group", "4.png")
+    assert [a["count"] for a in check(tmp_path)["assumptions"] if a["kind"] == "groups_unknown"] == [4]
+    (tmp_path / "t.csv").write_text("\n".join(["image,label,patient", *rows]))
+    samples = read(tmp_path)
+    ids, decision = group_ids(samples, "patient")
+    assert ids is not None
+    assert len(set(ids.tolist())) == 6
+    assert decision.evidence["num_without_group"] == 4
+    (named,) = [c for c in propose_groups(samples) if c.source == "named"]
+    assert (named.keys.count(None), named.grouping["num_alone"]) == (4, 4)
+    assert info(samples)["0.png"] == ("a", None, None)
