@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 SOURCE = Path(__file__).parent.parent / "src" / "headstart"
 
@@ -88,13 +89,36 @@ def test_help_imports_nothing_heavy() -> None:
     assert not loaded_by("import headstart.cli.main") & heavy
 
 
-def test_check_of_class_folders_imports_no_modules_of_other_tasks() -> None:
-    code = "import sys, headstart.tasks.classify.check; print(*sys.modules)"
+READERS = (
+    r"headstart\.(data\.boxes\.(?!endings$|records$).*|data\.containers\.(?!store$).*|data\.(memory|page_selection))$"
+)
+HEAVY = r"(torch|timm|sklearn|scipy|pandas|matplotlib)$"
+
+
+def loaded_modules(statement: str) -> list[str]:
+    """Return the modules of a new interpreter after a statement."""
+    code = f"import sys, headstart\n{statement}\nprint('modules:', *sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    loaded = set(done.stdout.split())
-    heavy = {"pydantic", "yaml", "xml", "http", "torch", "matplotlib", "scipy", "onnx", "onnxruntime"}
-    own = ("config.settings", "data.boxes.reader", "quality.box_inspection", "detection", "inference.writers")
-    assert not loaded & {*heavy, *(f"headstart.{name}" for name in own)}
+    return done.stdout.partition("modules:")[2].split()
+
+
+def test_check_of_class_folders_imports_no_modules_of_other_tasks(tmp_path: Path) -> None:
+    for i in range(8):
+        (tmp_path / f"class{i % 2}").mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32), (30 * i, 90, 255 - 30 * i)).save(tmp_path / f"class{i % 2}" / f"{i}.png")
+    loaded = loaded_modules(f"headstart.check({str(tmp_path)!r}, use_network=False, use_cache=False)")
+    other = r"headstart\.(config\.settings|(detection|reports|training)\..*|quality\.box_.*|inference\.writers)$"
+    unwanted = rf"{HEAVY}|{READERS}|{other}|(pydantic|yaml|xml|http|onnx|onnxruntime)$"
+    assert "headstart.quality.inspector" in loaded
+    assert [m for m in loaded if re.match(unwanted, m)] == []
+
+
+def test_training_of_a_probe_imports_no_modules_of_other_tasks() -> None:
+    modules = ("bundle", "probe_training", "report_sections", "run_files", "task", "trained_model")
+    own = [f"headstart.tasks.classify.{name}" for name in modules]
+    own += ["headstart.api.run", "headstart.pipelines.train", "headstart.data.sources", "headstart.tasks.features"]
+    other = r"headstart\.(detection\..*|quality\.box_.*|data\.boxes\.reader|training\.(trainer|loop|network))$"
+    assert [m for m in loaded_modules(f"import {', '.join(own)}") if re.match(rf"{HEAVY}|{other}", m)] == []
 
 
 def test_no_import_cycles() -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from headstart.api.keywords import CheckKeywords, ConvertKeywords, EmbedKeywords, ShowKeywords, refuse_unknown
 from headstart.config.keyword_settings import merge_keywords
 from headstart.console import open_stream
-from headstart.data.memory import as_data_path
+from headstart.data.objects import as_data_path
 from headstart.events import Cancel, Event, EventStream, RunFinished
 from headstart.messages.files import train_command
 

@@ -23,7 +23,7 @@ from headstart.api.keywords import (
 )
 from headstart.config.keyword_settings import merge_keywords
 from headstart.console import open_stream
-from headstart.data.memory import as_data_path
+from headstart.data.objects import as_data_path
 from headstart.errors import SettingError
 from headstart.events import Cancel, Event, EventStream
 from headstart.utils.system import release_idle_threads

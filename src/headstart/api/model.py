@@ -150,7 +150,7 @@ class Model(_LoadedModel):
 
     def evaluate(self, data: Any, **options: Any) -> EvaluationResult:
         """Evaluate on labeled images; see `headstart.evaluate`."""
-        from headstart.data.memory import as_data_path
+        from headstart.data.objects import as_data_path
         from headstart.tasks.classify.evaluate import evaluate_classifier
         from headstart.tasks.options import EvaluateOptions
 

@@ -25,7 +25,7 @@ from headstart.errors import UsageError
 from headstart.messages.numbers import pluralize
 from headstart.preprocessing.image_spec import ImageError, read_bytes
 
-__all__ = ["as_data_path", "check_array", "encode_image", "images_of", "is_image"]
+__all__ = ["check_array", "encode_image", "images_of", "is_image", "store_objects"]
 
 _ACCEPTED = (
     "expected a path, a DataFrame, (images, labels), a Dataset of `datasets` or torch, or a dict of these by split"
@@ -34,21 +34,12 @@ _DEEP_MODES = ("F", "CMYK", "LAB", "YCbCr", "I;16", "I")
 _Rows = Iterator[dict[str, Any]]
 
 
-def as_data_path(data: Any, labels: Any = None, *, needs_labels: bool = True) -> str:
-    """Return the path of a dataset: as given, or of an object that is stored in the cache folder.
-
-    Args:
-        data: A path or an object, see `_ACCEPTED`.
-        labels: Labels of the images in `data`, if they are separate.
-        needs_labels: Whether images without labels are refused.
+def store_objects(data: Any, labels: Any, *, needs_labels: bool) -> str:
+    """Return the folder of a stored object; see `objects.as_data_path`.
 
     Raises:
         UsageError: The type of the object is not supported, or images and labels differ in number.
     """
-    if labels is None and isinstance(data, (str, os.PathLike)):
-        path = os.fspath(data)
-        if isinstance(path, str):
-            return path
     images = data[0] if isinstance(data, tuple) and len(data) == 2 else data
     source = f"{type(images).__name__} in memory"
     rows, image = _rows_of((data, labels) if labels is not None else data, needs_labels=needs_labels)

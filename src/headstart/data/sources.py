@@ -14,8 +14,6 @@ from typing import Any
 
 from headstart.data.archives import Unpacked, is_unsupported_archive
 from headstart.data.class_names import FIRST_IDS
-from headstart.data.containers.pixel_tables import is_pixel_table
-from headstart.data.containers.reader import read_containers, read_stored
 from headstart.data.containers.store import IN_MEMORY, open_stored
 from headstart.data.file_names import suggest_pattern
 from headstart.data.file_tree import FileTree, LocatedFile, clean_label, resolve_path, walk_files
@@ -36,7 +34,6 @@ from headstart.data.layouts import Template, label_matcher
 from headstart.data.listed_folders import choose_listed, read_listed_folders
 from headstart.data.lists import name_folders, name_numbers
 from headstart.data.options import ReadOptions
-from headstart.data.page_selection import with_pages
 from headstart.data.paths import PathFinder
 from headstart.data.reading import Reading, Row, ask
 from headstart.data.reading_notes import images_note, tree_notes
@@ -73,7 +70,11 @@ def read(data: str | Path, options: ReadOptions | None = None, *, needs_labels: 
     """
     options = replace(options or ReadOptions(), **given)
     samples = _read(data, options, needs_labels)
-    return samples if options.pages is None else with_pages(samples, options.pages)
+    if options.pages is None:
+        return samples
+    from headstart.data.page_selection import with_pages
+
+    return with_pages(samples, options.pages)
 
 
 def _read(data: str | Path, options: ReadOptions, needs_labels: bool) -> Samples:
@@ -89,15 +90,17 @@ def _read(data: str | Path, options: ReadOptions, needs_labels: bool) -> Samples
     if os.path.isdir(place):
         stored = open_stored(place)
         if stored is not None:
+            from headstart.data.containers.reader import read_stored
+
             return read_stored(stored, options, needs_labels, stored.layout)
         return _read_folder(Unpacked(place), options, needs_labels)
     if extension in _SPREADSHEETS:
         raise UsageError(
             f"`{shown}` is a spreadsheet, which is not supported.", hint="save as CSV (File > Save As > CSV UTF-8)"
         )
-    if container_kind(place) or is_pixel_table(place):
+    if container_kind(place) or _is_pixel_table(place):
         file = LocatedFile(os.path.abspath(place), (), os.path.basename(place))
-        return read_containers(FileTree("", containers=[file], shown=shown), options, needs_labels, _read_folder)
+        return _read_containers(FileTree("", containers=[file], shown=shown), options, needs_labels)
     if is_unsupported_archive(place):
         raise UsageError(f"`{shown}` is an unsupported archive.", hint="unpack it, and pass the folder")
     if step := export_step(place):
@@ -128,14 +131,30 @@ def _read(data: str | Path, options: ReadOptions, needs_labels: bool) -> Samples
     return finish_reading(reading, root, [], needs_labels)
 
 
+def _is_pixel_table(path: str) -> bool:
+    """Return whether a file is a table of pixels; its reader is imported only for tables."""
+    if not path.lower().endswith((".csv", ".tsv")):
+        return False
+    from headstart.data.containers.pixel_tables import is_pixel_table
+
+    return is_pixel_table(path)
+
+
+def _read_containers(tree: FileTree, options: ReadOptions, needs_labels: bool, depth: int = 0) -> Samples:
+    """Read containers; their readers are imported only for them."""
+    from headstart.data.containers.reader import read_containers
+
+    return read_containers(tree, options, needs_labels, _read_folder, depth=depth)
+
+
 def _read_folder(place: Unpacked, options: ReadOptions, needs_labels: bool) -> Samples:
     tree = walk_files(place.folder, allow_external_paths=options.allow_external_paths, shown=place.shown)
     tree.problems.extend(place.problems)
     if not tree.images and not tree.containers:
-        tree.containers = [file for file in tree.tables if is_pixel_table(file.path)]
+        tree.containers = [file for file in tree.tables if _is_pixel_table(file.path)]
         tree.tables = [file for file in tree.tables if file not in tree.containers]
     if tree.containers and not tree.images:
-        return read_containers(tree, options, needs_labels, _read_folder, depth=place.depth)
+        return _read_containers(tree, options, needs_labels, place.depth)
     matlab = [file for file in tree.containers if file.file.lower().endswith(".mat")]  # tables about the images
     tree.tables += matlab
     tree.containers = [file for file in tree.containers if file not in matlab]

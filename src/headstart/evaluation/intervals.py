@@ -12,6 +12,7 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.evaluation.quantiles import t_quantile
 from headstart.types.records import Estimate
 
 __all__ = [
@@ -102,10 +103,8 @@ def effective_sample_size(
     if num_groups < MIN_GROUPS:
         return EffectiveSampleSize(None, z, num_groups)
     mean_size = float((sizes**2).sum() / num)  # size of the group of a sample drawn at random
-    from scipy.special import stdtrit
-
     effect = 1.0 + (mean_size - 1.0) * _intra_group_correlation(hits, position, sizes)
-    return EffectiveSampleSize(base / effect, float(stdtrit(num_groups - 1, 0.5 + confidence / 2)), num_groups)
+    return EffectiveSampleSize(base / effect, t_quantile(0.5 + confidence / 2, num_groups - 1), num_groups)
 
 
 def _intra_group_correlation(

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.evaluation.intervals import EffectiveSampleSize, effective_sample_size, estimate_proportion
+from headstart.evaluation.quantiles import beta_quantile
 
 __all__ = [
     "OperatingPoint",
@@ -73,9 +74,7 @@ def clopper_pearson_upper(errors: float, num: float, confidence: float = 0.95) -
 
     Source: Clopper and Pearson (1934).
     """
-    from scipy.special import betaincinv
-
-    return 1.0 if num <= errors else float(betaincinv(errors + 1.0, num - errors, confidence))
+    return 1.0 if num <= errors else beta_quantile(confidence, errors + 1.0, num - errors)
 
 
 def risk_coverage(confidence: Float, hits: NDArray[np.bool_]) -> tuple[Float, Float, Float]:

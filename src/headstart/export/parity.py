@@ -12,7 +12,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Detections
-from headstart.detection.decoding import iou_matrix
 from headstart.errors import BundleError
 from headstart.evaluation.softmax import softmax
 from headstart.inference.decoders import BoxDecoder, ClassDecoder, RowDecoder
@@ -168,6 +167,8 @@ def check_detector_parity(
         BundleError: A box differs by more than 0.5 pixels of the input or a score by more than 0.001, a box is
             missing, or no file could be compared.
     """
+    from headstart.detection.decoding import iou_matrix
+
     worst_pixels = worst_score = 0.0
     num_files = num_boxes = 0
     started, worst = time.monotonic(), ""

@@ -11,12 +11,11 @@ import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.detection.decoding import DecodingSettings
 from headstart.errors import BundleError
 from headstart.evaluation.decision_rules import OodRule, PredictionSetRule
 from headstart.inference.bundle_members import (
@@ -35,6 +34,9 @@ from headstart.inference.bundle_members import (
 from headstart.inference.onnx_check import check_model
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.utils.limits import MAX_BUNDLE_DETECTIONS
+
+if TYPE_CHECKING:
+    from headstart.detection.decoding import DecodingSettings
 
 __all__ = ["Bundle", "read_bundle", "read_decoding"]
 
@@ -220,6 +222,8 @@ def read_decoding(value: Any) -> DecodingSettings:
     Raises:
         ValueError: A key or value is invalid.
     """
+    from headstart.detection.decoding import DecodingSettings
+
     if not isinstance(value, dict) or set(value) != set(DecodingSettings.__dataclass_fields__):
         raise ValueError("unexpected keys in `decoding`")
     numbers = [v for name, v in value.items() if name != "is_class_agnostic"]

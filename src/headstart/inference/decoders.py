@@ -14,8 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Detections
-from headstart.detection.decoding import decode_with_limit
-from headstart.detection.image_frames import plain_frame
 from headstart.errors import BundleError, UsageError
 from headstart.evaluation.softmax import softmax
 from headstart.inference.bundle import Bundle
@@ -232,6 +230,9 @@ class BoxDecoder:
 
     def decode(self, name: str, row: OutputRow, size_hw: tuple[int, int]) -> ImageDetections:
         """See `Decoder`."""
+        from headstart.detection.decoding import decode_with_limit
+        from headstart.detection.image_frames import plain_frame
+
         logits, boxes = row
         frame = plain_frame(size_hw, self._spec)
         detections, is_limited = decode_with_limit(logits, boxes, self.settings, frame, size_hw)

@@ -16,16 +16,17 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-from headstart.data.boxes.classes import ClassTable
-from headstart.data.boxes.writers import ImageBoxes, annotation_files, coco_results, coco_value
 from headstart.data.file_tree import printable
 from headstart.errors import HeadstartError, UsageError
-from headstart.inference.decoders import ImageDetections
 from headstart.types.records import Prediction, Problem
 from headstart.utils.csv_cells import escape_formula, join_prediction_set
 from headstart.utils.system import atomic_file, atomic_folder
+
+if TYPE_CHECKING:
+    from headstart.data.boxes.classes import ClassTable
+    from headstart.inference.decoders import ImageDetections
 
 __all__ = [
     "BOX_COLUMNS",
@@ -282,6 +283,8 @@ def write_detections(
         with open_output(out) as stream:
             write_boxes(stream, results, classes.names)
         return
+    from headstart.data.boxes.writers import ImageBoxes, annotation_files, coco_results, coco_value
+
     images = [
         ImageBoxes(name, image.size_hw, image.detections.xyxy, image.detections.class_ids, image.detections.scores)
         for image, name in zip(results, names, strict=True)

@@ -19,9 +19,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from headstart.data.boxes.reader import read_boxes
 from headstart.data.boxes.records import Boxes, Detections, DetectionSamples
-from headstart.data.sources import read
 from headstart.errors import DataError, HeadstartError, UsageError
 from headstart.events import Note
 from headstart.preprocessing.image_spec import ImageSpec
@@ -429,6 +427,8 @@ def _find_images(
     if not source:
         problems.append(Note(NoteKind.RUN_WITHOUT_DATA_PATH, Severity.WARNING))
         return {}
+    from headstart.data.sources import read
+
     columns = ("table", "image_column", "label_column", "split_column", "group_column")
     keys = ("label_pattern", "layout", "first_id", "exclude", "name_encoding", "pages", *columns)
     try:
@@ -447,6 +447,8 @@ def _read_boxes(
     settings: Mapping[str, Mapping[str, Any]], data: str | os.PathLike[str] | None, problems: list[Note]
 ) -> DetectionSamples | None:
     """Read the boxes; None where the stored path is gone. An explicit path must exist."""
+    from headstart.data.boxes.reader import read_boxes
+
     row = settings.get("detect.box_format") or {}
     source = data if data is not None else (settings.get("data") or {}).get("value")
     try:

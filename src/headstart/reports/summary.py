@@ -8,7 +8,6 @@ from typing import Any
 
 from headstart.messages.notes import note_to_json
 from headstart.reports.classifier_report import classifier_sections, hide_classifier_images
-from headstart.reports.detection_report import detector_sections, hide_box_images
 from headstart.reports.record import ClassifierRecord, DetectorRecord, RunRecord, SectionsRecord
 
 __all__ = ["SCHEMA", "summarize", "without_images"]
@@ -21,9 +20,15 @@ def _hide_sections(report: Mapping[str, Any]) -> dict[str, Any]:
     return {"sections": [{**section, "images": []} for section in report["sections"]]}
 
 
+def _hide_box_images(report: Mapping[str, Any]) -> dict[str, Any]:
+    from headstart.reports.detection_report import hide_box_images
+
+    return hide_box_images(report)
+
+
 _HIDE = {
     "classification": hide_classifier_images,
-    "detection": hide_box_images,
+    "detection": _hide_box_images,
     "sections": _hide_sections,
 }
 """Functions that return the sections of a page without images and file names."""
@@ -69,6 +74,8 @@ def without_images(report: Mapping[str, Any]) -> dict[str, Any]:
 
 def _sections(record: RunRecord, seed: int) -> dict[str, Any]:
     if isinstance(record, DetectorRecord):
+        from headstart.reports.detection_report import detector_sections
+
         return detector_sections(record, seed)
     if isinstance(record, ClassifierRecord):
         return classifier_sections(record, seed)

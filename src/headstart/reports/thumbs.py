@@ -15,8 +15,6 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from headstart.preprocessing.image_spec import ImageError, ImageSpec, flatten, open_image
-from headstart.quality.box_contact_sheet import small_image
-from headstart.quality.box_drawing import draw_boxes
 from headstart.utils.system import available_cores
 
 __all__ = ["MAX_BYTES", "data_uri", "make_thumbs"]
@@ -70,6 +68,9 @@ def data_uri(data: bytes, kind: str = "jpeg") -> str:
 
 
 def _box_thumb(path: str, spec: ImageSpec, entry: Mapping[str, Any], names: Sequence[str]) -> bytes | None:
+    from headstart.quality.box_contact_sheet import small_image
+    from headstart.quality.box_drawing import draw_boxes
+
     height, width = entry["size_hw"]
     try:
         image, scale = small_image(path, (height, width), _BOX_SIDE, spec.intensity_range)

@@ -11,6 +11,7 @@ import pytest
 from box_folders import coco_json, put_image, put_text, voc_xml
 from PIL import Image, ImageOps
 
+from headstart.data.boxes.endings import holds_only_images
 from headstart.data.boxes.image_frames import turn_boxes
 from headstart.data.boxes.reader import find_format, has_boxes, read_boxes
 from headstart.data.boxes.records import DetectionSamples
@@ -262,6 +263,24 @@ def test_data_without_boxes_is_not_detection(tmp_path: Path) -> None:
     assert not has_boxes(tmp_path)
     with pytest.raises(DataError, match="has no boxes"):
         read_boxes(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "is_plain"), [("b.txt", False), ("b.Parquet", False), ("c.ZIP", False), ("d.bin", True), ("", True)]
+)
+def test_folder_without_annotation_files_needs_no_reader(tmp_path: Path, file: str, is_plain: bool) -> None:
+    assert not holds_only_images(str(tmp_path))  # annotations alone belong to images beside the folder
+    put_image(tmp_path / "cats" / "a.jpg")
+    if file:
+        put_text(tmp_path / "x" / "y" / file, "")
+    assert holds_only_images(str(tmp_path)) == is_plain
+
+
+def test_linked_folder_may_hold_boxes(tmp_path: Path) -> None:
+    put_image(tmp_path / "data" / "cats" / "a.jpg")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "data" / "labels").symlink_to(tmp_path / "elsewhere")
+    assert not holds_only_images(str(tmp_path / "data"))
 
 
 def test_folder_is_not_searched_for_file_without_boxes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

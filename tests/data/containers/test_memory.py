@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from headstart.data.memory import as_data_path, images_of
+from headstart.data.memory import images_of
+from headstart.data.objects import as_data_path
 from headstart.data.sources import read
 from headstart.errors import DataError, UsageError
 from headstart.inference.image_inputs import as_sources, name_of, to_pixels

@@ -9,8 +9,8 @@ from functools import cached_property
 
 from headstart.data.boxes.coco import has_scores
 from headstart.data.boxes.draft import Draft
+from headstart.data.boxes.endings import ENDINGS
 from headstart.data.boxes.files import ImageIndex, ImageLookup, list_files
-from headstart.data.boxes.packed import ENDINGS
 from headstart.data.boxes.table import BoxTable, open_box_table
 from headstart.data.boxes.yolo_dataset import is_name_file
 from headstart.data.file_tree import FileTree, LocatedFile, matches_pattern, walk_files

@@ -9,6 +9,7 @@ from dataclasses import astuple
 
 from headstart.data.archive_names import check_encoding
 from headstart.data.archives import Unpacked, member_names, unpack
+from headstart.data.boxes.endings import ENDINGS
 from headstart.data.boxes.files import has_images
 from headstart.data.containers.columnar import export_boxes, has_box_column
 from headstart.data.containers.store import UNPACKED, content_key
@@ -19,13 +20,7 @@ from headstart.errors import HeadstartError
 from headstart.types.records import Problem
 from headstart.utils.system import atomic_folder, cache_root, private_folder
 
-__all__ = ["ENDINGS", "may_hold_boxes", "unpack_boxes"]
-
-ENDINGS = (
-    *(".xml", ".json", ".yaml", ".yml", ".txt", ".csv", ".tsv", ".names", ".labels", ".data", ".manifest"),
-    *(".jsonl", ".odgt", ".tfrecord", ".ndjson", ".mdb"),
-)
-"""Extensions of files that may hold annotations."""
+__all__ = ["may_hold_boxes", "unpack_boxes"]
 
 _MAX_NESTING = 2
 _NOTES = ("README", "LICENSE", "LICENCE", "COPYING", "CHANGELOG")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.config.effects import has_detector_effect, validate_detector_combination
+from headstart.data.boxes.endings import holds_only_images
 from headstart.data.options import ReadOptions
 from headstart.errors import UsageError
 from headstart.events import EventStream, Stage
@@ -77,6 +78,8 @@ class DetectTask:
 
     def recognizes(self, data: str, options: ReadOptions) -> bool:
         """See `Task`; boxes that cannot be read count too, since the reader says why."""
+        if holds_only_images(data):  # the readers of all formats take longer to import than most folders to check
+            return False
         from headstart.data.boxes.reader import has_boxes
 
         return has_boxes(
