@@ -112,3 +112,49 @@ def test_cells_that_name_no_group_are_groups_of_their_own(tmp_path: Path, word: 
     (named,) = [c for c in propose_groups(samples) if c.source == "named"]
     assert (named.keys.count(None), named.grouping["num_alone"]) == (4, 4)
     assert info(samples)["0.png"] == ("a", None, None)
+
+
+def write_folders(root: Path) -> list[str]:
+    names = [f"{label}/{i}.png" for label in ("benign", "malignant") for i in range(4)]
+    put(root, *names)
+    return names
+
+
+@pytest.mark.parametrize("options", [{}, {"layout": "{label}/*"}])
+def test_columns_of_metadata_apply_to_class_folders(tmp_path: Path, options: dict[str, str]) -> None:
+    names = write_folders(tmp_path)
+    ages = [f"{name},p{i // 2},{30 + i // 4}" for i, name in enumerate(names)]
+    (tmp_path / "metadata.csv").write_text("\n".join(["image,patient,age", *ages]))
+    (tmp_path / "sites.csv").write_text("\n".join(["image,lesion", *(f"{n},l{i}" for i, n in enumerate(names))]))
+    samples = read(tmp_path, **options)
+    assert samples.class_names == ("benign", "malignant")
+    assert samples.columns["patient"] == ("p0", "p0", "p1", "p1", "p2", "p2", "p3", "p3")
+    assert samples.columns["lesion"][-1] == "l7"
+    assert {(t.path, t.role, t.num_used) for t in samples.inventory.tables} == {
+        ("metadata.csv", "columns", 8),
+        ("sites.csv", "columns", 8),
+    }
+
+
+def test_a_table_with_numbers_gives_its_patients_to_class_folders(tmp_path: Path) -> None:
+    names = write_folders(tmp_path)
+    rows = [f"{name},p{i // 2},{i % 2}" for i, name in enumerate(names)]
+    (tmp_path / "metadata.csv").write_text("\n".join(["image,patient,smoker", *rows]))
+    samples = read(tmp_path)
+    assert samples.class_names == ("benign", "malignant")
+    assert samples.columns["patient"][:3] == ("p0", "p0", "p1")
+    assert samples.columns["smoker"][:2] == ("0", "1")
+    assert check(tmp_path)["unused"] == []
+
+
+def test_columns_of_metadata_apply_to_a_table_of_labels(tmp_path: Path) -> None:
+    names = write_folders(tmp_path)
+    (tmp_path / "labels.csv").write_text("\n".join(["image,label", *(f"{n},{n[0]}" for n in names)]))
+    rows = [f"{name},p{i // 2}" for i, name in enumerate(names)]
+    (tmp_path / "patients.csv").write_text("\n".join(["image,patient", *rows]))
+    samples = read(tmp_path, table="labels.csv")
+    assert samples.columns == {}
+    (tmp_path / "labels.csv").write_text("\n".join(["image,label", *(f"{n},{n.split('/')[0]}" for n in names)]))
+    samples = read(tmp_path)
+    assert samples.used_columns["label_column"] == "label"
+    assert samples.columns == {"patient": ("p0", "p0", "p1", "p1", "p2", "p2", "p3", "p3")}

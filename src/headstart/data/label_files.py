@@ -71,6 +71,7 @@ class Proposals:
         unread: Errors of other tables.
         unrelated: Errors of other files.
         unlabeled: Tables that name images, and have no column for labels.
+        labeled: Tables that name images, and have one.
         has_numbered_names: Whether numbers and a names file were found, so that `--first-id` has an effect.
     """
 
@@ -79,6 +80,7 @@ class Proposals:
     unread: list[HeadstartError] = field(default_factory=list)
     unrelated: list[HeadstartError] = field(default_factory=list)
     unlabeled: list[tuple[LocatedFile, Table]] = field(default_factory=list)
+    labeled: list[tuple[LocatedFile, Table]] = field(default_factory=list)
     has_numbered_names: bool = False
 
 
@@ -115,10 +117,18 @@ def find_listed_images(path: str, finder: PathFinder) -> list[PathMatch | Proble
     return found
 
 
-def add_columns(reading: Reading, file: LocatedFile, table: Table, finder: PathFinder) -> bool:
-    """Add the columns of a table without labels, such as patients, if it has nearly all images of a reading."""
-    if not (table.others or table.group) or file.name in {used.path for used in reading.tables}:
-        return False
+def add_columns(reading: Reading, proposals: Proposals, finder: PathFinder) -> None:
+    """Add columns, such as patients, of tables that do not give the labels, but have nearly all images of a reading."""
+    for file, table in (*proposals.unlabeled, *proposals.labeled):
+        if not table.split or table.label:
+            _add_columns(reading, file, table, finder.of_table(file))
+
+
+def _add_columns(reading: Reading, file: LocatedFile, table: Table, finder: PathFinder) -> None:
+    roles = {table.image, table.split}
+    new = [c for c in table.header if c not in roles and c not in {*reading.columns, *reading.roles.values()}]
+    if not new or file.name in {used.path for used in reading.tables}:
+        return
     cells_of: dict[str, dict[str, str]] = {}
     for _, cells in table.lines:
         hit = finder.look_up(cells.get(table.image, "").strip(), file.name)
@@ -126,10 +136,10 @@ def add_columns(reading: Reading, file: LocatedFile, table: Table, finder: PathF
             cells_of.setdefault(hit.file.path, cells)
     num_known = sum(row.file.path in cells_of for row in reading.rows)
     if 10 * num_known < 9 * len(reading.rows):
-        return False
-    for column in (*table.others, *([table.group] if table.group else [])):
+        return
+    for column in new:
         reading.columns[column] = [cells_of.get(row.file.path, {}).get(column, "") for row in reading.rows]
-    if table.group and not any(row.group for row in reading.rows):
+    if table.group in new and not any(row.group for row in reading.rows):
         own = reading.columns[table.group]
         groups = [None if is_placeholder(cell) else clean_label(cell) for cell in own]
         reading.notes += group_notes(table.group, groups, [row.file.name for row in reading.rows])
@@ -137,7 +147,6 @@ def add_columns(reading: Reading, file: LocatedFile, table: Table, finder: PathF
         reading.roles["group"] = table.group
     rest = len(table.lines) - num_known
     reading.tables.append(TableUse(file.name, "columns", len(table.lines), num_known, {"other": rest} if rest else {}))
-    return True
 
 
 def describe_use(name: str, table: Table, reading: Reading) -> TableUse:
@@ -204,6 +213,7 @@ def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> 
             proposals.unlabeled.append((file, table))
         elif not {c.lower() for c in table.others} & _SCORES:
             opened.append((file, table))
+    proposals.labeled = list(opened)
     opened += _positional_tables(tree, finder, options)
     named_by = _matlab_names(tree)
     for together in _sets(opened):

@@ -167,8 +167,10 @@ def _read_folder(place: Unpacked, options: ReadOptions, needs_labels: bool) -> S
         if options.first_id is not None:
             raise without_names()
         reading = _by_template(tree, options.layout, options.label_pattern)
+        finder = PathFinder(tree.root, images=tree.images, excluded={file.path for file in excluded})
         if not reading.has_splits:
-            apply_split_lists(reading, tree, PathFinder(tree.root, images=tree.images))
+            apply_split_lists(reading, tree, finder)
+        add_columns(reading, propose_tables(tree, finder, options), finder)
     else:
         reading = _choose(tree, options, needs_labels, {file.path for file in excluded})
     reading.problems = [*tree.problems, *reading.problems]
@@ -210,9 +212,7 @@ def _choose(tree: FileTree, options: ReadOptions, needs_labels: bool, excluded: 
         _leave_rest(reading, tree)
     else:
         name_folders(reading, finder)
-        for file, table in proposals.unlabeled:
-            if not table.split and add_columns(reading, file, table, finder.of_table(file)):
-                break
+    add_columns(reading, proposals, finder)
     return reading
 
 
