@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from PIL import Image
 from reading import info, notes_of, put
 from typer.testing import CliRunner
 
 from headstart.cli.main import app
 from headstart.data.grouping import group_ids
+from headstart.data.reading_notes import restart_in_classes
 from headstart.data.sources import read
 from headstart.errors import DataError, UsageError
 from headstart.quality.group_candidates import propose_groups
 from headstart.types.codes import ReadingKind, UnusedReason
+
+CLASSES = ("control", "treated")
+
+
+def put_noise(root: Path, *names: str) -> None:
+    """Write images that are not alike."""
+    for i, name in enumerate(names):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        pixels = np.random.default_rng(i).integers(0, 256, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(root / name)
 
 
 def check(data: Path, *options: str) -> dict[str, Any]:
@@ -93,7 +108,7 @@ def test_several_labels_of_an_image_are_no_annotators(tmp_path: Path) -> None:
 @pytest.mark.parametrize("word", ["unknown", "NA", "", "none", "-", "N/A", "nan"])
 def test_cells_that_name_no_group_are_groups_of_their_own(tmp_path: Path, word: str) -> None:
     put(tmp_path, *(f"{i}.png" for i in range(8)))
-    groups = ["g1", "g1", "g2", "g2", word, word, word, word]
+    groups = ["s17", "s17", "s42", "s42", word, word, word, word]
     rows = [f"{i}.png,{'ab'[i % 2]},{group}" for i, group in enumerate(groups)]
     (tmp_path / "t.csv").write_text("\n".join(["image,label,group", *rows]))
     samples = read(tmp_path)
@@ -158,3 +173,50 @@ def test_columns_of_metadata_apply_to_a_table_of_labels(tmp_path: Path) -> None:
     samples = read(tmp_path)
     assert samples.used_columns["label_column"] == "label"
     assert samples.columns == {"patient": ("p0", "p0", "p1", "p1", "p2", "p2", "p3", "p3")}
+
+
+@pytest.mark.parametrize("column", ["group", "dish"])
+def test_ids_of_one_name_in_several_classes_are_a_question_with_both_counts(tmp_path: Path, column: str) -> None:
+    names = [f"{label[0]}{dish}_{i}.png" for label in CLASSES for dish in range(1, 7) for i in range(4)]
+    put_noise(tmp_path, *names)
+    rows = [f"{n},{'control' if n[0] == 'c' else 'treated'},dish{n[1]}" for n in names]
+    (tmp_path / "t.csv").write_text("\n".join([f"image,label,{column}", *rows]))
+    options = [] if column == "group" else ["--group-column", column]
+    with pytest.raises(UsageError, match="several readings fit") as caught:
+        check(tmp_path, *options)
+    assert [int(n) for n in re.findall(r": (\d+) groups", str(caught.value))] == [6, 12]
+    chosen = [shlex.split(o) for o in re.findall(r"--group-from \S+(?= for \()", str(caught.value.hint))]
+    found = [check(tmp_path, *options, *option)["group_patterns"] for option in chosen]
+    assert [[g["num_groups"] for g in groups if g["status"] == "applied"] for groups in found] == [[6], [12]]
+
+
+@pytest.mark.parametrize(
+    ("column", "number", "is_asked"), [("dish", 1, True), ("patient", 1, False), ("dish", 4711, False)]
+)
+def test_ids_restart_only_if_they_count_from_one_and_name_no_unit(column: str, number: int, is_asked: bool) -> None:
+    pairs = [(f"{column}{number + i}", label) for label in CLASSES for i in range(6)]
+    assert restart_in_classes(column, pairs) is is_asked
+
+
+@pytest.mark.parametrize("has_folders", [False, True])
+def test_folds_are_a_question_and_both_options_work(tmp_path: Path, has_folders: bool) -> None:
+    names = [f"{label}/{i}.png" if has_folders else f"{label}{i}.png" for label in CLASSES for i in range(6)]
+    put_noise(tmp_path, *names)
+    rows = [f"{n},{'control' if n[0] == 'c' else 'treated'},{i % 3}" for i, n in enumerate(names)]
+    (tmp_path / "t.csv").write_text("\n".join(["image,label,fold", *rows]))
+    with pytest.raises(UsageError, match="`0` 4, `1` 4, `2` 4") as caught:
+        read(tmp_path)
+    assert caught.value.hint == "use --group-column fold for (1), --split-column none for (2)"
+    held_out = read(tmp_path, group_column="fold")
+    assert Counter(s.group for s in held_out) == {"0": 4, "1": 4, "2": 4}
+    assert {s.group for s in read(tmp_path, split_column="none")} == {None}
+    assert check(tmp_path, "--group-column", "fold")["classes"] == {"control": {"none": 6}, "treated": {"none": 6}}
+
+
+def test_unusable_splits_of_a_table_stop_beside_class_folders(tmp_path: Path) -> None:
+    put(tmp_path, *(names := [f"{label}/{i}.png" for label in CLASSES for i in range(3)]))
+    rows = [f"{n},{n.partition('/')[0]},part{i}" for i, n in enumerate(names)]
+    (tmp_path / "t.csv").write_text("\n".join(["image,label,split", *rows]))
+    with pytest.raises(DataError, match="expected train, val or test"):
+        read(tmp_path)
+    assert {s.split for s in read(tmp_path, split_column="none")} == {None}

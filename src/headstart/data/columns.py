@@ -14,11 +14,13 @@ from headstart.data.file_names import name_prefix
 from headstart.data.file_tree import clean_label, printable
 from headstart.data.options import ReadOptions
 from headstart.data.paths import PathFinder
-from headstart.data.reading import LabelEvidence
+from headstart.data.reading import LabelEvidence, SplitQuestionError, UnusableSplitError, ask_between
 from headstart.data.split_words import cell_split, split_name
 from headstart.data.tables import GROUP_NAMES, IMAGE_NAMES, LABEL_NAMES, SPLIT_NAMES, Table, plain_name
 from headstart.data.unit_names import UNITS, is_placeholder
 from headstart.errors import DataError, UsageError
+from headstart.messages.files import shell_path
+from headstart.messages.numbers import pluralize
 from headstart.types.codes import ReadingKind, ReadingNote
 from headstart.types.records import SplitName
 
@@ -166,7 +168,8 @@ def _split_column(table: Table, free: Sequence[str], shown: str) -> str | None:
     """Return the split column; flags such as `is_valid` become split names in place.
 
     Raises:
-        DataError: The column has other values than splits.
+        UnusableSplitError: A flag has other values than true and false.
+        SplitQuestionError: The column has other values than splits.
     """
     flags = {c: flag for c in free if (flag := _split_flag(table, c)) is not None}
     if flags:
@@ -175,7 +178,7 @@ def _split_column(table: Table, free: Sequence[str], shown: str) -> str | None:
             for column in flags:
                 value, split = cells.get(column, "").strip().lower(), flags[column]
                 if value not in _TRUE | _FALSE:
-                    raise DataError(
+                    raise UnusableSplitError(
                         f"line {number} of `{shown}` has the {column} `{value}`; expected true or false.",
                         hint="correct it, or use --split-column none to ignore the column",
                     )
@@ -199,13 +202,22 @@ def _split_column(table: Table, free: Sequence[str], shown: str) -> str | None:
             return column
     unusable = next((c for c in free if plain_name(c) in _EXTRA_SPLITS), None)
     if unusable is not None:
-        shown_values = ", ".join(f"`{v}`" for v in sorted(set(_cells(table, unusable)))[:4])
-        raise DataError(
-            f"the column `{unusable}` of `{shown}` has {shown_values}; expected train, val and test.",
-            hint=f"use --group-column '{unusable}' to score each value with a model of the others, or --split-column "
-            "none to ignore the column",
-        )
+        raise _ask_about_folds(table, unusable, shown)
     return None
+
+
+def _ask_about_folds(table: Table, column: str, shown: str) -> SplitQuestionError:
+    """Return the question about a column such as `fold`, whose values are no splits: held out in turn, or not used."""
+    counts = Counter(_cells(table, column))
+    values = ", ".join(f"`{value}` {n:,}" for value, n in sorted(counts.items())[:4]) + " ..." * (len(counts) > 4)
+    held_out = f"each of {pluralize(len(counts), 'value')} ({values}) is scored with a model of the others"
+    question = ask_between(
+        [
+            (f"column `{column}` of `{shown}`: {held_out}", f"--group-column {shell_path(column)}"),
+            ("the column is not used, and there is no split", "--split-column none"),
+        ]
+    )
+    return SplitQuestionError(str(question), hint=question.hint)
 
 
 def _split_prefixes(table: Table) -> None:

@@ -16,6 +16,7 @@ from headstart.data.file_tree import LocatedFile, clean_label
 from headstart.data.folder_copies import Folder, find_copies, find_versions, folder_tree
 from headstart.data.folder_words import AUXILIARY, STORAGE, is_storage_name
 from headstart.data.reading import Reading, Row, listed
+from headstart.data.reading_notes import shared_group_notes
 from headstart.data.split_words import split_name, split_words
 from headstart.errors import DataError
 from headstart.messages.numbers import pluralize
@@ -323,26 +324,10 @@ def _assign(
         group = clean_label(names[group_level]) if group_level is not None and len(names) > group_level else None
         reading.rows.append(Row(image.file, labels[names[label_level]], split, group))
         reading.has_inferred_groups |= group is not None
-    if group_level is not None and group_level > label_level:
-        _note_shared_groups(reading)
+    if reading.has_inferred_groups and group_level is not None and group_level > label_level:
+        patterns = _group_expression(reading.template), _group_expression(reading.template, is_by_class=True)
+        reading.notes += shared_group_notes([(row.group, row.label) for row in reading.rows], *patterns)
     return reading
-
-
-def _note_shared_groups(reading: Reading) -> None:
-    """Add a note if folders of several classes have the same name: they are one group, or one in each class."""
-    classes: dict[str, set[str]] = defaultdict(set)
-    for row in reading.rows:
-        if row.group:
-            classes[row.group].add(row.label)
-    shared = [group for group, labels in classes.items() if len(labels) > 1]
-    if shared:
-        evidence = {
-            "num_groups": len(classes),
-            "num_if_separate": sum(map(len, classes.values())),
-            "pattern": _group_expression(reading.template),
-            "pattern_if_separate": _group_expression(reading.template, is_by_class=True),
-        }
-        reading.notes.append(ReadingNote(ReadingKind.GROUPS_SHARED, len(shared), tuple(shared[:5]), evidence))
 
 
 def _group_expression(template: str, *, is_by_class: bool = False) -> str:

@@ -29,7 +29,8 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
             `folder` takes the folder of each image, `capture-burst` and `capture-session` images taken
             within 10 seconds or 10 minutes of each other; else a column of the table, a template with
             `{group}` for the file name, or a regular expression (its capture groups are the group) for the
-            file name, or for the whole path if it contains a `/`.
+            file name, or for the whole path if it contains a `/`. `dish+label` is a group for each pair of values
+            of two columns; `label` is the class.
 
     Returns:
         (N,) group of each sample, numbered by first appearance, or None without groups; and the decision.
@@ -49,11 +50,10 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
             return None, Decision("group_from", None, DecisionReason.NO_GROUPS_FOUND, source)
         given: Evidence = {"num_groups": len({k for k in keys if k}), "layout": samples.layout}
         return number_groups(keys), Decision("group_from", "given", DecisionReason.GROUPS_GIVEN_BY_DATA, source, given)
-    if group_from in samples.columns:
-        keys = [None if is_placeholder(v) else v.strip() for v in samples.columns[group_from]]
-        what = "column"
-    elif group_from == "group" and any(s.group for s in samples):
-        keys, what = [s.group for s in samples], "column"
+    if (column := _column(samples, group_from)) is not None:
+        keys, what = column, "column"
+    elif (joined := _joined_columns(samples, group_from)) is not None:
+        keys, what = joined, "column"
     elif group_from in TIMES:
         keys, what = _capture_keys(samples, TIMES[group_from]), "capture_time"
     elif group_from == "folder":
@@ -78,6 +78,24 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
         "num_without_group": sum(not k for k in keys),
     }
     return number_groups(keys), Decision("group_from", group_from, DecisionReason.GROUPS_REQUESTED, source, evidence)
+
+
+def _column(samples: Samples, name: str) -> list[str | None] | None:
+    """Return the values of a column, of the given groups by `group` or their column; None without such a column."""
+    if name in samples.columns:
+        return [None if is_placeholder(v) else v.strip() for v in samples.columns[name]]
+    is_group = name in ("group", samples.used_columns.get("group_column"))
+    return [s.group for s in samples] if is_group and any(s.group for s in samples) else None
+
+
+def _joined_columns(samples: Samples, names: str) -> list[str | None] | None:
+    """Return the pairs of values of columns `A+B`, one of which may be `label`; None if a column does not exist."""
+    parts = names.split("+")
+    columns = [[s.label for s in samples] if part == "label" else _column(samples, part) for part in parts]
+    if len(parts) < 2 or None in columns:
+        return None
+    rows = zip(*(column for column in columns if column is not None), strict=True)
+    return [None if None in row else "\0".join(map(str, row)) for row in rows]
 
 
 def _capture_keys(samples: Samples, pause: float) -> list[str | None]:

@@ -10,7 +10,13 @@ from dataclasses import replace
 from headstart.data.file_tree import FileTree, LocatedFile, matches_pattern
 from headstart.data.name_matching import fold_name
 from headstart.data.reading import Reading, Row
-from headstart.data.reading_notes import images_note, merge_notes, similar_name_notes
+from headstart.data.reading_notes import (
+    images_note,
+    merge_notes,
+    restart_in_classes,
+    shared_group_notes,
+    similar_name_notes,
+)
 from headstart.data.split_words import split_name
 from headstart.errors import DataError, UsageError
 from headstart.types.codes import ReadingKind, ReadingNote, Severity, UnusedReason
@@ -99,7 +105,7 @@ def finish_reading(
         *notes,
         *similar_name_notes(class_names),
     ]
-    notes += _unused_notes(reading, excluded)
+    notes += [*_unused_notes(reading, excluded), *_shared_groups(reading)]
     used_names = [n.evidence["file"] for n in notes if n.kind is ReadingKind.NAMES_FROM_FILE]
     reading.tables += [TableUse(name, "names", 0, 0) for name in used_names]
     inventory = Inventory(tuple(dict.fromkeys(s.name for s in items)), tuple(reading.tables))
@@ -121,6 +127,16 @@ def finish_reading(
         has_inferred_groups=reading.has_inferred_groups,
         inventory=inventory,
     )
+
+
+def _shared_groups(reading: Reading) -> list[ReadingNote]:
+    """Return a note about groups of a column that occur in several classes."""
+    column = reading.roles.get("group")
+    if column is None:
+        return []
+    pairs = [(row.group, row.label) for row in reading.rows]
+    may_restart = restart_in_classes(column, pairs)
+    return shared_group_notes(pairs, column, f"{column}+label", column=column, may_restart=may_restart)
 
 
 def _unused_notes(reading: Reading, excluded: Sequence[LocatedFile]) -> list[ReadingNote]:

@@ -23,7 +23,7 @@ from headstart.data.matlab import matlab_names, matlab_vectors
 from headstart.data.options import ReadOptions
 from headstart.data.paths import Claim, PathFinder, PathMatch
 from headstart.data.positional import positional_rows
-from headstart.data.reading import Reading
+from headstart.data.reading import Reading, SplitQuestionError, UnusableSplitError
 from headstart.data.reading_notes import group_notes
 from headstart.data.split_lists import NUMBERED_SPLITS
 from headstart.data.split_words import cell_split, is_train_and_val, split_words
@@ -193,7 +193,8 @@ def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> 
     """Read all tables and lists of a folder that label its images.
 
     Raises:
-        UsageError: The table of an option does not exist, or `first_id` has no effect.
+        UsageError: The table of an option does not exist, a column may be a split, or `first_id` has no effect.
+        DataError: A column of splits has other values.
     """
     proposals = Proposals()
     opened: list[tuple[LocatedFile, Table]] = []
@@ -203,6 +204,8 @@ def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> 
             table = open_table(file.path, own, options)
         except (DataError, UsageError) as error:
             num_rows = _num_rows_of_images(file, own)
+            if num_rows and isinstance(error, (SplitQuestionError, UnusableSplitError)):
+                raise
             if num_rows and not isinstance(error, MissingColumnError):
                 proposals.refused.append((error, num_rows))
             else:
@@ -225,6 +228,8 @@ def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> 
                 if name_numbers([t for _, t in chosen], own, first_id=options.first_id, stated=named_by):
                     proposals.has_numbered_names = True
                 reading = _join(chosen, finder)
+            except UnusableSplitError:
+                raise
             except (DataError, UsageError) as error:
                 proposals.refused.append((error, sum(len(table.lines) for _, table in together)))
                 continue

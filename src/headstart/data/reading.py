@@ -8,13 +8,30 @@ from dataclasses import dataclass, field
 from enum import IntEnum
 
 from headstart.data.file_tree import LocatedFile, clean_label
-from headstart.errors import UsageError
+from headstart.errors import DataError, UsageError
 from headstart.messages.numbers import pluralize
 from headstart.types.codes import ReadingNote
 from headstart.types.inventory import TableUse
 from headstart.types.records import Problem, SplitName
 
-__all__ = ["LabelEvidence", "Reading", "Row", "ask", "ask_between", "listed"]
+__all__ = [
+    "LabelEvidence",
+    "Reading",
+    "Row",
+    "SplitQuestionError",
+    "UnusableSplitError",
+    "ask",
+    "ask_between",
+    "listed",
+]
+
+
+class UnusableSplitError(DataError):
+    """A column of splits has other values."""
+
+
+class SplitQuestionError(UsageError):
+    """A column may be a split or not."""
 
 
 class LabelEvidence(IntEnum):

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-from collections import Counter
+import re
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from headstart.data.file_tree import FileTree, LocatedFile
 from headstart.data.name_matching import find_alike
+from headstart.data.unit_names import UNITS
 from headstart.types.codes import ReadingKind, ReadingNote
 
-__all__ = ["group_notes", "images_note", "merge_notes", "similar_name_notes", "tree_notes"]
+__all__ = [
+    "group_notes",
+    "images_note",
+    "merge_notes",
+    "restart_in_classes",
+    "shared_group_notes",
+    "similar_name_notes",
+    "tree_notes",
+]
 
 _EXAMPLES = 5
+_SAME_IN_CLASSES = UNITS | {
+    *("fold", "folds", "kfold", "phase", "usage", "batch", "day", "date", "site", "center", "hospital", "scanner")
+}
 
 
 def images_note(kind: ReadingKind, images: Sequence[LocatedFile]) -> list[ReadingNote]:
@@ -30,6 +43,53 @@ def group_notes(column: str, groups: Sequence[str | None], names: Sequence[str])
     if not alone or len(alone) == len(groups):
         return []
     return [ReadingNote(ReadingKind.GROUPS_UNKNOWN, len(alone), tuple(alone[:_EXAMPLES]), {"column": column})]
+
+
+def shared_group_notes(
+    pairs: Iterable[tuple[str | None, str]], pattern: str, pattern_if_separate: str, **evidence: Any
+) -> list[ReadingNote]:
+    """Return a note if groups of several classes have the same name: they are one group, or one in each class.
+
+    Args:
+        pairs: Group and class of each image.
+        pattern: The `--group-from` of one group.
+        pattern_if_separate: The `--group-from` of one group in each class.
+        evidence: More about the groups.
+    """
+    classes: dict[str, set[str]] = defaultdict(set)
+    for group, label in pairs:
+        if group:
+            classes[group].add(label)
+    shared = [group for group, labels in classes.items() if len(labels) > 1]
+    if not shared:
+        return []
+    counts = {"num_groups": len(classes), "num_if_separate": sum(map(len, classes.values()))}
+    options = {"pattern": pattern, "pattern_if_separate": pattern_if_separate}
+    examples = tuple(shared[:_EXAMPLES])
+    return [ReadingNote(ReadingKind.GROUPS_SHARED, len(shared), examples, {**counts, **options, **evidence})]
+
+
+def restart_in_classes(column: str, pairs: Iterable[tuple[str | None, str]]) -> bool:
+    """Return whether the groups of a column may be numbered anew in each class: `dish1`, `dish2` ... or `A`, `B` ...
+
+    A column that names a unit, such as `patient` or `fold`, gives the same unit in every class.
+    """
+    ids: dict[str, set[str]] = defaultdict(set)
+    for group, label in pairs:
+        if group:
+            ids[label].add(group)
+    counts = Counter(group for own in ids.values() for group in own)
+    if set(re.split(r"[\W_]+", column.lower())) & _SAME_IN_CLASSES or 2 * sum(n > 1 for n in counts.values()) < len(
+        counts
+    ):
+        return False
+    for own in ids.values():
+        numbers = [int(digits[-1]) for group in own if (digits := re.findall(r"\d+", group))]
+        if numbers and (len(numbers) < len(own) or max(numbers) > 2 * len(own)):
+            return False
+        if not numbers and any(len(group) > 1 for group in own):
+            return False
+    return True
 
 
 def tree_notes(tree: FileTree) -> list[ReadingNote]:

@@ -12,7 +12,7 @@ from headstart.data.file_tree import LocatedFile, clean_label, printable
 from headstart.data.layouts import label_matcher
 from headstart.data.name_matching import fold_name
 from headstart.data.paths import Claim, PathFinder, PathMatch, contested
-from headstart.data.reading import Reading, Row, listed
+from headstart.data.reading import Reading, Row, UnusableSplitError, listed
 from headstart.data.reading_notes import group_notes
 from headstart.data.split_words import cell_split, split_name, split_words
 from headstart.data.tables import Table
@@ -82,7 +82,7 @@ def table_reading(
         word = cells.get(table.split, "") if table.split else (split or "")
         named = cell_split(word)
         if word.strip() and named is None:
-            raise DataError(
+            raise UnusableSplitError(
                 f"line {line} of `{shown}` has the {table.split} `{word}`; expected train, val or test.",
                 hint="correct it, or use --split-column none to ignore the column",
             )

@@ -215,7 +215,9 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
         f"`unknown` or alike): each is its own group{_example(n)}"
     ),
     ReadingKind.GROUPS_SHARED: lambda n: (
-        f"{_listed(n.examples)}: folders of one name in several classes are one group "
+        f"{_listed(n.examples)}: "
+        + (f"ids of column `{n.evidence['column']}`" if "column" in n.evidence else "folders of one name")
+        + " in several classes are one group "
         f"({pluralize(n.evidence['num_groups'], 'group')}); --group-from "
         f"{shlex.quote(n.evidence['pattern_if_separate'])} keeps them apart "
         f"({n.evidence['num_if_separate']:,})"

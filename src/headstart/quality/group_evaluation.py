@@ -81,7 +81,7 @@ def evaluate_groupings(
         (N,) groups (-1 for none) and the test result of each proposal; the one in use first.
 
     Raises:
-        UsageError: Folders of one name in several classes may be one group or several, and the images do not tell.
+        UsageError: Folders or ids of several classes may be one group or several, and the images do not tell.
     """
     proposals = [requested] if requested is not None else [*propose_groups(samples), *propose_capture_groups(scan)]
     class_ids = samples.class_ids if samples.class_names else np.zeros(len(samples), dtype=np.int64)
@@ -106,7 +106,7 @@ def evaluate_groupings(
     results = []
     for proposal in proposals:
         groups, pattern = tester(proposal)
-        if pattern.is_used and proposal.source == "inferred":
+        if pattern.is_used and proposal.source in ("inferred", "given"):
             _ask_about_shared_names(samples, tester, groups)
         if pattern.status is GroupStatus.QUESTION_TOO_FEW_GROUPS and tester.is_specific_to_class(groups):
             inside = inside_class_folders(samples, proposal)
@@ -246,22 +246,20 @@ class _GroupTester:
 
 
 def _ask_about_shared_names(samples: Samples, tester: _GroupTester, groups: NDArray[np.int64]) -> None:
-    """Ask whether folders of one name in several classes are one group, where the images do not tell.
+    """Ask whether folders or ids of one name in several classes are one group, where the images do not tell.
 
     Raises:
         UsageError: No similarity within groups shows whether they extend across classes.
     """
     note = next((n for n in samples.notes if n.kind is ReadingKind.GROUPS_SHARED), None)
-    if note is None or not samples.class_names:
+    if note is None or not samples.class_names or not note.evidence.get("may_restart", True):
         return
     results = tester.likeness(groups)
     if any(tester.is_significant(within) for within, _ in results):
         return
     within, across = min(results, key=lambda r: (r[0].p_value, -r[0].nearness))
-    e, shown = (
-        note.evidence,
-        f"folders {listed(note.examples[:3])}" + (f" ... ({note.count:,})" if note.count > 3 else ""),
-    )
+    e, names = note.evidence, listed(note.examples[:3]) + (f" ... ({note.count:,})" if note.count > 3 else "")
+    shown = f"{names} of column `{e['column']}`" if "column" in e else f"folders {names}"
     together = (
         f"{shown} in several classes are one group each: {pluralize(int(str(e['num_groups'])), 'group')}",
         f"--group-from {shlex.quote(str(e['pattern']))}",
