@@ -269,7 +269,8 @@ class TestBalance:
         splits: list[str | None] = [*["train"] * 10, "test", "test"] * 2 + ["test"] * 3 + ["train"] * 12
         samples = samples_of([f"{i}.jpg" for i in range(39)], labels, splits)
         findings = find_class_problems(samples, np.ones(39, dtype=bool), None)
-        only_in_test = Finding(FindingKind.CLASS_NOT_IN_TRAIN, Severity.ERROR, {"class": "c", "splits": ["test"]})
+        evidence = {"class": "c", "splits": ["test"], "can_exclude": True}
+        only_in_test = Finding(FindingKind.CLASS_NOT_IN_TRAIN, Severity.ERROR, evidence)
         assert only_in_test in findings
         assert Finding(FindingKind.CLASS_NOT_IN_TEST, Severity.WARNING, {"class": "d"}) in findings
 

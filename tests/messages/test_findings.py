@@ -9,6 +9,7 @@ import pytest
 
 from headstart.messages import comment
 from headstart.messages.findings import finding_message, finding_to_json
+from headstart.messages.summaries import summarize_kinds
 from headstart.types.codes import Evidence, Finding, FindingKind, GroupStatus, Severity
 from headstart.types.records import GroupEvidence, GroupPattern, Shortcut
 from headstart.utils.serialization import plain
@@ -132,6 +133,14 @@ def test_group_questions_have_reason_scores_and_options(status: GroupStatus) -> 
     text = finding_message(Finding(FindingKind.GROUPS_IN_QUESTION, Severity.INFO, {**QUESTION, "status": status.value}))
     for part in ("97 %", "11 %", "--group-from '^([^ ]*) '", "--group-from none"):
         assert part in text
+
+
+def test_classes_that_cannot_be_learned_name_the_option_where_it_exists() -> None:
+    evidence = {"class": "test unknown", "splits": ["test"]}
+    for extra, expected in (({"can_exclude": True}, True), ({}, False)):
+        finding = Finding(FindingKind.CLASS_NOT_IN_TRAIN, Severity.ERROR, {**evidence, **extra})
+        assert ("--exclude-classes 'test unknown'" in finding_message(finding)) is expected
+        assert ("--exclude-classes" in str(summarize_kinds([finding], most=1))) is expected
 
 
 def test_json_has_code_evidence_and_message() -> None:

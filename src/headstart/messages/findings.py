@@ -50,7 +50,8 @@ def _class_imbalance(e: Mapping[str, Any]) -> str:
 
 def _class_not_in_train(e: Mapping[str, Any]) -> str:
     where = " and ".join(e["splits"]) or "no split"
-    return f"class `{e['class']}` is only in {where} and cannot be learned: move some of its images to train"
+    text = f"class `{e['class']}` is only in {where} and cannot be learned: move some of its images to train"
+    return f"{text}, or train with --exclude-classes {shlex.quote(str(e['class']))}" if e.get("can_exclude") else text
 
 
 def _class_too_small(e: Mapping[str, Any]) -> str:
@@ -59,7 +60,10 @@ def _class_too_small(e: Mapping[str, Any]) -> str:
 
 
 def _class_with_one_image(e: Mapping[str, Any]) -> str:
-    return f"class `{e['class']}` has 1 training image and cannot be learned: add images or use --exclude-classes"
+    return (
+        f"class `{e['class']}` has 1 training image and cannot be learned: "
+        f"add images, or train with --exclude-classes {shlex.quote(str(e['class']))}"
+    )
 
 
 def _duplicates_at_baseline(e: Mapping[str, Any]) -> str:

@@ -168,6 +168,11 @@ def _classes(one: str, many: str) -> Callable[[Sequence[Mapping[str, Any]]], str
     return render
 
 
+def _not_in_train(es: Sequence[Mapping[str, Any]]) -> str:
+    rest = "not in train and cannot be learned" + (" (--exclude-classes)" if es[0].get("can_exclude") else "")
+    return _classes(f"is {rest}", f"are {rest}")(es)
+
+
 def _small_classes(es: Sequence[Mapping[str, Any]]) -> tuple[str, str]:
     text = f"{count(len(es), 'class')} with fewer than {es[0]['minimum']} {es[0]['unit']}"
     return f"{text}, e.g. {quote(str(es[0]['class']), 24)} ({es[0]['count']})", text
@@ -242,9 +247,7 @@ _SUMMARIES: dict[FindingKind | ReadingKind, Callable[[Sequence[Mapping[str, Any]
     ),
     FindingKind.CLASS_IN_ONE_GROUP: _classes("is a single group", "are a single group each"),
     FindingKind.CLASS_NOT_IN_TEST: _classes("is not in test: no score", "are not in test: no score"),
-    FindingKind.CLASS_NOT_IN_TRAIN: _classes(
-        "is not in train and cannot be learned", "are not in train and cannot be learned"
-    ),
+    FindingKind.CLASS_NOT_IN_TRAIN: _not_in_train,
     FindingKind.CLASS_TOO_SMALL: _small_classes,
     FindingKind.CLASS_IMBALANCE: _imbalance,
     FindingKind.DUPLICATES_AT_BASELINE: lambda es: (

@@ -51,7 +51,8 @@ def find_class_problems(samples: Samples, use: NDArray[np.bool_], groups: NDArra
         if not inside.any():
             add(FindingKind.CLASS_WITHOUT_IMAGES, base, Severity.ERROR)
         elif scored and "train" not in here:
-            add(FindingKind.CLASS_NOT_IN_TRAIN, {**base, "splits": sorted(here)}, Severity.ERROR)
+            missing: Evidence = {**base, "splits": sorted(here), "can_exclude": True}
+            add(FindingKind.CLASS_NOT_IN_TRAIN, missing, Severity.ERROR)
         elif scored and "test" in scored and "test" not in here:
             add(FindingKind.CLASS_NOT_IN_TEST, base)
         elif groups is not None and inside.sum() > 1 and _is_one_group(groups[inside & (splits == "train")]):

@@ -29,7 +29,7 @@ from headstart.utils.system import cache_root
 
 __all__ = ["DatasetInspector"]
 
-_VERSION = 10  # of the cached report; other versions are recomputed
+_VERSION = 11  # of the cached report; other versions are recomputed
 _MAX_SCORED = 1500  # more images make the group effect slower to measure, not clearer
 
 
