@@ -46,6 +46,7 @@ EVIDENCE: dict[ReadingKind, dict[str, Any]] = {
     ReadingKind.OBJECTS_NOT_WRITTEN: {"format": "YOLO"},
     ReadingKind.OBJECTS_IGNORED: {"reasons": {"difficult": 2}},
     ReadingKind.NAMES_FROM_PATHS: {"source": "file_names", "names": {"1": "cat", "2": "dog"}},
+    ReadingKind.NUMBERS_UNMAPPED: {"file": "validation_ground_truth.txt", "meta": "meta.mat"},
     ReadingKind.OTHER_FILES: {"extensions": {".txt": 2}},
     ReadingKind.PATHS_RESPELLED: {"pairs": [["1", "1.png"]]},
     ReadingKind.PLACES_MOVED: {"file": "data.yaml"},

@@ -35,6 +35,7 @@ from headstart.data.listed_folders import choose_listed, read_listed_folders
 from headstart.data.lists import name_folders, name_numbers
 from headstart.data.options import ReadOptions
 from headstart.data.paths import PathFinder
+from headstart.data.position_lists import label_by_position
 from headstart.data.reading import Reading, Row, ask
 from headstart.data.reading_notes import images_note, tree_notes
 from headstart.data.split_lists import apply_split_lists
@@ -207,8 +208,11 @@ def _choose(tree: FileTree, options: ReadOptions, needs_labels: bool, excluded: 
         reading.unlabeled = list(tree.images)
         return reading
     reading = judge(folders, proposals.readings, proposals.refused, errors)
+    is_table = any(table.role == "labels" for table in reading.tables)
+    if not is_table:
+        label_by_position(reading, tree)
     apply_split_lists(reading, tree, finder, [(f, t) for f, t in proposals.unlabeled if t.split])
-    if any(table.role == "labels" for table in reading.tables):
+    if is_table:
         _leave_rest(reading, tree)
     else:
         name_folders(reading, finder)

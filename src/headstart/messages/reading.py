@@ -233,6 +233,11 @@ _MESSAGES: dict[ReadingKind, Callable[[ReadingNote], str]] = {
         f"splits come from {_listed(n.examples)}: "
         + ", ".join(f"{count:,} {split}" for split, count in n.evidence["splits"].items())
     ),
+    ReadingKind.NUMBERS_UNMAPPED: lambda n: (
+        f"`{n.evidence['file']}` numbers the classes of {pluralize(n.count, 'image')} without a label, and no file "
+        "maps the numbers to class folders: expected a file with `number class` per row"
+        + (f", exported from `{n.evidence['meta']}` with scipy.io.loadmat" if n.evidence["meta"] else "")
+    ),
     ReadingKind.TABLES_UNUSED: lambda n: (
         f"{pluralize_is(n.count, 'table or text file', 'tables or text files')} not used: {_listed(n.examples)}"
     ),

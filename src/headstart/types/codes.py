@@ -320,6 +320,7 @@ class ReadingKind(StrEnum):
     PARTS_UNUSED = "parts_unused"
     REPEATED_ROWS = "repeated_rows"
     SHARDS_MISSING = "shards_missing"
+    NUMBERS_UNMAPPED = "numbers_unmapped"
     TABLES_UNUSED = "tables_unused"
     UNLABELED_IMAGES = "unlabeled_images"
 
@@ -332,7 +333,7 @@ _UNUSED = frozenset(
         *(ReadingKind.IMAGES_IN_NO_SPLIT, ReadingKind.IMAGES_NOT_ANNOTATED),
         *(ReadingKind.COPIES_UNUSED, ReadingKind.FILES_EXCLUDED, ReadingKind.TABLES_UNUSED),
         *(ReadingKind.ANNOTATIONS_COPIED, ReadingKind.PREDICTIONS_UNUSED, ReadingKind.OBJECTS_NOT_WRITTEN),
-        *(ReadingKind.PARTS_UNUSED, ReadingKind.SHARDS_MISSING),
+        *(ReadingKind.PARTS_UNUSED, ReadingKind.SHARDS_MISSING, ReadingKind.NUMBERS_UNMAPPED),
     }
 )
 _INFO = frozenset(
