@@ -203,3 +203,20 @@ def test_functions_are_short() -> None:
 
 def test_signatures_are_narrow() -> None:
     assert {name for name, f in FUNCTIONS.items() if num_parameters(f) > MAX_PARAMETERS} == WIDE_SIGNATURES
+
+
+def aliases_of(path: Path) -> list[tuple[str, str]]:
+    """Return (name, value) of the capitalized names that a module assigns at top level."""
+    assigned = [n for n in ast.parse(path.read_text("utf-8")).body if isinstance(n, ast.Assign | ast.AnnAssign)]
+    targets = [(n.targets[0] if isinstance(n, ast.Assign) else n.target, n.value) for n in assigned]
+    return [
+        (t.id, ast.unparse(v)) for t, v in targets if isinstance(t, ast.Name) and v is not None and t.id[0].isupper()
+    ]
+
+
+def test_array_types_are_named_once() -> None:
+    home = SOURCE / "types" / "arrays.py"
+    shared = {value for _, value in aliases_of(home)}
+    assert shared
+    again = [f"{p.relative_to(SOURCE)}: {n}" for p in FILES if p != home for n, v in aliases_of(p) if v in shared]
+    assert not again, f"import from types/arrays.py: {again}"

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headstart.advice.detector_costs import (
     SAFETY,
@@ -32,6 +31,7 @@ from headstart.detection.planning import DetectPlanner
 from headstart.detection.subset import subset_order
 from headstart.errors import BudgetError
 from headstart.runs.journal import Journal
+from headstart.types.arrays import Ids
 from headstart.types.codes import DecisionReason, Evidence
 from headstart.types.records import Decision
 from headstart.utils.system import Clock
@@ -41,7 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BudgetImages", "BudgetPlanner", "PlannedDetector"]
 
-Ids = NDArray[np.int64]
 _FINETUNE_FRACTION = 0.5  # minimum number of fine-tuning steps, as a fraction of the default steps
 _FINETUNE_COST = 2.0  # minimum cost of a fine-tuning step, relative to a step with a frozen backbone
 _MAX_DELAY = 1.5  # caching views stops after this multiple of the planned time

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headstart.detection.plan import DetectPlan
 from headstart.training.batch_sources import epoch_order
+from headstart.types.arrays import Ids
 from headstart.utils.system import Clock
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DetectTimer"]
 
-Ids = NDArray[np.int64]
 _WARMUP_STEPS, _TIMED_STEPS, _MIN_TIMED = 2, 5, 2
 _TIMED_S = 3.0  # timing stops after this many seconds, but not before `_MIN_TIMED` steps
 _CHUNK, _CHUNKS = 8, 3  # views are timed in chunks; the first is warm-up

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from headstart.detection.augmentation import ViewBoxes
 from headstart.features.view_activations import ViewActivations
 from headstart.training.batch_sources import PixelSource
+from headstart.types.arrays import Ids
 
 __all__ = ["CachedSource", "ImageSource"]
 
-Ids = NDArray[np.int64]
 FindBoxes = Callable[[int, int], ViewBoxes]
 """Maps (sample, view) to its boxes."""
 

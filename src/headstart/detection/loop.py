@@ -26,11 +26,10 @@ from headstart.detection.targets import assign, detection_loss
 from headstart.training.batch_sources import epoch_order, view_of
 from headstart.training.loop import TrainingState
 from headstart.training.optim import OPTIMIZERS, factor_at, load_optimizer, optimizer_tensors
+from headstart.types.arrays import Ids
 from headstart.utils.system import Clock
 
 __all__ = ["DetectEpoch", "DetectNetwork", "DetectSource", "DetectTraining"]
-
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)

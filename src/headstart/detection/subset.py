@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Boxes
+from headstart.types.arrays import Ids
 
 __all__ = ["subset_order"]
 
-Ids = NDArray[np.int64]
 _MIN_IMAGES = 8
 
 

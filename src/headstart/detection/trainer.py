@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headstart.data.boxes.records import Detections, DetectionSamples
 from headstart.detection.augmentation import BOX_IMAGES, ViewBoxes, check_augment, make_box_view, view_boxes
@@ -26,6 +25,7 @@ from headstart.features.view_activations import ViewActivations
 from headstart.preprocessing.augmentation import parse_augment
 from headstart.store.arrays import ArrayRows
 from headstart.store.cache import Cache
+from headstart.types.arrays import Ids
 from headstart.types.codes import NoteKind
 from headstart.utils.system import Clock, cache_root
 
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
 
 __all__ = ["DetectorTrainer"]
 
-Ids = NDArray[np.int64]
 _SCORE_BATCH = 8
 _WAIT_BATCH = 8  # views awaited together
 _VIEW_BATCH = 2  # feature maps of a few large images already fill CPU caches and memory

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from headstart.errors import SettingError
 from headstart.evaluation.intervals import PRIOR_VOTES, effective_sample_size, estimate_proportion, wilson_interval
 from headstart.messages.numbers import pluralize
+from headstart.types.arrays import Float
 from headstart.types.codes import DecisionReason
 from headstart.types.records import Decision, Estimate
 
@@ -19,8 +20,6 @@ __all__ = ["binary_scores", "check_positive", "choose_positive", "rarer_class", 
 PRIOR_SPREAD = 0.5
 """Variance of the placements of one class over AUC (1 - AUC) where nothing overlaps: its limit for an AUC near 1 in
 the model of Hanley and McNeil (1982)."""
-
-Float = NDArray[np.float64]
 
 
 def rarer_class(class_ids: NDArray[np.int64]) -> int:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from headstart.evaluation.folds import draw_folds
 from headstart.evaluation.intervals import wilson_interval
 from headstart.evaluation.softmax import log_softmax, softmax
+from headstart.types.arrays import Float
 
 __all__ = [
     "ESTIMATOR",
@@ -35,7 +36,6 @@ ESTIMATOR = "debiased root-mean-square calibration error of the top class, equal
 SAMPLES_PER_PARAMETER = 20
 """Minimum samples per parameter (2 K) of vector scaling."""
 
-Float = NDArray[np.float64]
 Z95 = 1.959963984540054
 
 

@@ -15,11 +15,10 @@ from numpy.typing import NDArray
 from headstart.evaluation.decision_rules import COVERAGES, PredictionSetRule
 from headstart.evaluation.folds import draw_folds
 from headstart.evaluation.intervals import effective_sample_size, estimate_proportion
+from headstart.types.arrays import Float
 from headstart.types.records import Estimate
 
 __all__ = ["PredictionSets", "fit_prediction_sets"]
-
-Float = NDArray[np.float64]
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.types.arrays import Float
+
 __all__ = ["COVERAGES", "OOD_FPRS", "OodRule", "PredictionSetRule"]
 
-Float = NDArray[np.float64]
 
 OOD_FPRS = (0.001, 0.002, 0.005, *(i / 100 for i in range(1, 21)), 0.25, 0.3, 0.4, 0.5)
 """False-positive rates with a stored threshold."""

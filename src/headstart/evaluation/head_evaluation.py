@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from headstart.evaluation.metrics import evaluate, evaluation_to_json, is_skewed
 from headstart.probe.baseline import majority_class
-from headstart.probe.normalize import Blocks, Normalizer
+from headstart.probe.normalize import Normalizer
 from headstart.probe.probe import ProbeFit
+from headstart.types.arrays import Blocks, Ids
 from headstart.types.codes import RESUBSTITUTION, USER_TEST_SPLIT, USER_VALIDATION_SPLIT, EvaluationSetup
 from headstart.types.records import Evaluation, Features, Samples, Split
 
 __all__ = ["HeadEvaluation", "ModelLogits", "evaluate_head", "measure_baselines", "neighbor_labels", "with_leaking"]
 
-Ids = NDArray[np.int64]
 _CHUNK = 1024
 
 

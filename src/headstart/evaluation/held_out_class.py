@@ -20,11 +20,10 @@ from headstart.evaluation.folds import draw_folds
 from headstart.evaluation.ood import HeldOutClassResult, rank_auc, threshold_of
 from headstart.evaluation.principal_directions import MAX_DIRECTIONS, centered_products
 from headstart.evaluation.softmax import softmax
+from headstart.types.arrays import Float, Ids
 
 __all__ = ["evaluate_held_out_classes"]
 
-Float = NDArray[np.float64]
-Ids = NDArray[np.int64]
 
 _MAX_IMAGES = 500  # maximum number of images
 _BOTH_HALVES = 300  # up to this number of images, each half is used for fitting once

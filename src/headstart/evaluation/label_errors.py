@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.types.arrays import Float
+
 __all__ = ["LabelError", "LabelErrorList", "find_label_errors_or_pairs"]
 
-Float = NDArray[np.float64]
 _EPS = 1e-12
 
 

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from headstart.evaluation.folds import draw_folds
 from headstart.evaluation.intervals import MIN_GROUPS, OUT_OF_FOLD_RATIO
+from headstart.types.arrays import Float
 
 __all__ = ["CurvePoint", "LearningCurve", "forecast_curve", "nested_parts"]
 
-Float = NDArray[np.float64]
 
 FLOORS = np.linspace(0.0, 0.95, 13)
 SLOPES = np.linspace(0.05, 1.5, 16)

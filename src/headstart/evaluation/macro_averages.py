@@ -10,12 +10,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from headstart.types.arrays import Float
+
 __all__ = ["PSEUDO_SAMPLES", "balanced_accuracy", "f1_macro"]
 
 PSEUDO_SAMPLES = 2.0
 """Pseudo-samples per class with the overall accuracy, so that small classes keep a nonzero variance."""
-
-Float = NDArray[np.float64]
 
 
 def balanced_accuracy(counts: NDArray[np.int64]) -> tuple[float, float]:

@@ -16,18 +16,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.evaluation.decision_rules import OOD_FPRS, OodRule, add_up, log_ood_score
 from headstart.evaluation.principal_directions import leading_directions, out_of_fold_residual, squared_residual
+from headstart.types.arrays import Float, Rows
 
 __all__ = ["HeldOutClassResult", "OodModel", "fit_ood_model", "rank_auc", "threshold_of"]
 
-Float = NDArray[np.float64]
-Rows = NDArray[np.floating[Any]]
 
 _MAX_ROWS = 4096  # rows that directions and folds are fitted on, at most
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from headstart.evaluation.intervals import EffectiveSampleSize, effective_sample_size, estimate_proportion
 from headstart.evaluation.quantiles import beta_quantile
+from headstart.types.arrays import Float
 
 __all__ = [
     "OperatingPoint",
@@ -25,7 +26,6 @@ __all__ = [
     "risk_coverage",
 ]
 
-Float = NDArray[np.float64]
 COVERAGES = tuple(i / 20 for i in range(1, 21))
 """Candidate coverages (fractions of accepted images)."""
 

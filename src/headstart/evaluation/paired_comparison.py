@@ -17,10 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.evaluation.intervals import OUT_OF_FOLD_RATIO
+from headstart.types.arrays import Float
 
 __all__ = ["ClassDifference", "Difference", "PairedComparison", "compare_paired", "mcnemar"]
-
-Float = NDArray[np.float64]
 
 
 class ComparisonVerdict(StrEnum):

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.evaluation.folds import draw_folds
+from headstart.types.arrays import Rows
 
 __all__ = [
     "MAX_DIRECTIONS",
@@ -30,8 +29,6 @@ _LEVERAGE_POWER = 1.125  # 1 for fixed directions; larger because each row also 
 
 MIN_RESIDUAL = 1e-6
 """Minimum squared residual norm: the float32 resolution for rows of norm 1 to 2."""
-
-Rows = NDArray[np.floating[Any]]
 
 
 def leading_directions(

@@ -24,14 +24,13 @@ from headstart.evaluation.softmax import softmax
 from headstart.probe.blas_threads import one_blas_thread
 from headstart.probe.linear import LinearHead
 from headstart.probe.probe import ProbeFit
+from headstart.types.arrays import Float, Ids
 from headstart.types.codes import JsonValue
 from headstart.types.records import Features, Samples, Split
 from headstart.utils.csv_cells import join_prediction_set
 
 __all__ = ["UncertaintyModel", "UncertaintyTargets", "fit_finetuned_uncertainty", "fit_probe_uncertainty"]
 
-Float = NDArray[np.float64]
-Ids = NDArray[np.int64]
 
 _BINS = 24  # of the OOD-score histogram
 _MIN_UNITS = 5.0  # divided by 1 - coverage: minimum number of validation images (or groups) to fit sets on

@@ -17,7 +17,8 @@ from headstart.probe.lda import lda_coefficients, log_class_frequencies
 from headstart.probe.leave_one_out import out_of_fold
 from headstart.probe.losses import best_mixture, best_multipliers, log_losses
 from headstart.probe.ridge import ridge_coefficients
-from headstart.probe.spectrum import Float, Spectrum
+from headstart.probe.spectrum import Spectrum
+from headstart.types.arrays import Float, Ids
 
 __all__ = [
     "UNSCORABLE_LOSS",
@@ -30,7 +31,6 @@ __all__ = [
     "score_choice",
 ]
 
-Ids = NDArray[np.int64]
 UNSCORABLE_LOSS = 5.0
 """Minimum loss, in nats, of a sample whose class has no other sample to learn from."""
 

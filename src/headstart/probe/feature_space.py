@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from headstart.probe.labels import Labels
 from headstart.probe.normalize import Normalizer
-from headstart.probe.spectrum import Float, Gram, Spectrum, from_gram, from_kernel
+from headstart.probe.spectrum import Gram, Spectrum, from_gram, from_kernel
+from headstart.types.arrays import Float
 
 __all__ = ["FeatureSubspace", "block_kernels", "open_space"]
 

@@ -12,12 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import DataError, InvalidEvaluationError
-from headstart.probe.spectrum import Float
+from headstart.types.arrays import Float, Ids
 from headstart.types.codes import EvaluationProtocol
 
 __all__ = ["Labels", "check_labels"]
-
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

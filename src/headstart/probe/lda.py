@@ -21,7 +21,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.probe.spectrum import Float, SmootherPath, Spectrum
+from headstart.probe.spectrum import SmootherPath, Spectrum
+from headstart.types.arrays import Float
 
 __all__ = [
     "WithinClassProducts",

@@ -9,15 +9,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headstart.probe.lda import lda_leave_blocks_out, lda_leave_one_out, lda_scores, within_products
 from headstart.probe.ridge import ridge_leave_blocks_out, ridge_leave_one_out, ridge_scores
-from headstart.probe.spectrum import Float, SmootherPath, Spectrum, remainder_of, smooth_targets
+from headstart.probe.spectrum import SmootherPath, Spectrum, remainder_of, smooth_targets
+from headstart.types.arrays import Float, Ids
 
 __all__ = ["out_of_fold"]
 
-Ids = NDArray[np.int64]
 
 _BLOCK_ROWS = 2048  # held-out rows processed at once
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.probe.normalize import Blocks, Normalizer
+from headstart.probe.normalize import Normalizer
+from headstart.types.arrays import Blocks
 
 __all__ = ["LinearHead"]
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from headstart.errors import MissingExtraError
 from headstart.probe.labels import Labels
 from headstart.probe.losses import log_losses
-from headstart.probe.spectrum import Float
+from headstart.types.arrays import Float
 from headstart.types.codes import DecisionReason, Evidence
 
 __all__ = ["LogisticFit", "fit_logistic", "why_not_tried"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.probe.spectrum import Float
+from headstart.types.arrays import Float
 
 __all__ = ["best_mixture", "best_multipliers", "log_losses", "log_softmax"]
 

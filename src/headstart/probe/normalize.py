@@ -10,16 +10,16 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from headstart.errors import DataError
+from headstart.types.arrays import Blocks
 
-__all__ = ["Blocks", "Normalizer", "fit_normalizer"]
+__all__ = ["Normalizer", "fit_normalizer"]
 
-Blocks: TypeAlias = Mapping[str, NDArray[np.float32]]
 
 _EPS = 1e-12
 _CHUNK = 2048  # rows normalized at once: bounds the temporary memory

@@ -22,8 +22,8 @@ from headstart.probe.labels import Labels, check_labels
 from headstart.probe.linear import LinearHead
 from headstart.probe.logistic import LogisticFit, fit_logistic, why_not_tried
 from headstart.probe.losses import best_mixture, log_losses
-from headstart.probe.normalize import Blocks, Normalizer, fit_normalizer
-from headstart.probe.spectrum import Float
+from headstart.probe.normalize import Normalizer, fit_normalizer
+from headstart.types.arrays import Blocks, Float
 from headstart.types.codes import DecisionReason, EvaluationSetup, Evidence
 from headstart.types.records import Decision
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.probe.spectrum import Float, SmootherPath, Spectrum
+from headstart.probe.spectrum import SmootherPath, Spectrum
+from headstart.types.arrays import Float
 
 __all__ = ["ridge_coefficients", "ridge_leave_blocks_out", "ridge_leave_one_out", "ridge_scores"]
 

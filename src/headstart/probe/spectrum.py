@@ -7,17 +7,16 @@ With centered, weighted rows X, ridge and LDA need only the smoother `H(penalty)
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from headstart.probe.blas_threads import one_blas_thread
+from headstart.types.arrays import Float, Ids
 
-__all__ = ["Float", "Gram", "SmootherPath", "Spectrum", "from_gram", "from_kernel", "remainder_of", "smooth_targets"]
+__all__ = ["Gram", "SmootherPath", "Spectrum", "from_gram", "from_kernel", "remainder_of", "smooth_targets"]
 
-Float: TypeAlias = NDArray[np.float64]
-Ids: TypeAlias = NDArray[np.int64]
 
 _RANK_TOLERANCE = 1e-13  # directions below this fraction of the largest eigenvalue are rounding errors
 

@@ -22,7 +22,8 @@ from headstart.evaluation.metrics import softmax
 from headstart.inference.bundle import Bundle, read_bundle
 from headstart.preprocessing.image_spec import ImageError, ImageSpec, normalize, read_image
 from headstart.probe.linear import LinearHead
-from headstart.probe.normalize import Blocks, Normalizer
+from headstart.probe.normalize import Normalizer
+from headstart.types.arrays import Blocks
 from headstart.types.report import ReportFinding, ReportKind
 from headstart.utils.dependencies import import_onnxruntime
 

@@ -35,6 +35,7 @@ from headstart.reports.findings import comment_to_json, find_quadrant, images_by
 from headstart.reports.network import describe_network
 from headstart.reports.record import ClassifierRecord, parse_number
 from headstart.runs.scores import ScoredImages
+from headstart.types.arrays import Ids
 from headstart.types.codes import EvaluationSetup
 from headstart.types.report import ReportFinding, ReportKind
 
@@ -49,8 +50,6 @@ _UNUSUAL = 12  # images with the highest OOD score
 _LABEL_ERRORS, _LEAST_FITTING = 18, 6  # ... and labels shown without a suspected label error
 _FEWEST = 20  # minimum number of scored images for statements about probabilities
 _TARGETS = (0.01, 0.02, 0.05, 0.1)
-
-Index = NDArray[np.int64]
 
 
 def classifier_sections(record: ClassifierRecord, seed: int) -> dict[str, Any]:
@@ -130,7 +129,7 @@ def shown_errors(record: ClassifierRecord) -> tuple[list[int], list[int]]:
     )
 
 
-def _ordered(where: Index, key: NDArray[Any]) -> list[int]:
+def _ordered(where: Ids, key: NDArray[Any]) -> list[int]:
     """Return positions by ascending key."""
     return [int(i) for i in where[np.argsort(key[where], kind="stable")]]
 
@@ -248,7 +247,7 @@ def _epochs(rows: Sequence[Mapping[str, str]]) -> dict[str, list[float | None]]:
     return means
 
 
-def _confusion(record: ClassifierRecord, where: Index) -> dict[str, Any]:
+def _confusion(record: ClassifierRecord, where: Ids) -> dict[str, Any]:
     counts = np.asarray(record.headline_block.get("confusion") or [[0]], dtype=np.int64)
     support = counts.sum(axis=1, keepdims=True)
     rates = np.divide(counts, support, where=support > 0, out=np.zeros(counts.shape))
@@ -268,7 +267,7 @@ def _confusion(record: ClassifierRecord, where: Index) -> dict[str, Any]:
     }
 
 
-def _cells(scored: ScoredImages, where: Index) -> dict[tuple[int, int], list[int]]:
+def _cells(scored: ScoredImages, where: Ids) -> dict[tuple[int, int], list[int]]:
     """Return images of off-diagonal cells, largest cells first and most confident first, up to the limit."""
     wrong = where[~scored.is_correct[where]]
     cells: dict[tuple[int, int], list[int]] = {}
@@ -285,7 +284,7 @@ def _cells(scored: ScoredImages, where: Index) -> dict[tuple[int, int], list[int
     return chosen
 
 
-def _calibration(record: ClassifierRecord, where: Index) -> dict[str, Any]:
+def _calibration(record: ClassifierRecord, where: Ids) -> dict[str, Any]:
     """Compute the reliability diagram before and after calibration, with summary metrics."""
     scored, block = record.scored, record.headline_block
     temperature = record.bundle.get("temperature")
@@ -318,7 +317,7 @@ def _calibration(record: ClassifierRecord, where: Index) -> dict[str, Any]:
     return value
 
 
-def _operating(record: ClassifierRecord, where: Index) -> dict[str, Any]:
+def _operating(record: ClassifierRecord, where: Ids) -> dict[str, Any]:
     """Compute thresholds with bounded error rates and, for two classes, recall by false-positive rate."""
     scored = record.scored
     if len(where) < _FEWEST:
@@ -340,7 +339,7 @@ def _operating(record: ClassifierRecord, where: Index) -> dict[str, Any]:
     return section
 
 
-def _ood(record: ClassifierRecord, where: Index) -> dict[str, Any]:
+def _ood(record: ClassifierRecord, where: Ids) -> dict[str, Any]:
     """Return the false-positive rate and recall of OOD detection, and the images with the highest OOD scores."""
     section = dict(record.metrics.get("ood") or {})
     if not section:
@@ -381,11 +380,11 @@ def _label_errors(record: ClassifierRecord) -> dict[str, Any]:
     return {**counts, "text": label_errors_message(counts), "rows": named, "shown": shown}
 
 
-def _too_few(kind: ReportKind, where: Index) -> ReportFinding:
+def _too_few(kind: ReportKind, where: Ids) -> ReportFinding:
     return ReportFinding(kind, evidence={"num_scored": len(where)})
 
 
-def _bins(probabilities: NDArray[np.float64], class_ids: Index) -> list[dict[str, Any]]:
+def _bins(probabilities: NDArray[np.float64], class_ids: Ids) -> list[dict[str, Any]]:
     return [
         {"confidence": b.confidence, "accuracy": b.accuracy, "low": b.low, "high": b.high, "count": b.num_samples}
         for b in reliability_diagram(probabilities, class_ids)

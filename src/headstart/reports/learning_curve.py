@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from headstart.events import EventStream
 from headstart.features.extractor import ExtractorOptions, open_embedder
 from headstart.probe.probe import fit_probe
 from headstart.reports.record import ClassifierRecord
+from headstart.types.arrays import Blocks
 from headstart.types.report import ReportFinding, ReportKind
 from headstart.utils.limits import MAX_PIXELS
 
@@ -21,8 +21,6 @@ __all__ = ["measure_curve"]
 
 _MIN_PER_CLASS = 8  # images per class; fewer leave eighths without every class
 _MAX_IMAGES = 20_000  # training images; more would take minutes
-
-Blocks = Mapping[str, NDArray[np.float32]]
 
 
 def measure_curve(record: ClassifierRecord, blocks: Blocks | None = None) -> LearningCurve | ReportFinding:

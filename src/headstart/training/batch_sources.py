@@ -15,13 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from headstart.features.view_activations import PLAIN, ViewActivations
+from headstart.types.arrays import Ids
 
 __all__ = ["ActivationSource", "Batch", "PixelSource", "SizedSource", "Source", "epoch_order", "view_of"]
 
 Batch = tuple[tuple[Any, ...], dict[str, Any]]
 """States at the cut and the pooled features before it, float32 tensors with B first."""
-
-Ids = NDArray[np.int64]
 
 
 class Source(Protocol):

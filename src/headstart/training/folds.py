@@ -7,11 +7,10 @@ so far; order and ties are random.
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
+
+from headstart.types.arrays import Ids
 
 __all__ = ["make_folds"]
-
-Ids = NDArray[np.int64]
 
 
 def make_folds(class_ids: Ids, num_folds: int, *, groups: Ids | None = None, seed: int = 0) -> Ids:

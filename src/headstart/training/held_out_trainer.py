@@ -25,11 +25,10 @@ from headstart.training.log import EpochLog
 from headstart.training.plan import FinetunePlan
 from headstart.training.probe_comparison import PairedLogits, ProbeComparison, compare_to_probe
 from headstart.training.trainer import FinetuneTrainer, Refit
+from headstart.types.arrays import Ids
 from headstart.types.codes import EvaluationProtocol, EvaluationSetup, JsonValue, NoteKind, SplitSource
 
 __all__ = ["FinalTraining", "HeldOutTrainer", "HeldOutTrainings"]
-
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

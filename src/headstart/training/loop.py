@@ -22,10 +22,10 @@ from headstart.training.network import FinetunedNetwork
 from headstart.training.optim import Stepper
 from headstart.training.plan import FinetunePlan
 from headstart.training.unfreezing import Phase, Phases
+from headstart.types.arrays import Ids
 
 __all__ = ["EpochRecord", "Training", "TrainingState", "count_steps", "normalized_rows", "predict_logits"]
 
-Ids = NDArray[np.int64]
 _SCORE_BATCH = 64
 _MAX_LOSS = 1e4
 """Mean log-loss of a step above which the training has diverged."""

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from headstart.errors import InvalidEvaluationError
+from headstart.types.arrays import Ids
 from headstart.types.codes import JsonValue
 from headstart.types.records import Features
 
@@ -33,7 +34,6 @@ INVERSE_TEMPERATURES = (0.35, 0.5, 0.7, 0.85, 1.0, 1.2)
 
 _CONFIDENCE = 0.8  # one-sided
 _NUM_DRAWS = 300
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True)

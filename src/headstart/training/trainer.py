@@ -28,11 +28,11 @@ from headstart.training.loop import EpochRecord, Training, normalized_rows, pred
 from headstart.training.network import FinetunedNetwork, HeadModule, RandomHead, SelfContainedNetwork, interpolate
 from headstart.training.plan import FinetunePlan
 from headstart.training.probe_comparison import ALPHAS
+from headstart.types.arrays import Ids
 from headstart.types.codes import NoteKind
 
 __all__ = ["FinetuneTrainer", "Refit"]
 
-Ids = NDArray[np.int64]
 
 _REFIT_FRACTION = 0.5
 """Weight of the closed-form head on fine-tuned features in the final head; the rest is the trained head."""

@@ -15,6 +15,7 @@ from headstart.detection.decoding import DecodingSettings
 from headstart.detection.metrics import DetectionEvaluation
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.quality.box_inspection import BoxReport
+from headstart.types.arrays import Ids
 from headstart.types.codes import EvaluationSetup, Finding, FindingKind
 from headstart.types.records import Split
 from headstart.utils.limits import MAX_DETECTIONS
@@ -23,8 +24,6 @@ if TYPE_CHECKING:
     from headstart.detection.loop import DetectNetwork
 
 __all__ = ["Calibration", "DetectorData", "HeldOut", "ScoredBlock", "TrainedDetector"]
-
-Ids = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from headstart.advice.detector_budget import BudgetImages, BudgetPlanner, PlannedDetector
 from headstart.advice.detector_pace import TimeBudget
@@ -43,13 +42,13 @@ from headstart.tasks.resume_state import (
 from headstart.training.checkpoint import Checkpoints
 from headstart.training.folds import make_folds
 from headstart.training.jobs import InterruptHandler, TrainingInterruptedError, check_frozen
+from headstart.types.arrays import Ids
 from headstart.types.codes import EvaluationProtocol, EvaluationSetup, Evidence, NoteKind
 from headstart.types.records import Split
 from headstart.utils.system import available_cores
 
 __all__ = ["TEMPORARY", "EpochLog", "num_threads_of", "plan_and_train", "train_phases"]
 
-Ids = NDArray[np.int64]
 TEMPORARY = ".detector.tmp"
 """Folder of temporary files; removed when the run is complete or resumed."""
 
