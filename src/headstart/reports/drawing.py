@@ -30,6 +30,7 @@ __all__ = [
     "numbered_names",
     "percent_ticks",
     "save_figure",
+    "save_panel",
     "short",
     "using_matplotlib",
 ]
@@ -90,10 +91,22 @@ def draw_row(panels: Sequence[Panel]) -> Any:
 
 
 def save_figure(figure: Any, **options: Any) -> bytes:
+    """Return a figure as a file without its empty margins."""
+    return _save(figure, bbox_inches="tight", pad_inches=0.05, **options)
+
+
+def save_panel(figure: Any, **options: Any) -> bytes:
+    """Return a figure as a file of its own size; drawn once, where trimming margins draws it twice."""
+    figure.get_layout_engine().execute(figure)
+    figure.set_layout_engine(None)
+    return _save(figure, **options)
+
+
+def _save(figure: Any, **options: Any) -> bytes:
     out = io.BytesIO()
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")
-        figure.savefig(out, bbox_inches="tight", pad_inches=0.05, **options)
+        figure.savefig(out, **options)
     return out.getvalue()
 
 

@@ -24,6 +24,7 @@ from headstart.reports.drawing import (
     numbered_names,
     percent_ticks,
     save_figure,
+    save_panel,
     short,
     using_matplotlib,
 )
@@ -87,7 +88,7 @@ def draw_svgs(name: str, report: Report) -> list[tuple[str, bytes]]:
         return []
     nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
     with using_matplotlib(_PAGE, is_default=True):
-        return [(p.alt, save_figure(draw_row([p]), format="svg", transparent=True, metadata=nothing)) for p in panels]
+        return [(p.alt, save_panel(draw_row([p]), format="svg", transparent=True, metadata=nothing)) for p in panels]
 
 
 def draw_compare(names: Sequence[str], reports: Sequence[Report]) -> Any:
