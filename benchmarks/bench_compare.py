@@ -44,7 +44,7 @@ def main() -> None:
         for draw in range(REPLICATES):
             swap = rng.integers(0, 2, int(unit.max()) + 1).astype(bool)[unit][:, None]
             comparison = compare_paired(
-                np.where(swap, b, a), np.where(swap, a, b), truth, names, groups=groups, num_draws=DRAWS, seed=draw
+                (np.where(swap, b, a), np.where(swap, a, b)), truth, names, groups=groups, num_draws=DRAWS, seed=draw
             )
             false_positives += comparison.verdict is not ComparisonVerdict.UNDECIDED
         rate = false_positives / REPLICATES
@@ -64,7 +64,7 @@ def power(figures: Figures, rng: np.random.Generator) -> None:
                 lost = hits & (rng.random(num) < CHURN / 0.85)
                 won = ~hits & (rng.random(num) < (CHURN + gain) / 0.15)
                 comparison = compare_paired(
-                    _as_probabilities(truth, hits), _as_probabilities(truth, (hits & ~lost) | won), truth, "abcd",
+                    (_as_probabilities(truth, hits), _as_probabilities(truth, (hits & ~lost) | won)), truth, "abcd",
                     num_draws=199, seed=draw,
                 )  # fmt: skip
                 detected += comparison.verdict is ComparisonVerdict.BETTER

@@ -143,7 +143,7 @@ def swaps(figures: Figures, d: Embedded) -> None:
     for seed in range(REPLICATES):
         swap = (rng.random(unit.max() + 1) < 0.5)[unit][:, None]
         result = compare_paired(
-            np.where(swap, a, b), np.where(swap, b, a), ids, d.class_names, groups=groups, num_draws=300, seed=seed
+            (np.where(swap, a, b), np.where(swap, b, a)), ids, d.class_names, groups=groups, num_draws=300, seed=seed
         )
         for name in called:
             called[name] += getattr(result, name).p_value < 0.05
@@ -165,7 +165,8 @@ def power(figures: Figures) -> None:
                 a, b = (np.where(right[:, None], [0.9, 0.1], [0.1, 0.9]) for right in (right_a, right_b))
                 ids = np.zeros(num, dtype=np.int64)
                 detected += (
-                    compare_paired(a, b, ids, ("x", "y"), num_draws=300, seed=seed).verdict is ComparisonVerdict.BETTER
+                    compare_paired((a, b), ids, ("x", "y"), num_draws=300, seed=seed).verdict
+                    is ComparisonVerdict.BETTER
                 )
             figures.add(f"power to detect +{100 * gain:.0f} points with {num} images", detected / 200,
                         note=f"the two differ on {100 * differ:.0f} % of them")  # fmt: skip

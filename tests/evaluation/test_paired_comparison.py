@@ -27,7 +27,7 @@ def test_scores_and_difference() -> None:
     truth = np.repeat([0, 1, 2], [60, 30, 10])
     a, b = np.ones(100, dtype=bool), np.ones(100, dtype=bool)
     a[:20], b[:5], b[90:95] = False, False, False
-    comparison = compare_paired(predictions(truth, a), predictions(truth, b), truth, "xyz")
+    comparison = compare_paired((predictions(truth, a), predictions(truth, b)), truth, "xyz")
     assert (comparison.accuracy.a, comparison.accuracy.b, comparison.accuracy.value) == pytest.approx((0.8, 0.9, 0.1))
     assert comparison.balanced_accuracy.a == pytest.approx((40 / 60 + 2) / 3)
     assert comparison.balanced_accuracy.b == pytest.approx((55 / 60 + 1 + 0.5) / 3)
@@ -41,7 +41,7 @@ def test_scores_and_difference() -> None:
 def test_equal_models_are_undecided() -> None:
     truth = np.arange(30) % 3
     same = predictions(truth, truth > 0)
-    comparison = compare_paired(same, same, truth, "xyz")
+    comparison = compare_paired((same, same), truth, "xyz")
     assert comparison.verdict is ComparisonVerdict.UNDECIDED
     assert (comparison.accuracy.value, comparison.accuracy.p_value, comparison.accuracy.num_needed) == (0.0, 1.0, None)
 
@@ -50,8 +50,8 @@ def test_large_difference_is_detected() -> None:
     rng = np.random.default_rng(0)
     truth = rng.integers(0, 3, 400)
     weak, strong = predictions(truth, rng.random(400) < 0.6), predictions(truth, rng.random(400) < 0.9)
-    assert compare_paired(weak, strong, truth, "xyz").verdict == "better"
-    assert compare_paired(strong, weak, truth, "xyz").verdict == "worse"
+    assert compare_paired((weak, strong), truth, "xyz").verdict == "better"
+    assert compare_paired((strong, weak), truth, "xyz").verdict == "worse"
 
 
 def test_false_positive_rate_with_and_without_groups() -> None:
@@ -64,7 +64,7 @@ def test_false_positive_rate_with_and_without_groups() -> None:
         for draw in range(300):
             swap = rng.integers(0, 2, unit.max() + 1).astype(bool)[unit]
             a, b = np.where(swap, hits_b, hits_a), np.where(swap, hits_a, hits_b)
-            comparison = compare_paired(predictions(truth, a), predictions(truth, b), truth, "xyz", groups=given,
+            comparison = compare_paired((predictions(truth, a), predictions(truth, b)), truth, "xyz", groups=given,
                                    num_draws=199, seed=draw)  # fmt: skip
             called += comparison.verdict is not ComparisonVerdict.UNDECIDED
         assert called <= 0.09 * 300  # 0.05 and three standard errors of 300 draws
@@ -74,8 +74,8 @@ def test_correlated_groups_raise_p_value() -> None:
     truth = np.arange(120) % 3
     a, b = np.ones(120, dtype=bool), np.ones(120, dtype=bool)
     a[:20] = False  # one group of twenty, as twenty images or as one group
-    alone = compare_paired(predictions(truth, a), predictions(truth, b), truth, "xyz")
-    together = compare_paired(predictions(truth, a), predictions(truth, b), truth, "xyz", groups=np.arange(120) // 20)
+    alone = compare_paired((predictions(truth, a), predictions(truth, b)), truth, "xyz")
+    together = compare_paired((predictions(truth, a), predictions(truth, b)), truth, "xyz", groups=np.arange(120) // 20)
     assert alone.verdict == "better"
     assert together.verdict is ComparisonVerdict.UNDECIDED
     assert together.num_groups == 6
@@ -86,8 +86,8 @@ def test_out_of_fold_raises_p_value() -> None:
     rng = np.random.default_rng(3)
     truth = rng.integers(0, 3, 200)
     a, b = predictions(truth, rng.random(200) < 0.80), predictions(truth, rng.random(200) < 0.85)
-    apart = compare_paired(a, b, truth, "xyz")
-    folded = compare_paired(a, b, truth, "xyz", is_out_of_fold=True)
+    apart = compare_paired((a, b), truth, "xyz")
+    folded = compare_paired((a, b), truth, "xyz", is_out_of_fold=True)
     assert folded.accuracy.high - folded.accuracy.low > 1.15 * (apart.accuracy.high - apart.accuracy.low)
     assert folded.accuracy.p_value >= apart.accuracy.p_value
     assert folded.accuracy.num_needed > apart.accuracy.num_needed  # type: ignore[operator]
@@ -99,7 +99,7 @@ def test_smaller_difference_needs_more_images() -> None:
     base = rng.random(2000)
     needed = [
         compare_paired(
-            predictions(truth, base < 0.8), predictions(truth, base < 0.8 + gain), truth, "xyz"
+            (predictions(truth, base < 0.8), predictions(truth, base < 0.8 + gain)), truth, "xyz"
         ).accuracy.num_needed
         for gain in (0.02, 0.05)
     ]
@@ -108,6 +108,6 @@ def test_smaller_difference_needs_more_images() -> None:
 
 def test_mismatched_inputs_raise() -> None:
     with pytest.raises(ValueError, match="one row"):
-        compare_paired(np.ones((3, 2)) / 2, np.ones((2, 2)) / 2, np.zeros(3, dtype=int), "xy")
+        compare_paired((np.ones((3, 2)) / 2, np.ones((2, 2)) / 2), np.zeros(3, dtype=int), "xy")
     with pytest.raises(ValueError, match="no images"):
-        compare_paired(np.ones((0, 2)), np.ones((0, 2)), np.zeros(0, dtype=int), "xy")
+        compare_paired((np.ones((0, 2)), np.ones((0, 2))), np.zeros(0, dtype=int), "xy")

@@ -102,8 +102,7 @@ class PairedComparison:
 
 
 def compare_paired(
-    probabilities_a: Float,
-    probabilities_b: Float,
+    probabilities: tuple[Float, Float],
     class_ids: NDArray[np.int64],
     class_names: Sequence[str],
     *,
@@ -116,7 +115,7 @@ def compare_paired(
     """Compare two models on the same images.
 
     Args:
-        probabilities_a, probabilities_b: (N, K) each.
+        probabilities: (N, K) of each model, in the order (a, b).
         class_ids: (N,) true classes.
         class_names: K names.
         metric: Metric of the verdict.
@@ -129,13 +128,13 @@ def compare_paired(
         ValueError: The shapes do not fit or there is nothing to compare.
     """
     num = len(class_ids)
-    if probabilities_a.shape != probabilities_b.shape or probabilities_a.shape != (num, len(class_names)):
+    if any(p.shape != (num, len(class_names)) for p in probabilities):
         raise ValueError("both models need one row of probabilities per image")
     if num == 0:
         raise ValueError("there are no images to compare on")
     rows = np.arange(num)
-    hits_a, hits_b = (p.argmax(axis=1) == class_ids for p in (probabilities_a, probabilities_b))
-    loss_a, loss_b = (-np.log(np.maximum(p[rows, class_ids], _EPS)) for p in (probabilities_a, probabilities_b))
+    hits_a, hits_b = (p.argmax(axis=1) == class_ids for p in probabilities)
+    loss_a, loss_b = (-np.log(np.maximum(p[rows, class_ids], _EPS)) for p in probabilities)
     support = np.bincount(class_ids, minlength=len(class_names))
     even = np.full(num, 1.0 / num)
     balanced = (1.0 / (np.maximum(support, 1) * (support > 0).sum()))[class_ids]

@@ -61,7 +61,7 @@ def compare_runs(folders: tuple[Path, Path], data: str | None, options: ReadOpti
     counts = np.bincount(common.class_ids, minlength=len(class_names))
     metric: Literal["accuracy", "balanced_accuracy"] = "balanced_accuracy" if is_skewed(counts) else "accuracy"
     result = compare_paired(
-        *common.probabilities,
+        common.probabilities,
         common.class_ids,
         class_names,
         metric=metric,
