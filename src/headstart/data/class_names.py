@@ -18,7 +18,7 @@ from headstart.types.codes import ReadingKind, ReadingNote
 
 __all__ = ["FIRST_IDS", "NAME_FILES", "ClassNaming", "find_name_files", "name_classes", "stated_names"]
 
-NAME_FILES = ("labels.txt", "classes.txt", "class_names.txt", "label_list.txt", "names.txt")
+NAME_FILES = ("labels.txt", "classes.txt", "class_names.txt", "label_list.txt", "names.txt", "synsets.txt")
 """File names, in lower case, that may hold class names; earlier ones are preferred."""
 
 FIRST_IDS = (0, 1, "none")

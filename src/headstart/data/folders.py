@@ -6,6 +6,7 @@ copies of the class folders. A layout is used only if it is the only one that fi
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Sequence
@@ -86,6 +87,11 @@ def _without_auxiliary(placed: list[_Placed], levels: _Levels) -> list[_Placed]:
     return [p for p in placed if not p.levels or p.names[0].lower() not in AUXILIARY]
 
 
+def _stems(folder: Folder) -> set[str]:
+    """Return the names of the images directly in a folder, without extension."""
+    return {os.path.splitext(image.file)[0] for image in folder.images}
+
+
 def _reduce(folder: Folder, depth: int, kept: tuple[int, ...], name: str | None, levels: _Levels) -> None:
     """Add the images of a folder with the levels that have a meaning.
 
@@ -107,9 +113,14 @@ def _reduce(folder: Folder, depth: int, kept: tuple[int, ...], name: str | None,
     for image in folder.images:
         if image.path not in hidden:
             levels.placed.append(_Placed(image, kept, tuple(image.folders[i] for i in kept)))
-    for child_name in [n for n in children if n.lower() in AUXILIARY]:  # with the class folders of its siblings
-        if children[child_name].folders and children[child_name].folders.keys() <= children.keys():
-            levels.auxiliary += sorted(children[child_name].walk(), key=lambda f: f.name)
+    for child_name in [
+        n for n in children if n.lower() in AUXILIARY
+    ]:  # with the class folders of its siblings, or the images beside it
+        child = children[child_name]
+        is_parallel = child.folders and child.folders.keys() <= children.keys()
+        is_beside = child.images and not child.folders and _stems(child) <= _stems(folder)
+        if is_parallel or is_beside:
+            levels.auxiliary += sorted(child.walk(), key=lambda f: f.name)
             children = {n: c for n, c in children.items() if n != child_name}
     storage = [n for n in children if n.lower() in STORAGE]
     if len(storage) == 1 and all(n.lower() in STORAGE | AUXILIARY for n in children):

@@ -189,6 +189,12 @@ def readings_by_column(table: Table, finder: PathFinder) -> list[Reading]:
     return readings
 
 
+def _predictions(file: LocatedFile, column: str) -> DataError:
+    """Return the error of a table whose column of scores shows that its labels are predictions."""
+    hint = f"use --table {shell_path(file.name)} if its labels are correct"
+    return DataError(f"`{file.name}` has the column `{printable(column)}`, as predictions have.", hint=hint)
+
+
 def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> Proposals:
     """Read all tables and lists of a folder that label its images.
 
@@ -214,7 +220,9 @@ def propose_tables(tree: FileTree, finder: PathFinder, options: ReadOptions) -> 
             continue
         if table.label is None:
             proposals.unlabeled.append((file, table))
-        elif not {c.lower() for c in table.others} & _SCORES:
+        elif options.table is None and (scores := [c for c in table.others if c.lower() in _SCORES]):
+            proposals.unread.append(_predictions(file, scores[0]))
+        else:
             opened.append((file, table))
     proposals.labeled = list(opened)
     opened += _positional_tables(tree, finder, options)

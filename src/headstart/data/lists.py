@@ -22,6 +22,7 @@ from headstart.types.codes import ReadingKind, ReadingNote
 
 __all__ = ["first_lines", "name_folders", "name_numbers", "read_list"]
 
+_PBTXT_ITEM = re.compile(r"item\s*\{[^}]*?\bid:\s*(\d+)[^}]*?\bname:\s*['\"]([^'\"]+)['\"][^}]*\}")
 _NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -51,7 +52,7 @@ def read_list(path: str, finder: PathFinder) -> Table:
     best: list[tuple[int, dict[str, str]]] = []
     most = -1
     probe = numbered[:: max(1, len(numbered) // 50)]
-    for cut in (_by_tab, _by_last, _by_first, _by_comma):
+    for cut in (_by_tab, _by_last, _by_first, _by_comma, _by_semicolon, _by_bar):
         pairs = [cut(t) for _, t in probe]
         hits = sum(bool(label) and finder.exists(image) for image, label in pairs)
         if hits > most:
@@ -108,6 +109,16 @@ def _by_tab(line: str) -> tuple[str, str]:
 
 def _by_comma(line: str) -> tuple[str, str]:
     path, _, label = line.rpartition(",")
+    return path.strip(), label.strip()
+
+
+def _by_semicolon(line: str) -> tuple[str, str]:
+    path, _, label = line.rpartition(";")
+    return path.strip(), label.strip()
+
+
+def _by_bar(line: str) -> tuple[str, str]:
+    path, _, label = line.rpartition("|")
     return path.strip(), label.strip()
 
 
@@ -211,13 +222,17 @@ def _stated_files(folder: str, numbers: set[str], finder: PathFinder, used: set[
     for file in sorted(os.listdir(folder)):
         path = os.path.join(folder, file)
         extension = os.path.splitext(file)[1].lower()
-        if extension not in (".json", ".txt", ".csv", ".tsv", ".names") or file.lower() in NAME_FILES:
+        if (
+            extension not in (".json", ".txt", ".csv", ".tsv", ".names", ".yaml", ".yml", ".pbtxt")
+            or file.lower() in NAME_FILES
+        ):
             continue
         if path in used or finder.is_excluded(path) or os.path.getsize(path) > 1 << 20:
             continue
         try:
             text = decode_text(path)[0]
-            names = _json_names(text) if extension == ".json" else stated_names(text.splitlines())
+            lines = _PBTXT_ITEM.sub(r"\1 \2", text).splitlines() if extension == ".pbtxt" else text.splitlines()
+            names = _json_names(text) if extension == ".json" else stated_names(lines)
         except (ValueError, DataError):
             continue
         listed = {str(number): name for number, name in (names or {}).items()}

@@ -348,7 +348,7 @@ def _some(names: Iterable[str]) -> str:
 
 def _without_zeros(name: str) -> str:
     """Return a number without leading zeros; other names as they are."""
-    return name.lstrip("0") or name if name.split(".")[0].isdigit() else name
+    return re.sub(r"^0+(?=\d)", "", name) if name.split(".")[0].isdigit() else name
 
 
 def _fold(text: str) -> str:

@@ -12,9 +12,11 @@ __all__ = ["cell_split", "is_train_and_val", "split_name", "split_words"]
 
 _NAMES: dict[SplitName, str] = {
     "train": "train training trn learning trainval entrenamiento treino treinamento entrainement apprentissage "
-    "addestramento обучение 训练 訓練 学習 훈련",
-    "val": "val valid validate validation dev validierung validacion validacao validazione валидация 验证 検証 검증",
-    "test": "test testing tst holdout eval evaluation prueba pruebas teste тест 测试 テスト 테스트",
+    "addestramento egitim latih treningowy treningowe обучение 训练 訓練 学習 훈련",
+    "val": "val valid validate validation dev validierung validacion validacao validazione validatie "
+    "dogrulama validasi walidacyjny walidacyjne валидация 验证 検証 검증",
+    "test": "test testing tst holdout eval evaluation prueba pruebas prova teste testowy testowe uji "
+    "тест 测试 テスト 테스트",
 }
 _SPLIT_WORDS: dict[str, SplitName] = {word: split for split, words in _NAMES.items() for word in words.split()}
 _SPLIT_SUFFIX = re.compile(r"([-_ ]?(set|data|daten|sdaten|images|imgs|split)|集|データ)$")

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from headstart.data.file_tree import printable
+from headstart.data.formats import IMAGES
 from headstart.data.json_tables import parse_json, parse_json_lines
 from headstart.data.matlab import matlab_rows
 from headstart.data.reading import LabelEvidence
@@ -125,7 +126,11 @@ def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[
     while first.startswith("#") and not re.search(r"[\t,;|]", first) and "\n" in text:  # a comment
         text = text.partition("\n")[2]
         first = text.split("\n", 1)[0]
-    separator = max(("\t", ",", ";", "|"), key=first.count)
+    title, _, rest = text.partition("\n")
+    if _is_title(title, rest.split("\n", 1)[0]):
+        text = rest
+        first = text.split("\n", 1)[0]
+    separator = _separator(first)
     if first.lower().startswith("sep="):  # written by Excel
         separator, text = first.strip()[4:] or separator, text.partition("\n")[2]
     csv.field_size_limit(1 << 20)
@@ -151,6 +156,21 @@ def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[
             )
         lines.append((number, dict(zip(header, row, strict=False))))
     return header, lines
+
+
+def _separator(line: str) -> str:
+    """Return the most frequent separator of a line."""
+    return max(("\t", ",", ";", "|"), key=line.count)
+
+
+def _is_title(line: str, following: str) -> bool:
+    """Return whether a line has text in its first cell only, and a header follows: two or more names, no image."""
+    separator = _separator(following)
+    first, *others = [cell.strip() for cell in line.split(separator)]
+    header = [cell.strip(' "\r') for cell in following.split(separator) if cell.strip()]
+    is_known = plain_name(first) in IMAGE_NAMES or os.path.splitext(first)[1].lower() in IMAGES
+    are_names = all(cell[:1].isalpha() and os.path.splitext(cell)[1].lower() not in IMAGES for cell in header)
+    return bool(first) and not any(others) and not is_known and len(header) >= 2 and are_names
 
 
 def _first(header: Iterable[str], wanted: Sequence[str]) -> str | None:

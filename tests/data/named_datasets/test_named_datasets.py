@@ -11,6 +11,7 @@ from pathlib import Path
 
 import competition_datasets
 import everyday_datasets
+import exported_datasets
 import medical_datasets
 import object_datasets
 import pytest
@@ -23,6 +24,7 @@ from headstart.errors import HeadstartError
 
 assert competition_datasets
 assert everyday_datasets
+assert exported_datasets
 assert medical_datasets
 assert object_datasets
 assert stray_datasets

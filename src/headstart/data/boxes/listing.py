@@ -118,6 +118,7 @@ def refuse_unknown(listed: Listing) -> None:
     few = len({image.folders for image in listed.tree.images}) <= _MAX_FOLDERS  # not folders of classes
     known = [f for f in listed.files if few and any(word in f.file.lower() for word in _UNREAD)]
     stems = {os.path.splitext(image.file)[0] for image in listed.tree.images}
+    known = [f for f in known if not f.file.lower().endswith(".ndjson") or _names_boxes(f, 5)]
     tables = listed.having(".csv", ".tsv")[:_PROBED]
     known += tables if all(map(_names_boxes, tables)) else []  # other tables may hold labels of whole images
     sidecars = [f for f in listed.having(".txt", ".json", ".xml") if os.path.splitext(f.file)[0] in stems]
@@ -132,9 +133,9 @@ def refuse_unknown(listed: Listing) -> None:
         )
 
 
-def _names_boxes(file: LocatedFile) -> bool:
-    """Return whether a column of a table has a name of boxes."""
-    header = " ".join(head_lines(file.path, 1)).lower()
+def _names_boxes(file: LocatedFile, num_lines: int = 1) -> bool:
+    """Return whether the first lines of a table have a name of boxes: its header, or JSON lines."""
+    header = " ".join(head_lines(file.path, num_lines)).lower()
     return any(word in header for word in ("bbox", "boxes", "bounding", "xmin", "x_min", "ymin"))
 
 
