@@ -220,3 +220,25 @@ def test_unusable_splits_of_a_table_stop_beside_class_folders(tmp_path: Path) ->
     with pytest.raises(DataError, match="expected train, val or test"):
         read(tmp_path)
     assert {s.split for s in read(tmp_path, split_column="none")} == {None}
+
+
+@pytest.mark.parametrize("cells", ["{}", "0.{}", "0.5 0.{}"])
+def test_numbers_beside_images_of_class_folders_are_named_as_unused(tmp_path: Path, cells: str) -> None:
+    put_noise(tmp_path, *(names := write_folders(tmp_path)))
+    for i, name in enumerate(names):
+        (tmp_path / name).with_suffix(".txt").write_text(cells.format(i % 2))
+    value = check(tmp_path)
+    assert value["classes"] == {"benign": {"none": 4}, "malignant": {"none": 4}}
+    assert {u["reason"] for u in value["unused"]} == {"table_not_understood"}
+    assert [(u["kind"], u["count"]) for u in value["unused_data"]] == [("tables_unused", 8)]
+
+
+def test_words_beside_images_of_class_folders_are_a_question_and_both_options_work(tmp_path: Path) -> None:
+    put_noise(tmp_path, *(names := write_folders(tmp_path)))
+    for i, name in enumerate(names):
+        (tmp_path / name).with_suffix(".txt").write_text("xy"[i % 2])
+    with pytest.raises(UsageError) as caught:
+        read(tmp_path)
+    assert caught.value.hint == "use --table '*.txt' for (1), --layout '{label}/*' for (2)"
+    assert read(tmp_path, table="*.txt").class_names == ("x", "y")
+    assert read(tmp_path, layout="{label}/*").class_names == ("benign", "malignant")

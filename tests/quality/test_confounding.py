@@ -53,3 +53,15 @@ def test_a_folder_that_determines_the_label_of_a_table_is_found() -> None:
     samples = Samples(items, ("control", "treated"), used_columns={"label_column": "condition"})
     (finding,) = find_confounding(samples)
     assert finding.evidence["grouped_by"] == "folder"
+
+
+@pytest.mark.parametrize("folder", ["{label}/", "", "day{day}/"])
+@pytest.mark.parametrize("is_tabled", [False, True])
+def test_a_requested_pattern_that_determines_the_class_is_found(folder: str, is_tabled: bool) -> None:
+    """With labels from folders, tables, lists and containers."""
+    names = [f"{folder.format(label=label, day=i % 2)}cam{i // 10}_{i}.png" for i, label in enumerate(LABELS)]
+    items = tuple(Sample(f"/d/{name}", name, label) for name, label in zip(names, LABELS, strict=True))
+    samples = Samples(items, ("control", "treated"), used_columns={"label_column": "y"} if is_tabled else {})
+    found = [f for f in find_confounding(samples, "(cam[0-9])_") if f.evidence["grouped_by"] == "pattern"]
+    assert [(f.evidence["num_values"], f.evidence["values"]["cam3"]) for f in found] == [(4, "treated")]
+    assert not [f for f in find_confounding(samples, "_([0-9]+)") if f.evidence["grouped_by"] == "pattern"]

@@ -17,7 +17,7 @@ from headstart.errors import UsageError
 from headstart.types.codes import DecisionReason, Evidence
 from headstart.types.records import Decision, Samples
 
-__all__ = ["group_ids", "number_groups"]
+__all__ = ["group_ids", "group_keys", "number_groups"]
 
 
 def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int64] | None, Decision]:
@@ -50,8 +50,26 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
             return None, Decision("group_from", None, DecisionReason.NO_GROUPS_FOUND, source)
         given: Evidence = {"num_groups": len({k for k in keys if k}), "layout": samples.layout}
         return number_groups(keys), Decision("group_from", "given", DecisionReason.GROUPS_GIVEN_BY_DATA, source, given)
+    keys, what = group_keys(samples, group_from)
+    num_groups = len({k for k in keys if k})
+    evidence: Evidence = {
+        "grouped_by": what,
+        "name": group_from,
+        "num_groups": num_groups,
+        "num_without_group": sum(not k for k in keys),
+    }
+    return number_groups(keys), Decision("group_from", group_from, DecisionReason.GROUPS_REQUESTED, source, evidence)
+
+
+def group_keys(samples: Samples, group_from: str) -> tuple[list[str | None], str]:
+    """Return the group of each image by a column, template or expression, and which of these it is.
+
+    Raises:
+        UsageError: There is no such column, and no file name matches.
+    """
     if (column := _column(samples, group_from)) is not None:
-        keys, what = column, "column"
+        keys: list[str | None] = column
+        what = "column"
     elif (joined := _joined_columns(samples, group_from)) is not None:
         keys, what = joined, "column"
     elif group_from in TIMES:
@@ -64,20 +82,13 @@ def group_ids(samples: Samples, group_from: str | None) -> tuple[NDArray[np.int6
         what = "template"
     else:
         keys, what = _by_expression(samples, group_from), "expression"
-    num_groups = len({k for k in keys if k})
-    if not num_groups:
+    if not any(keys):
         known = ", ".join(f"`{c}`" for c in samples.columns) or "none"
         raise UsageError(
             f"--group-from `{group_from}` is neither a column of the table nor a pattern that matches a file name.",
             hint=f"available columns: {known}; a pattern looks like '{{group}}_*' and an expression like '^(.*?)_'",
         )
-    evidence: Evidence = {
-        "grouped_by": what,
-        "name": group_from,
-        "num_groups": num_groups,
-        "num_without_group": sum(not k for k in keys),
-    }
-    return number_groups(keys), Decision("group_from", group_from, DecisionReason.GROUPS_REQUESTED, source, evidence)
+    return keys, what
 
 
 def _column(samples: Samples, name: str) -> list[str | None] | None:

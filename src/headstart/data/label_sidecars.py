@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter, defaultdict
 
 from headstart.data.file_tree import FileTree, LocatedFile, clean_label
-from headstart.data.reading import Reading, Row
+from headstart.data.reading import LabelEvidence, Reading, Row
 from headstart.data.split_words import split_name
 from headstart.data.tables import decode_text
 from headstart.errors import DataError
@@ -28,10 +29,11 @@ def read_sidecars(tree: FileTree) -> Reading | None:
         if file.file.lower().endswith(".txt"):
             texts[os.path.splitext(file.file)[0]].append(file)
     stems = Counter(os.path.splitext(image.file)[0] for image in tree.images)
-    reading = Reading("list", "one text file per image")
+    reading = Reading("list", "one text file per image", "--table '*.txt'")
     for image in tree.images:
         stem = os.path.splitext(image.file)[0]
-        own = texts[stem] if stems[stem] == 1 and len(texts[stem]) == 1 else []
+        own = [t for t in texts[stem] if t.folders == image.folders]
+        own = own or (texts[stem] if stems[stem] == 1 and len(texts[stem]) == 1 else [])
         label = _label(own[0]) if own else ""
         if not label:
             reading.unlabeled.append(image)
@@ -42,6 +44,8 @@ def read_sidecars(tree: FileTree) -> Reading | None:
         reading.rows.append(Row(image, label, split))
         reading.tables.append(TableUse(own[0].name, "labels", 1, 1))
     labels = {row.label for row in reading.rows}
+    if all(re.fullmatch(r"[-+\d.,;\s]+", label) for label in labels):
+        reading.evidence = LabelEvidence.NUMBERS  # may be any number, such as an angle
     return reading if 1 < len(labels) <= len(reading.rows) // 2 else None
 
 

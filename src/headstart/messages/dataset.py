@@ -109,7 +109,14 @@ def _narrow_crop(e: Mapping[str, Any]) -> str:
 
 
 def _confounded(e: Mapping[str, Any]) -> str:
-    what = {"column": f"column `{e['name']}`", "folder": "the folder", "group": "the group"}[e["grouped_by"]]
+    name = f"`{e['name']}`"
+    kinds = {
+        "column": f"column {name}",
+        "folder": "the folder",
+        "group": "the group",
+        "pattern": f"the group by {name}",
+    }
+    what = kinds[e["grouped_by"]]
     value, label = next(iter(e["values"].items()))
     return f"confounded: {what} determines the class (`{value}`: `{label}` only)"
 

@@ -6,6 +6,8 @@ import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 
+from headstart.data.capture_groups import TIMES
+from headstart.data.grouping import group_keys
 from headstart.data.name_matching import fold_name
 from headstart.types.codes import Evidence, Finding, FindingKind, Severity
 from headstart.types.records import Samples
@@ -19,16 +21,16 @@ _LABEL_WORDS = frozenset(
 )
 
 
-def find_confounding(samples: Samples) -> list[Finding]:
+def find_confounding(samples: Samples, group_from: str | None = None) -> list[Finding]:
     """Return a finding for each factor with few values, each of which has images of one class only.
 
     A model may learn the factor instead of the class, and no split of these images can tell. Other spellings of the
-    classes (names, codes, counted numbers) are no factors.
+    classes (names, codes, counted numbers) are no factors. `group_from` is a grouping that the user requests.
     """
     labels = [s.label for s in samples]
     classes = {label for label in labels if label}
     findings = []
-    for name, grouped_by, values in _factors(samples):
+    for name, grouped_by, values in _factors(samples, group_from):
         inside: dict[str, Counter[str]] = defaultdict(Counter)
         for value, label in zip(values, labels, strict=True):
             if value and label:
@@ -45,14 +47,16 @@ def find_confounding(samples: Samples) -> list[Finding]:
     return findings
 
 
-def _factors(samples: Samples) -> Iterator[tuple[str, str, Sequence[str | None]]]:
+def _factors(samples: Samples, group_from: str | None) -> Iterator[tuple[str, str, Sequence[str | None]]]:
     """Yield name, kind and values of each factor; folders count if they do not give the labels."""
     for column, cells in samples.columns.items():
         if not set(re.split(r"[\W_]+", column.lower())) & _LABEL_WORDS:
             yield column, "column", [cell.strip() for cell in cells]
     if any(s.group for s in samples):
         yield "group", "group", [s.group for s in samples]
-    if samples.used_columns:
+    if group_from not in (None, "none", "image", "folder", "group", *TIMES, *samples.columns):
+        yield str(group_from), "pattern", group_keys(samples, str(group_from))[0]
+    if samples.used_columns or group_from == "folder":
         yield "folder", "folder", [s.name.rpartition("/")[0] for s in samples]
 
 

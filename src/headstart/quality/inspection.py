@@ -114,7 +114,7 @@ def inspect_dataset(
     leaks = [_name(samples, p) for p in find_leaks(samples, pairs)]
     conflicts = [p for p in named_pairs if p.label_a is not None and p.label_b is not None and p.label_a != p.label_b]
     unreadable = (*samples.problems, *scan.problems.values())
-    findings = _findings(samples, scan, patterns, chain_evidence)
+    findings = _findings(samples, scan, patterns, chain_evidence, None if requested is None else group_from)
     return DatasetReport(
         num_samples=len(samples),
         layout=samples.layout,
@@ -142,6 +142,7 @@ def _findings(
     scan: ScanResult,
     patterns: Sequence[tuple[NDArray[np.int64], GroupPattern]],
     chain_evidence: Evidence,
+    requested: str | None,
 ) -> tuple[Finding, ...]:
     """Return the findings that are not stored elsewhere in the report."""
     used = next((g for g, p in patterns if p.is_used), None)
@@ -152,7 +153,7 @@ def _findings(
         *_find_unused_pages(samples, scan),
         *find_mixed_depths(scan),
         *find_class_problems(samples, scan.is_ok, used),
-        *find_confounding(samples),
+        *find_confounding(samples, requested),
     )
 
 
