@@ -100,6 +100,7 @@ class PathFinder:
         self._real_root = os.path.realpath(self.root)
         self._real_folders: dict[str, str] = {}
         self._by_file: dict[str, list[LocatedFile]] | None = None
+        self._by_place: dict[str, LocatedFile] | None = None
         self._matches: dict[str, PathMatch] = {}  # by file path; files that are not exactly at their path
 
     def of_table(self, file: LocatedFile) -> PathFinder:
@@ -107,6 +108,7 @@ class PathFinder:
         other = PathFinder(self.root, allow_external_paths=self.allow_external_paths, base=file.folders)
         other._images, other._excluded = self._images, self._excluded
         other._by_file, other._real_folders = self._index(), self._real_folders
+        other._by_place = self._places()
         return other
 
     @property
@@ -159,6 +161,9 @@ class PathFinder:
         Returns:
             The file, or a problem of the kinds `MISSING` or `outside`.
         """
+        listed = None if self.allow_external_paths else self._places().get("/".join((*self.base, cell)))
+        if listed is not None:  # the usual case
+            return PathMatch(listed, "exact", cell, _fold(cell))
         claim = claim or Claim()
         place = cell.replace("\\", "/") if "\\" in cell and not os.path.isfile(self._join(cell)) else cell
         if _URL.match(place):
@@ -311,6 +316,12 @@ class PathFinder:
         name = path[len(root) :].replace(os.sep, "/") if path.startswith(root) else form
         *folders, file = name.split("/")
         return LocatedFile(path, tuple(folders), file)
+
+    def _places(self) -> dict[str, LocatedFile]:
+        """Return the listed images by their path below the root, with `/`."""
+        if self._by_place is None:
+            self._by_place = {"/".join((*image.folders, image.file)): image for image in self._images or ()}
+        return self._by_place
 
     def _index(self) -> dict[str, list[LocatedFile]]:
         """Return all images below the root by case-folded file name, with and without extension."""

@@ -25,6 +25,7 @@ _HOLDOUT = re.compile(r"\bhold[-_ ]out\b")
 _TRAIN_AND_VAL = re.compile(r"\btrain(ing)?[-_ ]?(and|und)?[-_ ]?val(id|idation)?(?![a-z])")
 
 
+@lru_cache(maxsize=65_536)
 def split_name(folder: str) -> SplitName | None:
     """Return the split that a folder or cell names, in any case (`Train`, `VAL`, `valid`, `test_set`), or None."""
     return _SPLIT_WORDS.get(_SPLIT_SUFFIX.sub("", _fold(folder)))
