@@ -36,7 +36,7 @@ def test_no_cuda_device(name: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 0)
     error = refused(name)
     assert error.problem is DeviceProblem.UNAVAILABLE
-    assert "no CUDA device" in error.message
+    assert "no CUDA GPU" in error.message
     assert "--device cpu" in (error.hint or "")
     assert "auto" in (error.hint or "")
 
@@ -63,7 +63,7 @@ def test_device_index_out_of_range(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, 2)
     error = refused("cuda:2")
     assert error.problem is DeviceProblem.NO_SUCH_INDEX
-    assert "2 CUDA devices, cuda:0, cuda:1" in error.message
+    assert "2 CUDA GPUs, cuda:0, cuda:1" in error.message
 
 
 def test_unusable_device(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -121,5 +121,5 @@ def test_device_error_has_exit_code_2(
         main(["train", str(tmp_path), "--device", "0"])
     assert stop.value.code == 2
     err = capsys.readouterr().err
-    assert "no CUDA device" in err
+    assert "no CUDA GPU" in err
     assert "--device cpu" in err

@@ -11,7 +11,7 @@ from headstart.utils.devices import parse_device
 
 __all__ = ["check_device", "find_device"]
 
-_LABELS = {"cuda": "CUDA", "mps": "MPS (Apple GPU)"}
+_LABELS = {"cuda": "CUDA GPU", "mps": "MPS (Apple GPU)"}
 _USE_CPU = "use --device cpu, or remove --device (auto is the CPU)"
 
 
@@ -47,7 +47,7 @@ def find_device(name: str) -> Any:
     if count == 0:
         raise DeviceError(
             DeviceProblem.UNAVAILABLE,
-            f"no {label} device is available for `{name}`: {reason}.",
+            f"no {label} is available for `{name}`: {reason}.",
             hint=_USE_CPU,
             device=(name,),
         )
@@ -55,7 +55,7 @@ def find_device(name: str) -> Any:
         available = ", ".join(f"{kind}:{i}" for i in range(count))
         raise DeviceError(
             DeviceProblem.NO_SUCH_INDEX,
-            f"`{name}` does not exist: PyTorch sees {count} {label} device{'s' if count > 1 else ''}, {available}.",
+            f"`{name}` does not exist: PyTorch sees {count} {label}{'s' if count > 1 else ''}, {available}.",
             hint=f"use --device {available.split(',')[0]}, or {_USE_CPU}",
             device=(name,),
         )

@@ -25,6 +25,7 @@ from headstart.preprocessing.image_spec import (
     open_image,
     read_bytes,
     read_image,
+    too_large_message,
 )
 from headstart.types.records import Problem
 
@@ -137,7 +138,7 @@ def to_pixels(source: Source, spec: ImageSpec, channel_order: Literal["rgb", "bg
         rgb = source if channel_order == "rgb" or source.ndim == 2 else source[..., ::-1]
         image = Image.fromarray(np.ascontiguousarray(rgb))
     if image.width * image.height > spec.max_pixels:
-        raise ImageError("too-large", f"{image.width} x {image.height} pixels are more than {spec.max_pixels:,}")
+        raise ImageError("too-large", too_large_message(image.width, image.height, spec.max_pixels))
     if min(image.size) < 1:
         raise ImageError("empty", "the image has no pixels")
     return fit_image(flatten(image, spec), spec)

@@ -183,6 +183,11 @@ def _many_shortcuts(es: Sequence[Mapping[str, Any]]) -> tuple[str, ...]:
     return f"{text} {cues}", f"{text} {cue_name(str(es[0]['what']))}{' ...' if len(es) > 1 else ''}"
 
 
+def _problem_name(problem: str) -> str:
+    """Return the name of a problem, with the option that solves it."""
+    return {"too-large": "more pixels than --max-pixels"}.get(problem, problem)
+
+
 def _num_problems(es: Sequence[Mapping[str, Any]]) -> str:
     return f" ({count(len(es), 'problem')})" if len(es) > 1 else ""
 
@@ -215,7 +220,9 @@ DATASET_SUMMARIES: dict[FindingKind, Callable[[Sequence[Mapping[str, Any]]], str
     FindingKind.SHORTCUT: _many_shortcuts,
     FindingKind.UNREADABLE_FILES: lambda es: (
         *with_example(
-            f"{count(_sum(es), 'file')} skipped{_num_problems(es)}", es[0]["examples"][0], after=f": {es[0]['problem']}"
+            f"{count(_sum(es), 'file')} skipped{_num_problems(es)}",
+            es[0]["examples"][0],
+            after=f": {_problem_name(es[0]['problem'])}",
         ),
         f"{count(_sum(es), 'file')} skipped",
     ),

@@ -54,7 +54,7 @@ def train_command(data: str | os.PathLike[str], options: Mapping[str, Any]) -> s
         option = "--" + name.replace("_", "-")
         if value is True:
             words.append(option)
-        elif name == "exclude":
+        elif name in ("exclude", "exclude_classes"):
             words += [f"{option} {shlex.quote(pattern)}" for pattern in value]
         else:
             text = ",".join(f"{v:g}" for v in value) if isinstance(value, tuple) else str(value)

@@ -16,6 +16,7 @@ import io
 import json
 import os
 import stat
+import threading
 import warnings
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
@@ -61,7 +62,10 @@ __all__ = [
     "open_image",
     "read_bytes",
     "read_image",
+    "too_large_message",
 ]
+
+_limit_lock = threading.Lock()
 
 ResizeMode = Literal["crop", "cover", "squash", "pad"]
 
@@ -237,19 +241,35 @@ def open_image(source: str | os.PathLike[str] | bytes, max_pixels: int, *, has_c
     if limit is not None and max_pixels > 2 * limit:
         Image.MAX_IMAGE_PIXELS = max_pixels // 2 + 1  # set by the user; Pillow refuses at twice its own limit
     try:
-        image: Image.Image = Image.open(io.BytesIO(data), formats=FORMATS)
-    except Image.DecompressionBombError as error:
-        raise ImageError("too-large", str(error)) from error
+        image: Image.Image = _open(data)
     except UnidentifiedImageError as error:
         image = _opened_by_extra(data, max_pixels, has_channels, error)
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError) as error:
         raise ImageError("damaged", f"damaged image header ({error})") from error
     if image.width * image.height > max_pixels:
-        raise ImageError(
-            "too-large",
-            f"{image.width} x {image.height} pixels exceed the limit of {max_pixels:,}",
-        )
+        raise ImageError("too-large", too_large_message(image.width, image.height, max_pixels))
     return image
+
+
+def too_large_message(width: int, height: int, max_pixels: int) -> str:
+    """Return why an image is refused, with the option that reads it."""
+    return f"{width} x {height} pixels exceed the limit of {max_pixels:,}; a larger --max-pixels reads it"
+
+
+def _open(data: bytes) -> Image.Image:
+    """Open an image of any size; the caller checks the size before decoding.
+
+    Pillow's own check reads the same header, but its error does not hold the size.
+    """
+    try:
+        return Image.open(io.BytesIO(data), formats=FORMATS)
+    except Image.DecompressionBombError:
+        with _limit_lock:
+            limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+            try:
+                return Image.open(io.BytesIO(data), formats=FORMATS)
+            finally:
+                Image.MAX_IMAGE_PIXELS = limit
 
 
 def _opened_by_extra(data: bytes, max_pixels: int, has_channels: bool, error: UnidentifiedImageError) -> Image.Image:

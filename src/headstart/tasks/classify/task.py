@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from headstart.config.effects import has_effect, validate_combination
 from headstart.data.options import ReadOptions, read_options
 from headstart.events import CheckFinished, EventStream, Stage, StageFinished
-from headstart.messages.files import shell_path
+from headstart.messages.files import shell_path, train_command
 from headstart.tasks.classify import NAME
 from headstart.tasks.contract import Outcome
 from headstart.tasks.options import CheckOptions, EvaluateOptions, ShowOptions, refuse_box_format
@@ -235,7 +235,11 @@ class ClassifyTask:
         if scored.model.model.plan is not None:
             commands.append((f"headstart predict {shell_path(folder / 'probe')} NEW_IMAGES", "the probe"))
         elif settings.strategy == "auto" and settings.time_budget is None:
-            commands.append((f"headstart train {shell_path(settings.data)} --budget 5m", "try fine-tuning"))
+            given = _given_options(run)
+            if evaluation.is_imbalanced and settings.probe.class_weights == "none":
+                weighted = train_command(settings.data, {**given, "class_weights": "auto"})
+                commands.append((weighted, "all classes weigh the same"))
+            commands.append((train_command(settings.data, {**given, "budget": "5m"}), "try fine-tuning"))
         return Outcome(score, tuple(evaluation.headline.findings), tuple(commands))
 
     def evaluate(self, runtime: Runtime, data: str, options: EvaluateOptions, events: EventStream) -> EvaluationResult:
@@ -260,6 +264,14 @@ class ClassifyTask:
 
 
 TASK = ClassifyTask()
+
+
+def _given_options(run: RunContext) -> dict[str, Any]:
+    """Return the given settings that change what is read, by name."""
+    settings, sources = run.resolved.settings, run.resolved.sources
+    more = ("group_from", "intensity_range", "max_pixels", "exclude_classes", "label_corrections", "split", "test_size")
+    names = (*(field.name for field in fields(ReadOptions)), *more)
+    return {name: getattr(settings, name) for name in names if name in sources}
 
 
 def _is_finetuning(settings: TrainSettings) -> bool:
