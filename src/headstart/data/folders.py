@@ -118,7 +118,7 @@ def _reduce(folder: Folder, depth: int, kept: tuple[int, ...], name: str | None,
     ]:  # with the class folders of its siblings, or the images beside it
         child = children[child_name]
         is_parallel = child.folders and child.folders.keys() <= children.keys()
-        is_beside = child.images and not child.folders and _stems(child) <= _stems(folder)
+        is_beside = kept and child.images and not child.folders and _stems(child) <= _stems(folder)
         if is_parallel or is_beside:
             levels.auxiliary += sorted(child.walk(), key=lambda f: f.name)
             children = {n: c for n, c in children.items() if n != child_name}

@@ -251,6 +251,10 @@ def _is_name(text: str) -> bool:
 def _json_names(text: str) -> dict[int, str] | None:
     """Return names by number of a JSON object that maps numbers to names, or names to numbers."""
     value = json.loads(text)
+    if isinstance(value, list) and all(isinstance(v, dict) and {"id", "name"} <= v.keys() for v in value):
+        value = {str(v["id"]): v["name"] for v in value}
+    if isinstance(value, dict) and isinstance(value.get("id2label"), dict):  # a configuration of transformers
+        value = value["id2label"]
     if not isinstance(value, dict):
         return None
     if all(isinstance(v, int) for v in value.values()):

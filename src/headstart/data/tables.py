@@ -39,6 +39,7 @@ LABEL_NAMES = (
 )
 SPLIT_NAMES = ("split", "subset", "partition", "set")
 GROUP_NAMES = ("group", "group_id")
+_MAX_TITLE_LINES = 5
 
 
 @dataclass
@@ -126,10 +127,8 @@ def _separated(text: str, shown: str, path: str) -> tuple[list[str], list[tuple[
     while first.startswith("#") and not re.search(r"[\t,;|]", first) and "\n" in text:  # a comment
         text = text.partition("\n")[2]
         first = text.split("\n", 1)[0]
-    title, _, rest = text.partition("\n")
-    if _is_title(title, rest.split("\n", 1)[0]):
-        text = rest
-        first = text.split("\n", 1)[0]
+    text = text if first.lower().startswith("sep=") else _without_title(text)
+    first = text.split("\n", 1)[0]
     separator = _separator(first)
     if first.lower().startswith("sep="):  # written by Excel
         separator, text = first.strip()[4:] or separator, text.partition("\n")[2]
@@ -163,14 +162,33 @@ def _separator(line: str) -> str:
     return max(("\t", ",", ";", "|"), key=line.count)
 
 
-def _is_title(line: str, following: str) -> bool:
-    """Return whether a line has text in its first cell only, and a header follows: two or more names, no image."""
-    separator = _separator(following)
-    first, *others = [cell.strip() for cell in line.split(separator)]
-    header = [cell.strip(' "\r') for cell in following.split(separator) if cell.strip()]
-    is_known = plain_name(first) in IMAGE_NAMES or os.path.splitext(first)[1].lower() in IMAGES
-    are_names = all(cell[:1].isalpha() and os.path.splitext(cell)[1].lower() not in IMAGES for cell in header)
-    return bool(first) and not any(others) and not is_known and len(header) >= 2 and are_names
+def _without_title(text: str) -> str:
+    """Return a table without the lines above its header that have text in their first cell only.
+
+    A header has two or more names and no image; without such a header among the first lines nothing is removed.
+    """
+    lines = text.split("\n", _MAX_TITLE_LINES + 1)
+    for i, line in enumerate(lines[: _MAX_TITLE_LINES + 1]):
+        separator = _separator(line)
+        header = [cell for cell in _cells(line, separator) if cell]
+        if len(header) < 2:
+            continue
+        titles = [_cells(above, separator) for above in lines[:i]]
+        if any(any(cells[1:]) for cells in titles):
+            return text
+        texts = [cells[0] for cells in titles if cells]
+        is_known = any(plain_name(t) in IMAGE_NAMES or os.path.splitext(t)[1].lower() in IMAGES for t in texts)
+        are_names = all(c[0].isalpha() and os.path.splitext(c)[1].lower() not in IMAGES for c in header)
+        return text if is_known or not are_names else "\n".join(lines[i:])
+    return text
+
+
+def _cells(line: str, separator: str) -> list[str]:
+    """Return the cells of one line; quotes are plain characters if they cannot be parsed."""
+    try:
+        return [cell.strip() for cell in next(csv.reader([line], delimiter=separator), [])]
+    except csv.Error:
+        return [cell.strip() for cell in line.split(separator)]
 
 
 def _first(header: Iterable[str], wanted: Sequence[str]) -> str | None:

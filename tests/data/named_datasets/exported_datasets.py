@@ -379,3 +379,89 @@ def several_labels_in_two_columns(files: Files) -> None:
 @dataset(OWN, ".", THREE)
 def scores_beside_labels(files: Files) -> None:
     _table(files, "filename,width,height,label,confidence", *(f"{n},8,8,{k},0.93" for n, k in PLAIN))
+
+
+@dataset(OWN, ".", THREE)
+def title_over_quoted_header(files: Files) -> None:
+    _table(files, '"Results, final"', '"image","label"', *(f'"{name}","{kind}"' for name, kind in PLAIN))
+
+
+@dataset(OWN, ".", THREE)
+def title_and_blank_line(files: Files) -> None:
+    _table(files, "Etiketten;;", ";;", "Bild;Klasse;Wer", *(f"{name};{kind};ich" for name, kind in PLAIN))
+
+
+@dataset(OWN, ".", THREE)
+def two_title_lines(files: Files) -> None:
+    _table(files, "Study 7,,", "Labels of 2024,,", "image,label,by", *(f"{name},{kind},me" for name, kind in PLAIN))
+
+
+@dataset(OWN, ".", THREE)
+def title_after_separator(files: Files) -> None:
+    _table(files, "sep=;", "Labels of 2024;", "image;label", *(f"{name};{kind}" for name, kind in PLAIN))
+
+
+@dataset(OWN, ".", THREE)
+def header_with_unnamed_label(files: Files) -> None:
+    _table(files, "image,", *(f"{name},{kind}" for name, kind in PLAIN))
+
+
+@dataset(OWN, ".", THREE)
+def ids_of_zero_padded_folders(files: Files) -> None:
+    files.images(*(f"images/00{i}.png" for i in range(6)), *(f"previews/{i}.txt.png" for i in range(1)))
+    files.text("labels.csv", "id;label", *(f"{i};{KINDS[i // 3]}" for i in range(6)))
+
+
+@dataset(OWN, ".", THREE)
+def json_list_of_categories(files: Files) -> None:
+    _table(files, "image,label", *(f"{name},{1 + KINDS.index(kind)}" for name, kind in PLAIN))
+    files.json("categories.json", [{"id": i + 1, "name": kind} for i, kind in enumerate(KINDS)])
+
+
+@dataset(OWN, ".", THREE)
+def json_map_below_a_key(files: Files) -> None:
+    _table(files, "image,label", *(f"{name},{KINDS.index(kind)}" for name, kind in PLAIN))
+    files.json("config.json", {"id2label": {"0": "cat", "1": "dog"}, "num_labels": 2})
+
+
+@dataset(OWN, ".", THREE)
+def numbered_folders_and_yaml(files: Files) -> None:
+    for i, _ in enumerate(KINDS):
+        files.numbered(f"{i}/{{}}.jpg", range(3))
+    files.text("classes.yaml", "0: cat", "1: dog")
+
+
+@dataset(OWN, ".", SPLIT)
+def lists_separated_by_semicolons(files: Files) -> None:
+    _flat(files)
+    for split in ("train", "val", "test"):
+        files.text(f"{split}.lst", *(f"images/{name};{kind}" for name, kind, part in PARTS if part == split))
+
+
+@dataset(OWN, ".", HELD_OUT)
+def turkish_splits(files: Files) -> None:
+    _folders(files, "Eğitim", "Test")
+
+
+@dataset(OWN, ".", classes(("prova", "gatto"), none=3))
+def split_word_among_classes(files: Files) -> None:
+    files.numbered("prova/{}.jpg", range(3))
+    files.numbered("gatto/{}.jpg", range(3))
+
+
+@dataset(OWN, ".", classes(("cat", "labels"), none=3))
+def class_called_labels(files: Files) -> None:
+    files.numbered("cat/{}.jpg", range(3))
+    files.numbered("labels/{}.jpg", range(3))
+    files.numbered("{}.jpg", range(3))
+
+
+@dataset(OWN, ".", THREE)
+def score_column_of_people(files: Files) -> None:
+    _table(files, "image,label,score", *(f"{name},{kind},5" for name, kind in PLAIN))
+
+
+@dataset(OWN, ".", THREE)
+def predictions_beside_labels(files: Files) -> None:
+    _table(files, "image,label", *(f"{name},{kind}" for name, kind in PLAIN))
+    files.text("out.csv", "image,label,probability", *(f"{name},dog,0.9" for name, _ in PLAIN))
