@@ -97,6 +97,8 @@ def resolve_path(data: str | os.PathLike[str], expected: str) -> tuple[str, str]
 
 def printable(name: str) -> str:
     """Return a name that can be encoded as UTF-8; invalid bytes become backslash escapes."""
+    if name.isascii():
+        return name
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
@@ -278,6 +280,8 @@ def matches_pattern(file: LocatedFile, pattern: str) -> bool:
 
 def clean_label(name: str) -> str:
     """Normalize a label from a folder or table: Unicode NFC, single spaces, encodable as UTF-8."""
+    if name.isascii():
+        return " ".join(name.split())
     return " ".join(printable(unicodedata.normalize("NFC", name)).split())
 
 

@@ -363,7 +363,7 @@ def _without_zeros(name: str) -> str:
 
 
 def _fold(text: str) -> str:
-    return unicodedata.normalize("NFC", text).casefold()
+    return text.lower() if text.isascii() else unicodedata.normalize("NFC", text).casefold()
 
 
 def _parts(path: str) -> list[str]:
