@@ -189,17 +189,23 @@ def _find_files(table: Table, finder: PathFinder, split: str | None, problems: l
     shown = printable(os.path.basename(table.path))
     own = (os.path.splitext(os.path.basename(table.path))[0], *finder.base)
     of_table = frozenset({split}) if split else frozenset().union(*map(split_words, own))
-    labels = frozenset(fold_name(clean_label(c.get(table.label, ""))) for _, c in table.lines) if table.label else None
+    texts = {cells.get(table.label, "") for _, cells in table.lines} if table.label else None
+    labels = None if texts is None else frozenset(fold_name(clean_label(text)) for text in texts)
     hits: dict[int, PathMatch] = {}
+    claims: dict[tuple[str, str], Claim] = {}  # by the cells of split and label
     for line, cells in table.lines:
         cell, where = cells.get(table.image, "").strip(), f"line {line} of {shown}"
         if not cell:
             problems.append(Problem(where, "missing", "the row names no image"))
             continue
-        word = cell_split(cells.get(table.split, "")) if table.split else None
-        claim = Claim(frozenset({word}) if word else of_table)
-        if labels is not None and table.label is not None:
-            claim = replace(claim, label=fold_name(clean_label(cells.get(table.label, ""))), labels=labels)
+        key = (cells.get(table.split or "", ""), cells.get(table.label or "", ""))
+        claim = claims.get(key)
+        if claim is None:
+            word = cell_split(key[0]) if table.split else None
+            claim = Claim(frozenset({word}) if word else of_table)
+            if labels is not None:
+                claim = replace(claim, label=fold_name(clean_label(key[1])), labels=labels)
+            claims[key] = claim
         hit = finder.look_up(cell, where, claim)
         if isinstance(hit, PathMatch):
             hits[line] = hit
