@@ -51,6 +51,7 @@ def main() -> None:
 
 def _measure(figures: Figures, kind: str, files: list[str], root: Path) -> None:
     from headstart.features.decoded_cache import DecodedCache, DecodedImages
+    from headstart.features.view_activations import ViewSet
     from headstart.preprocessing.augmentation import make_view, parse_augment, view_rng
     from headstart.preprocessing.image_spec import ImageSpec, normalize, read_bytes
     from headstart.store.cache import Cache
@@ -65,8 +66,9 @@ def _measure(figures: Figures, kind: str, files: list[str], root: Path) -> None:
         return normalize(make_view(read_bytes(files[sample]), spec, augment, rng), spec)
 
     cache = DecodedCache(Cache(root / kind.replace(" ", "-")), read_rate=np.inf)
-    cached = DecodedImages(files, digests, files, spec, augment, 0, cache)
-    nothing = DecodedImages(files, digests, files, spec, augment, 0, None)
+    views = ViewSet(files, digests, files, augment)
+    cached = DecodedImages(views, spec, cache)
+    nothing = DecodedImages(views, spec)
     for sample in range(len(files)):
         for view in (0, 1):
             cached.make(sample, view)
@@ -190,6 +192,7 @@ def _training_loss(figures: Figures) -> None:
 
     from headstart.backbones import load_backbone, pooled_outputs
     from headstart.features.decoded_cache import DecodedImages
+    from headstart.features.view_activations import ViewSet
     from headstart.preprocessing.augmentation import make_view, parse_augment, view_rng
     from headstart.preprocessing.image_spec import normalize
     from headstart.probe.probe import fit_probe
@@ -202,7 +205,7 @@ def _training_loss(figures: Figures) -> None:
     digests = [hashlib.sha256(d).hexdigest() for d in data]
     backbone, augment = load_backbone(), parse_augment(default_augment("full"))
     spec = backbone.card.image_spec(224)
-    cached = DecodedImages(files, digests, files, spec, augment)
+    cached = DecodedImages(ViewSet(files, digests, files, augment), spec)
 
     def from_file(sample: int, view: int) -> Any:
         rng = view_rng(bytes.fromhex(digests[sample]), view, 0) if view else None

@@ -43,7 +43,7 @@ def _train(folder: Path) -> int:
 
     from headstart.backbones import load_backbone
     from headstart.backbones.suffix_parts import pooled_suffix
-    from headstart.features.view_activations import ViewActivations
+    from headstart.features.view_activations import ViewActivations, ViewSet
     from headstart.preprocessing.augmentation import parse_augment
     from headstart.preprocessing.image_spec import ImageSpec
     from headstart.probe.probe import fit_probe
@@ -65,9 +65,10 @@ def _train(folder: Path) -> int:
         trainable=range(network.position("last-2"), len(network.names)),
     )  # fmt: skip
     digests = [hashlib.sha256(str(i).encode()).hexdigest() for i in range(NUM)]
-    files = [b""] * NUM
+    files = [""] * NUM
     space = ArrayRows(folder, RowLayout(("state0",), (shape,)))
-    views = ViewActivations(files, digests, digests, None, ImageSpec(), space, parse_augment("flip"), num_threads=1)  # type: ignore[arg-type]
+    images = ViewSet(files, digests, digests, parse_augment("flip"))
+    views = ViewActivations(images, None, ImageSpec(), space, num_threads=1)  # type: ignore[arg-type]
     row = rng.random((1, space.layout.row_size), dtype=np.float32).astype(np.float16)
     peak = 0
     for view in range(VIEWS + 1):  # shards of 128 rows, as written by view extraction

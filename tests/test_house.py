@@ -157,8 +157,6 @@ MAX_LINES, MAX_PARAMETERS = 60, 8
 WIDE_SIGNATURES = {
     "detection/metrics.py:evaluate_detections",
     "evaluation/metrics.py:evaluate",
-    "features/decoded_cache.py:DecodedImages.__init__",
-    "features/view_activations.py:ViewActivations.__init__",
     "quality/inspection.py:inspect_dataset",
 }
 

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from headstart.errors import DataError
-from headstart.features.view_activations import ViewActivations
+from headstart.features.view_activations import ViewActivations, ViewSet
 from headstart.preprocessing.augmentation import make_view, parse_augment, view_rng
 from headstart.preprocessing.image_spec import ImageSpec, normalize
 from headstart.store.arrays import ArrayRows, RowLayout
@@ -45,7 +45,7 @@ def digests_of(files: list[str]) -> list[str]:
 
 def open_views(files: list[str], root: Path, engine: ToyEngine, layout: RowLayout = HALF) -> ViewActivations:
     space = ArrayRows.open(Cache(root), "activations", layout, "graph", SPEC.digest)
-    return ViewActivations(files, digests_of(files), files, engine, SPEC, space, AUGMENT, 0, num_threads=2)
+    return ViewActivations(ViewSet(files, digests_of(files), files, AUGMENT), engine, SPEC, space, num_threads=2)
 
 
 def expected_rows(files: list[str], layout: RowLayout, view: int) -> NDArray[np.floating]:
@@ -172,9 +172,8 @@ def test_gradients_equal_those_of_the_uncached_network(
         shape = tuple(backbone.prefix("last-2")(torch.from_numpy(pixels[:1])).shape[1:])
     layout = RowLayout(("state0",), (shape,), dtype)
     space = ArrayRows.open(Cache(tmp_path), "activations", layout, "prefix", spec.digest)
-    views = ViewActivations(
-        files[:6], digests_of(files[:6]), files[:6], TorchPrefix(), spec, space, AUGMENT, 0, num_threads=1
-    )
+    images = ViewSet(files[:6], digests_of(files[:6]), files[:6], AUGMENT)
+    views = ViewActivations(images, TorchPrefix(), spec, space, num_threads=1)
     states, _ = ActivationSource(views, 1).batch(np.arange(6), np.ones(6, dtype=np.int64))
     suffix = pooled_suffix(backbone.network, "last-2", ["embedding"])
     parameters = list(suffix.parameters())

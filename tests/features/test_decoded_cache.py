@@ -15,6 +15,7 @@ from PIL import Image
 
 from headstart.errors import DataError
 from headstart.features.decoded_cache import DecodedCache, DecodedImages
+from headstart.features.view_activations import ViewSet
 from headstart.preprocessing.augmentation import make_view, parse_augment, view_rng
 from headstart.preprocessing.image_spec import ImageSpec, normalize, read_image
 from headstart.store import rows as rows_module
@@ -39,7 +40,8 @@ def keeping_all(root: Path, **options: Any) -> DecodedCache:
 
 def open_images(files: list[str], cache: DecodedCache | None, **options: Any) -> DecodedImages:
     values = {"spec": SPEC, "augment": AUGMENT, "seed": 3, **options}
-    return DecodedImages(files, digests_of(files), files, cache=cache, **values)
+    images = ViewSet(files, digests_of(files), files, values.pop("augment"), values.pop("seed"))
+    return DecodedImages(images, cache=cache, **values)
 
 
 def all_views(images: DecodedImages, num: int = 12) -> list[Any]:

@@ -16,7 +16,7 @@ from headstart.features.backbone_graph import FrozenGraph, find_graph, prepare_g
 from headstart.features.engines import OnnxEngine
 from headstart.features.prefix_graph import PrefixGraph, extract_part
 from headstart.features.segment_graph import DerivedViews, derived_layout, prepare_segment
-from headstart.features.view_activations import ViewActivations
+from headstart.features.view_activations import ViewActivations, ViewSet
 from headstart.preprocessing.augmentation import parse_augment
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.store.arrays import ArrayRows, RowLayout
@@ -59,7 +59,7 @@ def open_both(files: list[str], root: Path) -> tuple[ViewActivations, DerivedVie
     cache, prefix, between = Cache(root), Prefix(), Between()
     digests = [hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files]
     space, augment = ArrayRows.open(cache, "activations", BASE, "prefix", SPEC.digest), parse_augment("flip,crop=.5")
-    base = ViewActivations(files, digests, files, prefix, SPEC, space, augment, 0, num_threads=2)
+    base = ViewActivations(ViewSet(files, digests, files, augment), prefix, SPEC, space, num_threads=2)
     later = DerivedViews(base, between, ArrayRows.open(cache, "activations", LATER, "later", SPEC.digest))  # type: ignore[arg-type]
     return base, later, prefix, between
 

@@ -16,6 +16,7 @@ torch = pytest.importorskip("torch")
 from tiny_networks import PLAN, Owner  # noqa: E402
 
 from headstart.features.decoded_cache import DecodedCache, DecodedImages  # noqa: E402
+from headstart.features.view_activations import ViewSet  # noqa: E402
 from headstart.preprocessing.augmentation import parse_augment  # noqa: E402
 from headstart.preprocessing.image_spec import ImageSpec  # noqa: E402
 from headstart.probe.probe import fit_probe  # noqa: E402
@@ -41,7 +42,8 @@ class Whole(torch.nn.Module):
 
 def open_images(files: list[str], cache: DecodedCache | None) -> DecodedImages:
     digests = [hashlib.sha256(Path(f).read_bytes()).hexdigest() for f in files]
-    return DecodedImages(files, digests, files, SPEC, parse_augment(FULL.augment), FULL.seed, cache)
+    images = ViewSet(files, digests, files, parse_augment(FULL.augment), FULL.seed)
+    return DecodedImages(images, SPEC, cache)
 
 
 def open_training(files: list[str], images: DecodedImages) -> Training:

@@ -21,7 +21,7 @@ from headstart.detection.reference import detect_from_pixels
 from headstart.events import EventStream, Stage
 from headstart.features.decoded_cache import DecodedCache, DecodedImages
 from headstart.features.engines import OnnxEngine
-from headstart.features.view_activations import ViewActivations
+from headstart.features.view_activations import ViewActivations, ViewSet
 from headstart.preprocessing.augmentation import parse_augment
 from headstart.store.arrays import ArrayRows
 from headstart.store.cache import Cache
@@ -163,7 +163,8 @@ class DetectorTrainer:
     def _open_source(self, plan: DetectPlan) -> Any:
         from headstart.detection.batch_sources import CachedSource, ImageSource
 
-        augment, spec, names = check_augment(parse_augment(plan.augment)), self.backbone.spec, self.samples.names
+        augment, spec = check_augment(parse_augment(plan.augment)), self.backbone.spec
+        images = ViewSet(self._paths, self._digests, self.samples.names, augment, plan.seed)
         keys = [bytes.fromhex(d) for d in self._digests]
 
         def find(sample: int, view: int) -> ViewBoxes:
@@ -173,17 +174,15 @@ class DetectorTrainer:
         if not plan.is_cached:
             if self._decoded is None and self._view_folder is None:
                 self._decoded = DecodedCache(self._cache)
-            images = DecodedImages(
-                self._paths, self._digests, names, spec, augment, plan.seed, self._decoded, cutting=BOX_IMAGES
-            )
-            return ImageSource(images.make, find, self.num_threads)
+            decoded = DecodedImages(images, spec, self._decoded, cutting=BOX_IMAGES)
+            return ImageSource(decoded.make, find, self.num_threads)
         prefix = self.backbone.prefix(plan.train_from, plan.min_stride)
         if self._view_folder is None:
             space = ArrayRows.open(self._cache, "activations", prefix.layout, prefix.digest, spec.digest)
         else:
             space = ArrayRows(self._view_folder / prefix.digest[:16], prefix.layout)
         views = ViewActivations(
-            self._paths, self._digests, names, OnnxEngine(prefix.path), spec, space, augment, plan.seed,
+            images, OnnxEngine(prefix.path), spec, space,
             num_threads=self.num_threads, progress=self._events.progress(Stage.VIEWS, "view"),
             make=make_box_view, batch=_VIEW_BATCH,
         )  # fmt: skip

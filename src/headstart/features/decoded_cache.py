@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Sequence
 from concurrent.futures import Future
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from headstart.features.view_activations import PLAIN, check_unchanged, known_image
+from headstart.features.view_activations import PLAIN, ViewSet, check_unchanged, known_image
 from headstart.preprocessing.augmentation import WHOLE_IMAGES, Augment, DecodedImage, ViewCodec, view_rng
 from headstart.preprocessing.image_spec import ImageSpec, normalize, read_bytes
 from headstart.store.cache import Cache, row_key
@@ -70,12 +69,8 @@ class DecodedImages:
     """Views of one dataset.
 
     Args:
-        paths: N files.
-        digests: N digests of their content, hex; a file that has changed since raises an error.
-        names: File names in messages.
+        images: The images and their augmentation.
         spec: Preprocessing of the plain view, as in prediction.
-        augment: Augmentation strengths.
-        seed: Random seed of the views.
         cache: Cache of decoded images, or None.
         view_spec: Preprocessing of the other views, if it differs (another size).
         cutting: Functions that decode images and cut views.
@@ -83,12 +78,8 @@ class DecodedImages:
 
     def __init__(
         self,
-        paths: Sequence[str],
-        digests: Sequence[str],
-        names: Sequence[str],
+        images: ViewSet,
         spec: ImageSpec,
-        augment: Augment,
-        seed: int = 0,
         cache: DecodedCache | None = None,
         *,
         view_spec: ImageSpec | None = None,
@@ -98,12 +89,12 @@ class DecodedImages:
         self.cache = cache
         self._lock = threading.Lock()
         self._decoding: dict[bytes, Future[DecodedImage]] = {}
-        self._paths, self._names, self._seed = paths, names, seed
-        self._digests = [bytes.fromhex(d) for d in digests]
+        self._images = images
+        self._digests = [bytes.fromhex(d) for d in images.digests]
         self._cutting = cutting
         self._plain = (spec, Augment(), cutting.rule(spec, Augment()))
         view_spec = view_spec or spec
-        self._other = (view_spec, augment, cutting.rule(view_spec, augment))
+        self._other = (view_spec, images.augment, cutting.rule(view_spec, images.augment))
 
     def make(self, sample: int, view: int) -> NDArray[np.float32]:
         """Return (3, H, W) normalized pixels of a view; thread-safe.
@@ -113,7 +104,7 @@ class DecodedImages:
         """
         spec, augment, rule = self._plain if view == PLAIN else self._other
         decoded = self._find(sample, spec, augment, rule)
-        rng = None if view == PLAIN else view_rng(self._digests[sample], view, self._seed)
+        rng = None if view == PLAIN else view_rng(self._digests[sample], view, self._images.seed)
         return normalize(self._cutting.cut(decoded, spec, augment, rng), spec)
 
     def _find(self, sample: int, spec: ImageSpec, augment: Augment, rule: str) -> DecodedImage:
@@ -140,10 +131,10 @@ class DecodedImages:
         return future.result()
 
     def _decode(self, key: bytes, sample: int, spec: ImageSpec, augment: Augment) -> DecodedImage:
-        name = self._names[sample]
+        name = self._images.names[sample]
         with known_image(name):
             started = time.perf_counter()
-            data = read_bytes(self._paths[sample])
+            data = read_bytes(self._images.paths[sample])
             read_s = time.perf_counter() - started
             started = time.thread_time()  # excludes time in which other threads had the core
             check_unchanged(data, self._digests[sample], name)

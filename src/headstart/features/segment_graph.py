@@ -75,10 +75,7 @@ class DerivedViews(ViewActivations):
     """
 
     def __init__(self, base: ViewActivations, engine: OnnxEngine, space: ArrayRows) -> None:
-        super().__init__(
-            base._paths, [d.hex() for d in base._digests], base._names, base._engine, base.spec, space,
-            base.augment, base._seed, num_threads=1,
-        )  # fmt: skip
+        super().__init__(base.images, base._engine, base.spec, space, num_threads=1)
         self._base, self._segment = base, engine
 
     def prepare(self, pairs: Sequence[tuple[int, int]]) -> int:

@@ -24,7 +24,7 @@ from headstart.store.arrays import ArrayRows
 from headstart.store.cache import row_key
 from headstart.utils.system import available_cores
 
-__all__ = ["PLAIN", "ViewActivations", "ViewJob", "check_unchanged", "known_image", "view_name"]
+__all__ = ["PLAIN", "ViewActivations", "ViewJob", "ViewSet", "check_unchanged", "known_image", "view_name"]
 
 PLAIN = 0
 """Number of the plain view: the image itself, as in prediction."""
@@ -65,6 +65,25 @@ def check_unchanged(data: bytes, digest: bytes, name: str) -> None:
 
 
 @dataclass(frozen=True)
+class ViewSet:
+    """Views of one dataset: its images and what varies them.
+
+    Attributes:
+        paths: N files.
+        digests: N digests of their content, hex; a file that has changed since raises an error.
+        names: File names in messages.
+        augment: Augmentation strengths.
+        seed: Random seed of the views.
+    """
+
+    paths: Sequence[str]
+    digests: Sequence[str]
+    names: Sequence[str]
+    augment: Augment
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class ViewJob:
     """A row to compute."""
 
@@ -76,14 +95,10 @@ class ViewActivations:
     """Rows of (sample, view) pairs of one dataset.
 
     Args:
-        paths: N files.
-        digests: N digests of their content, hex; a file that has changed since raises an error.
-        names: File names in messages.
+        images: The images and their augmentation.
         engine: The frozen prefix; called from several threads.
         spec: The preprocessing specification.
         space: Cache of the rows.
-        augment: Augmentation strengths.
-        seed: Random seed of the views.
         num_threads: Worker threads; one per core by default.
         progress: Called with (done, total).
         make: Creates the pixels of a view, as `augmentation.make_view`.
@@ -92,14 +107,10 @@ class ViewActivations:
 
     def __init__(
         self,
-        paths: Sequence[str | bytes],
-        digests: Sequence[str],
-        names: Sequence[str],
+        images: ViewSet,
         engine: Engine,
         spec: ImageSpec,
         space: ArrayRows,
-        augment: Augment,
-        seed: int = 0,
         *,
         num_threads: int | None = None,
         progress: Callable[[int, int], None] | None = None,
@@ -108,12 +119,12 @@ class ViewActivations:
     ) -> None:
         self.space = space
         space.shard_rows, space.held_bytes = _SHARD_ROWS, _HELD_BYTES
-        self.augment = augment
+        self.images = images
         self.spec = spec
         self._make_view, self._batch = make, batch
         self.num_made = 0
-        self._paths, self._names, self._engine, self._seed = paths, names, engine, seed
-        self._digests = [bytes.fromhex(d) for d in digests]
+        self._engine = engine
+        self._digests = [bytes.fromhex(d) for d in images.digests]
         self._keys: dict[tuple[int, int], bytes] = {}
         self._progress = progress
         self._threads = max(1, num_threads or available_cores())
@@ -125,9 +136,9 @@ class ViewActivations:
 
     def key(self, sample: int, view: int) -> bytes:
         """Return the key of a row; without augmentation all views are the plain view."""
-        pair = (sample, PLAIN if self.augment.is_plain else view)
+        pair = (sample, PLAIN if self.images.augment.is_plain else view)
         if pair not in self._keys:
-            name = view_name(self.augment, self._seed, pair[1])
+            name = view_name(self.images.augment, self.images.seed, pair[1])
             self._keys[pair] = row_key(self._digests[sample], name)
         return self._keys[pair]
 
@@ -218,12 +229,11 @@ class ViewActivations:
         pixels = []
         for job in jobs:
             digest = self._digests[job.sample]
-            with known_image(self._names[job.sample]):
-                source = self._paths[job.sample]
-                data = source if isinstance(source, bytes) else read_bytes(source)
-                check_unchanged(data, digest, self._names[job.sample])
-                rng = None if job.view == PLAIN else view_rng(digest, job.view, self._seed)
-                pixels.append(self._make_view(data, self.spec, self.augment, rng))
+            with known_image(self.images.names[job.sample]):
+                data = read_bytes(self.images.paths[job.sample])
+                check_unchanged(data, digest, self.images.names[job.sample])
+                rng = None if job.view == PLAIN else view_rng(digest, job.view, self.images.seed)
+                pixels.append(self._make_view(data, self.spec, self.images.augment, rng))
         parts = self._engine.run(normalize(np.stack(pixels), self.spec))
         return self.space.layout.pack(parts)
 

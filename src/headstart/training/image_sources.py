@@ -11,7 +11,7 @@ from headstart.events import Stage
 from headstart.features.decoded_cache import DecodedCache, DecodedImages
 from headstart.features.engines import OnnxEngine
 from headstart.features.prefix_graph import PrefixGraph, prepare_prefix
-from headstart.features.view_activations import ViewActivations
+from headstart.features.view_activations import ViewActivations, ViewSet
 from headstart.preprocessing.augmentation import parse_augment
 from headstart.preprocessing.image_spec import ImageSpec
 from headstart.store.arrays import ArrayRows, RowLayout
@@ -82,14 +82,15 @@ class BatchSources:
         if plan.is_from_pixels:
             if self.decoded is None and self.is_cached:
                 self.decoded = DecodedCache(self.cache)
-            samples, features = self.data.samples, self.data.features
-            images = DecodedImages(
-                samples.paths, features.digests, samples.names, spec, parse_augment(plan.augment), plan.seed,
-                self.decoded, view_spec=smaller,
-            )  # fmt: skip
+            images = DecodedImages(self._views(plan), spec, self.decoded, view_spec=smaller)
             return PixelSource(images.make, self.num_threads)
         plain = self._stored(plan, spec)
         return SizedSource(self._stored(plan, smaller), plain) if smaller != spec else plain
+
+    def _views(self, plan: FinetunePlan) -> ViewSet:
+        samples = self.data.samples
+        digests = self.data.features.digests
+        return ViewSet(samples.paths, digests, samples.names, parse_augment(plan.augment), plan.seed)
 
     @staticmethod
     def _smaller(spec: ImageSpec, size: int) -> ImageSpec:
@@ -101,7 +102,6 @@ class BatchSources:
 
     def _stored(self, plan: FinetunePlan, spec: ImageSpec) -> ActivationSource:
         """Return the source of cached rows at the cut, for images at the size of `spec`."""
-        samples, features = self.data.samples, self.data.features
         if plan.strategy == "head" and not plan.head:
             graph = self.embedder.graph
             engine, digest, layout, num_states = OnnxEngine(graph.path), graph.digest, graph.layout, 0
@@ -111,10 +111,7 @@ class BatchSources:
             num_states = sum(name.startswith("state") for name in layout.names)
         space = self._space(digest, spec.digest, layout)
         progress = self.events.progress(Stage.VIEWS, "view")
-        views = ViewActivations(
-            samples.paths, features.digests, samples.names, engine, spec, space, parse_augment(plan.augment), plan.seed,
-            num_threads=self.num_threads, progress=progress,
-        )  # fmt: skip
+        views = ViewActivations(self._views(plan), engine, spec, space, num_threads=self.num_threads, progress=progress)
         return ActivationSource(views, num_states)
 
     def _space(self, digest: str, spec_digest: str, layout: RowLayout) -> ArrayRows:
