@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-__all__ = ["DICOM", "HEIF", "is_dicom", "open_channels", "open_extra"]
+__all__ = ["DICOM", "HEIF", "TooLargeError", "is_dicom", "open_channels", "open_extra"]
 
 HEIF, DICOM = (".heic", ".heif"), (".dcm", ".dicom")
 """Extensions of the formats."""
@@ -18,8 +18,8 @@ HEIF, DICOM = (".heic", ".heif"), (".dcm", ".dicom")
 _HEIF_BRANDS = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 
 
-class _TooLargeError(ValueError):
-    """The image has more pixels than allowed."""
+class TooLargeError(Exception):
+    """The image has more pixels than allowed: width and height, pixels."""
 
 
 def is_dicom(head: bytes) -> bool:
@@ -35,7 +35,8 @@ def open_extra(data: bytes, max_pixels: int) -> Image.Image | None:
         max_pixels: Larger DICOM images are not decoded.
 
     Raises:
-        ValueError: The image is damaged, too large, or compressed in a way that is not supported.
+        TooLargeError: It has more than `max_pixels`.
+        ValueError: The image is damaged or compressed in a way that is not supported.
     """
     if data[4:8] == b"ftyp" and data[8:12] in _HEIF_BRANDS and find_spec("pi_heif"):
         import pi_heif
@@ -55,7 +56,7 @@ def _open_dicom(data: bytes, max_pixels: int) -> Image.Image:
     try:
         dataset = pydicom.dcmread(io.BytesIO(data))
         if int(dataset.Rows) * int(dataset.Columns) > max_pixels:
-            raise _TooLargeError(f"{dataset.Columns} x {dataset.Rows} pixels are more than {max_pixels:,}")
+            raise TooLargeError(int(dataset.Columns), int(dataset.Rows))
         values: NDArray[Any] = dataset.pixel_array
         kind = str(dataset.PhotometricInterpretation)
         if int(dataset.SamplesPerPixel) == 3:
@@ -77,7 +78,8 @@ def open_channels(data: bytes, max_pixels: int) -> Image.Image | None:
     """Open a TIFF of more than 4 channels as pages; None for other files, or if tifffile is not installed.
 
     Raises:
-        ValueError: The image is damaged, too large, or compressed in a way that is not supported.
+        TooLargeError: It has more than `max_pixels`.
+        ValueError: The image is damaged or compressed in a way that is not supported.
     """
     if data[:4] not in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+") or not find_spec("tifffile"):
         return None
@@ -89,7 +91,7 @@ def open_channels(data: bytes, max_pixels: int) -> Image.Image | None:
             if page.samplesperpixel <= 4:
                 return None
             if page.imagelength * page.imagewidth > max_pixels:
-                raise _TooLargeError(f"{page.imagewidth} x {page.imagelength} pixels are more than {max_pixels:,}")
+                raise TooLargeError(page.imagewidth, page.imagelength)
             values = np.moveaxis(page.asarray(), page.axes.index("S"), 0)
     except (tifffile.TiffFileError, AttributeError, KeyError, TypeError, RuntimeError) as error:
         raise ValueError(f"cannot read the channels of the TIFF ({error})") from error

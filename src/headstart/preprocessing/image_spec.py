@@ -39,7 +39,7 @@ from PIL import (  # explicit plugins, so that opening does not depend on earlie
     WebPImagePlugin,  # noqa: F401
 )
 
-from headstart.preprocessing.extra_formats import open_channels, open_extra
+from headstart.preprocessing.extra_formats import TooLargeError, open_channels, open_extra
 from headstart.preprocessing.packed_files import read_packed
 from headstart.preprocessing.pages import PagesError, check_pages, select_pages
 from headstart.utils.limits import MAX_PIXELS
@@ -48,6 +48,7 @@ from headstart.utils.limits import MAX_PIXELS
 warnings.filterwarnings(
     "ignore", "(Corrupt EXIF data|Truncated File Read|Metadata Warning|Image appears to be a malformed MPO)"
 )
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)  # `max_pixels` is the limit here
 
 __all__ = [
     "FORMATS",
@@ -196,6 +197,7 @@ def read_image(source: str | os.PathLike[str] | bytes, spec: ImageSpec) -> NDArr
                 draft_for(image, spec)
             if spec.pages is not None:
                 image = _selected(image, spec.pages)
+                _check_pixels(image, spec.max_pixels)
             image.load()
         return fit_image(flatten(_orient(image), spec), spec)
 
@@ -246,9 +248,13 @@ def open_image(source: str | os.PathLike[str] | bytes, max_pixels: int, *, has_c
         image = _opened_by_extra(data, max_pixels, has_channels, error)
     except (OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError) as error:
         raise ImageError("damaged", f"damaged image header ({error})") from error
+    _check_pixels(image, max_pixels)
+    return image
+
+
+def _check_pixels(image: Image.Image, max_pixels: int) -> None:
     if image.width * image.height > max_pixels:
         raise ImageError("too-large", too_large_message(image.width, image.height, max_pixels))
-    return image
 
 
 def too_large_message(width: int, height: int, max_pixels: int) -> str:
@@ -282,6 +288,9 @@ def _opened_by_extra(data: bytes, max_pixels: int, has_channels: bool, error: Un
         image = open_extra(data, max_pixels) or (open_channels(data, max_pixels) if has_channels else None)
     except UnidentifiedImageError:
         image = None
+    except TooLargeError as problem:
+        width, height = problem.args
+        raise ImageError("too-large", too_large_message(width, height, max_pixels)) from problem
     except (OSError, ValueError, SyntaxError, EOFError, LookupError, ArithmeticError) as problem:
         raise ImageError("damaged", str(problem)) from problem
     if image is None:
