@@ -20,7 +20,7 @@ from benchmarks._common import Figures, bench_data
 
 SOURCE = Path(headstart.__file__).parent
 # Packages whose code knows a run, a report or the reading of a dataset, and modules of lower packages that do.
-COUNTED = ("data", "quality", "runs", "advice", "pipelines", "reports")
+COUNTED = ("data", "quality", "runs", "advice", "pipelines", "tasks", "reports")
 COUNTED_MODULES = (
     *("evaluation/binary", "evaluation/class_calibration", "evaluation/head_evaluation", "evaluation/score_summary"),
     *("evaluation/uncertainty", "features/device_choice", "features/extractor", "probe/class_weights"),

@@ -99,7 +99,8 @@ def train_merged(merged: MergedSettings, events: EventStream, *, started: float)
     if "data" in values:
         given = {f.name: values[f.name] for f in fields(ReadOptions) if f.name in values}
         task = recognize_task(os.fspath(values["data"]), values.get("task", "auto"), ReadOptions(**given))
-        resolved = replace(merged, values={**values, "task": task.name}).resolve(task.validate)
+        task.validate(values)
+        resolved = replace(merged, values={**values, "task": task.name}).resolve(is_validated=True)
     else:
         resolved = merged.resolve()
     from headstart.pipelines.train import train

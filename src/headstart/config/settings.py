@@ -291,17 +291,17 @@ class MergedSettings:
     values: dict[str, Any]
     sources: dict[str, str]
 
-    def resolve(self, validate: Validator = validate_combination) -> ResolvedConfig:
-        """Validate the values, by default as those of a classifier, and add the defaults.
+    def resolve(self, *, is_validated: bool = False) -> ResolvedConfig:
+        """Add the defaults; unless a task has validated the values, check them as those of a classifier.
 
         Raises:
             SettingError: There are no data, a value is invalid, or a setting has no effect.
         """
         values = self.values
-        if "data" not in values:
+        if not is_validated:
             validate_combination(values)
+        if "data" not in values:
             raise SettingError("no data given.", hint="e.g. headstart train photos/")
-        validate(values)
         nested: dict[str, Any] = {}
         for name, value in values.items():
             target = nested
@@ -357,7 +357,9 @@ def merge_settings(
 
 def resolve(given: Mapping[str, Any], *, validate: Validator = validate_combination, **merging: Any) -> ResolvedConfig:
     """Merge and validate settings; see `merge_settings` and `MergedSettings.resolve`."""
-    return merge_settings(given, **merging).resolve(validate)
+    merged = merge_settings(given, **merging)
+    validate(merged.values)
+    return merged.resolve(is_validated=True)
 
 
 def parse_override(text: str) -> tuple[str, Any]:
