@@ -3,13 +3,31 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from headstart.data.options import ReadOptions
 from headstart.errors import UsageError
 from headstart.utils.limits import MAX_PIXELS
 
-__all__ = ["CheckOptions", "EvaluateOptions", "ShowOptions", "refuse_box_format", "refuse_image_options"]
+if TYPE_CHECKING:
+    from headstart.config.settings import ResolvedConfig
+
+__all__ = [
+    "REPEATED",
+    "CheckOptions",
+    "EvaluateOptions",
+    "ShowOptions",
+    "given_options",
+    "refuse_box_format",
+    "refuse_image_options",
+]
+
+REPEATED = (
+    *(field.name for field in fields(ReadOptions)),
+    *("group_from", "intensity_range", "max_pixels", "exclude_classes", "label_corrections", "split", "test_size"),
+    *("task", "positive", "backbone", "image_size", "resize_mode", "seed"),
+)
+"""Settings that the next command of a training repeats where they were given."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,6 +116,11 @@ class EvaluateOptions(ReadOptions):
     def of_images(self) -> dict[str, Any]:
         """See `ReadOptions`."""
         return {**super().of_images(), "positive": self.positive}
+
+
+def given_options(resolved: ResolvedConfig) -> dict[str, Any]:
+    """Return the given settings among `REPEATED`, by name."""
+    return {name: getattr(resolved.settings, name) for name in REPEATED if name in resolved.sources}
 
 
 def refuse_image_options(options: ReadOptions) -> None:

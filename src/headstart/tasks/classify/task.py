@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from headstart.events import CheckFinished, EventStream, Stage, StageFinished
 from headstart.messages.files import shell_path, train_command
 from headstart.tasks.classify import NAME
 from headstart.tasks.contract import Outcome
-from headstart.tasks.options import CheckOptions, EvaluateOptions, ShowOptions, refuse_box_format
+from headstart.tasks.options import CheckOptions, EvaluateOptions, ShowOptions, given_options, refuse_box_format
 from headstart.types.codes import DecisionReason
 from headstart.types.records import DatasetReport, Decision, Samples
 from headstart.utils.system import release_idle_threads
@@ -235,7 +235,7 @@ class ClassifyTask:
         if scored.model.model.plan is not None:
             commands.append((f"headstart predict {shell_path(folder / 'probe')} NEW_IMAGES", "the probe"))
         elif settings.strategy == "auto" and settings.time_budget is None:
-            given = _given_options(run)
+            given = given_options(run.resolved)
             if evaluation.is_imbalanced and settings.probe.class_weights == "none":
                 weighted = train_command(settings.data, {**given, "class_weights": "auto"})
                 commands.append((weighted, "all classes weigh the same"))
@@ -264,14 +264,6 @@ class ClassifyTask:
 
 
 TASK = ClassifyTask()
-
-
-def _given_options(run: RunContext) -> dict[str, Any]:
-    """Return the given settings that change what is read, by name."""
-    settings, sources = run.resolved.settings, run.resolved.sources
-    more = ("group_from", "intensity_range", "max_pixels", "exclude_classes", "label_corrections", "split", "test_size")
-    names = (*(field.name for field in fields(ReadOptions)), *more)
-    return {name: getattr(settings, name) for name in names if name in sources}
 
 
 def _is_finetuning(settings: TrainSettings) -> bool:
