@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from reading import info, notes_of, put
 
 from headstart.data.sources import read
 from headstart.errors import UsageError
 from headstart.types.codes import ReadingKind
-from tests.data.reading import info, notes_of, put
 
 TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 MAP = "n02 1 kit_fox\nn01 2 goldfish, gold fish\n"  # not in the order of the names

@@ -183,7 +183,7 @@ def test_test_size_holds_out_whole_groups(tmp_path: Path, photos: Path) -> None:
     data = tmp_path / "data"
     shutil.copytree(photos, data)
     (data / "table.csv").write_text("\n".join(rows))
-    run = headstart.train(data / "table.csv", out=tmp_path / "run", test_size=0.25)
+    run = headstart.train(data / "table.csv", out=tmp_path / "run", test_size=0.25, group_from="group")
     assert run.metrics["cv"]["protocol"] == "leave_one_group_out"
     assert run.metrics["num_groups"] == 8
     with open(run.folder / "split.csv", encoding="utf-8") as file:

@@ -18,7 +18,7 @@ from headstart.data.split import make_split, read_split
 from headstart.errors import DataError
 from headstart.events import EventStream
 from headstart.quality.inspection import apply_report
-from headstart.types.codes import Evidence, JsonValue, NoteKind, SplitReason
+from headstart.types.codes import Evidence, JsonValue, NoteKind, ReadingKind, SplitReason
 from headstart.types.records import DatasetReport, Decision, Features, Samples, Split, SplitName
 
 if TYPE_CHECKING:
@@ -100,10 +100,11 @@ def read_samples(settings: TrainSettings) -> ReadSamples:
         )
         for i, s in zip(keep, split_dataset, strict=True)
     )
-    is_inferred = samples.has_inferred_groups and split.groups is None
-    return ReadSamples(
-        _without_empty_classes(replace(split_dataset, items=items, has_inferred_groups=is_inferred)), split
-    )
+    is_inferred, notes = samples.has_inferred_groups and split.groups is None, samples.notes
+    if split.groups is not None:  # the split file states the groups
+        notes = tuple(note for note in notes if note.kind is not ReadingKind.GROUPS_SHARED)
+    kept = replace(split_dataset, items=items, has_inferred_groups=is_inferred, notes=notes)
+    return ReadSamples(_without_empty_classes(kept), split)
 
 
 def without_classes(samples: Samples, names: tuple[str, ...]) -> Samples:
