@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from headstart.data.boxes.classes import ClassTable, read_class_table
-from headstart.data.boxes.reader import read_boxes
+from headstart.data.boxes.read_options import read_boxes_with
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.writers import annotation_files, image_boxes, with_regions
 from headstart.errors import DataError, HeadstartError, UsageError
@@ -60,13 +60,7 @@ def convert_boxes(data: str, options: ConvertOptions, events: EventStream) -> Pa
     """
     started = time.monotonic()
     _check(options)
-    samples = read_boxes(
-        data,
-        allow_external_paths=options.allow_external_paths,
-        box_format=options.box_format,
-        exclude=options.exclude,
-        name_encoding=options.name_encoding,
-    )
+    samples = read_boxes_with(data, options)
     report_reading(samples, events)
     _refuse_guesses(samples)
     if options.copy_images and options.to == "yolo" and not all("images/" in f"/{n}" for n in samples.names):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from headstart.config.settings import TrainSettings
-from headstart.data.boxes.reader import read_boxes
+from headstart.data.boxes.read_options import read_boxes_with
 from headstart.data.boxes.records import DetectionSamples
 from headstart.data.boxes.split import as_samples
 from headstart.detection.box_sizes import BoxSizes, choose_spec, measure_sizes
@@ -73,14 +73,7 @@ class BoxCheckResult(DatasetCheck):
 
 def check_boxes(data: str, options: CheckOptions, events: EventStream) -> BoxCheckResult:
     """Read and check images with boxes by their pixels; no file is changed."""
-    samples = read_boxes(
-        data,
-        allow_external_paths=options.allow_external_paths,
-        max_pixels=options.max_pixels,
-        box_format=options.box_format,
-        exclude=options.exclude,
-        name_encoding=options.name_encoding,
-    )
+    samples = read_boxes_with(data, options, max_pixels=options.max_pixels)
     report_reading(samples, events, is_checked=True)
     report = inspect_box_dataset(
         samples,

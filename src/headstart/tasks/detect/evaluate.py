@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from headstart.data.boxes.reader import read_boxes
+from headstart.data.boxes.read_options import read_boxes_with
 from headstart.data.boxes.records import Boxes, DetectionSamples
 from headstart.data.grouping import number_groups
 from headstart.detection.decoding import scoring_limit
@@ -50,7 +50,7 @@ def evaluate_detector(
         DataError: The data have no boxes of the detector's classes, or no readable image.
     """
     names = runtime.class_names
-    samples = _match_classes(_read(data, options), names)
+    samples = _match_classes(read_boxes_with(data, options), names)
     started, num_earlier = time.monotonic(), len(events.history)
     report_reading(samples, events)
     check_classes(samples.class_names, names)
@@ -97,16 +97,6 @@ def evaluate_detector(
         problems=samples.problems,
         events=events.history[num_earlier:],
         inventory=samples.inventory,
-    )
-
-
-def _read(data: str, options: EvaluateOptions) -> DetectionSamples:
-    return read_boxes(
-        data,
-        allow_external_paths=options.allow_external_paths,
-        box_format=options.box_format,
-        exclude=options.exclude,
-        name_encoding=options.name_encoding,
     )
 
 

@@ -98,18 +98,12 @@ class DetectTask:
 
     def show(self, data: str, options: ShowOptions, events: EventStream) -> Image:
         """See `Task`."""
-        from headstart.data.boxes.reader import read_boxes
+        from headstart.data.boxes.read_options import read_boxes_with
         from headstart.quality.box_contact_sheet import draw_box_sheet
         from headstart.quality.report_findings import report_reading
 
         refuse_image_options(options)
-        samples = read_boxes(
-            data,
-            allow_external_paths=options.allow_external_paths,
-            box_format=options.box_format,
-            exclude=options.exclude,
-            name_encoding=options.name_encoding,
-        )
+        samples = read_boxes_with(data, options)
         report_reading(samples, events)
         return draw_box_sheet(samples, per_class=options.per_class, seed=options.seed)
 
