@@ -251,7 +251,7 @@ class RegressTask:
             "backbone": run.resolved.settings.backbone, "headline": scored.score, "score": scored.score,
             "parity": parity, "duration_s": run.duration_s,
         }  # fmt: skip
-        run.write_settings(self.has_effect)
+        run.write_settings()
         run.write_environment()
         write_json(run.folder / "metrics.json", metrics)
         return self.read_record(run.folder, data=None, has_paths=True)

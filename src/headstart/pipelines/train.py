@@ -58,7 +58,8 @@ def train(
     began = time.monotonic() - (clock() - started)
     with own_run_folder(settings.out, resume=folder, events=events, started=began) as path:
         duration_s = {"read": clock() - started}
-        run = RunContext(resolved, events, path, duration_s, clock, started, folder is not None, journal or {})
+        is_resumed, earlier = folder is not None, journal or {}
+        run = RunContext(resolved, events, path, duration_s, clock, started, is_resumed, earlier, task.has_effect)
         data = task.prepare(run, source)
         del source
         model = task.fit(run, data)

@@ -32,6 +32,7 @@ class RunContext:
         started: Clock time when the command began.
         is_resumed: Whether a stopped run continues.
         journal: Values from `journal.json` of an earlier run, which are not measured again.
+        has_effect: Tells whether a setting, by its dotted name, affects a model of a strategy; see `Task`.
     """
 
     resolved: ResolvedConfig
@@ -42,6 +43,7 @@ class RunContext:
     started: float = field(default_factory=time.monotonic)
     is_resumed: bool = False
     journal: Mapping[str, Any] = field(default_factory=dict)
+    has_effect: Callable[[str, str], bool] = field(default=lambda name, strategy: True)
 
     def __post_init__(self) -> None:
         self.events.subscribe(RunRecorder(self.folder), replay=True)
@@ -67,15 +69,11 @@ class RunContext:
         settings = self.resolved.settings
         self.decide([d for d in decisions if attrgetter(d.setting)(settings) in (None, "auto")], is_shown=False)
 
-    def write_settings(self, has_effect: Callable[[str, str], bool]) -> dict[str, Any]:
-        """Write `config.resolved.yaml` and return its rows by setting.
-
-        Args:
-            has_effect: Tells whether a setting, by its dotted name, affects a model of a strategy; see `Task`.
-        """
+    def write_settings(self) -> dict[str, Any]:
+        """Write `config.resolved.yaml` and return its rows by setting."""
         chosen = {d.setting: d.value for d in self.resolved.decisions}
         model = {name: chosen.get(name, getattr(self.resolved.settings, name)) for name in ("task", "strategy")}
-        unused = [n for n in known_names() if n not in chosen and not has_effect(n, model["strategy"])]
+        unused = [n for n in known_names() if n not in chosen and not self.has_effect(n, model["strategy"])]
         self.decide_used(*(Decision(n, None, DecisionReason.NO_EFFECT, "default", model) for n in unused))
         (self.folder / "config.resolved.yaml").write_text(self.resolved.to_yaml(), encoding="utf-8")
         return self.resolved.rows()

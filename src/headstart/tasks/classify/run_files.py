@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from headstart.config.effects import has_effect
 from headstart.data.split import write_split
 from headstart.evaluation.metrics import evaluation_to_json
 from headstart.messages.reading import reading_to_json
@@ -73,7 +72,7 @@ def write_run(
         label_errors=label_errors,
     )
     sections = add_slow_sections(run, record, probe)
-    settings, environment = run.write_settings(has_effect), run.write_environment()
+    settings, environment = run.write_settings(), run.write_environment()
     run.duration_s["total"] = time.monotonic() - run.started
     metrics["duration_s"] = {name: round(value, 3) for name, value in run.duration_s.items()}
     return replace(

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 
 from headstart.advice.detector_budget import PlannedDetector
-from headstart.config.effects import has_detector_effect
 from headstart.data.boxes.records import Detections, DetectionSamples
 from headstart.data.boxes.split import as_samples
 from headstart.data.split import write_split
@@ -43,7 +42,7 @@ def write_detector_files(
     write_split(folder / "split.csv", as_samples(samples), data.split)
     write_predictions(folder, samples, scored)
     write_detections(folder, samples, scored)
-    settings, environment = run.write_settings(lambda name, _: has_detector_effect(name)), run.write_environment()
+    settings, environment = run.write_settings(), run.write_environment()
     metrics = _metrics(run, data, planned, trained, scored, calibration, parity)
     bundle, tensors = read_bundle_info(folder)
     return DetectorRecord(
